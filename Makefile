@@ -1,0 +1,38 @@
+# demo: all three stages on small labelled clips (or VIDEOS=folder of class folders)
+# test: the whole test suite        lint: ruff and mypy        bench: the benchmarks
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.cfg pyproject.toml constraints.txt
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/python -m hazard demo $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/extract.py $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
+
+$(VENV)/installed: $(SOURCES)
+	@echo "installing into $(VENV) (PyTorch is large: a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-%: $(VENV)/installed
+	@echo "installing the extra '$*'"
+	@$(PIP) -e '.[$*]'
+	@touch $@

@@ -1,0 +1,76 @@
+"""The command `extract-features`."""
+
+from pathlib import Path
+
+import click
+
+from features.clips import find_clips
+from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.config import ExtractSettings, load_settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The cache, such as features.h5.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `extract` is read.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
+@click.option("--backbone", help="A name in BACKBONES. [mobilenet_v2]")
+@click.option("--weights", metavar="auto|random|PATH", help="Pretrained weights. [auto]")
+@click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames a clip. [12]")
+@click.option("--fps", type=float, help="Frames a second, instead of --frames.")
+@click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Of the last feature map. [avg]")
+@click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction. [select:512]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
+@click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
+@click.option("--retry-failed", is_flag=True, help="Try again what is in the failure ledger.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N clips.")
+def extract_features(
+    sources: tuple[Path, ...],
+    output: Path,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    retry_failed: bool,
+    dry_run: bool,
+    limit: int | None,
+    **flags: object,
+) -> int:
+    """Decode every clip of SOURCE once and store the features of a frozen network in one HDF5 cache.
+
+    SOURCE is a folder of class folders, a flat folder, a CSV manifest (path, label, group, split) or a video file.
+    Running the same command again extracts only what is new or changed.
+    """
+    settings = load_settings(ExtractSettings, "extract", file=config, overrides=overrides, flags=flags)
+    clips = find_clips(sources)[:limit]
+    # Imported here: `--help` and wrong options answer at once.
+    from features.extract import Plan, build_spec, extract_to_cache, make_plan
+    from features.summary import describe_plan, describe_summary
+
+    if dry_run:
+        spec, _ = build_spec(settings)
+        click.echo(describe_plan(make_plan(clips, output, spec, retry_failed=retry_failed)))
+        return DONE
+
+    def announce(plan: Plan) -> None:
+        click.echo(describe_plan(plan))
+
+    with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
+        summary = extract_to_cache(
+            clips, output, settings, retry_failed=retry_failed, is_stopped=lambda: bool(stop), announce=announce
+        )
+    click.echo(describe_summary(summary, output))
+    if stop:
+        return stop.exit_code
+    return FAILED_ITEMS if summary.failed or summary.failed_before else DONE
+
+
+def main() -> None:
+    """The program `extract-features`."""
+    run_command(extract_features)

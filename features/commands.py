@@ -1,0 +1,66 @@
+"""What all commands share: one line instead of a traceback, the right exit code, a polite stop."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from features.errors import UserFacingError
+
+DONE, USAGE, FAILED_ITEMS = 0, 2, 3
+_log = logging.getLogger(__name__)
+
+
+def run_command(command: click.Command, arguments: list[str] | None = None) -> None:
+    """Runs a click command as a program: prints one clear line for what a user can cause, and exits with its code."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        sys.exit(command.main(arguments, standalone_mode=False) or DONE)
+    except click.exceptions.Abort:
+        sys.exit(128 + signal.SIGINT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserFacingError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(DONE)
+
+
+class Stop:
+    """Whether somebody asked the program to stop, and by which signal."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.signal)
+
+    @property
+    def exit_code(self) -> int:
+        """143 for SIGTERM, 130 for Ctrl-C."""
+        return 128 + self.signal
+
+
+@contextmanager
+def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
+    """SIGTERM and the first Ctrl-C set the flag; a second Ctrl-C ends the program at once."""
+    stop = Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.signal = number
+        say("stopping: finished clips are being committed")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,121 @@
+"""YAML and overrides to validated, frozen settings."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.errors import SettingsError
+
+SECTIONS = ("extract", "train", "infer")
+"""The sections that a settings file may have, one a command."""
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class RunSettings(BaseModel):
+    """How clips are decoded and encoded: nothing here changes a feature."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    workers: int | None = Field(None, ge=1)
+    """Worker processes; one a core by default."""
+    batch_size: int | None = Field(None, ge=1)
+    """Frames that go through the backbone at once."""
+    deadline_seconds: float = Field(60.0, gt=0)
+    """How long a clip may go without a single decoded frame before its worker is killed."""
+
+
+class ExtractSettings(RunSettings):
+    """Section `extract` of a settings file."""
+
+    frames: int = Field(12, ge=1)
+    """Evenly spaced frames a clip; ignored where `fps` is set."""
+    fps: float | None = Field(None, gt=0)
+    """Frames a second instead of a fixed number a clip."""
+    backbone: str = "mobilenet_v2"
+    """A name in BACKBONES."""
+    weights: str = "auto"
+    """`auto`, `random` or the path of a state dict."""
+    fit: Literal["crop", "squash"] | None = None
+    """How a frame becomes a square: the backbone's own way by default; `squash` shows all of a wide picture."""
+    pooling: Literal["avg", "max", "avg+max"] = "avg"
+    """How the last feature map becomes one vector."""
+    reduce: str = "select:512"
+    """`select:K`, `pca:K`, `random:K` or `none`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the backbone."""
+    part_clips: int = Field(128, ge=1)
+    """Clips that are committed together."""
+    part_seconds: float = Field(30.0, gt=0)
+    """A part is committed at least this often."""
+
+
+def load_settings(
+    kind: type[Settings],
+    section: str,
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Settings from a file's section, then `key=value` overrides, then the flags that are not None.
+
+    Raises SettingsError for an unreadable file, an unknown key (the nearest valid one is named) or a wrong value.
+    """
+    values: dict[str, Any] = _section(file, section) if file else {}
+    values |= dict(_override(text, section) for text in overrides)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    for key in values:
+        if key not in kind.model_fields:
+            raise SettingsError(f"unknown setting '{key}' in section '{section}'; {nearest(key, kind.model_fields)}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(item) for item in error.errors())) from None
+
+
+def nearest(name: str, choices: Sequence[str] | Mapping[str, object], *, closeness: float = 0.5) -> str:
+    """`did you mean 'x'?` where something is close (0 to 1, as difflib measures it), else the list of choices."""
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=closeness)
+    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(choices)}"
+
+
+def _section(file: Path, section: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {file} cannot be read: {getattr(error, 'strerror', error)}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"settings file {file} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            f"settings file {file} must hold sections ({', '.join(SECTIONS)}), not a {type(tree).__name__}"
+        )
+    for name in tree:
+        if name not in SECTIONS:
+            raise SettingsError(f"unknown section '{name}' in {file}; {nearest(str(name), SECTIONS)}")
+    values = tree.get(section) or {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"section '{section}' of {file} must hold key: value lines")
+    return values
+
+
+def _override(text: str, section: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"--set takes KEY=VALUE, got '{text}'")
+    try:
+        return key.strip().removeprefix(f"{section}."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SettingsError(f"--set {key}: '{value}' is not a YAML value") from None
+
+
+def _complaint(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "settings"
+    return f"setting '{where}': {item['msg']}, got {item['input']!r}"

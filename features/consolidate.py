@@ -1,0 +1,142 @@
+"""Consolidation: the parts of a run, and the cache that was there, become one new cache."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.cache import Header, clip_table, failure_table, read_header, read_rows, row, row_clip, write_cache
+from features.files import atomic_file, locked
+from features.parts import Part, read_parts, remove_parts
+from features.reduction import Reduction, fit
+from features.spec import FeatureSpec
+from features.types import Clip, Failure
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a track's rows lie: in the cache (reduced already) or in a part (raw)."""
+
+    path: Path
+    row: dict[str, object]
+    is_raw: bool
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What is known of each clip, the newest word on it winning."""
+
+    tracks: dict[str, _Source]
+    failures: dict[str, Failure]
+
+
+def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
+    """The newest track or failure of each clip."""
+    tracks: dict[str, _Source] = {}
+    failures: dict[str, Failure] = {}
+    sources = [(output, cache, False)] if cache else []
+    for path, header, is_raw in [*sources, *((part.path, part.header, True) for part in parts)]:
+        for i in range(len(header.clips)):
+            tracks[str(header.clips.path[i])] = _Source(path, row(header.clips, i), is_raw)
+            failures.pop(str(header.clips.path[i]), None)
+        for i in range(len(header.failures)):
+            clip = row_clip(header.failures, i)
+            failures[clip.path] = Failure(clip, str(header.failures.stage[i]), str(header.failures.reason[i]))
+            tracks.pop(clip.path, None)
+    return Merged(tracks, failures)
+
+
+def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weights_file: str) -> Header | None:
+    """Builds the cache anew from itself and its parts and renames it into place; None where no clip succeeded.
+
+    `clips` are the clips as the user names them now: their labels, groups and splits win over stored ones. The
+    reduction is fitted here when the cache is new, and frozen from then on.
+    """
+    with locked(output.with_name(f".{output.name}.lock")):
+        parts, _ = read_parts(output, spec)
+        cache = read_header(output) if output.is_file() else None
+        merged = merge(output, cache, parts)
+        if not merged.tracks:
+            return None
+        named = {clip.path: clip for clip in clips}
+        sources = [merged.tracks[path] for path in sorted(merged.tracks)]
+        rows = [_renamed(source.row, named) for source in sources]
+        if cache:
+            spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_rows
+        else:
+            reduction, fitted_on = _fit(spec, sources, rows)
+            spec = spec.model_copy(update={"reduction_digest": reduction.digest if reduction else ""})
+        _write(output, sources, rows, merged, named, spec, reduction, fitted_on, weights_file)
+        remove_parts(output, [part.path for part in parts])
+        return read_header(output)
+
+
+def _write(
+    output: Path,
+    sources: Sequence[_Source],
+    rows: list[dict[str, object]],
+    merged: Merged,
+    named: dict[str, Clip],
+    spec: FeatureSpec,
+    reduction: Reduction | None,
+    fitted_on: str,
+    weights_file: str,
+) -> None:
+    starts = np.concatenate([[0], np.cumsum([r["length"] for r in rows])])
+    for table_row, start in zip(rows, starts, strict=False):
+        table_row["start"] = int(start)
+    failures = [merged.failures[path] for path in sorted(merged.failures)]
+    renamed = [Failure(_renamed_clip(f.clip, named), f.stage, f.reason) for f in failures]
+    with atomic_file(output) as file:
+        write_cache(
+            file,
+            _blocks(sources, reduction),
+            width=_width(sources[0], reduction),
+            spec=spec,
+            reduction=reduction,
+            reduction_rows=fitted_on,
+            clips=clip_table(rows),
+            failures=failure_table(renamed),
+            weights_file=weights_file,
+        )
+
+
+def _fit(spec: FeatureSpec, sources: Sequence[_Source], rows: list[dict[str, object]]) -> tuple[Reduction | None, str]:
+    """Fitted on the training split, or on all rows where no split is known."""
+    training = [source for source, r in zip(sources, rows, strict=True) if r["split"] == "train"]
+    raw = (_rows(source)[0] for source in training or sources)
+    reduction = fit(spec.reduction, raw, width=_width(sources[0], None))
+    return reduction, ("train" if training else "all") if reduction else ""
+
+
+def _blocks(
+    sources: Sequence[_Source], reduction: Reduction | None
+) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
+    for source in sources:
+        features, times = _rows(source)
+        yield (reduction.apply(features) if reduction and source.is_raw else features), times
+
+
+def _rows(source: _Source) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    start, length = source.row["start"], source.row["length"]
+    assert isinstance(start, int) and isinstance(length, int)
+    return read_rows(source.path, start, length)
+
+
+def _width(source: _Source, reduction: Reduction | None) -> int:
+    return reduction.width if reduction else _rows(source)[0].shape[1]
+
+
+def _renamed(table_row: dict[str, object], named: dict[str, Clip]) -> dict[str, object]:
+    clip = named.get(str(table_row["path"]))
+    if clip is None:
+        return dict(table_row)
+    touched = {"size_bytes": clip.size_bytes, "mtime_ns": clip.mtime_ns} if clip.digest == table_row["digest"] else {}
+    return {**table_row, "label": clip.label, "group": clip.group, "split": clip.split, **touched}
+
+
+def _renamed_clip(clip: Clip, named: dict[str, Clip]) -> Clip:
+    known = named.get(clip.path)
+    return Clip(**{**vars(clip), "label": known.label, "group": known.group, "split": known.split}) if known else clip

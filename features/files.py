@@ -1,0 +1,103 @@
+"""Files that are written whole or not at all."""
+
+import errno
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from features.errors import EnvironmentStopped
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEMPORARY = ".tmp-"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Temporary name, fsync, rename, fsync of the folder. Raises EnvironmentStopped; nothing half-written is left."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write and read back that takes the place of `path` when the block ends without an error."""
+    temporary = path.with_name(f".{path.name[:120]}{_TEMPORARY}{socket.gethostname()}-{os.getpid()}")
+    try:
+        with open(temporary, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise stopped(error, path) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def stopped(error: OSError, path: Path) -> EnvironmentStopped:
+    """The one line that says why the machine would not write `path`."""
+    if error.errno in _FULL:
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        return EnvironmentStopped(
+            f"no space to write {path} ({error.strerror}; {free / 1e6:.0f} MB free there); "
+            "free some space and run the same command again, finished work is kept"
+        )
+    return EnvironmentStopped(
+        f"cannot write {path}: {error.strerror or error}; choose another place or mend its permissions"
+    )
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder of `path` and proves that files can be made there. Raises EnvironmentStopped."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.parent / f".{path.name[:120]}{_TEMPORARY}{socket.gethostname()}-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise stopped(error, path) from None
+
+
+def sweep_temporary(folder: Path) -> int:
+    """Removes temporary files whose writer, a process of this machine, is gone. Returns how many."""
+    swept = 0
+    for file in folder.glob(f".*{_TEMPORARY}*"):
+        host, _, pid = file.name.rpartition(_TEMPORARY)[2].rpartition("-")
+        if host == socket.gethostname() and pid.isdecimal() and not _runs(int(pid)):
+            file.unlink(missing_ok=True)
+            swept += 1
+    return swept
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on `path`, a file made for that; waits for whoever holds it."""
+    try:
+        with open(path, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise stopped(error, path) from None
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""Parts: small immutable caches that workers leave beside the real one, named by their own checksum."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.cache import Header, clip_table, failure_table, read_header, write_cache
+from features.errors import ArtefactRefused, SettingsError
+from features.files import sweep_temporary, write_atomically
+from features.spec import FeatureSpec
+from features.types import Failure, FeatureTrack
+
+
+@dataclass(frozen=True)
+class Part:
+    """One committed part and what it holds."""
+
+    path: Path
+    header: Header
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the parts of a cache lie until they are consolidated."""
+    return output.with_name(output.name + ".parts")
+
+
+def write_part(
+    output: Path, tracks: Sequence[FeatureTrack], failures: Sequence[Failure], *, spec: FeatureSpec, weights_file: str
+) -> Path:
+    """Commits tracks and failures. Raises EnvironmentStopped where the disk does not take them."""
+    content = io.BytesIO()
+    write_cache(
+        content,
+        ((track.features, track.times) for track in tracks),
+        width=tracks[0].features.shape[1] if tracks else 0,
+        spec=spec.raw(),
+        reduction=None,
+        clips=clip_table(track_rows(tracks)),
+        failures=failure_table(failures),
+        weights_file=weights_file,
+    )
+    data = content.getvalue()
+    folder = parts_folder(output)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"part-{hashlib.sha256(data).hexdigest()}.h5"
+    write_atomically(path, data)
+    return path
+
+
+def track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
+    """The rows of a clip table for tracks that lie back to back."""
+    starts = np.concatenate([[0], np.cumsum([len(track.features) for track in tracks])])
+    return [
+        {
+            **vars(track.clip),
+            "view": track.view,
+            "start": int(start),
+            "length": len(track.features),
+            "duration": track.duration,
+            "status": track.status,
+            "decoded_share": track.decoded_share,
+        }
+        for track, start in zip(tracks, starts, strict=False)
+    ]
+
+
+def read_parts(output: Path, spec: FeatureSpec) -> tuple[list[Part], list[Path]]:
+    """The parts of a cache, oldest first, and the files among them that are damaged. Sweeps stale temporary files.
+
+    Raises ArtefactRefused where parts were made with other settings.
+    """
+    folder = parts_folder(output)
+    sweep_temporary(output.parent)
+    sweep_temporary(folder)
+    parts, damaged = [], []
+    for path in sorted(folder.glob("part-*.h5")):
+        header = _read_part(path)
+        if header is None:
+            damaged.append(path)
+        elif differences := spec.raw().differences(header.spec):
+            raise ArtefactRefused(
+                f"{folder} holds parts of an unfinished run with other settings ({'; '.join(differences)}); "
+                "use those settings, delete the folder, or choose another output"
+            )
+        else:
+            parts.append(Part(path, header))
+    return sorted(parts, key=lambda part: (part.header.created, part.path.name)), damaged
+
+
+def remove_parts(output: Path, paths: Sequence[Path]) -> None:
+    """Removes parts that are in the cache now, and the folder when it is empty."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+    folder = parts_folder(output)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _read_part(path: Path) -> Header | None:
+    try:
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != path.stem.removeprefix("part-"):
+                return None
+        return read_header(path)
+    except (ArtefactRefused, SettingsError, FileNotFoundError):
+        return None

@@ -1,0 +1,163 @@
+"""Worker processes that may hang or crash: one task each at a time, watched, killed and replaced."""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+from features.errors import EnvironmentStopped
+
+ALIVE_SECONDS = 0.5
+"""A working task says so at most this often."""
+_POLL_SECONDS = 0.25
+
+
+class Job(Protocol):
+    """What a worker does. It travels to the worker by pickle; `start` runs there once, its result for each task."""
+
+    def start(self) -> Callable[[Any, Callable[[], None]], object]:
+        """Loads what the tasks need and gives a function of (task, alive)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A task whose worker hung or died."""
+
+    stage: str
+    reason: str
+
+
+def run_tasks(
+    job: Job,
+    tasks: Iterable[Any],
+    *,
+    workers: int,
+    deadline_seconds: float,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Any, object]]:
+    """Yields (task, result or Lost) as they come. A worker silent for `deadline_seconds` is killed and replaced.
+
+    Ends early when `is_stopped` says so. Raises EnvironmentStopped where workers cannot start.
+    """
+    pending = iter(tasks)
+    crew = [_Worker(job) for _ in range(workers)]
+    try:
+        while True:
+            _assign(crew, pending)
+            busy = [worker for worker in crew if worker.task is not None or not worker.is_ready]
+            if not any(worker.task is not None for worker in crew) or is_stopped():
+                return
+            wait([worker.connection for worker in busy], timeout=_POLL_SECONDS)
+            for i, worker in enumerate(crew):
+                for result in worker.collect(deadline_seconds):
+                    yield worker.finish(), result
+                if worker.is_lost:
+                    worker.kill()
+                    crew[i] = _Worker(job)
+    finally:
+        for worker in crew:
+            worker.kill()
+
+
+def _assign(crew: list["_Worker"], pending: Iterator[Any]) -> None:
+    for worker in crew:
+        if worker.task is None:
+            task = next(pending, None)
+            if task is None:
+                return
+            worker.give(task)
+
+
+class _Worker:
+    def __init__(self, job: Job) -> None:
+        context = _context()
+        self.connection, theirs = context.Pipe()
+        self.task: Any = None
+        self.is_ready = self.is_lost = False
+        self._since = time.monotonic()
+        self._process: BaseProcess = context.Process(target=_serve, args=(job, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, task: Any) -> None:
+        self.task, self._since = task, time.monotonic()
+        with suppress(BrokenPipeError, ConnectionResetError):  # `collect` finds out why
+            self.connection.send(task)
+
+    def finish(self) -> Any:
+        task, self.task = self.task, None
+        return task
+
+    def collect(self, deadline_seconds: float) -> Iterator[object]:
+        """The result of the task, if it is there, or why it is lost."""
+        try:
+            while self.connection.poll():
+                kind, value = self.connection.recv()
+                self._since = time.monotonic()
+                if kind == "ready":
+                    self.is_ready = True
+                elif kind == "broken":
+                    raise EnvironmentStopped(f"a worker could not start: {value}")
+                elif kind == "done":
+                    yield value
+                    return
+        except (EOFError, ConnectionResetError):
+            self.is_lost = True
+            self._process.join(5)
+            if not self.is_ready:
+                raise EnvironmentStopped(f"a worker died while starting (exit code {self._process.exitcode})") from None
+            yield Lost("decode", f"the decoder crashed ({_exit_name(self._process.exitcode)})")
+            return
+        if self.is_ready and self.task is not None and time.monotonic() - self._since > deadline_seconds:
+            self.is_lost = True
+            yield Lost("decode", f"timeout: nothing decoded for {deadline_seconds:.0f} s")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(job: Job, connection: Connection) -> None:
+    """A worker's whole life: it ends when its parent closes the connection or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        work = job.start()
+    except Exception as error:
+        connection.send(("broken", f"{type(error).__name__}: {error}"))
+        return
+    connection.send(("ready", None))
+    last = 0.0
+
+    def alive() -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > ALIVE_SECONDS:
+            last = now
+            connection.send(("alive", None))
+
+    try:
+        while True:
+            connection.send(("done", work(connection.recv(), alive)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """A fork server imports the heavy libraries once, so that a replaced worker is there at once."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["features.jobs", "torchvision.models"])
+    return context
+
+
+def _exit_name(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

@@ -1,0 +1,118 @@
+"""From the backbone's width to fewer numbers: fit in one pass over the training rows, apply, store."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.config import nearest
+from features.errors import ArtefactRefused, SettingsError
+
+RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A fitted map from D to K numbers: `(x - mean) @ components.T`, or the columns `channels` as they are."""
+
+    kind: str
+    mean: NDArray[np.float32] | None = None  # (D,)
+    components: NDArray[np.float32] | None = None  # (K, D)
+    explained_variance: NDArray[np.float32] | None = None  # (K,)
+    channels: NDArray[np.int64] | None = None  # (K,) ascending
+
+    @property
+    def width(self) -> int:
+        """K."""
+        kept = self.channels if self.components is None else self.components
+        return 0 if kept is None else len(kept)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over kind and arrays."""
+        digest = hashlib.sha256(self.kind.encode())
+        for name, array in sorted(self.to_arrays().items()):
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def apply(self, features: NDArray[np.float16]) -> NDArray[np.float16]:
+        """(N, D) to (N, K)."""
+        if self.channels is not None:
+            return np.ascontiguousarray(features[:, self.channels])
+        assert self.components is not None and self.mean is not None
+        return ((features.astype(np.float32) - self.mean) @ self.components.T).astype(np.float16)
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """The arrays that are present, by name."""
+        names = ("mean", "components", "explained_variance", "channels")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @classmethod
+    def from_arrays(cls, kind: str, arrays: Mapping[str, NDArray]) -> "Reduction":
+        """The inverse of `to_arrays`. Raises ArtefactRefused for arrays that make no reduction."""
+        try:
+            reduction = cls(kind, **arrays)
+        except TypeError:
+            raise ArtefactRefused(f"reduction '{kind}' refused: unexpected arrays {sorted(arrays)}") from None
+        if (reduction.channels is None) == (reduction.components is None or reduction.mean is None):
+            raise ArtefactRefused(f"reduction '{kind}' refused: it needs `channels`, or `mean` and `components`")
+        return reduction
+
+
+def parse(text: str, *, width: int) -> tuple[str, int]:
+    """`select:512` to ("select", 512), `none` to ("none", width). Raises SettingsError."""
+    kind, _, number = text.partition(":")
+    if kind == "none" and not number:
+        return "none", width
+    if kind not in FITS:
+        raise SettingsError(f"unknown reduction '{text}'; {nearest(kind, [*FITS, 'none'])} (as in select:512)")
+    if not number.isdecimal() or not 1 <= int(number) <= width:
+        raise SettingsError(f"reduction '{text}' must end in a number from 1 to {width}, as in {kind}:512")
+    return kind, int(number)
+
+
+def fit(text: str, tracks: Iterable[NDArray[np.float16]], *, width: int) -> Reduction | None:
+    """Fits on tracks (N, D), each of one clip in time order, in one pass; None for `none`."""
+    kind, count = parse(text, width=width)
+    return None if kind == "none" else FITS[kind](text, tracks, count, width)
+
+
+def _fit_select(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
+    """Keeps the channels with the largest mean absolute difference between neighbouring frames, which carry motion."""
+    movement, steps = np.zeros(width), 0
+    for track in tracks:
+        movement += np.abs(np.diff(track.astype(np.float32), axis=0)).sum(axis=0)
+        steps += max(0, len(track) - 1)
+    order = np.argsort(-movement, kind="stable") if steps else np.arange(width)
+    return Reduction(text, channels=np.sort(order[:count]).astype(np.int64))
+
+
+def _fit_pca(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
+    """Principal components from the covariance, summed in float64 over one pass (D is small, R is not)."""
+    total, products, rows = np.zeros(width), np.zeros((width, width)), 0
+    for track in tracks:
+        x = track.astype(np.float64)
+        total += x.sum(axis=0)
+        products += x.T @ x
+        rows += len(x)
+    if rows <= count:
+        raise SettingsError(
+            f"{text} needs more than {count} frames to fit, got {rows}; use fewer components or select:{count}"
+        )
+    mean = total / rows
+    values, vectors = np.linalg.eigh(products / rows - np.outer(mean, mean))
+    values, vectors = values[::-1][:count], vectors.T[::-1][:count]
+    vectors *= np.sign(vectors[np.arange(count), np.abs(vectors).argmax(axis=1)])[:, None]  # one sign for all machines
+    variance = np.maximum(values, 0)
+    return Reduction(text, mean.astype(np.float32), vectors.astype(np.float32), variance.astype(np.float32))
+
+
+def _fit_random(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
+    """A Gaussian projection, which keeps distances on average (Johnson and Lindenstrauss 1984)."""
+    components = np.random.default_rng(RANDOM_SEED).standard_normal((count, width)) / np.sqrt(count)
+    return Reduction(text, np.zeros(width, np.float32), components.astype(np.float32))
+
+
+FITS = {"select": _fit_select, "pca": _fit_pca, "random": _fit_random}

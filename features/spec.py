@@ -1,0 +1,86 @@
+"""FeatureSpec: everything that decides a feature's value, and its fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sampling(_Frozen):
+    """Which instants of a clip are read, by the stream's own timestamps."""
+
+    kind: Literal["even", "rate"] = "even"
+    """`even`: `frames` instants, one in the middle of each of as many equal segments; `rate`: `fps` a second."""
+    frames: int | None = 12
+    fps: float | None = None
+
+
+class Preprocessing(_Frozen):
+    """What happens to an upright RGB frame before the backbone sees it."""
+
+    size: int = 224
+    """Side of the square input, in pixels."""
+    fit: Literal["crop", "squash"] = "crop"
+    """`crop`: the middle square, `size / resize` of the short side; `squash`: the whole frame, out of shape."""
+    resize: int = 256
+    """What the short side would have before the crop, in pixels."""
+    interpolation: Literal["halving"] = "halving"
+    """2 x 2 averages while the frame is at least twice as large, then bilinear: free of aliasing and cheap."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class FeatureSpec(_Frozen):
+    """All that decides a feature's value. Two caches agree exactly when their fingerprints do."""
+
+    schema_version: int = SCHEMA_VERSION
+    sampling: Sampling
+    preprocessing: Preprocessing
+    backbone: str
+    weights: Literal["pretrained", "random"]
+    weights_digest: str
+    """sha256 over the backbone's tensors, whatever file they came from."""
+    pooling: Literal["avg", "max", "avg+max"]
+    precision: Literal["fp32", "bf16"] = "fp32"
+    reduction: str = "none"
+    """As asked for, such as `select:512`."""
+    reduction_digest: str = ""
+    """sha256 over the fitted reduction; empty while it is not fitted, or where there is none."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hexadecimal digits of the sha256 of the canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def raw(self) -> "FeatureSpec":
+        """The same features before any reduction, as the parts of a running job hold them."""
+        return self.model_copy(update={"reduction": "none", "reduction_digest": ""})
+
+    def differences(self, other: "FeatureSpec") -> list[str]:
+        """One line a field that differs: `field: mine, not theirs`. An unfitted reduction equals any fitted one."""
+        mine, theirs = dict(_flat(self.model_dump())), dict(_flat(other.model_dump()))
+        if not (self.reduction_digest and other.reduction_digest):
+            theirs["reduction_digest"] = mine["reduction_digest"]
+        return [f"{key}: {_show(mine[key])}, not {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
+
+
+def _show(value: object) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

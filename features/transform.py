@@ -1,0 +1,42 @@
+"""The only place that touches pixels: from an upright RGB frame to what a backbone is fed."""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.spec import Preprocessing
+
+
+def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The one resize: RGB (H, W, 3) to (S, S, 3)."""
+    if preprocessing.fit == "crop":
+        image = _middle_square(image, preprocessing.size / preprocessing.resize)
+    side = preprocessing.size
+    while min(image.shape[:2]) >= 2 * side:
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def normalise(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """uint8 (B, S, S, 3) on any device to float (B, 3, S, S), scaled to [0, 1], less the mean, over the deviation."""
+    mean = torch.tensor(preprocessing.mean, device=frames.device) * 255
+    std = torch.tensor(preprocessing.std, device=frames.device) * 255
+    return ((frames.float() - mean) / std).permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
+
+
+def thumbnail(image: NDArray[np.uint8], *, width: int = 160) -> bytes:
+    """An upright frame (H, W, 3) as a small JPEG of its own aspect ratio, at most twice as high as wide."""
+    scale = min(width / image.shape[1], 2 * width / image.shape[0])
+    shape = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+
+
+def _middle_square(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """Cropping before resizing shows the same as resizing before cropping, for less work."""
+    height, width = image.shape[:2]
+    side = max(1, round(min(height, width) * share))
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]

@@ -1,0 +1,86 @@
+"""The types that travel through stage one.
+
+Shape legend, used everywhere: N frames, H height, W width, R rows of a cache, D feature width,
+B batch, T steps, K classes, V views. Time is float seconds taken from the stream itself.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip as the user named it. `path` is its identity: relative, with forward slashes.
+
+    `digest` (sha256 of the file), `size_bytes` and `mtime_ns` are known once the file was read.
+    """
+
+    path: str
+    file: Path
+    label: str = ""
+    group: str = ""
+    split: str = ""
+    digest: str = ""
+    size_bytes: int = -1
+    mtime_ns: int = -1
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Preprocessed frames of one clip.
+
+    `decoded_share` is the share of the clip's frames that could be decoded; `size` is the upright
+    (width, height) of the frames before preprocessing.
+    """
+
+    data: NDArray[np.uint8]  # (N, H, W, 3) RGB
+    times: NDArray[np.float64]  # (N,) seconds
+    duration: float
+    size: tuple[int, int]
+    decoded_share: float = 1.0
+    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a frame, empty where nobody looks
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 4 or self.data.shape[-1] != 3 or self.data.dtype != np.uint8:
+            raise ValueError(f"expected uint8 frames (N, H, W, 3), got {self.data.dtype} {self.data.shape}")
+        if self.times.shape != self.data.shape[:1]:
+            raise ValueError(f"expected {len(self.data)} times, got {self.times.shape}")
+
+
+@dataclass(frozen=True)
+class FeatureTrack:
+    """Features of one clip and one view, in time order."""
+
+    clip: Clip
+    features: NDArray[np.float16]  # (N, D)
+    times: NDArray[np.float64]  # (N,)
+    duration: float
+    view: str = "none"
+    decoded_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or self.features.dtype != np.float16:
+            raise ValueError(f"expected float16 features (N, D), got {self.features.dtype} {self.features.shape}")
+        if self.times.shape != self.features.shape[:1]:
+            raise ValueError(f"expected {len(self.features)} times, got {self.times.shape}")
+        if not np.isfinite(self.features).all():
+            raise ValueError("features hold NaN or infinity")
+
+    @property
+    def status(self) -> str:
+        """`ok`, or `partial` where the clip could not be decoded to its end."""
+        return "ok" if self.decoded_share >= 1.0 else "partial"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One entry of the failure ledger."""
+
+    clip: Clip
+    stage: str
+    reason: str

@@ -1,0 +1,82 @@
+"""What the tests share: small clips, a cache of them, and commands run as a user would."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from features.cli import extract_features
+from features.commands import run_command
+from tests.media import write_numbered
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEATURES_WEIGHTS", raising=False)
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a click command with arguments as a program would, and gives its exit code and output."""
+
+    def run_it(command: click.Command, *arguments: object) -> Ran:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_command(command, [str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Ran(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run_it
+
+
+@pytest.fixture
+def extract(run: Run) -> Run:
+    """`extract SOURCE... -o OUTPUT` with random weights and one worker unless told otherwise."""
+
+    def extract_it(*arguments: object) -> Ran:
+        defaults: Sequence[object] = () if "--weights" in arguments else ("--weights", "random")
+        return run(extract_features, *arguments, *defaults, "--workers", "1")
+
+    return extract_it
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two class folders of three short clips each."""
+    root = tmp_path_factory.mktemp("numbered")
+    for label, gop in (("calm", 12), ("wild", 5)):
+        (root / label).mkdir()
+        for i in range(3):
+            write_numbered(root / label / f"{i}.mp4", 20 + 5 * i, gop=gop)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    manifest = SHARED / "data" / "fight" / "manifest.csv"
+    if not manifest.is_file():
+        pytest.skip("the real clips are not beside the project")
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    folder = Path(os.environ.get("REAL_WEIGHTS", SHARED / "weights"))
+    if not any(folder.glob("mobilenet_v2*")):
+        pytest.skip("the real weights are not beside the project")
+    return folder

@@ -1,0 +1,83 @@
+"""Videos whose frames carry their own number, so that a test can say which frame it was given."""
+
+import os
+import stat
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 9
+_CELL = 16
+SIZE = (BITS * _CELL, 2 * _CELL)  # width, height
+
+
+def numbered_frame(number: int) -> np.ndarray:
+    """Cells, black or white, that spell the number, the lowest bit leftmost; the lower half is their negative."""
+    bits = np.array([(number >> bit) & 1 for bit in range(BITS)], np.uint8) * 255
+    row = np.repeat(bits, _CELL)
+    upper = np.broadcast_to(row[None, :, None], (_CELL, SIZE[0], 3))
+    return np.ascontiguousarray(np.concatenate([upper, 255 - upper]))
+
+
+def read_number(image: np.ndarray) -> int:
+    """The number of a frame, of any size, upright."""
+    height, width = image.shape[:2]
+    centres = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
+    return int(sum((image[height // 4, x, 1] > 127) << bit for bit, x in enumerate(centres)))
+
+
+def write_numbered(
+    path: Path,
+    count: int,
+    *,
+    rate: int | Fraction = 25,
+    times: Sequence[float] | None = None,
+    codec: str = "libx264",
+    gop: int = 12,
+    b_frames: int = 2,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    container: str | None = None,
+) -> Path:
+    """A video of numbered frames; `times` gives each frame's second for a variable rate."""
+    with av.open(str(path), "w", format=container) as file:
+        stream = file.add_stream(codec, rate=rate, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.gop_size, stream.max_b_frames = gop, b_frames
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def write_audio_only(path: Path) -> Path:
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.rate = 16000
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def truncate(path: Path, share: float) -> Path:
+    """Keeps the first `share` of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def make_fifo(path: Path) -> Path:
+    os.mkfifo(path)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    return path

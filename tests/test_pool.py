@@ -1,0 +1,66 @@
+"""Workers that hang, crash or break: the task is lost, the rest goes on."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from features.errors import EnvironmentStopped
+from features.pool import Lost, run_tasks
+
+
+@dataclass(frozen=True)
+class Obedient:
+    """Does what the task says."""
+
+    broken: bool = False
+
+    def start(self) -> Callable[[str, Callable[[], None]], str]:
+        if self.broken:
+            raise RuntimeError("no model here")
+        return self._do
+
+    def _do(self, task: str, alive: Callable[[], None]) -> str:
+        if task == "hang":
+            time.sleep(600)
+        if task == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if task == "slow but alive":
+            for _ in range(6):
+                time.sleep(0.3)
+                alive()
+        return task.upper()
+
+
+def run(tasks: list[str], **options: object) -> dict[str, object]:
+    return dict(run_tasks(Obedient(), tasks, **({"workers": 2, "deadline_seconds": 1.0} | options)))
+
+
+def test_each_task_is_done_once() -> None:
+    tasks = [f"task {i}" for i in range(20)]
+    assert run(tasks) == {task: task.upper() for task in tasks}
+
+
+def test_hang_and_crash_lose_only_their_own_task() -> None:
+    results = run(["a", "hang", "b", "crash", "c", "slow but alive", "d"])
+    assert results["hang"] == Lost("decode", "timeout: nothing decoded for 1 s")
+    assert results["crash"] == Lost("decode", "the decoder crashed (SIGSEGV)")
+    assert [results[task] for task in ("a", "b", "c", "d")] == ["A", "B", "C", "D"]
+    assert results["slow but alive"] == "SLOW BUT ALIVE"
+
+
+def test_a_worker_that_cannot_start_stops_the_job() -> None:
+    with pytest.raises(EnvironmentStopped, match="no model here"):
+        list(run_tasks(Obedient(broken=True), ["a"], workers=1, deadline_seconds=5))
+
+
+def test_stops_when_asked() -> None:
+    seen: list[str] = []
+    for task, _ in run_tasks(
+        Obedient(), (str(i) for i in range(10**9)), workers=1, deadline_seconds=5, is_stopped=lambda: len(seen) >= 3
+    ):
+        seen.append(task)
+    assert 3 <= len(seen) <= 5

@@ -1,0 +1,1 @@
+"""Stage two: feature tracks to decisions."""

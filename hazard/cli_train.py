@@ -1,0 +1,60 @@
+"""The command `train-temporal`."""
+
+from pathlib import Path
+
+import click
+
+from features.commands import DONE, run_command
+from features.config import load_settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of the model, such as runs/NAME.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `train` is read.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
+@click.option("--head", help="A name in HEADS. [lstm]")
+@click.option("--baseline", help="A name in BASELINES, instead of a head.")
+@click.option("--compare", is_flag=True, help="Every head and baseline on the same folds: leaderboard.csv and a plot.")
+@click.option("--folds", type=click.IntRange(2), help="So many folds, which never split a group.")
+@click.option("--split", metavar="FILE|COLUMN", help="A CSV file (path, split), or `split` for the cache's own column.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many passes over the training clips. [30]")
+@click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [32]")
+@click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
+@click.option("--seed", type=click.IntRange(0), help="Of splits, initial weights and batches. [0]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of training. [fp32]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where heads are trained. [auto]")
+def train_temporal(
+    cache: Path, output: Path, config: Path | None, overrides: tuple[str, ...], compare: bool, **flags: object
+) -> int:
+    """Train a temporal head, or a baseline, on the feature cache CACHE and measure it on clips it has not seen.
+
+    Without --folds or --split the cache's own split column is used, and where there is none a grouped hold-out.
+    """
+    if flags["head"] and flags["baseline"]:
+        raise click.UsageError("give either --head or --baseline, not both")
+    # Imported here: `--help` answers at once.
+    from hazard.config import TrainSettings
+
+    if flags["head"]:
+        overrides = (*overrides, "baseline=null")  # a head on the command line outranks a baseline in the file
+    settings = load_settings(TrainSettings, "train", file=config, overrides=overrides, flags=flags)
+    import torch
+
+    from features.cache import read_cache
+    from hazard.run import train_run
+
+    torch.set_num_threads(settings.threads)
+    train_run(read_cache(cache), settings, output, compare=compare, echo=click.echo)
+    return DONE
+
+
+def main() -> None:
+    """The program `train-temporal`."""
+    run_command(train_temporal)

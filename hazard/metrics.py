@@ -1,0 +1,241 @@
+"""Pure functions on arrays: what the predictions are worth.
+
+B clips, K classes. `y` (B,) holds class numbers, `probs` (B, K) rows that sum to one. A figure that is undefined (one
+class alone, no clips) is NaN here and null in JSON. Definitions as in scikit-learn's user guide, section 3.4, where no
+source is named.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+Labels = NDArray[np.int64]
+Probs = NDArray[np.float64]
+
+HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "roc_auc", "pr_auc", "ece")
+"""The figures that carry an interval; `top5_accuracy` joins them at five classes or more."""
+
+HARMLESS = re.compile(
+    r"^(normal|no|non|not|none|safe|negative|background|neutral|ok|usual)($|[\W_]|fight|viol|fall|hazard|accident|anomal|crime)"
+)
+"""Names of the class that no alarm is for; matched on the name in lower case."""
+
+
+def guess_positive(labels: Sequence[str]) -> str:
+    """The label an alarm is for: the last one in sorted order that does not sound harmless, else the last."""
+    alarming = [label for label in sorted(labels) if not HARMLESS.match(label.lower())]
+    return (alarming or sorted(labels))[-1]
+
+
+def decide(probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> Labels:
+    """Predicted classes (B,): with a positive class of two, positive from the threshold on, else the most probable."""
+    if positive is None or probs.shape[1] != 2:
+        return probs.argmax(axis=1)
+    return np.where(probs[:, positive] >= threshold, positive, 1 - positive)
+
+
+def accuracy(y: Labels, predicted: Labels) -> float:
+    """Share of clips that were named rightly."""
+    return float((y == predicted).mean()) if len(y) else math.nan
+
+
+def balanced_accuracy(y: Labels, predicted: Labels) -> float:
+    """Mean recall over the classes that occur in `y`."""
+    present = np.unique(y)
+    return float(np.mean([(predicted[y == k] == k).mean() for k in present])) if len(present) else math.nan
+
+
+def macro_f1(y: Labels, predicted: Labels, classes: int) -> float:
+    """Unweighted mean of the F1 of the classes that occur in `y` or `predicted`."""
+    return _class_mean(confusion(y, predicted, classes), "f1", None)
+
+
+def precision(y: Labels, predicted: Labels, classes: int, *, positive: int | None = None) -> float:
+    """Precision of the positive class, or the mean over the classes that occur; 0 for a class never predicted."""
+    return _class_mean(confusion(y, predicted, classes), "precision", positive)
+
+
+def recall(y: Labels, predicted: Labels, classes: int, *, positive: int | None = None) -> float:
+    """Recall of the positive class, or the mean over the classes that occur; 0 for a class never met."""
+    return _class_mean(confusion(y, predicted, classes), "recall", positive)
+
+
+def top5_accuracy(y: Labels, probs: Probs) -> float:
+    """Share of clips whose class is among the five most probable; NaN below five classes."""
+    if probs.shape[1] < 5 or not len(y):
+        return math.nan
+    best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
+    return float((best == y[:, None]).any(axis=1).mean())
+
+
+def roc_auc(y: Labels, probs: Probs, *, positive: int | None = None) -> float:
+    """Area under the ROC curve of the positive class, or the macro one-vs-rest mean over the classes that occur.
+
+    As the Mann-Whitney statistic (Hanley and McNeil 1982): intervals ask for it hundreds of times.
+    """
+    wanted, columns = _one_vs_rest(y, probs, positive)
+    if not columns.shape[1]:
+        return math.nan
+    hits, misses = wanted.sum(axis=0), (~wanted).sum(axis=0)
+    ranks = (rankdata(columns, axis=0) * wanted).sum(axis=0)
+    return float(((ranks - hits * (hits + 1) / 2) / (hits * misses)).mean())
+
+
+def pr_auc(y: Labels, probs: Probs, *, positive: int | None = None) -> float:
+    """Average precision of the positive class, or the macro one-vs-rest mean over the classes that occur."""
+    wanted, columns = _one_vs_rest(y, probs, positive)
+    each = [_average_precision(wanted[:, k], columns[:, k]) for k in range(columns.shape[1])]
+    return float(np.mean(each)) if each else math.nan
+
+
+def ece(y: Labels, probs: Probs, *, bins: int = 10) -> float:
+    """Expected calibration error over equal bins of the highest probability (Guo et al. 2017, equation 3)."""
+    if not len(y):
+        return math.nan
+    confidence, right, number = reliability(y, probs, bins=bins)
+    used = number > 0
+    return float((number[used] * np.abs(right[used] - confidence[used])).sum() / len(y))
+
+
+def reliability(y: Labels, probs: Probs, *, bins: int = 10) -> tuple[NDArray, NDArray, NDArray]:
+    """A bin each: mean confidence, share right, number of clips; NaN means in an empty bin. All (bins,)."""
+    confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == y
+    bucket = np.minimum((confidence * bins).astype(int), bins - 1)
+    number = np.bincount(bucket, minlength=bins).astype(float)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(bucket, confidence, minlength=bins) / number
+        share = np.bincount(bucket, hit.astype(float), minlength=bins) / number
+    return mean, share, number
+
+
+def confusion(y: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
+    """(K, K) counts, rows the truth, columns what was predicted."""
+    return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class(y: Labels, predicted: Labels, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and number of clips, a label each."""
+    counts = confusion(y, predicted, len(labels))
+    table = {}
+    for k, label in enumerate(labels):
+        hits, said, truly = counts[k, k], counts[:, k].sum(), counts[k].sum()
+        shares = {"precision": _share(hits, said), "recall": _share(hits, truly), "f1": _share(2 * hits, said + truly)}
+        table[label] = shares | {"clips": int(truly)}
+    return table
+
+
+def headline(y: Labels, probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> dict[str, float]:
+    """Every headline figure as a plain number."""
+    predicted, classes = decide(probs, positive=positive, threshold=threshold), probs.shape[1]
+    positive = positive if classes == 2 else None
+    figures = {
+        "accuracy": accuracy(y, predicted),
+        "balanced_accuracy": balanced_accuracy(y, predicted),
+        "macro_f1": macro_f1(y, predicted, classes),
+        "precision": precision(y, predicted, classes, positive=positive),
+        "recall": recall(y, predicted, classes, positive=positive),
+        "roc_auc": roc_auc(y, probs, positive=positive),
+        "pr_auc": pr_auc(y, probs, positive=positive),
+        "ece": ece(y, probs),
+    }
+    return figures | ({"top5_accuracy": top5_accuracy(y, probs)} if classes >= 5 else {})
+
+
+def bootstrap(
+    figures: Callable[[Labels], dict[str, float]],
+    groups: NDArray,
+    *,
+    rounds: int = 500,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, dict[str, float]]:
+    """Percentile intervals (Efron and Tibshirani 1993, chapter 13) that draw whole groups, as clips of one are alike.
+
+    `figures` maps row numbers to named values; the result is name → value, low, high.
+    """
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(rounds):
+        chosen = rng.integers(len(members), size=len(members))
+        drawn.append(figures(np.concatenate([members[i] for i in chosen])))
+    values = figures(np.arange(len(groups)))
+    return {name: {"value": value, **_interval([d[name] for d in drawn], level)} for name, value in values.items()}
+
+
+def summary(
+    y: Labels,
+    probs: Probs,
+    groups: NDArray,
+    labels: Sequence[str],
+    *,
+    positive: str | None = None,
+    threshold: float = 0.5,
+    seed: int = 0,
+    rounds: int = 500,
+) -> dict[str, Any]:
+    """What metrics.json says of one set of predictions: headline figures with intervals, per class, confusion."""
+    number = list(labels).index(positive) if positive is not None and len(labels) == 2 else None
+
+    def figures(rows: Labels) -> dict[str, float]:
+        return headline(y[rows], probs[rows], positive=number, threshold=threshold)
+
+    predicted = decide(probs, positive=number, threshold=threshold)
+    return bootstrap(figures, groups, rounds=rounds, seed=seed) | {
+        "per_class": per_class(y, predicted, labels),
+        "confusion": {"labels": list(labels), "counts": confusion(y, predicted, len(labels)).tolist()},
+    }
+
+
+def nulls(tree: Any) -> Any:
+    """The same tree with NaN and infinity as None: JSON has no word for them."""
+    if isinstance(tree, dict):
+        return {key: nulls(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [nulls(value) for value in tree]
+    if isinstance(tree, float | np.floating):
+        return float(tree) if math.isfinite(tree) else None
+    return tree.item() if isinstance(tree, np.generic) else tree
+
+
+def _class_mean(counts: NDArray[np.int64], figure: str, positive: int | None) -> float:
+    hits, said, truly = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    part, whole = {"precision": (hits, said), "recall": (hits, truly), "f1": (2 * hits, said + truly)}[figure]
+    shares = part / np.maximum(whole, 1)
+    if positive is not None:
+        return float(shares[positive]) if counts.sum() else math.nan
+    present = said + truly > 0
+    return float(shares[present].mean()) if present.any() else math.nan
+
+
+def _one_vs_rest(y: Labels, probs: Probs, positive: int | None) -> tuple[NDArray[np.bool_], Probs]:
+    """Truth (B, J) and scores (B, J) of the J classes that have clips on both sides."""
+    classes = [positive] if positive is not None and probs.shape[1] == 2 else list(range(probs.shape[1]))
+    wanted = y[:, None] == np.array(classes)  # (B, J)
+    defined = wanted.any(axis=0) & ~wanted.all(axis=0)
+    return wanted[:, defined], probs[:, classes][:, defined]
+
+
+def _average_precision(wanted: NDArray[np.bool_], score: Probs) -> float:
+    """Sum of precision times step in recall over the distinct thresholds, from the highest down."""
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # ends of runs of equal scores
+    hits = np.cumsum(wanted[order])[last]
+    return float((hits / (last + 1) * np.diff(hits, prepend=0)).sum() / hits[-1])
+
+
+def _interval(values: list[float], level: float) -> dict[str, float]:
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return {"low": math.nan, "high": math.nan}
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return {"low": float(low), "high": float(high)}
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part / whole) if whole else math.nan

@@ -1,0 +1,196 @@
+"""What a training run leaves beside its model: figures as JSON and CSV, a model card, pictures."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.files import write_atomically
+from hazard import metrics, plots
+from hazard.evaluate import Evaluation
+from hazard.model import ModelInfo
+from hazard.train import Epoch
+from hazard.types import Sequences
+
+HISTORY_COLUMNS = ("fold", "member", "epoch", "train_loss", "val_loss", "val_accuracy", "best")
+FINAL = "final"
+"""What history.csv calls the model that was saved, where it was fitted after the folds."""
+
+INFLATED = (
+    "{count} of {clips} clips name no group. Clips cut from one source video may lie on both sides of the split, "
+    "so these figures may be inflated; give a manifest with a group column."
+)
+
+NO_LEAK = "every clip names its group, and no group lies on two sides of the split"
+
+History = Sequence[tuple[int | str, Epoch]]
+
+
+def leak_warning(sequences: Sequences) -> str | None:
+    """The warning that figures may be too good, or None where every clip names its group."""
+    return (
+        None if sequences.groups_known else INFLATED.format(count=sequences.clips_without_group, clips=len(sequences))
+    )
+
+
+def write_outputs(
+    folder: Path,
+    *,
+    info: ModelInfo,
+    sequences: Sequences,
+    result: Evaluation,
+    figures: dict[str, Any],
+    history: History,
+    contenders: int = 1,
+) -> None:
+    """metrics.json, predictions.csv, history.csv, model_card.md and the pictures.
+
+    `contenders` is how many models were compared to choose this one. Raises EnvironmentStopped.
+    """
+    texts = {
+        "metrics.json": json.dumps(metrics.nulls(metrics_tree(info, sequences, result, figures)), indent=2) + "\n",
+        "predictions.csv": _csv(_prediction_rows(info, sequences, result)),
+        "history.csv": _csv(_history_rows(history)),
+        "model_card.md": model_card(info, sequences, result, figures, contenders),
+    }
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
+    y = sequences.y[result.rows]
+    runs: dict[tuple[int | str, int], list[tuple[int, float, float, bool]]] = {}
+    for fold, epoch in history:
+        runs.setdefault((fold, epoch.member), []).append((epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.best))
+    pictures = {
+        "confusion.png": plots.confusion(np.array(figures["confusion"]["counts"]), info.labels),
+        "curves.png": plots.curves(y, result.probs, info.labels, positive=info.positive_label),
+        "history.png": plots.history(list(runs.values())),
+        "reliability.png": plots.reliability(y, result.probs),
+    }
+    for name, figure in pictures.items():
+        write_atomically(folder / name, plots.png(figure))
+
+
+def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """leaderboard.csv and leaderboard.png, in the order of the rows."""
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    write_atomically(folder / "leaderboard.csv", _csv([list(rows[0]), *cells]).encode())
+    write_atomically(folder / "leaderboard.png", plots.png(plots.leaderboard(rows)))
+
+
+def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figures: dict[str, Any]) -> dict[str, Any]:
+    """All of metrics.json, NaN where a figure is undefined."""
+    split = {
+        "how": info.split,
+        "groups_known": info.groups_known,
+        "clips_without_group": sequences.clips_without_group,
+        "folds": len(result.models),
+    }
+    about = {
+        "model": result.name,
+        "kind": result.kind,
+        "labels": list(info.labels),
+        "positive_label": info.positive_label,
+    }
+    counts = {"clips": len(result.rows), "train_seconds": result.train_seconds, "parameters": result.parameters}
+    return about | {"threshold": info.threshold} | counts | {"split": split} | figures
+
+
+def model_card(
+    info: ModelInfo, sequences: Sequences, result: Evaluation, figures: dict[str, Any], contenders: int
+) -> str:
+    """Markdown: what it is, what it was trained on, how it was measured, what it is worth, its limits."""
+    clips = ", ".join(f"{label}: {int((sequences.y == k).sum())}" for k, label in enumerate(info.labels))
+    lines = [
+        f"# {info.name}",
+        "",
+        f"A {info.kind} that names clips as {', '.join(info.labels)}"
+        + (
+            f"; the alarm is for **{info.positive_label}**, from probability {info.threshold:g} on."
+            if info.positive_label
+            else "."
+        ),
+        "",
+        "## Data",
+        "",
+        f"- {len(sequences)} labelled clips ({clips}), {len(np.unique(sequences.groups))} groups",
+        f"- median clip: {info.window.duration_seconds:.2f} s, {info.window.steps} steps of {info.width} numbers",
+        f"- features: {info.feature_spec.get('backbone', 'unknown')}, fingerprint {info.fingerprint}",
+        f"- cache content: {info.cache_digest or 'unknown'}",
+        "",
+        "## How it was measured",
+        "",
+        f"- split: {info.split}; {len(result.rows)} clips were predicted by a model that had not seen them",
+        f"- leakage: {leak_warning(sequences) or NO_LEAK}",
+        "- early stopping used validation clips that were none of those; they were not looked at before the end",
+        "- intervals: 95 %, bootstrap over groups",
+        "",
+        "## Figures",
+        "",
+        *_figure_table(figures),
+        "",
+        "## Limits",
+        "",
+        *_limits(info, result, contenders),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figure_table(figures: dict[str, Any]) -> list[str]:
+    names = [name for name in (*metrics.HEADLINE, "top5_accuracy") if name in figures]
+    rows = ["| figure | value | low | high |", "|---|---|---|---|"]
+    for name in names:
+        cells = " | ".join(f"{figures[name][key]:.3f}" for key in ("value", "low", "high"))
+        rows.append(f"| {name} | {cells} |")
+    return rows
+
+
+def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
+    refitted = len(result.models) > 1
+    lines = [
+        "- It has only been measured on clips like those above: other cameras, scenes and clip lengths may do worse.",
+        "- Its features must be made with the very settings that model.json holds; anything else is refused.",
+        "- It is no substitute for a person who watches: expect misses and false alarms at the rates above.",
+    ]
+    if info.kind == "head":
+        lines.append("- The head holds a logistic regression of the pooled clip: its score is not what order adds.")
+    if contenders > 1:
+        lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
+    if refitted:
+        lines.append(
+            "- The saved model was fitted again on all labelled clips after the folds; the figures are the folds'."
+        )
+    libraries = ", ".join(f"{name} {number}" for name, number in info.libraries.items())
+    return [*lines, f"- Trained with {libraries}."]
+
+
+def _prediction_rows(info: ModelInfo, sequences: Sequences, result: Evaluation) -> Iterable[Sequence[object]]:
+    positive = None if info.positive_label is None else info.labels.index(info.positive_label)
+    predicted = metrics.decide(result.probs, positive=positive, threshold=info.threshold)
+    yield ("path", "label", "predicted", "fold", *info.labels)
+    for i in np.argsort(result.rows, kind="stable").tolist():
+        row = result.rows[i]
+        names = (info.labels[sequences.y[row]], info.labels[predicted[i]])
+        yield (sequences.paths[row], *names, result.folds[i], *(f"{p:.6f}" for p in result.probs[i]))
+
+
+def _history_rows(history: History) -> Iterable[Sequence[object]]:
+    yield HISTORY_COLUMNS
+    for fold, epoch in history:
+        losses = (_cell(epoch.train_loss), _cell(epoch.val_loss), _cell(epoch.val_accuracy))
+        yield (fold, epoch.member, epoch.epoch, *losses, int(epoch.best))
+
+
+def _cell(value: object) -> object:
+    """Floats with six digits, an empty cell for NaN."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6f}" if np.isfinite(value) else ""
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,183 @@
+"""Metrics → figures. Okabe and Ito's colours, which colour-blind readers can tell apart; no pyplot state."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from hazard import metrics
+
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+MAX_NAMED_CLASSES = 25
+"""Above that, class names no longer fit beside a matrix."""
+MAX_PRINTED_CLASSES = 12
+"""Above that, numbers no longer fit into its cells."""
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    """counts (K, K), rows the truth: coloured by the share of each row, with the counts printed in."""
+    side = min(4.5 + 0.28 * len(labels), 13.0)
+    figure, axes = _figure(side + 0.8, side)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(labels) <= MAX_PRINTED_CLASSES:
+        _print_cells(axes, counts, shares)
+    ticks = range(len(labels)) if len(labels) <= MAX_NAMED_CLASSES else []
+    axes.set_xticks(ticks, [_short(labels[k]) for k in ticks], rotation=40 if len(labels) > 2 else 0)
+    axes.set_yticks(ticks, [_short(labels[k]) for k in ticks])
+    for tick in axes.get_xticklabels():
+        tick.set_horizontalalignment("right" if len(labels) > 2 else "center")
+    axes.set(xlabel="predicted label", ylabel="true label", title=f"Confusion of {counts.sum()} clips")
+    figure.colorbar(image, ax=axes, label="share of the true label's clips", shrink=0.82)
+    return figure
+
+
+def curves(y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[str], *, positive: str | None) -> Figure:
+    """ROC and precision-recall of the positive label, or micro-averaged one-vs-rest with three labels or more."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    truth, score, what = _binary_view(y, probs, labels, positive)
+    if 0 < truth.sum() < len(truth):
+        false_share, true_share, _ = roc_curve(truth, score)
+        precision, recall, _ = precision_recall_curve(truth, score)
+        left.plot(
+            false_share,
+            true_share,
+            color=BLUE,
+            lw=2,
+            label=f"area {metrics.roc_auc(truth, _two(score), positive=1):.3f}",
+        )
+        area = metrics.pr_auc(truth, _two(score), positive=1)
+        right.step(recall, precision, where="post", color=BLUE, lw=2, label=f"average precision {area:.3f}")
+        right.axhline(truth.mean(), color=GREY, ls="--", lw=1, label=f"chance {truth.mean():.3f}")
+    else:
+        for axes in (left, right):
+            _note(axes, "undefined: the clips are of one class")
+    left.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1, label="chance 0.500")
+    left.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title=f"ROC, {what}")
+    right.set(xlabel="recall", ylabel="precision", title=f"Precision and recall, {what}")
+    for axes, corner in ((left, "lower right"), (right, "lower left")):
+        _unit_square(axes)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc=corner, frameon=False)
+    return figure
+
+
+def history(runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> Figure:
+    """One run a head that was trained: (epoch, training loss, validation loss, best) an epoch."""
+    figure, axes = _figure(7.5, 4.6)
+    for number, run in enumerate(runs):
+        epochs = [row[0] for row in run]
+        names = ("training, labels smoothed", "inner validation", "kept epoch") if number == 0 else (None, None, None)
+        faint = 1.0 if len(runs) == 1 else 0.45
+        axes.plot(epochs, [row[1] for row in run], color=BLUE, lw=1.3, alpha=faint, label=names[0])
+        if not all(math.isnan(row[2]) for row in run):
+            axes.plot(epochs, [row[2] for row in run], color=ORANGE, lw=1.3, alpha=faint, label=names[1])
+        for best in [row for row in run if row[3] and not math.isnan(row[2])]:
+            axes.plot(best[0], best[2], "o", color=VERMILION, ms=5, label=names[2])
+    if runs:
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+    else:
+        _note(axes, "a baseline is fitted at once: there are no epochs to show")
+    axes.set(
+        xlabel="epoch",
+        ylabel="cross entropy (nats)",
+        title="Training, one line a head" if len(runs) > 1 else "Training",
+    )
+    return figure
+
+
+def reliability(y: NDArray[np.int64], probs: NDArray[np.float64], *, bins: int = 10) -> Figure:
+    """How often predictions of a given confidence are right, and how many there are."""
+    figure = Figure(figsize=(5.6, 6.0), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    confidence, right, number = metrics.reliability(y, probs, bins=bins)
+    used, centres = number > 0, (np.arange(bins) + 0.5) / bins
+    top.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1, label="perfectly calibrated")
+    top.plot(confidence[used], right[used], "o-", color=BLUE, lw=1.5, label="this model")
+    top.set(ylabel="share that was right", title=f"Reliability, expected calibration error {metrics.ece(y, probs):.3f}")
+    bottom.bar(centres, number, width=0.92 / bins, color=BLUE)
+    bottom.set(xlabel="confidence (probability of the predicted label)", ylabel="clips")
+    _unit_square(top, square=False)
+    bottom.set_xlim(0, 1)
+    top.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def leaderboard(rows: Sequence[dict[str, Any]], *, figure_name: str = "roc_auc") -> Figure:
+    """Each model's figure with its interval, best on top."""
+    figure, axes = _figure(7.5, 1.4 + 0.45 * len(rows))
+    for place, row in enumerate(rows):
+        value, low, high = (row[figure_name + suffix] for suffix in ("", "_low", "_high"))
+        colour = BLUE if row["kind"] == "head" else ORANGE
+        axes.plot([low, high], [place, place], color=colour, lw=2.2, alpha=0.6)
+        axes.plot(value, place, "o" if row["kind"] == "head" else "s", color=colour, ms=8)
+        if math.isfinite(value):
+            axes.annotate(f"{value:.3f}", (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    for kind, colour, marker in (("temporal head", BLUE, "o"), ("baseline", ORANGE, "s")):
+        axes.plot([], [], marker, color=colour, ms=8, label=kind)
+    axes.set_yticks(range(len(rows)), [row["model"].replace("_", " ") for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.7)
+    axes.grid(axis="x", color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.set(xlabel="ROC AUC, with 95 % interval over groups", title="Leaderboard, the same folds for all")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22 - 0.35 / len(rows)), ncols=2, frameon=False)
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _binary_view(
+    y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[str], positive: str | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
+    if positive is not None:
+        number = list(labels).index(positive)
+        return (y == number).astype(np.int64), probs[:, number], f"positive: {_short(positive)}"
+    return np.eye(len(labels), dtype=np.int64)[y].ravel(), probs.ravel(), f"micro-average of {len(labels)} labels"
+
+
+def _two(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([1 - score, score], axis=1)
+
+
+def _print_cells(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        text = f"{count}\n{shares[row, column]:.0%}" if len(counts) <= 6 else f"{count}"
+        axes.text(column, row, text, ha="center", va="center", color=colour)
+
+
+def _unit_square(axes: Axes, *, square: bool = True) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(color="#dddddd")
+    axes.set_axisbelow(True)
+    if square:
+        axes.set_aspect("equal")
+
+
+def _note(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
+
+
+def _short(label: str, *, most: int = 18) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"

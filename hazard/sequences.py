@@ -1,0 +1,82 @@
+"""Cache → Sequences: every labelled track in memory, padded to one length."""
+
+import logging
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.cache import Cache
+from features.errors import SettingsError
+from hazard.types import Sequences
+
+log = logging.getLogger(__name__)
+
+VIEW = "none"
+"""The tracks of the unchanged clips; augmentation views lie beside them."""
+
+
+def load_sequences(cache: Cache, *, max_steps: int | None = 64) -> Sequences:
+    """The labelled tracks of a cache as `x` (B, T, D) with its mask, T being the longest track or `max_steps`.
+
+    Longer tracks are thinned evenly. Clips without a label are left out. A clip without a group becomes a group of its
+    own. Raises SettingsError where fewer than two labels are left.
+    """
+    clips = cache.clips
+    rows = np.flatnonzero((clips.view == VIEW) & (clips.label != "") & (clips.length > 0))
+    _count_unlabelled(clips.view, clips.label)
+    labels = _checked_labels(clips.label[rows])
+    tracks = [_thinned(int(clips.start[row]), int(clips.length[row]), max_steps) for row in rows]
+    x, mask = pad([cache.features[track] for track in tracks])
+    paths = clips.path[rows].astype(str)
+    groups = clips.group[rows].astype(str)
+    return Sequences(
+        x=x,
+        mask=mask,
+        y=np.searchsorted(labels, clips.label[rows].astype(str)).astype(np.int64),
+        groups=np.where(groups == "", paths, groups),
+        paths=paths,
+        splits=clips.split[rows].astype(str),
+        labels=tuple(str(label) for label in labels),
+    )
+
+
+def pad(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Tracks (N, D) of any lengths as x (B, T, D), zeros after each track's end, and mask (B, T) True = real."""
+    longest = max(len(track) for track in tracks)
+    x = np.zeros((len(tracks), longest, tracks[0].shape[1]), np.float32)  # (B, T, D)
+    mask = np.zeros(x.shape[:2], np.bool_)  # (B, T)
+    for row, track in enumerate(tracks):
+        x[row, : len(track)] = track
+        mask[row, : len(track)] = True
+    return x, mask
+
+
+def thin(length: int, max_steps: int | None) -> NDArray[np.int64]:
+    """At most `max_steps` of the steps 0 … length - 1, evenly spaced, the first and the last among them."""
+    if max_steps is None or length <= max_steps:
+        return np.arange(length)
+    return np.linspace(0, length - 1, max_steps).round().astype(np.int64)
+
+
+def _thinned(start: int, length: int, max_steps: int | None) -> NDArray[np.int64]:
+    return start + thin(length, max_steps)
+
+
+def _count_unlabelled(view: NDArray[np.str_], label: NDArray[np.str_]) -> None:
+    count = int(((view == VIEW) & (label == "")).sum())
+    if count:
+        log.warning("%d clips without a label are left out of training", count)
+
+
+def _checked_labels(column: NDArray[np.str_]) -> NDArray[np.str_]:
+    """The sorted distinct labels."""
+    if not len(column):
+        raise SettingsError(
+            "the cache holds no labelled clips; extract class folders or a manifest with a label column"
+        )
+    labels = np.unique(column.astype(str))
+    if len(labels) < 2:
+        counts = ", ".join(f"{name}: {count}" for name, count in Counter(column.tolist()).items())
+        raise SettingsError(f"training needs clips of two or more labels, the cache holds one ({counts})")
+    return labels

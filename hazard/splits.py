@@ -1,0 +1,164 @@
+"""Train / validation / test and folds that never split a group."""
+
+import csv
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from features.errors import SettingsError
+from features.types import SPLITS
+from hazard.types import Sequences
+
+HOLD_OUT_PARTS = 5
+"""A hold-out keeps one part in five."""
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the clips. `val` serves early stopping only, `test` is never looked at before the end."""
+
+    train: Index
+    val: Index
+    test: Index
+    val_is_given: bool = False
+    """Whether the user named the validation clips, so that no others may take their place."""
+
+    def __post_init__(self) -> None:
+        parts = np.concatenate([self.train, self.val, self.test])
+        if len(np.unique(parts)) != len(parts):
+            raise ValueError("train, val and test of a fold overlap")
+
+
+@dataclass(frozen=True)
+class Division:
+    """Folds, and in words how they were made."""
+
+    folds: tuple[Fold, ...]
+    how: str
+
+
+def divide(sequences: Sequences, *, folds: int | None = None, split: str | None = None, seed: int = 0) -> Division:
+    """The division that was asked for: N grouped folds, a given split, else the cache's own, else a grouped hold-out.
+
+    `split` is a CSV file with the columns path and split, or the word `split` for the cache's own column. Raises
+    SettingsError for a split that puts a group on two sides, or that cannot be made.
+    """
+    if folds is not None and split is not None:
+        raise SettingsError("give either a number of folds or a split, not both")
+    if folds is not None:
+        return Division(
+            grouped_folds(sequences, folds, seed=seed), f"{folds} folds that never split a group, seed {seed}"
+        )
+    if split is not None:
+        sides, how = _named_split(sequences, split)
+        return Division((given_split(sequences, sides, seed=seed),), how)
+    if (sequences.splits != "").any():
+        return Division((given_split(sequences, sequences.splits, seed=seed),), "the split column of the cache")
+    parts = max(2, min(HOLD_OUT_PARTS, len(np.unique(sequences.groups))))
+    fold = grouped_folds(sequences, parts, seed=seed, what="a hold-out")[0]
+    return Division((fold,), f"hold-out of one part in {parts} that never splits a group, seed {seed}")
+
+
+def grouped_folds(sequences: Sequences, count: int, *, seed: int, what: str = "folds") -> tuple[Fold, ...]:
+    """`count` folds whose test parts cover every clip once, stratified by label, no group in two parts."""
+    if count < 2:
+        raise SettingsError(f"folds must be 2 or more, got {count}")
+    groups = len(np.unique(sequences.groups))
+    if groups < count:
+        raise SettingsError(
+            f"{what} in {count} parts needs {count} groups or more, the {len(sequences)} clips come from {groups}; "
+            "give fewer --folds, or a group column that tells source videos apart"
+        )
+    everything = np.arange(len(sequences))
+    parts = _grouped_parts(sequences, everything, count, seed)
+    return tuple(Fold(*inner_split(sequences, rest, seed=seed), test=test) for rest, test in parts)
+
+
+def inner_split(sequences: Sequences, rows: Index, *, seed: int, part: int = 0) -> tuple[Index, Index]:
+    """`rows` as (train, val) for early stopping, no group in both; `part` (0 to 4) picks another such split.
+
+    val is empty where no division leaves every label of `rows` on the training side: nothing can be spared then.
+    """
+    count = min(HOLD_OUT_PARTS, len(np.unique(sequences.groups[rows])))
+    if count < 2:
+        return rows, rows[:0]
+    wanted = set(sequences.y[rows].tolist())
+    parts = list(_grouped_parts(sequences, rows, count, seed))
+    usable = [(train, val) for train, val in parts if set(sequences.y[train].tolist()) == wanted]
+    return usable[part % len(usable)] if usable else (rows, rows[:0])
+
+
+def given_split(sequences: Sequences, sides: NDArray[np.str_], *, seed: int) -> Fold:
+    """The fold that a column of train / val / test describes; clips with an empty entry take no part.
+
+    Evaluated on test, else on val. Early stopping uses val where test is there too, else a grouped part of train.
+    """
+    _refuse_unknown(sides)
+    _refuse_split_groups(sequences.groups, sides)
+    train, val, test = (np.flatnonzero(sides == side) for side in SPLITS)
+    if not len(train) or not len(val) + len(test):
+        found = ", ".join(f"{side}: {int((sides == side).sum())}" for side in SPLITS)
+        raise SettingsError(f"a split needs clips in train and in val or test, got {found}")
+    if len(val) and len(test):
+        return Fold(train, val, test, val_is_given=True)
+    return Fold(*inner_split(sequences, train, seed=seed), test=np.concatenate([val, test]))
+
+
+def _grouped_parts(sequences: Sequences, rows: Index, count: int, seed: int) -> Iterator[tuple[Index, Index]]:
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    y, groups = sequences.y[rows], sequences.groups[rows]
+    if np.bincount(y).max() < count:  # scikit-learn refuses then; the labels are too rare to be balanced anyway
+        y = np.zeros_like(y)
+    with warnings.catch_warnings():  # a label rarer than the number of parts cannot be in every part
+        warnings.simplefilter("ignore", UserWarning)
+        for rest, part in splitter.split(rows, y, groups):
+            yield rows[rest], rows[part]
+
+
+def _named_split(sequences: Sequences, split: str) -> tuple[NDArray[np.str_], str]:
+    if Path(split).is_file():
+        return read_split(Path(split), sequences.paths), f"split file {Path(split).name}"
+    if split != "split":
+        raise SettingsError(f"--split takes a CSV file or the column name 'split'; there is no file {split}")
+    if not (sequences.splits != "").any():
+        raise SettingsError("the cache has an empty split column; give --split FILE or --folds N")
+    return sequences.splits, "the split column of the cache"
+
+
+def read_split(file: Path, paths: NDArray[np.str_]) -> NDArray[np.str_]:
+    """One side a clip, "" for a clip that the CSV file (columns path, split) does not name."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"split file {file} cannot be read: {error}") from None
+    if not rows or not {"path", "split"} <= set(rows[0]):
+        raise SettingsError(f"split file {file} needs the columns path and split")
+    sides = {row["path"]: (row["split"] or "").strip().lower() for row in rows}
+    if not set(sides) & set(paths.tolist()):
+        raise SettingsError(f"split file {file} names none of the cache's clips, such as {paths[0]}")
+    return np.array([sides.get(path, "") for path in paths.tolist()], dtype=np.str_)
+
+
+def _refuse_unknown(sides: NDArray[np.str_]) -> None:
+    unknown = sorted(set(sides.tolist()) - {"", *SPLITS})
+    if unknown:
+        raise SettingsError(f"unknown split '{unknown[0]}'; choose one of: {', '.join(SPLITS)}")
+
+
+def _refuse_split_groups(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> None:
+    """Clips of one group on two sides would make the accuracy look better than it is."""
+    used = sides != ""
+    for group in np.unique(groups[used]).tolist():
+        found = np.unique(sides[used & (groups == group)]).tolist()
+        if len(found) > 1:
+            raise SettingsError(
+                f"the split puts group '{group}' into {' and '.join(found)}; a group must stay on one side"
+            )

@@ -1,0 +1,60 @@
+"""The types that travel through stage two. Shape letters as in `features.types`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A cache's tracks, padded to one length and held in memory."""
+
+    x: NDArray[np.float32]  # (B, T, D)
+    mask: NDArray[np.bool_]  # (B, T) True = real
+    y: NDArray[np.int64]  # (B,), -1 = no label
+    groups: NDArray[np.str_]  # (B,)
+    paths: NDArray[np.str_]  # (B,)
+    splits: NDArray[np.str_]  # (B,) "" = none
+    labels: tuple[str, ...]  # K names, y indexes them
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 3 or self.mask.shape != self.x.shape[:2] or self.mask.dtype != np.bool_:
+            raise ValueError(f"expected x (B, T, D) and mask bool (B, T), got {self.x.shape} and {self.mask.shape}")
+        for name in ("y", "groups", "paths", "splits"):
+            if getattr(self, name).shape != self.x.shape[:1]:
+                raise ValueError(f"expected {name} ({len(self.x)},), got {getattr(self, name).shape}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def clips_without_group(self) -> int:
+        """How many clips named no group: each of them is a group of its own, called by its path."""
+        return int((self.groups == self.paths).sum())
+
+    @property
+    def groups_known(self) -> bool:
+        """Whether every clip names its group, so that a split by groups cannot leak."""
+        return self.clips_without_group == 0
+
+    def take(self, index: NDArray[np.int64]) -> "Sequences":
+        """The rows that `index` names, in its order."""
+        columns = {name: getattr(self, name)[index] for name in ("x", "mask", "y", "groups", "paths", "splits")}
+        return Sequences(**columns, labels=self.labels)
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """What a report says of one clip. A failed clip has a reason and never a label."""
+
+    path: str
+    status: str  # ok | partial | failed
+    reason: str = ""
+    label: str = ""
+    probs: tuple[float, ...] = ()  # K, in the order of the model's labels
+    truth: str = ""
+    duration: float = 0.0
+    thumbnails: Sequence[bytes] = ()  # JPEG, in time order
+    thumbnail_times: Sequence[float] = ()

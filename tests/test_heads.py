@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from hazard.heads import HEADS
+from hazard.heads.common import HeadOptions, differences, pool
+from tests.stage_two import WIDTH, moving_sequences
+
+DATA = moving_sequences()
+X, MASK, Y = torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask), torch.from_numpy(DATA.y)
+OPTIONS = HeadOptions(hidden_size=8, projection=8)
+
+
+@pytest.fixture(params=HEADS)
+def head(request):
+    torch.manual_seed(0)
+    built = HEADS[request.param](WIDTH, 3, OPTIONS)
+    built.fit_statistics(X, MASK, Y)
+    for parameter in built.parameters():  # no path may hide behind zero weights
+        torch.nn.init.normal_(parameter, std=0.3)
+    return built.eval()
+
+
+def test_one_row_of_logits_a_clip(head):
+    assert head(X, MASK).shape == (len(X), 3)
+    assert head(X, MASK).isfinite().all()
+
+
+def test_logits_do_not_depend_on_padding(head):
+    longer = torch.cat([X, torch.full((len(X), 5, WIDTH), 1e3)], dim=1)
+    mask = torch.cat([MASK, torch.zeros(len(X), 5, dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(head(longer, mask), head(X, MASK), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        head.attention(longer, mask)[:, : X.shape[1]], head.attention(X, MASK), atol=1e-5, rtol=0
+    )
+
+
+def test_logits_do_not_depend_on_the_other_clips(head):
+    alone = torch.cat(
+        [head(X[i : i + 1, : int(MASK[i].sum())], MASK[i : i + 1, : int(MASK[i].sum())]) for i in range(len(X))]
+    )
+    torch.testing.assert_close(alone, head(X, MASK), atol=1e-5, rtol=0)
+
+
+def test_attention_is_a_weighted_mean_of_real_steps(head):
+    weights = head.attention(X, MASK)
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(X)))
+    assert (weights[~MASK] == 0).all() and (weights >= 0).all()
+
+
+def test_a_clip_of_one_step_has_logits(head):
+    assert head(X[:, :1], MASK[:, :1]).isfinite().all()
+
+
+def test_the_order_of_the_steps_counts(head):
+    full = MASK.all(1)
+    assert not torch.allclose(head(X[full].flip(1), MASK[full]), head(X[full], MASK[full]), atol=1e-4)
+
+
+def test_every_weight_learns(head):
+    head.train()
+    head(X, MASK).square().sum().backward()
+    still = [name for name, p in head.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not still
+
+
+def test_statistics_are_saved_with_the_weights(head, request):
+    fresh = HEADS[request.node.callspec.params["head"]](WIDTH, 3, OPTIONS)
+    fresh.load_state_dict(head.state_dict())
+    torch.testing.assert_close(fresh.eval()(X, MASK), head(X, MASK))
+
+
+@pytest.mark.parametrize("inputs", [("features",), ("absolute_differences",), ("differences", "features")])
+@pytest.mark.parametrize("name", HEADS)
+def test_any_choice_of_inputs(name, inputs):
+    head = HEADS[name](WIDTH, 2, HeadOptions(hidden_size=4, projection=4, inputs=inputs, layers=2))
+    head.fit_statistics(X, MASK, Y)
+    assert head(X, MASK).shape == (len(X), 2)
+
+
+def test_differences_and_pooling_by_hand():
+    x = torch.tensor([[[1.0], [3.0], [0.0], [9.0]]])
+    mask = torch.tensor([[True, True, True, False]])
+    step, real = differences(x, mask)
+    assert step.flatten().tolist() == [0, 2, -3, 0]
+    assert real.flatten().tolist() == [False, True, True, False]
+    mean, spread, moved = pool(x, mask)[0].tolist()
+    assert (mean, moved) == pytest.approx((4 / 3, 2.5))
+    assert spread == pytest.approx(float(np.std([1, 3, 0])))

@@ -1,0 +1,195 @@
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import skops.io
+import torch
+from sklearn.dummy import DummyClassifier
+
+from features.errors import ArtefactRefused, SettingsError
+from features.reduction import Reduction
+from hazard.baselines import BASELINES, fit_baseline
+from hazard.config import TrainSettings
+from hazard.heads import HEADS
+from hazard.model import ModelInfo, TrainedWindow, library_versions, open_model, save_model
+from hazard.train import build
+from tests.stage_two import WIDTH, moving_sequences
+
+DATA = moving_sequences(clips=40)
+ALL = [("head", name) for name in HEADS] + [("baseline", name) for name in BASELINES]
+
+
+def info(kind, name, **changes):
+    fields = {
+        "kind": kind,
+        "name": name,
+        "settings": TrainSettings(hidden_size=4, projection=4, members=2),
+        "labels": DATA.labels,
+        "positive_label": "fight",
+        "width": WIDTH,
+        "feature_spec": {"backbone": "toy"},
+        "fingerprint": "0123",
+        "reduction_kind": "select:12",
+        "weights_file": "weights.pth",
+        "window": TrainedWindow(duration_seconds=2.0, steps=8),
+        "cache_digest": "d",
+        "split": "5 folds",
+        "groups_known": True,
+        "libraries": library_versions(),
+    }
+    return ModelInfo(**(fields | changes))
+
+
+def saved(folder, kind, name):
+    torch.manual_seed(0)
+    about = info(kind, name)
+    if kind == "head":
+        model = build(WIDTH, 2, about.settings.model_copy(update={"head": name})).eval()
+    else:
+        model = fit_baseline(name, DATA, seed=0)
+    reduction = Reduction("select:12", channels=np.arange(WIDTH, dtype=np.int64))
+    save_model(folder, info=about, model=model, reduction=reduction)
+    return model
+
+
+@pytest.fixture(params=ALL, ids=lambda pair: pair[1])
+def folder(request, tmp_path):
+    saved(tmp_path / "run", *request.param)
+    return tmp_path / "run"
+
+
+def test_a_model_is_opened_by_its_folder_alone(folder):
+    first, second = open_model(folder), open_model(folder)
+    probs = first.predict(DATA.x, DATA.mask)
+    assert probs.shape == (len(DATA), 2)
+    np.testing.assert_allclose(probs.sum(1), 1)
+    np.testing.assert_array_equal(second.predict(DATA.x, DATA.mask), probs)
+    assert (first.labels, first.positive_label, first.threshold) == (DATA.labels, "fight", 0.5)
+    assert first.feature_spec == {"backbone": "toy"} and first.fingerprint == "0123"
+    assert first.reduction.channels.tolist() == list(range(WIDTH))
+
+
+def test_probabilities_do_not_depend_on_the_batch_size(folder):
+    predictor = open_model(folder)
+    whole = predictor.predict(DATA.x, DATA.mask)
+    np.testing.assert_allclose(predictor.predict(DATA.x, DATA.mask, batch_size=7), whole, atol=1e-6)
+    assert predictor.predict(DATA.x[:0], DATA.mask[:0]).shape == (0, 2)
+
+
+def test_opening_gives_the_very_model_that_was_saved(tmp_path):
+    model = saved(tmp_path, "head", "lstm")
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask)).softmax(-1).numpy()
+    np.testing.assert_allclose(open_model(tmp_path).predict(DATA.x, DATA.mask), expected, atol=1e-6)
+
+
+def test_labels_follow_the_threshold(folder):
+    probs = np.array([[0.6, 0.4], [0.4, 0.6]])
+    predictor = open_model(folder)
+    assert predictor.decide(probs) == predictor.with_threshold(None).decide(probs) == ["fight", "noFight"]
+    assert predictor.with_threshold(0.3).decide(probs) == ["fight", "fight"]
+
+
+def test_foreign_shapes_are_a_programming_error(folder):
+    predictor = open_model(folder)
+    with pytest.raises(ValueError, match=rf"\(B, T, {WIDTH}\)"):
+        predictor.predict(DATA.x[..., :5], DATA.mask)
+    with pytest.raises(ValueError, match="no real step"):
+        predictor.predict(DATA.x, np.zeros_like(DATA.mask))
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "."])
+def test_no_model_there(tmp_path, missing):
+    with pytest.raises(SettingsError, match="no model at"):
+        open_model(tmp_path / missing)
+
+
+def test_any_damaged_file_is_refused_by_name(folder):
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        for broken in (b"", whole[: len(whole) // 2], b"x" + whole[1:]):
+            file.write_bytes(broken)
+            with pytest.raises(ArtefactRefused, match=file.name):
+                open_model(folder)
+        file.unlink()
+        with pytest.raises((ArtefactRefused, SettingsError)):
+            open_model(folder)
+        file.write_bytes(whole)
+    open_model(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": 99},
+        {"name": "gru9"},
+        {"kind": "oracle"},
+        {"labels": ["a"]},
+        {"labels": ["a", "a"]},
+        {"positive_label": "walk"},
+        {"threshold": 2},
+        {"width": 7},
+        {"settings": {"head": "lstm", "hidden_size": 5}},
+        {"settings": {"nonsense": 1}},
+        {"unknown": 1},
+        {"digests": {}},
+    ],
+    ids=str,
+)
+def test_a_changed_model_json_is_refused_in_one_line(tmp_path, change):
+    saved(tmp_path, "head", "lstm")
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ArtefactRefused) as caught:
+        open_model(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def forge(folder, name, content):
+    """Replaces a file and its digest, as somebody with intent would."""
+    import hashlib
+
+    (folder / name).write_bytes(content)
+    file = folder / "model.json"
+    tree = json.loads(file.read_text())
+    tree["digests"][name] = hashlib.sha256(content).hexdigest()
+    file.write_text(json.dumps(tree))
+
+
+def test_types_outside_our_list_are_never_loaded(tmp_path):
+    saved(tmp_path, "baseline", "knn")
+    forge(tmp_path, "model.skops", skops.io.dumps({"evil": json.JSONDecoder}))
+    with pytest.raises(ArtefactRefused, match=r"model\.skops"):
+        open_model(tmp_path)
+
+
+def test_another_estimator_is_refused(tmp_path):
+    saved(tmp_path, "baseline", "knn")
+    other = DummyClassifier().fit(np.zeros((2, 3 * WIDTH)), [0, 1])
+    forge(tmp_path, "model.skops", skops.io.dumps(other))
+    with pytest.raises(ArtefactRefused, match="does not hold a knn"):
+        open_model(tmp_path)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    saved(tmp_path, "head", "lstm")
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    name = next(iter(tensors))
+    forge(tmp_path, "model.safetensors", safetensors.numpy.save(tensors | {name: np.full_like(tensors[name], np.nan)}))
+    with pytest.raises(ArtefactRefused, match="NaN"):
+        open_model(tmp_path)
+
+
+def test_a_reduction_of_another_width_is_refused(tmp_path):
+    saved(tmp_path, "head", "lstm")
+    forge(tmp_path, "reduction.safetensors", safetensors.numpy.save({"channels": np.arange(3)}))
+    with pytest.raises(ArtefactRefused, match="gives 3 numbers"):
+        open_model(tmp_path)
+
+
+def test_another_kind_of_model_takes_the_place_of_the_first(tmp_path):
+    saved(tmp_path, "head", "lstm")
+    saved(tmp_path, "baseline", "knn")
+    assert open_model(tmp_path).info.name == "knn"
+    assert not (tmp_path / "model.safetensors").exists()

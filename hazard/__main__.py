@@ -1,0 +1,34 @@
+"""The command `hazard`."""
+
+from pathlib import Path
+
+import click
+
+from features.commands import run_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def hazard() -> None:
+    """Recognise hazardous activity in videos."""
+
+
+@hazard.command()
+@click.option("--videos", type=click.Path(path_type=Path), help="A folder of class folders, instead of drawn clips.")
+@click.option("-o", "--output", default="demo", type=click.Path(path_type=Path, file_okay=False), show_default=True)
+@click.option("--clips-per-class", default=40, type=click.IntRange(8), show_default=True, help="How many to draw.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> int:
+    """Run all three stages on small drawn clips, or on your own."""
+    # Imported here: `hazard --help` answers at once.
+    from hazard.demo import run_demo
+
+    return run_demo(output, videos=videos, clips_per_class=clips_per_class, seed=seed, echo=click.echo)
+
+
+def main() -> None:
+    """The program `hazard`."""
+    run_command(hazard)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""All three stages, one after the other, on small drawn clips or on a folder of the user's own."""
+
+import csv
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from features.backbones import find_weights
+from features.cli import extract_features
+from features.errors import UserFacingError
+from hazard.cli_infer import infer
+from hazard.cli_train import train_temporal
+from hazard.synthetic import draw_dataset
+
+CLASSES = {"normal": ("walk", "run"), "hazardous": ("fall", "fight")}
+DOWNLOAD_SECONDS = 20.0
+
+
+def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> int:
+    """Draws clips unless there are some, extracts, trains, reports on the clips that training left out.
+
+    Returns the exit code of the report: 0, or 3 where a clip could not be read.
+    """
+    began = time.monotonic()
+    source = videos or _draw(folder, clips_per_class, seed, echo)
+    weights = _weights(echo)
+    cache, model, report = folder / "features.h5", folder / "model", folder / "report"
+    _run(extract_features, "extract_features.py", [source, "-o", cache, "--weights", weights], echo)
+    _run(train_temporal, "train_temporal.py", [cache, "-o", model, "--seed", seed], echo)
+    held_out = _held_out(source, model, folder)
+    code = _run(infer, "infer.py", [held_out, "--model", model, "-o", report], echo)
+    metrics = json.loads((model / "metrics.json").read_text(encoding="utf-8"))
+    accuracy = metrics["accuracy"]
+    echo("")
+    if weights == "random":
+        echo("The features are of RANDOM weights: expect far better accuracy with pretrained ones.")
+    echo(f"accuracy on clips from scenes that training never saw: {_interval(accuracy)}")
+    echo(f"all three stages took {time.monotonic() - began:.0f} s")
+    echo(f"report: {(report / 'report.html').resolve()}")
+    return code
+
+
+def _draw(folder: Path, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> Path:
+    echo(f"drawing {2 * clips_per_class} labelled clips: {', '.join(CLASSES['normal'])} are normal, "
+         f"{', '.join(CLASSES['hazardous'])} are hazardous")  # fmt: skip
+    scenes = max(4, clips_per_class // 4)
+    return draw_dataset(
+        folder / "videos", classes=CLASSES, clips_per_class=clips_per_class, scenes=scenes, seed=seed, progress=True
+    )
+
+
+def _weights(echo: Callable[[str], None]) -> str:
+    """`auto` where pretrained weights can be had, else `random`, said plainly."""
+    socket.setdefaulttimeout(DOWNLOAD_SECONDS)
+    try:
+        find_weights("mobilenet_v2", "auto")
+    except UserFacingError as error:
+        echo(f"pretrained weights cannot be had: {error}")
+        echo("the demo goes on with RANDOM weights; nothing else ever does that by itself")
+        return "random"
+    finally:
+        socket.setdefaulttimeout(None)
+    return "auto"
+
+
+def _run(command: click.Command, script: str, arguments: list[object], echo: Callable[[str], None]) -> int:
+    words = [str(argument) for argument in arguments]
+    echo(f"\n$ python {script} {' '.join(words)}")
+    return int(command.main(words, standalone_mode=False) or 0)
+
+
+def _held_out(source: Path, model: Path, folder: Path) -> Path:
+    """A manifest of the clips that training measured itself on, so that the report shows nothing learned by heart."""
+    with open(model / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = [(row["path"], row["label"]) for row in csv.DictReader(file)]
+    base = source.parent if source.is_file() else source
+    manifest = folder / "held_out.csv"
+    with open(manifest, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label"))
+        writer.writerows(((base / path).resolve(), label) for path, label in rows)
+    return manifest
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f}, 95 % interval)"

@@ -187,15 +187,26 @@ def _load(network: nn.Module, state: dict[str, torch.Tensor], name: str, file: P
 
 
 def _random_network(backbone: Backbone) -> nn.Module:
-    """Seeded random weights whose batch norms are calibrated on noise, so that features neither fade nor explode."""
+    """Seeded random weights, tamed so that features tell something: batch norms are calibrated on noise.
+
+    A plainly random deep network amplifies noise more than motion (its features are at chance on drawn clips). Smoothing
+    depthwise filters, batch norms that keep ReLU6 in its linear part and quiet residual branches mend that.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         network = backbone.build()
         coarse = torch.randn(8, 3, 8, 8)
         noise = nn.functional.interpolate(coarse, scale_factor=12.0, mode="bilinear") + 0.2 * torch.randn(8, 3, 96, 96)
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            module.weight.data.abs_()
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.bias)
             module.momentum = None  # a plain average over the calibration batch
+        if getattr(module, "use_res_connect", False):
+            last = list(module.modules())[-1]
+            assert isinstance(last, nn.BatchNorm2d)
+            nn.init.constant_(last.weight, 0.2)
     with torch.inference_mode():
         network.train()(noise)
     return network

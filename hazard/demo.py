@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def _held_out(source: Path, model: Path, folder: Path) -> Path:
     with open(manifest, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label"))
-        writer.writerows(((base / path).resolve(), label) for path, label in rows)
+        writer.writerows((os.path.relpath(base / path, folder), label) for path, label in rows)
     return manifest
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hazard.model import Predictor
 from hazard.report import ReportInfo
 
+_PARTS = {"crop": "the middle square", "squash": "all of it"}
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
 
 
@@ -23,6 +24,7 @@ def report_info(predictor: Predictor, model_folder: Path, sources: Sequence[Path
             "kind": info.kind,
             "fingerprint": info.fingerprint,
             "groups_known": info.groups_known,
+            "part of the picture seen": _PARTS[predictor.feature_spec["preprocessing"]["fit"]],
             "evaluated on": info.split,
             **_figures(model_folder / "metrics.json"),
         },

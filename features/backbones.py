@@ -189,7 +189,7 @@ def _load(network: nn.Module, state: dict[str, torch.Tensor], name: str, file: P
 def _random_network(backbone: Backbone) -> nn.Module:
     """Seeded random weights, tamed so that features tell something: batch norms are calibrated on noise.
 
-    A plainly random deep network amplifies noise more than motion (its features are at chance on drawn clips). Smoothing
+    A plainly random deep network amplifies noise more than motion: its features are at chance on drawn clips. Smoothing
     depthwise filters, batch norms that keep ReLU6 in its linear part and quiet residual branches mend that.
     """
     with torch.random.fork_rng(devices=[]):

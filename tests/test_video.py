@@ -70,6 +70,46 @@ def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path, suffix: str) -> 
     assert batch.times == pytest.approx(np.array(times)[expected], abs=0.002)
 
 
+STREAMS: dict[str, dict] = {
+    "h264.mp4": {},
+    "h264 one gop.mp4": {"gop": 500},
+    "h264 pyramid.mp4": {"b_frames": 5, "options": {"x264-params": "b-pyramid=normal:ref=4"}},
+    "h264 open gop.mp4": {"b_frames": 3, "options": {"x264-params": "open-gop=1"}},
+    "h264 open gop.mkv": {"b_frames": 3, "options": {"x264-params": "open-gop=1"}},
+    "h264 open gop.ts": {"b_frames": 3, "options": {"x264-params": "open-gop=1"}},
+    "h264 intra refresh.mkv": {"b_frames": 0, "options": {"x264-params": "intra-refresh=1"}},
+    "h264 intra refresh.mp4": {"b_frames": 0, "options": {"x264-params": "intra-refresh=1"}},
+    "h264.ts": {},
+    "h264.avi": {},
+    "hevc.mp4": {"codec": "libx265", "b_frames": 4, "options": {"x265-params": "log-level=none:open-gop=1"}},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg2.mpg": {"codec": "mpeg2video"},
+    "vp9.webm": WEBM,
+    "vp8.webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    "av1.mp4": {"codec": "libsvtav1", "b_frames": 0, "options": {"preset": "12", "svtav1-params": "lp=1"}},
+    "variable.mp4": {"times": [i * 0.04 + (i // 30) * 0.7 for i in range(150)]},
+    "variable.mkv": {"times": [i * 0.04 + (i // 30) * 0.7 for i in range(150)]},
+}
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "streamed"])
+@pytest.mark.parametrize("name", STREAMS)
+def test_seeking_and_skipping_change_no_pixel(
+    tmp_path: Path, name: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick way against plain sequential decoding."""
+    path = write_numbered(tmp_path / name, 150, **STREAMS[name])
+    if not held:
+        monkeypatch.setattr("features.video.HELD_BYTES", 0)
+    for frames in (3, 7, 40):
+        quick = read(path, frames)
+        sure = read_frames(path, Sampling(frames=frames), lambda image: image, quick=False)
+        assert numbers(quick) == numbers(sure)
+        assert (quick.data == sure.data).all()
+        assert quick.times == pytest.approx(sure.times)
+        assert quick.duration == pytest.approx(sure.duration)
+
+
 def test_rotation_by_metadata_is_undone(tmp_path: Path) -> None:
     for degrees in (90, 180, 270):
         path = write_numbered(tmp_path / f"{degrees}.mp4", 5, rotation=degrees)

@@ -1,0 +1,129 @@
+"""What a video's packets promise, read without decoding: which frames there are, when, and where decoding can start."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from features.sampling import select
+from features.spec import Sampling
+
+SEEKABLE = ("mov,mp4", "matroska")
+"""Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""
+
+_NO_TICKS = np.array([], np.int64)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The presentation timestamps of a stream, in ticks of its time base.
+
+    `starts` are (decode index, tick) of the packets that decoding can start from, in decode order. `covered` is the
+    share of the duration that the header declares for which there are packets.
+    """
+
+    ticks: NDArray[np.int64]  # (N,) ascending; empty where packets carry no presentation times
+    tick_seconds: float
+    last_seconds: float  # how long the last frame is shown
+    starts: Sequence[tuple[int, int]] = field(default=((0, 0),))
+    covered: float = 1.0
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame's appearance to the last one's end."""
+        return float(self.ticks[-1] - self.ticks[0]) * self.tick_seconds + self.last_seconds if len(self.ticks) else 0.0
+
+    def seconds(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Seconds since the first frame."""
+        return (ticks - self.ticks[0]) * self.tick_seconds
+
+    def pick(self, sampling: Sampling) -> set[int]:
+        """The ticks of the frames that `sampling` wants."""
+        if not len(self.ticks):
+            return set()
+        return set(self.ticks[select(self.seconds(self.ticks), self.duration, sampling)].tolist())
+
+    def start_for(self, tick: int) -> int:
+        """The decode index of the last packet from which decoding gives the frame of `tick`."""
+        return max((index for index, start in self.starts if start <= tick), default=0)
+
+    def share(self, decoded: int) -> float:
+        """Decoded frames over those that the file should hold, missing packets included."""
+        return self.covered * (min(1.0, decoded / len(self.ticks)) if len(self.ticks) else 1.0)
+
+    def replaced_by(self, ticks: Sequence[int]) -> "Timeline":
+        """The timeline of the frames that really came."""
+        return replace(self, ticks=np.unique(np.array(ticks, np.int64)), covered=1.0)
+
+
+def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[av.Packet] | None) -> Timeline:
+    """Reads all packets once; those of the stream are kept in `held` where it is a list."""
+    packets: list[tuple[int | None, int, bool]] = []  # pts, duration, keyframe
+    hidden, end_seconds = 0, 0.0
+    starts: list[tuple[int, int]] = []
+    for packet in until_error(container.demux()):
+        if not packet.size:
+            continue
+        if packet.pts is not None:
+            end_seconds = max(end_seconds, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.stream_index != stream.index:
+            continue
+        if packet.is_keyframe and packet.pts is not None:
+            starts.append((len(packets) + hidden, packet.pts))
+        if packet.is_discard:  # an edit list hides it, but others may be decoded from it
+            hidden += 1
+        else:
+            packets.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+        if held is not None:
+            held.append(packet)
+    timeline = _timeline(stream, packets)
+    can_seek = container.format.name.startswith(SEEKABLE)
+    covered = _covered_share(container, stream, timeline, end_seconds)
+    return replace(timeline, starts=starts if can_seek and starts else ((0, 0),), covered=covered)
+
+
+def until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """A demuxer that meets the end of a truncated file raises: what came before still counts."""
+    try:
+        yield from packets
+    except av.error.FFmpegError:
+        return
+
+
+def _timeline(stream: VideoStream, packets: Sequence[tuple[int | None, int, bool]]) -> Timeline:
+    rate = _rate(stream)
+    timed = sorted((pts, duration) for pts, duration, _ in packets if pts is not None)
+    if not timed or len(timed) < len(packets):  # a bare stream: frames are told by their order and the nominal rate
+        return Timeline(_NO_TICKS, 1.0 / rate, 1.0 / rate)
+    tick_seconds = float(stream.time_base or 0) or 1e-6
+    ticks = np.unique(np.array([pts for pts, _ in timed], np.int64))
+    return Timeline(ticks, tick_seconds, timed[-1][1] * tick_seconds or 1.0 / rate)
+
+
+def _covered_share(container: InputContainer, stream: VideoStream, timeline: Timeline, end_seconds: float) -> float:
+    if not len(timeline.ticks):
+        return 1.0
+    declared = float((stream.duration or 0) * (stream.time_base or 0))
+    if container.format.name == "avi":  # FFmpeg shrinks the durations of a cut AVI, not its count of frames
+        declared = stream.frames / _rate(stream)
+    met_seconds = end_seconds - (container.start_time or 0) / av.time_base
+    return min(
+        _covered(met_seconds, (container.duration or 0) / av.time_base, timeline.last_seconds),
+        _covered(timeline.duration, declared, timeline.last_seconds),
+    )
+
+
+def _covered(met_seconds: float, declared_seconds: float, frame_seconds: float) -> float:
+    """How much of the duration that a header declares has packets: 1 for what rounding may leave over."""
+    missing_seconds = declared_seconds - met_seconds
+    is_cut = missing_seconds > max(2 * frame_seconds, 0.02 * declared_seconds)
+    return max(0.0, met_seconds / declared_seconds) if is_cut else 1.0
+
+
+def _rate(stream: VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 25)

@@ -29,7 +29,7 @@ clean:
 $(VENV)/installed: $(SOURCES)
 	@echo "installing into $(VENV) (PyTorch is large: a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -e .
+	@$(PIP) -e '.[cpu]'
 	@touch $@
 
 $(VENV)/installed-%: $(VENV)/installed

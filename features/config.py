@@ -23,6 +23,8 @@ class RunSettings(BaseModel):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the backbone; `auto` is OpenVINO on a CPU where it is installed."""
     workers: int | None = Field(None, ge=1)
     """Worker processes; one a core by default."""
     batch_size: int | None = Field(None, ge=1)
@@ -38,6 +40,10 @@ class ExtractSettings(RunSettings):
     """Evenly spaced frames a clip; ignored where `fps` is set."""
     fps: float | None = Field(None, gt=0)
     """Frames a second instead of a fixed number a clip."""
+    window_seconds: float | None = Field(None, gt=0)
+    """Long videos: `frames` in each window of this length instead of in the whole; each frame is read once."""
+    stride_seconds: float | None = Field(None, gt=0)
+    """From one window's start to the next; half a window by default."""
     backbone: str = "mobilenet_v2"
     """A name in BACKBONES."""
     weights: str = "auto"

@@ -1,5 +1,6 @@
-"""Encoder: frames to features through one frozen backbone on one device."""
+"""Encoder: preprocessed frames to features through one frozen backbone on one device."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,49 +11,93 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from features.backbones import get_backbone, load_backbone
-from features.errors import ClipError, SettingsError
+from features.errors import ClipError, EnvironmentStopped, SettingsError
 from features.spec import FeatureSpec, Preprocessing
 from features.transform import normalise
 
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, S, S, 3) to (B, D)
+
 CPU_BATCH = {"fp32": 1, "bf16": 12}
 """Frames a forward pass on a CPU, the fastest measured: larger batches fall out of the processor's cache."""
-GPU_BATCH = 256
+GPU_BATCH = 1024
+"""At most so many on a GPU; fewer where its free memory is small."""
+GPU_BYTES_A_FRAME = 48 * 2**20
+"""What a frame may take on the way through, generously; a batch that is still too large is halved."""
 
 
 class Encoder:
-    """`encode` turns preprocessed frames into pooled, unreduced features; always the same for the same frames."""
+    """`encode` turns preprocessed frames into pooled, unreduced features, the same ones for the same frames."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        preprocessing: Preprocessing,
-        pooling: str,
-        precision: str = "fp32",
-        device: torch.device | None = None,
-        batch_size: int | None = None,
-    ) -> None:
-        self.device = device or torch.device("cpu")
-        self.batch_size = batch_size or (CPU_BATCH[precision] if self.device.type == "cpu" else GPU_BATCH)
-        self._preprocessing = preprocessing
-        self._pooling = pooling
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        network = fold_batch_norms(network.eval()).to(self.device, self._dtype)
-        self._network = network.to(memory_format=torch.channels_last)
+    def __init__(self, forward: Forward, *, batch_size: int, pads: bool = False) -> None:
+        self.batch_size = batch_size
+        self._forward = forward
+        self._pads = pads  # whether `forward` takes batches of exactly `batch_size`
 
     def encode(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """uint8 (N, S, S, 3) to float16 (N, D). Raises ClipError where a feature is not finite."""
-        batches = [self._forward(frames[i : i + self.batch_size]) for i in range(0, len(frames), self.batch_size)]
-        features = np.concatenate(batches).astype(np.float16)  # (N, D)
+        """uint8 (N, S, S, 3) to float16 (N, D). Raises ClipError where a feature is not finite.
+
+        A batch that does not fit into the GPU's memory is halved, for good.
+        """
+        batches, at = [], 0
+        while at < len(frames):
+            try:
+                batches.append(self._batch(frames[at : at + self.batch_size]))
+                at += self.batch_size
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise EnvironmentStopped("the GPU's memory does not hold a single frame; free some of it") from None
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+        with np.errstate(over="ignore"):
+            features = np.concatenate(batches).astype(np.float16)  # (N, D)
         if not np.isfinite(features).all():
             raise ClipError("encode", "the features hold NaN or infinity")
         return features
 
+    def _batch(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        missing = self.batch_size - len(frames) if self._pads else 0
+        if missing:
+            frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
+        features = self._forward(frames)
+        return features[:-missing] if missing else features
+
+
+class Features(nn.Module):
+    """Normalisation, backbone and pooling as one network: uint8 (B, S, S, 3) to float32 (B, D)."""
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.preprocessing, self.pooling, self.dtype = network, preprocessing, pooling, dtype
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, S, S, 3) to (B, D)."""
+        maps = self.network(normalise(frames, self.preprocessing).to(self.dtype))  # (B, D, h, w)
+        return pool(maps.float(), self.pooling)
+
+
+def torch_encoder(
+    network: nn.Module,
+    *,
+    preprocessing: Preprocessing,
+    pooling: str,
+    precision: str = "fp32",
+    device: torch.device | None = None,
+    batch_size: int | None = None,
+) -> Encoder:
+    """An encoder that runs in PyTorch, batch norms folded, channels last."""
+    device = device or torch.device("cpu")
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    folded = fold_batch_norms(network.eval()).to(device, dtype).to(memory_format=torch.channels_last)
+    features = Features(folded, preprocessing, pooling, dtype)
+
     @torch.inference_mode()
-    def _forward(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batch = torch.from_numpy(frames).to(self.device, non_blocking=True)  # (B, S, S, 3)
-        maps = self._network(normalise(batch, self._preprocessing).to(self._dtype))  # (B, D, h, w)
-        return pool(maps.float(), self._pooling).cpu().numpy()
+    def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batch = torch.from_numpy(frames)
+        if device.type == "cuda":  # pinned memory lets the copy run beside the last batch's work
+            batch = batch.pin_memory().to(device, non_blocking=True)
+        return features(batch).cpu().numpy()
+
+    return Encoder(forward, batch_size=batch_size or _batch_size(device, precision))
 
 
 def pool(maps: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -78,26 +123,26 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingsError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SettingsError(f"unknown device '{name}'; choose auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(
-            f"device '{name}' is not there: {torch.cuda.device_count()} CUDA devices found; use cpu or auto"
-        )
-    return device
+def pick_devices(name: str) -> list[torch.device]:
+    """`auto` (every GPU, else the CPU), `cpu`, `cuda` (every GPU) or `cuda:N`. Raises SettingsError for others."""
+    count = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and not count):
+        return [torch.device("cpu")]
+    if name in ("auto", "cuda") and count:
+        return [torch.device("cuda", index) for index in range(count)]
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
+        raise SettingsError(f"unknown device '{name}'; choose auto, cpu, cuda or cuda:N")
+    if name == "cuda" or int(number) >= count:
+        raise SettingsError(f"device '{name}' is not there: {count} CUDA devices found; use cpu or auto")
+    return [torch.device("cuda", int(number))]
 
 
 def build_encoder(
     spec: FeatureSpec, weights: Path | None, *, device: torch.device | None = None, batch_size: int | None = None
 ) -> Encoder:
     """The encoder of a spec. Whoever made the spec has checked that the weights are those whose digest it names."""
-    return Encoder(
+    return torch_encoder(
         load_backbone(spec.backbone, weights),
         preprocessing=spec.preprocessing,
         pooling=spec.pooling,
@@ -105,3 +150,10 @@ def build_encoder(
         device=device,
         batch_size=batch_size,
     )
+
+
+def _batch_size(device: torch.device, precision: str) -> int:
+    if device.type == "cpu":
+        return CPU_BATCH[precision]
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return int(max(1, min(GPU_BATCH, free_bytes // GPU_BYTES_A_FRAME)))

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.encoder import build_encoder
+from features.encoder import Encoder, build_encoder
 from features.errors import ClipError
+from features.openvino_runtime import openvino_encoder
 from features.spec import FeatureSpec
 from features.transform import prepare, thumbnail
 from features.types import Clip, Failure, FeatureTrack, FrameBatch
@@ -85,24 +86,32 @@ class ExtractJob:
 
     decode: DecodeJob
     weights: Path | None
+    converted: Path | None = None
+    """The network as an OpenVINO model, where that is the runtime."""
+    batch_size: int | None = None
 
     def start(self) -> Callable[[Clip, Callable[[], None]], Extracted | Failure | Unchanged]:
         """Loads the backbone once."""
         decode = self.decode.start()
-        encoder = build_encoder(self.decode.spec, self.weights)
+        encoder = self._encoder()
 
         def extract(clip: Clip, alive: Callable[[], None]) -> Extracted | Failure | Unchanged:
             decoded = decode(clip, alive)
             if not isinstance(decoded, Decoded):
                 return decoded
             began = time.process_time()
-            return _caught(clip, lambda: track_of(decoded, encoder.encode(decoded.frames.data), began))
+            return _caught(clip, lambda: _encoded(decoded, encoder, began))
 
         return extract
 
+    def _encoder(self) -> Encoder:
+        if self.converted is not None:
+            return openvino_encoder(self.converted, self.decode.spec, batch_size=self.batch_size)
+        return build_encoder(self.decode.spec, self.weights, batch_size=self.batch_size)
 
-def track_of(decoded: Decoded, features: NDArray[np.float16], began: float) -> Extracted:
-    """A decoded clip and its features (N, D), encoded since `began` of this process's CPU clock."""
+
+def track_of(decoded: Decoded, features: NDArray[np.float16], encode_seconds: float) -> Extracted:
+    """A decoded clip and its features (N, D)."""
     track = FeatureTrack(
         clip=decoded.clip,
         features=features,
@@ -110,7 +119,12 @@ def track_of(decoded: Decoded, features: NDArray[np.float16], began: float) -> E
         duration=decoded.frames.duration,
         decoded_share=decoded.frames.decoded_share,
     )
-    return Extracted(track, decoded.decode_seconds, time.process_time() - began, decoded.frames.pictures)
+    return Extracted(track, decoded.decode_seconds, encode_seconds, decoded.frames.pictures)
+
+
+def _encoded(decoded: Decoded, encoder: Encoder, began: float) -> Extracted:
+    features = encoder.encode(decoded.frames.data)
+    return track_of(decoded, features, time.process_time() - began)
 
 
 def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:

@@ -17,10 +17,13 @@ class _Frozen(BaseModel):
 class Sampling(_Frozen):
     """Which instants of a clip are read, by the stream's own timestamps."""
 
-    kind: Literal["even", "rate"] = "even"
-    """`even`: `frames` instants, one in the middle of each of as many equal segments; `rate`: `fps` a second."""
+    kind: Literal["even", "rate", "windows"] = "even"
+    """`even`: `frames` instants, one in the middle of each of as many equal segments; `rate`: `fps` a second;
+    `windows`: `frames` evenly in each window of `window_seconds`, a new one every `stride_seconds`."""
     frames: int | None = 12
     fps: float | None = None
+    window_seconds: float | None = None
+    stride_seconds: float | None = None
 
 
 class Preprocessing(_Frozen):

@@ -64,13 +64,15 @@ class Timeline:
 def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[av.Packet] | None) -> Timeline:
     """Reads all packets once; those of the stream are kept in `held` where it is a list."""
     packets: list[tuple[int | None, int, bool]] = []  # pts, duration, keyframe
-    hidden, end_seconds = 0, 0.0
+    hidden = 0
+    ends: dict[int, int] = {}  # of each stream, in its own ticks
     starts: list[tuple[int, int]] = []
     for packet in until_error(container.demux()):
         if not packet.size:
             continue
         if packet.pts is not None:
-            end_seconds = max(end_seconds, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            index = packet.stream_index
+            ends[index] = max(ends.get(index, 0), packet.pts + (packet.duration or 0))
         if packet.stream_index != stream.index:
             continue
         if packet.is_keyframe and packet.pts is not None:
@@ -83,6 +85,7 @@ def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[
             held.append(packet)
     timeline = _timeline(stream, packets)
     can_seek = container.format.name.startswith(SEEKABLE)
+    end_seconds = max((float(end * (container.streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
     covered = _covered_share(container, stream, timeline, end_seconds)
     return replace(timeline, starts=starts if can_seek and starts else ((0, 0),), covered=covered)
 

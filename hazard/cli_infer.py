@@ -25,6 +25,7 @@ from hazard.config import InferSettings
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="For the positive label. [the model's]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
+@click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
 def infer(

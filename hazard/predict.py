@@ -7,11 +7,10 @@ import numpy as np
 
 from features.backbones import find_weights, weights_digest
 from features.config import RunSettings
-from features.encoder import pick_device
 from features.errors import ArtefactRefused
-from features.extract import extract_clips
 from features.jobs import Extracted
 from features.spec import FeatureSpec
+from features.stream import check_devices, extract_clips
 from features.types import Clip, Failure, FeatureTrack
 from hazard.model import Predictor
 from hazard.sequences import thin
@@ -33,11 +32,10 @@ def predict_clips(
 
     Raises ArtefactRefused where the weights at hand are not those that the model was trained on.
     """
+    check_devices(settings)
     spec = FeatureSpec.model_validate(predictor.feature_spec)
     file = model_weights(spec, weights, hint=predictor.info.weights_file)
-    device = pick_device(settings.device)
-    outcomes = extract_clips(clips, spec, file, settings, device=device, with_pictures=True, is_stopped=is_stopped)
-    for outcome in outcomes:
+    for outcome in extract_clips(clips, spec, file, settings, with_pictures=True, is_stopped=is_stopped):
         if isinstance(outcome, Failure):
             yield ClipPrediction(
                 path=outcome.clip.path,

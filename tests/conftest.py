@@ -50,7 +50,7 @@ def extract(run: Run) -> Run:
 
     def extract_it(*arguments: object) -> Ran:
         defaults: Sequence[object] = () if "--weights" in arguments else ("--weights", "random")
-        return run(extract_features, *arguments, *defaults, "--workers", "1")
+        return run(extract_features, *arguments, *defaults, "--workers", "1", "--runtime", "torch")
 
     return extract_it
 

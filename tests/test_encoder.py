@@ -5,16 +5,17 @@ import pytest
 import torch
 
 from features.backbones import BACKBONES, load_backbone
-from features.encoder import Encoder, fold_batch_norms, pick_device, pool, pooled_width
-from features.errors import ClipError, SettingsError
-from features.spec import Preprocessing
+from features.encoder import Encoder, fold_batch_norms, pick_devices, pool, pooled_width, torch_encoder
+from features.errors import ClipError, EnvironmentStopped, SettingsError
+from features.openvino_runtime import convert, openvino_encoder
+from features.spec import FeatureSpec, Preprocessing, Sampling
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
 
 
 def encoder(**options: object) -> Encoder:
     network = load_backbone("mobilenet_v2", None)
-    return Encoder(network, preprocessing=BACKBONES["mobilenet_v2"].preprocessing, pooling="avg", **options)
+    return torch_encoder(network, preprocessing=BACKBONES["mobilenet_v2"].preprocessing, pooling="avg", **options)
 
 
 def test_a_feature_does_not_depend_on_the_batch_it_is_in() -> None:
@@ -51,15 +52,59 @@ def test_a_feature_that_is_not_finite_is_a_failure() -> None:
     broken = torch.nn.Conv2d(3, 4, 1)
     torch.nn.init.constant_(broken.weight, float("inf"))
     with pytest.raises(ClipError, match="NaN or infinity"):
-        Encoder(broken, preprocessing=Preprocessing(), pooling="avg").encode(FRAMES[:1])
+        torch_encoder(broken, preprocessing=Preprocessing(), pooling="avg").encode(FRAMES[:1])
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
 def test_device_that_is_not_there(name: str) -> None:
     with pytest.raises(SettingsError, match="device"):
-        pick_device(name)
+        pick_devices(name)
 
 
 def test_frames_as_decoded_are_taken_from_any_memory_layout(tmp_path: Path) -> None:
     strided = np.ascontiguousarray(FRAMES[::-1])[::-1]
     assert (encoder().encode(np.ascontiguousarray(strided)) == encoder().encode(FRAMES)).all()
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_good() -> None:
+    sizes: list[int] = []
+
+    def forward(frames: np.ndarray) -> np.ndarray:
+        sizes.append(len(frames))
+        if len(frames) > 2:
+            raise torch.OutOfMemoryError
+        return frames.reshape(len(frames), -1)[:, :4].astype(np.float32)
+
+    encoder = Encoder(forward, batch_size=8)
+    frames = np.arange(9 * 12, dtype=np.uint8).reshape(9, 2, 2, 3)
+    assert (encoder.encode(frames) == frames.reshape(9, -1)[:, :4]).all()
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert encoder.batch_size == 2
+
+
+def test_not_even_one_frame_fits() -> None:
+    def forward(frames: np.ndarray) -> np.ndarray:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(EnvironmentStopped, match="does not hold a single frame"):
+        Encoder(forward, batch_size=2).encode(FRAMES)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("bf16", 0.1)])
+def test_openvino_gives_what_torch_gives(tmp_path: Path, precision: str, tolerance: float) -> None:
+    pytest.importorskip("openvino")
+    spec = FeatureSpec(
+        sampling=Sampling(),
+        preprocessing=BACKBONES["mobilenet_v2"].preprocessing,
+        backbone="mobilenet_v2",
+        weights="random",
+        weights_digest="",
+        pooling="avg+max",
+        precision=precision,
+    )
+    found = openvino_encoder(convert(spec, None, tmp_path), spec).encode(FRAMES).astype(np.float32)
+    expected = torch_encoder(
+        load_backbone("mobilenet_v2", None), preprocessing=spec.preprocessing, pooling="avg+max"
+    ).encode(FRAMES)
+    assert found.shape == (5, 2560)
+    assert np.abs(found - expected).mean() < tolerance

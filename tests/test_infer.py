@@ -31,7 +31,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cache(drawn: Path) -> Path:
     path = drawn / "features.h5"
-    arguments = [drawn / "manifest.csv", "-o", path, "--weights", "random", "--workers", 1]
+    arguments = [drawn / "manifest.csv", "-o", path, "--weights", "random", "--workers", 1, "--runtime", "torch"]
     assert extract_features.main([str(a) for a in arguments], standalone_mode=False) == 0
     return path
 

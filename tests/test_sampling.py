@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.sampling import instants, select
+from features.sampling import instants, select, window_starts
 from features.spec import Sampling
 
 
@@ -32,3 +32,18 @@ def test_indices_ascend_lie_within_and_are_at_most_as_many_as_asked_for(gaps: li
     assert (np.diff(chosen) > 0).all()
     assert chosen[0] >= 0
     assert chosen[-1] < len(times)
+
+
+def windows(frames: int, window: float, stride: float) -> Sampling:
+    return Sampling(kind="windows", frames=frames, window_seconds=window, stride_seconds=stride)
+
+
+def test_windows_cover_the_video_to_its_end() -> None:
+    assert window_starts(0, 10, windows(4, 4, 2)).tolist() == [0, 2, 4, 6]
+    assert window_starts(0, 9, windows(4, 4, 2)).tolist() == [0, 2, 4, 5]
+    assert window_starts(0, 3, windows(4, 4, 2)).tolist() == [0]
+
+
+def test_an_instant_that_windows_share_is_read_once() -> None:
+    assert instants(0, 4, windows(4, 2, 1)).tolist() == pytest.approx([0.25 + 0.5 * i for i in range(8)])
+    assert instants(0, 1, windows(2, 2, 1)).tolist() == pytest.approx([0.25, 0.75])

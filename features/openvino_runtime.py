@@ -1,0 +1,61 @@
+"""OpenVINO, the faster runtime on a CPU: the same network, converted once a run and opened by each worker."""
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.backbones import load_backbone
+from features.encoder import Encoder, Features, fold_batch_norms
+from features.errors import SettingsError
+from features.spec import FeatureSpec
+
+BATCH = {"fp32": 1, "bf16": 2}
+"""Frames a forward pass: the fastest measured, and fixed, so that a feature does not depend on its neighbours."""
+
+
+def pick_runtime(name: str, *, on_cpu: bool) -> str:
+    """`auto` is OpenVINO where it is installed and the device is a CPU. Raises SettingsError where it is not."""
+    is_there = find_spec("openvino") is not None
+    if name == "openvino" and not is_there:
+        raise SettingsError("openvino is not installed; pip install 'hazard-video[cpu]', or use --runtime torch")
+    if name == "openvino" and not on_cpu:
+        raise SettingsError("runtime 'openvino' runs on the CPU; use --device cpu, or --runtime torch")
+    return "openvino" if name != "torch" and is_there and on_cpu else "torch"
+
+
+def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
+    """Writes the spec's network as an OpenVINO model and gives its path."""
+    import openvino
+
+    network = fold_batch_norms(load_backbone(spec.backbone, weights))
+    features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
+    side = spec.preprocessing.size
+    with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(features, example_input=torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    path = folder / "backbone.xml"
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> Encoder:
+    """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
+    import openvino
+
+    batch_size = batch_size or BATCH[spec.precision]
+    core = openvino.Core()
+    network = core.read_model(model)
+    side = spec.preprocessing.size
+    network.reshape({network.inputs[0]: [batch_size, side, side, 3]})
+    hint = {"fp32": "f32", "bf16": "bf16"}[spec.precision]  # named, or a processor with bf16 would use it unasked
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    request = core.compile_model(network, "CPU", options).create_infer_request()
+
+    def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array(request.infer([np.ascontiguousarray(frames)], share_inputs=True)[0])
+
+    return Encoder(forward, batch_size=batch_size, pads=True)

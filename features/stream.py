@@ -1,0 +1,117 @@
+"""Clips to raw features as they come: the one path that extraction, inference and monitoring share.
+
+On a CPU each worker process decodes and encodes with one thread. On GPUs workers only decode, and this process feeds
+each GPU with large batches of many clips' frames from a thread of its own: decoding, copying and computing overlap.
+"""
+
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from features.config import RunSettings
+from features.encoder import Encoder, build_encoder, pick_devices
+from features.errors import ClipError
+from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, track_of
+from features.openvino_runtime import convert, pick_runtime
+from features.pool import Lost, run_tasks
+from features.spec import FeatureSpec
+from features.types import Clip, Failure
+
+Outcome = Extracted | Failure | Unchanged
+
+BATCHES_AHEAD = 2
+"""How many batches may wait for each GPU."""
+
+
+def check_devices(settings: RunSettings) -> tuple[list[torch.device], str]:
+    """The devices and the runtime that the settings ask for. Raises SettingsError where they are not there."""
+    devices = pick_devices(settings.device)
+    return devices, pick_runtime(settings.runtime, on_cpu=devices[0].type == "cpu")
+
+
+def extract_clips(
+    clips: Sequence[Clip],
+    spec: FeatureSpec,
+    weights: Path | None,
+    settings: RunSettings,
+    *,
+    with_pictures: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Outcome]:
+    """Raw, unreduced features of each clip, or its failure, in the order they finish."""
+    devices, runtime = check_devices(settings)
+    decode = DecodeJob(spec, with_pictures)
+    with ExitStack() as stack:
+        if devices[0].type == "cpu":
+            converted = None
+            if runtime == "openvino":
+                converted = convert(spec, weights, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            job: ExtractJob | DecodeJob = ExtractJob(decode, weights, converted, settings.batch_size)
+        else:
+            job = decode
+        results = run_tasks(
+            job,
+            clips,
+            workers=min(settings.workers or _cores(), len(clips)),
+            deadline_seconds=settings.deadline_seconds,
+            is_stopped=is_stopped,
+        )
+        named = (Failure(clip, r.stage, r.reason) if isinstance(r, Lost) else r for clip, r in results)
+        if devices[0].type == "cpu":
+            yield from named  # type: ignore[misc]
+        else:
+            encoders = [build_encoder(spec, weights, device=d, batch_size=settings.batch_size) for d in devices]
+            yield from encode_batches(named, encoders)  # type: ignore[arg-type]
+
+
+def encode_batches(results: Iterable[Decoded | Failure | Unchanged], encoders: Sequence[Encoder]) -> Iterator[Outcome]:
+    """Encodes frames of many clips in one batch, in turn on each encoder, and hands each clip its own rows."""
+    pending: deque[Future[list[Outcome]]] = deque()
+    waiting: list[Decoded] = []
+    with ExitStack() as stack:
+        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in encoders]
+        turns = cycle(zip(threads, encoders, strict=True))
+        thread, encoder = next(turns)
+        for result in results:
+            if not isinstance(result, Decoded):
+                yield result
+                continue
+            waiting.append(result)
+            if sum(len(decoded.frames.data) for decoded in waiting) >= encoder.batch_size:
+                pending.append(thread.submit(encode_together, waiting, encoder))
+                waiting = []
+                thread, encoder = next(turns)
+            while len(pending) > BATCHES_AHEAD * len(encoders) or (pending and pending[0].done()):
+                yield from pending.popleft().result()
+        if waiting:
+            pending.append(thread.submit(encode_together, waiting, encoder))
+        for future in pending:
+            yield from future.result()
+
+
+def encode_together(clips: Sequence[Decoded], encoder: Encoder) -> list[Outcome]:
+    """The outcomes of clips whose frames go through the backbone as one batch; a clip that spoils it fails alone."""
+    began = time.process_time()
+    try:
+        features = encoder.encode(np.concatenate([decoded.frames.data for decoded in clips]))
+    except ClipError as error:
+        if len(clips) == 1:
+            return [Failure(clips[0].clip, error.stage, error.reason)]
+        return [outcome for decoded in clips for outcome in encode_together([decoded], encoder)]
+    ends = np.cumsum([len(decoded.frames.data) for decoded in clips])
+    share = (time.process_time() - began) / len(clips)
+    return [track_of(d, rows, share) for d, rows in zip(clips, np.split(features, ends[:-1]), strict=True)]
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,68 @@
+"""The layout for GPUs, with its device set to the CPU: workers decode, one process encodes batches of many clips."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.backbones import load_backbone, weights_digest
+from features.clips import find_clips
+from features.config import RunSettings
+from features.encoder import Encoder, torch_encoder
+from features.errors import SettingsError
+from features.jobs import Decoded, DecodeJob, Extracted
+from features.pool import run_tasks
+from features.spec import FeatureSpec, Preprocessing, Sampling
+from features.stream import check_devices, encode_batches, extract_clips
+from features.types import Clip, Failure, FrameBatch
+
+SPEC = FeatureSpec(
+    sampling=Sampling(frames=5),
+    preprocessing=Preprocessing(),
+    backbone="mobilenet_v2",
+    weights="random",
+    weights_digest=weights_digest("mobilenet_v2", None),
+    pooling="avg",
+)
+
+
+def test_batches_of_many_clips_give_each_clip_its_own_features(numbered: Path) -> None:
+    clips = [*find_clips([numbered]), Clip("absent.mp4", Path("absent.mp4"))]
+    network = load_backbone("mobilenet_v2", None)
+    encoders = [
+        torch_encoder(network, preprocessing=SPEC.preprocessing, pooling="avg", batch_size=size) for size in (7, 11)
+    ]
+    decoded = (result for _, result in run_tasks(DecodeJob(SPEC), clips, workers=2, deadline_seconds=60))
+    fed = {o.track.clip.path: o.track for o in encode_batches(decoded, encoders) if isinstance(o, Extracted)}
+    plain = extract_clips(clips, SPEC, None, RunSettings(device="cpu", runtime="torch", workers=1))
+    alone = {o.track.clip.path: o.track for o in plain if isinstance(o, Extracted)}
+    assert fed.keys() == alone.keys()
+    assert len(fed) == 6
+    for path, track in alone.items():
+        assert np.abs(fed[path].features.astype(np.float32) - track.features).max() < 2e-3
+        assert (fed[path].times == track.times).all()
+
+
+def decoded_clip(name: str, value: int) -> Decoded:
+    frames = FrameBatch(np.full((3, 4, 4, 3), value, np.uint8), np.arange(3.0), duration=3.0, size=(4, 4))
+    return Decoded(replace(Clip(name, Path(name))), frames, 0.0)
+
+
+def test_a_clip_that_spoils_a_batch_fails_alone() -> None:
+    def forward(frames: np.ndarray) -> np.ndarray:
+        features = frames.reshape(len(frames), -1)[:, :2].astype(np.float32)
+        return np.where(features == 13, np.nan, features)
+
+    clips = [decoded_clip(str(value), value) for value in (3, 13, 5)]
+    outcomes = list(encode_batches(clips, [Encoder(forward, batch_size=100)]))
+    assert [type(outcome) for outcome in outcomes] == [Extracted, Failure, Extracted]
+    failure = outcomes[1]
+    assert isinstance(failure, Failure)
+    assert "NaN" in failure.reason
+
+
+@pytest.mark.parametrize("change", [{"device": "cuda:7"}, {"device": "tpu"}])
+def test_devices_that_are_not_there(change: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="device"):
+        check_devices(RunSettings(**change))

@@ -74,6 +74,7 @@ class Header:
     failures: FailureTable
     weights_file: str  # where the weights were found, a hint for inference
     created: str
+    libraries: dict[str, str]  # name: version, empty where it was not installed
     content_digest: str
 
     @property
@@ -161,12 +162,27 @@ def read_cache(path: Path) -> Cache:
     with _open(path) as h5:
         header = _header(h5)
         features, times = h5["features"][()], h5["times"][()]
-        _check_rows(features, times, header["clips"])
-        hashes = (hashlib.sha256(features), hashlib.sha256(times))
-        met = _content_digest(header["spec"], header["reduction"], header["clips"], header["failures"], hashes)
-        if met != header["content_digest"]:
-            raise ArtefactRefused("its content does not match its digest; extract it again")
-    return Cache(**header, features=features, times=times)
+        cache = Cache(**header, features=features, times=times)
+        _check_shapes(features, times, cache.clips)
+        _check_finite(features)
+        _check_digest(cache, (hashlib.sha256(features), hashlib.sha256(times)))
+    return cache
+
+
+def verify_cache(path: Path) -> Header:
+    """Everything but the features, which are checked as `read_cache` checks them, in bounded memory."""
+    with _open(path) as h5:
+        header = Header(**_header(h5))
+        features, times = h5["features"], h5["times"]
+        _check_shapes(features, times, header.clips)
+        hashes = (hashlib.sha256(), hashlib.sha256())
+        for start in range(0, len(times), CHUNK_ROWS):
+            block = features[start : start + CHUNK_ROWS]
+            _check_finite(block)
+            hashes[0].update(block)
+            hashes[1].update(times[start : start + CHUNK_ROWS])
+        _check_digest(header, hashes)
+    return header
 
 
 def read_rows(path: Path, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
@@ -210,11 +226,12 @@ def _header(h5: h5py.File) -> dict:
         "failures": FailureTable(**_read_table(h5["failures"], FailureTable)),
         "weights_file": h5.attrs["weights_file"],
         "created": h5.attrs["created"],
+        "libraries": json.loads(h5.attrs["libraries"]),
         "content_digest": h5.attrs["content_digest"],
     }
 
 
-def _check_rows(features: NDArray, times: NDArray, clips: ClipTable) -> None:
+def _check_shapes(features: NDArray | h5py.Dataset, times: NDArray | h5py.Dataset, clips: ClipTable) -> None:
     rows = int(clips.length.sum())
     if features.ndim != 2 or features.dtype != np.float16:
         raise ArtefactRefused(f"/features must be float16 (R, D), got {features.dtype} {features.shape}")
@@ -222,8 +239,17 @@ def _check_rows(features: NDArray, times: NDArray, clips: ClipTable) -> None:
         raise ArtefactRefused(f"expected {rows} rows, got {len(features)} features and {times.shape} times")
     if len(clips) and (clips.start != np.concatenate([[0], np.cumsum(clips.length)[:-1]])).any():
         raise ArtefactRefused("the clips' rows do not follow one another")
+
+
+def _check_finite(features: NDArray[np.float16]) -> None:
     if not np.isfinite(features).all():
         raise ArtefactRefused("/features hold NaN or infinity")
+
+
+def _check_digest(header: Header, hashes: tuple) -> None:
+    met = _content_digest(header.spec, header.reduction, header.clips, header.failures, hashes)
+    if met != header.content_digest:
+        raise ArtefactRefused("its content does not match its digest; extract it again")
 
 
 def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple:

@@ -7,6 +7,7 @@ import click
 from features.clips import find_clips
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.config import ExtractSettings, load_settings
+from features.shards import parse_shard
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,8 +28,10 @@ from features.config import ExtractSettings, load_settings
 @click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Of the last feature map. [avg]")
 @click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction. [select:512]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
+@click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
+@click.option("--shard", metavar="I/N", default="1/1", help="One of N equal shares, for N machines on one output.")
 @click.option("--retry-failed", is_flag=True, help="Try again what is in the failure ledger.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N clips.")
@@ -37,6 +40,7 @@ def extract_features(
     output: Path,
     config: Path | None,
     overrides: tuple[str, ...],
+    shard: str,
     retry_failed: bool,
     dry_run: bool,
     limit: int | None,
@@ -48,14 +52,18 @@ def extract_features(
     Running the same command again extracts only what is new or changed.
     """
     settings = load_settings(ExtractSettings, "extract", file=config, overrides=overrides, flags=flags)
+    part = parse_shard(shard)
     clips = find_clips(sources)[:limit]
     # Imported here: `--help` and wrong options answer at once.
     from features.extract import Plan, build_spec, extract_to_cache, make_plan
-    from features.summary import describe_plan, describe_summary
+    from features.stream import check_devices
+    from features.summary import describe_dry_run, describe_plan, describe_summary
 
     if dry_run:
         spec, _ = build_spec(settings)
-        click.echo(describe_plan(make_plan(clips, output, spec, retry_failed=retry_failed)))
+        devices, runtime = check_devices(settings)
+        plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=part)
+        click.echo(describe_dry_run(plan, spec, output, where=f"{', '.join(map(str, devices))} with {runtime}"))
         return DONE
 
     def announce(plan: Plan) -> None:
@@ -63,7 +71,13 @@ def extract_features(
 
     with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
         summary = extract_to_cache(
-            clips, output, settings, retry_failed=retry_failed, is_stopped=lambda: bool(stop), announce=announce
+            clips,
+            output,
+            settings,
+            retry_failed=retry_failed,
+            shard=part,
+            is_stopped=lambda: bool(stop),
+            announce=announce,
         )
     click.echo(describe_summary(summary, output))
     if stop:

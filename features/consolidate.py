@@ -3,16 +3,33 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Header, clip_table, failure_table, read_header, read_rows, row, row_clip, write_cache
+from features.cache import (
+    Header,
+    clip_table,
+    failure_table,
+    read_header,
+    read_rows,
+    row,
+    row_clip,
+    verify_cache,
+    write_cache,
+)
+from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import atomic_file, locked
-from features.parts import Part, read_parts, remove_parts
+from features.parts import Part, parts_folder, read_parts, remove_parts
 from features.reduction import Reduction, fit
 from features.spec import FeatureSpec
 from features.types import Clip, Failure
+
+_NAMED = 5
+"""How many missing clips a message names."""
+_ROW_BYTES = 600
+"""About what a clip needs besides its features."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +69,17 @@ def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weigh
     """Builds the cache anew from itself and its parts and renames it into place; None where no clip succeeded.
 
     `clips` are the clips as the user names them now: their labels, groups and splits win over stored ones. The
-    reduction is fitted here when the cache is new, and frozen from then on.
+    reduction is fitted here when the cache is new, and frozen from then on. Raises EnvironmentStopped where one of
+    `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is damaged; both leave it alone.
     """
     with locked(output.with_name(f".{output.name}.lock")):
         parts, _ = read_parts(output, spec)
-        cache = read_header(output) if output.is_file() else None
+        if not parts and output.is_file() and not _differ(header := read_header(output), clips):
+            remove_parts(output, [])
+            return header  # nothing new, or another process has just done it
+        cache = verify_cache(output) if output.is_file() else None
         merged = merge(output, cache, parts)
+        _check_complete(output, merged, clips)
         if not merged.tracks:
             return None
         named = {clip.path: clip for clip in clips}
@@ -71,6 +93,26 @@ def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weigh
         _write(output, sources, rows, merged, named, spec, reduction, fitted_on, weights_file)
         remove_parts(output, [part.path for part in parts])
         return read_header(output)
+
+
+def _differ(cache: Header, clips: Sequence[Clip]) -> bool:
+    """Whether clips are missing or labelled otherwise than the cache says, or their files have new times."""
+    stored = {
+        path: about
+        for table in (cache.failures, cache.clips)
+        for path, *about in zip(*map(list, (table.path, table.label, table.group, table.split)), strict=True)
+    }
+    return any(clip.digest or stored.get(clip.path) != [clip.label, clip.group, clip.split] for clip in clips)
+
+
+def _check_complete(output: Path, merged: Merged, clips: Sequence[Clip]) -> None:
+    missing = [clip.path for clip in clips if clip.path not in merged.tracks and clip.path not in merged.failures]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise EnvironmentStopped(
+            f"parts of {parts_folder(output)} are missing or damaged; {output} was left as it was; "
+            f"run the same command again to extract what they held: {', '.join(missing[:_NAMED])}{more}"
+        )
 
 
 def _write(
@@ -89,11 +131,13 @@ def _write(
         table_row["start"] = int(start)
     failures = [merged.failures[path] for path in sorted(merged.failures)]
     renamed = [Failure(_renamed_clip(f.clip, named), f.stage, f.reason) for f in failures]
-    with atomic_file(output) as file:
+    width = _width(sources[0], reduction)
+    size_bytes = int(starts[-1]) * (2 * width + 8) + _ROW_BYTES * (len(rows) + len(failures))
+    with atomic_file(output, size_bytes=size_bytes) as file:
         write_cache(
             file,
             _blocks(sources, reduction),
-            width=_width(sources[0], reduction),
+            width=width,
             spec=spec,
             reduction=reduction,
             reduction_rows=fitted_on,
@@ -122,7 +166,14 @@ def _blocks(
 def _rows(source: _Source) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
     start, length = source.row["start"], source.row["length"]
     assert isinstance(start, int) and isinstance(length, int)
-    return read_rows(source.path, start, length)
+    try:
+        return read_rows(source.path, start, length)
+    except (SettingsError, ArtefactRefused):
+        if not source.is_raw:
+            raise
+        raise EnvironmentStopped(
+            f"part {source.path} vanished or was damaged while it was read; run the same command again to mend that"
+        ) from None
 
 
 def _width(source: _Source, reduction: Reduction | None) -> int:
@@ -133,10 +184,15 @@ def _renamed(table_row: dict[str, object], named: dict[str, Clip]) -> dict[str, 
     clip = named.get(str(table_row["path"]))
     if clip is None:
         return dict(table_row)
-    touched = {"size_bytes": clip.size_bytes, "mtime_ns": clip.mtime_ns} if clip.digest == table_row["digest"] else {}
-    return {**table_row, "label": clip.label, "group": clip.group, "split": clip.split, **touched}
+    return {**table_row, **_news(clip, str(table_row["digest"]))}
 
 
 def _renamed_clip(clip: Clip, named: dict[str, Clip]) -> Clip:
     known = named.get(clip.path)
-    return Clip(**{**vars(clip), "label": known.label, "group": known.group, "split": known.split}) if known else clip
+    return Clip(**{**vars(clip), **_news(known, clip.digest)}) if known else clip
+
+
+def _news(clip: Clip, digest: str) -> dict[str, Any]:
+    """What a clip's name for today changes of a stored row: never its content."""
+    touched = {"size_bytes": clip.size_bytes, "mtime_ns": clip.mtime_ns} if digest and clip.digest == digest else {}
+    return {"label": clip.label, "group": clip.group, "split": clip.split, **touched}

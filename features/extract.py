@@ -7,25 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from features.backbones import find_weights, get_backbone, weights_digest
 from features.cache import Header, read_header
-from features.config import ExtractSettings, RunSettings
+from features.config import ExtractSettings
 from features.consolidate import Merged, consolidate, merge
-from features.encoder import Encoder, build_encoder, pick_device, pooled_width
-from features.errors import ArtefactRefused, ClipError
+from features.encoder import pooled_width
+from features.errors import ArtefactRefused, SettingsError
 from features.files import check_writable
-from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, track_of
-from features.parts import parts_folder, read_parts, write_part
-from features.pool import Lost, run_tasks
+from features.jobs import Unchanged
+from features.parts import read_parts, write_part
 from features.progress import progress_bar
 from features.reduction import parse
+from features.shards import WHOLE, Shard
 from features.spec import FeatureSpec, Sampling
+from features.stream import Outcome, check_devices, extract_clips
 from features.types import Clip, Failure, FeatureTrack
-
-Outcome = Extracted | Failure | Unchanged
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,9 @@ class Plan:
     """What a run would do."""
 
     clips: list[Clip]
-    todo: list[Clip]
+    shard: Shard
+    total: int  # clips of this shard
+    todo: list[Clip]  # of this shard; one with a digest is known, but its file looks touched
     kept: int
     failed_before: int
     damaged_parts: list[Path]
@@ -42,8 +40,9 @@ class Plan:
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """What a run did. The counts are of its shard's clips."""
 
+    shard: Shard
     total: int
     kept: int
     failed_before: int = 0
@@ -52,9 +51,12 @@ class Summary:
     frames: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    steady_seconds: float = 0.0  # since the first clip was done: without starting the workers
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     is_stopped: bool = False
+    source_clips: int = 0
+    unknown: int = 0  # clips of the source that other shards still owe
     header: Header | None = None
 
     @property
@@ -68,12 +70,8 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     backbone = get_backbone(settings.backbone)
     parse(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
     weights = find_weights(settings.backbone, settings.weights)
-    is_rate = settings.fps is not None
-    sampling = Sampling(
-        kind="rate" if is_rate else "even", frames=None if is_rate else settings.frames, fps=settings.fps
-    )
     spec = FeatureSpec(
-        sampling=sampling,
+        sampling=_sampling(settings),
         preprocessing=backbone.preprocessing.model_copy(update={"fit": settings.fit} if settings.fit else {}),
         backbone=settings.backbone,
         weights="random" if weights is None else "pretrained",
@@ -85,27 +83,56 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     return spec, weights
 
 
-def make_plan(clips: Sequence[Clip], output: Path, spec: FeatureSpec, *, retry_failed: bool = False) -> Plan:
+def _sampling(settings: ExtractSettings) -> Sampling:
+    if settings.fps is not None and settings.window_seconds is not None:
+        raise SettingsError("give either fps or window_seconds, not both")
+    if settings.fps is not None:
+        return Sampling(kind="rate", frames=None, fps=settings.fps)
+    if settings.window_seconds is None:
+        return Sampling(frames=settings.frames)
+    stride = settings.stride_seconds or settings.window_seconds / 2
+    return Sampling(
+        kind="windows", frames=settings.frames, window_seconds=settings.window_seconds, stride_seconds=stride
+    )
+
+
+def make_plan(
+    clips: Sequence[Clip], output: Path, spec: FeatureSpec, *, retry_failed: bool = False, shard: Shard = WHOLE
+) -> Plan:
     """Which clips are new or changed. Raises ArtefactRefused where the cache or its parts have other settings."""
+    known, damaged, has_parts = _known(output, spec)
+    own = [clip for clip in clips if shard.takes(clip.path)]
+    todo = [task for clip in own if (task := _task(clip, known, retry_failed=retry_failed)) is not None]
+    waiting = {clip.path for clip in todo}
+    failed_before = sum(clip.path in known.failures and clip.path not in waiting for clip in own)
+    return Plan(
+        clips=list(clips),
+        shard=shard,
+        total=len(own),
+        todo=todo,
+        kept=len(own) - len(todo) - failed_before,
+        failed_before=failed_before,
+        damaged_parts=damaged,
+        has_parts=has_parts,
+    )
+
+
+def _known(output: Path, spec: FeatureSpec) -> tuple[Merged, list[Path], bool]:
+    """What cache and parts know of each clip, the damaged parts, and whether there are any parts."""
+    parts, damaged = read_parts(output, spec)  # before the cache, which has whatever is consolidated meanwhile
     cache = read_header(output) if output.is_file() else None
     if cache and (differences := cache.spec.differences(spec)):
         raise ArtefactRefused(
             f"{output} was made with other settings ({'; '.join(differences)}); "
             "use those settings, or give another output with -o"
         )
-    parts, damaged = read_parts(output, spec)
-    known = merge(output, cache, parts)
-    todo = [task for clip in clips if (task := _task(clip, known, retry_failed=retry_failed)) is not None]
-    waiting = {clip.path for clip in todo}
-    failed_before = sum(clip.path in known.failures and clip.path not in waiting for clip in clips)
-    return Plan(
-        clips=list(clips),
-        todo=todo,
-        kept=len(clips) - len(todo) - failed_before,
-        failed_before=failed_before,
-        damaged_parts=damaged,
-        has_parts=bool(parts or damaged),
-    )
+    return merge(output, cache, parts), damaged, bool(parts or damaged)
+
+
+def _count_unknown(clips: Sequence[Clip], output: Path, spec: FeatureSpec) -> int:
+    """Clips that neither the cache nor a part knows, as a track or as a failure."""
+    known, _, _ = _known(output, spec)
+    return sum(clip.path not in known.tracks and clip.path not in known.failures for clip in clips)
 
 
 def extract_to_cache(
@@ -114,92 +141,41 @@ def extract_to_cache(
     settings: ExtractSettings,
     *,
     retry_failed: bool = False,
+    shard: Shard = WHOLE,
     is_stopped: Callable[[], bool] = lambda: False,
     announce: Callable[[Plan], None] = lambda plan: None,
 ) -> Summary:
     """Extracts what is new or changed, commits it in parts, and consolidates the cache when all is done.
 
-    Stopped half-way, it leaves the parts: running it again goes on from them.
+    Stopped half-way, it leaves the parts: running it again goes on from them. So does a shard while others still owe
+    clips; `clips` are always those of the whole source, and whoever commits the last of them consolidates.
     """
     check_writable(output)
     spec, weights = build_spec(settings)
-    device = pick_device(settings.device)
-    plan = make_plan(clips, output, spec, retry_failed=retry_failed)
+    check_devices(settings)
+    plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
     announce(plan)
     for path in plan.damaged_parts:
         path.unlink(missing_ok=True)
-    summary = Summary(total=len(plan.clips), kept=plan.kept, failed_before=plan.failed_before)
+    summary = Summary(
+        shard, total=plan.total, kept=plan.kept, failed_before=plan.failed_before, source_clips=len(plan.clips)
+    )
     began = time.monotonic()
     hint = str(weights.resolve()) if weights else ""
     touched: dict[str, Clip] = {}
     if plan.todo:
-        outcomes = extract_clips(plan.todo, spec, weights, settings, device=device, is_stopped=is_stopped)
+        outcomes = extract_clips(plan.todo, spec, weights, settings, is_stopped=is_stopped)
         _commit(_shown(outcomes, summary, touched), output, spec, settings, hint)
     summary.seconds = time.monotonic() - began
     summary.is_stopped = is_stopped()
-    if not summary.is_stopped:
-        named = [touched.get(clip.path, clip) for clip in plan.clips]
-        summary.header = _consolidated(output, spec, named, plan, hint)
+    if summary.is_stopped:
+        return summary
+    if not shard.is_whole:
+        summary.unknown = _count_unknown(clips, output, spec)
+    if not summary.unknown:
+        named = [touched.get(clip.path, clip) for clip in clips]
+        summary.header = consolidate(output, spec, named, weights_file=hint)
     return summary
-
-
-def extract_clips(
-    clips: Sequence[Clip],
-    spec: FeatureSpec,
-    weights: Path | None,
-    settings: RunSettings,
-    *,
-    device: torch.device,
-    with_pictures: bool = False,
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Outcome]:
-    """Raw, unreduced features of each clip, or its failure, as they come: the one path of training and inference."""
-    decode = DecodeJob(spec, with_pictures)
-    on_cpu = device.type == "cpu"
-    job = ExtractJob(decode, weights) if on_cpu else decode
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(settings.workers or cores, len(clips))
-    results = run_tasks(job, clips, workers=workers, deadline_seconds=settings.deadline_seconds, is_stopped=is_stopped)
-    named = (
-        Failure(clip, result.stage, result.reason) if isinstance(result, Lost) else result for clip, result in results
-    )
-    if on_cpu:
-        return named  # type: ignore[return-value]
-    encoder = build_encoder(spec, weights, device=device, batch_size=settings.batch_size)
-    return encode_batches(named, encoder)  # type: ignore[arg-type]
-
-
-def encode_batches(results: Iterable[Decoded | Failure | Unchanged], encoder: Encoder) -> Iterator[Outcome]:
-    """Encodes frames of many clips in one batch, as large as the encoder's, and hands each clip its own rows."""
-    waiting: list[Decoded] = []
-    for result in results:
-        if not isinstance(result, Decoded):
-            yield result
-            continue
-        waiting.append(result)
-        if sum(len(decoded.frames.data) for decoded in waiting) >= encoder.batch_size:
-            yield from _encode_together(waiting, encoder)
-            waiting = []
-    yield from _encode_together(waiting, encoder)
-
-
-def _encode_together(waiting: Sequence[Decoded], encoder: Encoder) -> Iterator[Outcome]:
-    if not waiting:
-        return
-    began = time.process_time()
-    try:
-        features = encoder.encode(np.concatenate([decoded.frames.data for decoded in waiting]))
-    except ClipError as error:
-        if len(waiting) == 1:
-            yield Failure(waiting[0].clip, error.stage, error.reason)
-        else:  # find the one that did it
-            for decoded in waiting:
-                yield from _encode_together([decoded], encoder)
-        return
-    ends = np.cumsum([len(decoded.frames.data) for decoded in waiting])
-    for decoded, rows in zip(waiting, np.split(features, ends[:-1]), strict=True):
-        yield track_of(decoded, rows, began)
-        began = time.process_time()
 
 
 def _task(clip: Clip, known: Merged, *, retry_failed: bool) -> Clip | None:
@@ -224,23 +200,27 @@ def _shown(outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Cli
     todo = summary.total - summary.kept - summary.failed_before
     with progress_bar(todo, what="extract", unit="clip") as bar:
         for outcome in outcomes:
-            bar.update()
-            if isinstance(outcome, Unchanged):
-                summary.kept += 1
-                touched[outcome.clip.path] = outcome.clip
-                continue
-            if isinstance(outcome, Failure):
-                summary.failures[f"{outcome.stage}: {outcome.reason}"] += 1
-                yield outcome
-            else:
-                summary.extracted += 1
-                summary.partial += outcome.track.status == "partial"
-                summary.frames += len(outcome.track.features)
-                summary.decode_seconds += outcome.decode_seconds
-                summary.encode_seconds += outcome.encode_seconds
-                yield outcome.track
+            _count(outcome, summary)
             rate = summary.frames / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:.0f} frames/s, {summary.failed} failed", refresh=False)
+            bar.update()
+            if isinstance(outcome, Unchanged):
+                touched[outcome.clip.path] = outcome.clip
+            else:
+                yield outcome if isinstance(outcome, Failure) else outcome.track
+
+
+def _count(outcome: Outcome, summary: Summary) -> None:
+    if isinstance(outcome, Unchanged):
+        summary.kept += 1
+    elif isinstance(outcome, Failure):
+        summary.failures[f"{outcome.stage}: {outcome.reason}"] += 1
+    else:
+        summary.extracted += 1
+        summary.partial += outcome.track.status == "partial"
+        summary.frames += len(outcome.track.features)
+        summary.decode_seconds += outcome.decode_seconds
+        summary.encode_seconds += outcome.encode_seconds
 
 
 def _commit(
@@ -268,20 +248,3 @@ def _commit(
                 commit()
     finally:
         commit()
-
-
-def _consolidated(output: Path, spec: FeatureSpec, clips: Sequence[Clip], plan: Plan, hint: str) -> Header | None:
-    cache = read_header(output) if output.is_file() else None
-    if cache and not parts_folder(output).is_dir() and not _differ(cache, clips):
-        return cache
-    return consolidate(output, spec, clips, weights_file=hint)
-
-
-def _differ(cache: Header, clips: Sequence[Clip]) -> bool:
-    """Whether the clips are labelled otherwise than the cache says, or their files have new times."""
-    table = cache.clips
-    stored = {p: (la, g, s) for p, la, g, s in zip(table.path, table.label, table.group, table.split, strict=True)}
-    return any(
-        clip.path in stored and (clip.digest or stored[clip.path] != (clip.label, clip.group, clip.split))
-        for clip in clips
-    )

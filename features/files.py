@@ -18,13 +18,16 @@ _TEMPORARY = ".tmp-"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Temporary name, fsync, rename, fsync of the folder. Raises EnvironmentStopped; nothing half-written is left."""
-    with atomic_file(path) as file:
+    with atomic_file(path, size_bytes=len(content)) as file:
         file.write(content)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write and read back that takes the place of `path` when the block ends without an error."""
+def atomic_file(path: Path, *, size_bytes: int = 0) -> Iterator[IO[bytes]]:
+    """A file to write and read back that takes the place of `path` when the block ends without an error.
+
+    `size_bytes` is what it will need, about: it is said where the disk is full.
+    """
     temporary = path.with_name(f".{path.name[:120]}{_TEMPORARY}{socket.gethostname()}-{os.getpid()}")
     try:
         with open(temporary, "w+b") as file:
@@ -34,17 +37,19 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise stopped(error, path) from None
+        temporary.unlink(missing_ok=True)  # before the free space is measured
+        raise stopped(error, path, size_bytes) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def stopped(error: OSError, path: Path) -> EnvironmentStopped:
-    """The one line that says why the machine would not write `path`."""
+def stopped(error: OSError, path: Path, size_bytes: int = 0) -> EnvironmentStopped:
+    """The one line that says why the machine would not write `path`, which needs `size_bytes`."""
     if error.errno in _FULL:
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        needed = f"{size_bytes / 1e6:.1f} MB needed, " if size_bytes else ""
         return EnvironmentStopped(
-            f"no space to write {path} ({error.strerror}; {free / 1e6:.0f} MB free there); "
+            f"no space to write {path} ({error.strerror}; {needed}{free / 1e6:.1f} MB free there); "
             "free some space and run the same command again, finished work is kept"
         )
     return EnvironmentStopped(
@@ -60,7 +65,7 @@ def check_writable(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise stopped(error, path) from None
+        raise stopped(error, path) from error
 
 
 def sweep_temporary(folder: Path) -> int:
@@ -78,11 +83,12 @@ def sweep_temporary(folder: Path) -> int:
 def locked(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on `path`, a file made for that; waits for whoever holds it."""
     try:
-        with open(path, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
-        raise stopped(error, path) from None
+        file = open(path, "a")  # noqa: SIM115
+    except OSError as error:
+        raise stopped(error, path) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _runs(pid: int) -> bool:

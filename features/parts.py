@@ -3,16 +3,19 @@
 import hashlib
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from features.cache import Header, clip_table, failure_table, read_header, write_cache
-from features.errors import ArtefactRefused, SettingsError
-from features.files import sweep_temporary, write_atomically
+from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from features.files import check_writable, sweep_temporary, write_atomically
 from features.spec import FeatureSpec
 from features.types import Failure, FeatureTrack
+
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,15 @@ def write_part(
         weights_file=weights_file,
     )
     data = content.getvalue()
-    folder = parts_folder(output)
-    folder.mkdir(exist_ok=True)
-    path = folder / f"part-{hashlib.sha256(data).hexdigest()}.h5"
-    write_atomically(path, data)
+    path = parts_folder(output) / f"part-{hashlib.sha256(data).hexdigest()}.h5"
+    for attempt in range(_ATTEMPTS):
+        try:
+            check_writable(path)  # makes the folder
+            write_atomically(path, data)
+            break
+        except EnvironmentStopped as error:  # another process may remove the folder just when it is empty
+            if attempt + 1 == _ATTEMPTS or not isinstance(error.__cause__, FileNotFoundError):
+                raise
     return path
 
 
@@ -69,23 +77,28 @@ def track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
 
 
 def read_parts(output: Path, spec: FeatureSpec) -> tuple[list[Part], list[Path]]:
-    """The parts of a cache, oldest first, and the files among them that are damaged. Sweeps stale temporary files.
-
-    Raises ArtefactRefused where parts were made with other settings.
-    """
+    """As `scan_parts`; sweeps stale temporary files too. Raises ArtefactRefused where parts have other settings."""
     folder = parts_folder(output)
     sweep_temporary(output.parent)
     sweep_temporary(folder)
-    parts, damaged = [], []
-    for path in sorted(folder.glob("part-*.h5")):
-        header = _read_part(path)
-        if header is None:
-            damaged.append(path)
-        elif differences := spec.raw().differences(header.spec):
+    parts, damaged = scan_parts(output)
+    for part in parts:
+        if differences := spec.raw().differences(part.header.spec):
             raise ArtefactRefused(
                 f"{folder} holds parts of an unfinished run with other settings ({'; '.join(differences)}); "
                 "use those settings, delete the folder, or choose another output"
             )
+    return parts, damaged
+
+
+def scan_parts(output: Path) -> tuple[list[Part], list[Path]]:
+    """The parts of a cache, oldest first, and the files among them that are damaged."""
+    parts, damaged = [], []
+    for path in sorted(parts_folder(output).glob("part-*.h5")):
+        header = _read_part(path)
+        if header is None:
+            if path.exists():  # else: another process has consolidated it meanwhile
+                damaged.append(path)
         else:
             parts.append(Part(path, header))
     return sorted(parts, key=lambda part: (part.header.created, part.path.name)), damaged
@@ -95,9 +108,8 @@ def remove_parts(output: Path, paths: Sequence[Path]) -> None:
     """Removes parts that are in the cache now, and the folder when it is empty."""
     for path in paths:
         path.unlink(missing_ok=True)
-    folder = parts_folder(output)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    with suppress(OSError):  # not empty: another process is still writing
+        parts_folder(output).rmdir()
 
 
 def _read_part(path: Path) -> Header | None:

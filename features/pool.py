@@ -1,7 +1,9 @@
 """Worker processes that may hang or crash: one task each at a time, watched, killed and replaced."""
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -57,7 +59,8 @@ def run_tasks(
             wait([worker.connection for worker in busy], timeout=_POLL_SECONDS)
             for i, worker in enumerate(crew):
                 for result in worker.collect(deadline_seconds):
-                    yield worker.finish(), result
+                    if worker.task is not None:  # an idle worker may die too
+                        yield worker.finish(), result
                 if worker.is_lost:
                     worker.kill()
                     crew[i] = _Worker(job)
@@ -129,6 +132,7 @@ def _serve(job: Job, connection: Connection) -> None:
     """A worker's whole life: it ends when its parent closes the connection or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = job.start()
     except Exception as error:
@@ -148,6 +152,13 @@ def _serve(job: Job, connection: Connection) -> None:
             connection.send(("done", work(connection.recv(), alive)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone, even where a decoder hangs."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _context() -> ForkServerContext | SpawnContext:

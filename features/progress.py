@@ -6,6 +6,7 @@ from typing import Never
 from tqdm import tqdm
 
 LOG_SECONDS = 30.0
+_FACTS = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 
 
 def progress_bar(total: int, *, what: str, unit: str) -> "tqdm[Never]":
@@ -18,5 +19,5 @@ def progress_bar(total: int, *, what: str, unit: str) -> "tqdm[Never]":
         smoothing=0.05,
         dynamic_ncols=live,
         mininterval=0.1 if live else LOG_SECONDS,
-        bar_format=None if live else "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
+        bar_format=("{l_bar}{bar}| " + _FACTS) if live else "{desc}: " + _FACTS + "\n",
     )

@@ -4,15 +4,37 @@ from pathlib import Path
 
 from features.extract import Plan, Summary
 from features.parts import parts_folder
+from features.spec import FeatureSpec
+from features.words import counted, describe_reduction, describe_spec, printable
 
 
 def describe_plan(plan: Plan) -> str:
     """One line a fact: what would be done, what is done already."""
-    lines = [f"{_clips(len(plan.clips))}: {len(plan.todo)} to extract, {plan.kept} in the cache already"]
+    which = counted(len(plan.clips), "clip")
+    if not plan.shard.is_whole:
+        which += f", of which shard {plan.shard} takes {plan.total}"
+    lines = [f"{which}: {len(plan.todo)} to extract, {plan.kept} in the cache already"]
+    if touched := sum(bool(clip.digest) for clip in plan.todo):
+        lines.append(
+            f"{touched} of them known, with files of another size or time: compared first, extracted if changed"
+        )
     if plan.failed_before:
-        lines.append(f"{_clips(plan.failed_before)} failed before and are not tried again (--retry-failed tries them)")
+        failed = counted(plan.failed_before, "clip")
+        lines.append(f"{failed} failed before and are not tried again (--retry-failed tries them)")
     lines += [f"damaged part {path.name} is thrown away; its clips are extracted again" for path in plan.damaged_parts]
     return "\n".join(lines)
+
+
+def describe_dry_run(plan: Plan, spec: FeatureSpec, output: Path, *, where: str) -> str:
+    """The plan, what kind of features it is about, where they are made, and what would become of them."""
+    pairs = [*describe_spec(spec), ("reduction", spec.reduction), ("on", where)]
+    lines = [describe_plan(plan), *(f"  {name:<10} {words}" for name, words in pairs)]
+    if plan.has_parts:
+        lines.append(f"parts of an unfinished run in {parts_folder(output)} would be taken in")
+    change = "would be extended" if output.is_file() else "would be made"
+    if not plan.todo and not plan.has_parts:
+        change = "has all of them; labels, groups and splits would be taken anew where they differ"
+    return "\n".join([*lines, f"{output} {change}; this was a dry run, nothing was written"])
 
 
 def describe_summary(summary: Summary, output: Path) -> str:
@@ -21,8 +43,8 @@ def describe_summary(summary: Summary, output: Path) -> str:
     if summary.extracted:
         lines.append(_pace(summary))
     if summary.partial:
-        lines.append(f"{_clips(summary.partial)} could be decoded only in part; they are marked `partial`")
-    lines += [f"  failed {count} x {reason}" for reason, count in summary.failures.most_common()]
+        lines.append(f"{counted(summary.partial, 'clip')} decoded only in part, marked `partial`")
+    lines += [f"  failed {count} x {printable(reason)}" for reason, count in summary.failures.most_common()]
     return "\n".join([*lines, _closing(summary, output)])
 
 
@@ -32,24 +54,21 @@ def _pace(summary: Summary) -> str:
     share = max(summary.decode_seconds, summary.encode_seconds) / max(spent, 1e-9)
     rate = summary.extracted / max(summary.seconds, 1e-9)
     frames = summary.frames / max(summary.seconds, 1e-9)
-    return f"{rate:.1f} clips/s, {frames:.0f} frames/s; {bound} took {share:.0%} of the workers' CPU time"
+    return f"{rate:.1f} clips/s, {frames:.0f} frames/s; bounded by {bound}, {share:.0%} of the CPU time"
 
 
 def _closing(summary: Summary, output: Path) -> str:
     if summary.is_stopped:
         return f"stopped; what was finished lies in {parts_folder(output)}; run the same command again to go on"
     header = summary.header
+    if summary.unknown:
+        return (
+            f"{summary.source_clips - summary.unknown} of {counted(summary.source_clips, 'clip')} are done, in parts "
+            f"beside {output}; the last shard, or a run without --shard, builds the cache"
+        )
     if header is None:
         return f"no clip could be extracted; {output} was not written"
     rows = int(header.clips.length.sum())
-    reduction = f"{header.spec.reduction}, fitted on {_ROWS[header.reduction_rows]}" if header.reduction else "none"
-    return (
-        f"{output}: {_clips(len(header.clips))}, {rows} rows, fingerprint {header.fingerprint}, reduction {reduction}"
-    )
-
-
-_ROWS = {"train": "the training split", "all": "all rows (no split is known)"}
-
-
-def _clips(count: int) -> str:
-    return f"{count} clip" if count == 1 else f"{count} clips"
+    reduction = describe_reduction(header.spec.reduction, header.reduction_rows)
+    clips = counted(len(header.clips), "clip")
+    return f"{output}: {clips}, {rows} rows, fingerprint {header.fingerprint}, reduction {reduction}"

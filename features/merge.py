@@ -1,0 +1,219 @@
+"""Several caches of the same features become one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.cache import (
+    CHUNK_ROWS,
+    Header,
+    clip_table,
+    failure_table,
+    read_header,
+    read_rows,
+    row,
+    row_clip,
+    write_cache,
+)
+from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from features.files import atomic_file, check_writable, locked
+from features.parts import parts_folder
+from features.types import Failure
+from features.words import counted, printable
+
+_ABOUT_CLIP = ("label", "group", "split")
+
+
+@dataclass(frozen=True)
+class _Track:
+    """Where a track's rows lie."""
+
+    source: int  # number of the input
+    row: dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Union:
+    """What the inputs hold together, in order of path."""
+
+    tracks: list[_Track]
+    failures: list[Failure]
+    doubles: int
+    healed: int
+    relabelled: list[str]
+
+
+@dataclass(frozen=True)
+class MergeSummary:
+    """What a merge did."""
+
+    inputs: dict[str, tuple[int, int]]  # tracks and failures of each
+    output: Path
+    header: Header
+    doubles: int  # tracks that a cache before it had already
+    healed: int  # failures of clips that another cache has a track of
+    relabelled: list[str]  # clips that the inputs label differently
+    waiting: list[str]  # folders of parts that were not merged
+
+
+def merge_caches(inputs: Sequence[Path], output: Path, *, with_force: bool = False) -> MergeSummary:
+    """Writes the union of `inputs` to `output`, which may be one of them. Rows are streamed.
+
+    Raises ArtefactRefused where fingerprints differ or one path has two contents, SettingsError where `output` is
+    another cache already.
+    """
+    _check_output(inputs, output, with_force=with_force)
+    check_writable(output)
+    with locked(output.with_name(f".{output.name}.lock")):
+        headers = [read_header(path) for path in inputs]
+        _check_specs(inputs, headers)
+        union = _unite(inputs, headers)
+        _write(inputs, headers, union, output)
+    counts = [(len(header.clips), len(header.failures)) for header in headers]
+    return MergeSummary(
+        inputs=dict(zip(map(str, inputs), counts, strict=True)),
+        output=output,
+        header=read_header(output),
+        doubles=union.doubles,
+        healed=union.healed,
+        relabelled=union.relabelled,
+        waiting=[str(parts_folder(path)) for path in inputs if parts_folder(path).is_dir()],
+    )
+
+
+def describe_merge(summary: MergeSummary) -> str:
+    """One line an input, one a decision, one for the result."""
+    lines = [f"{p}: {counted(n, 'track')}, {counted(f, 'failure')}" for p, (n, f) in summary.inputs.items()]
+    if summary.doubles:
+        lines.append(f"{counted(summary.doubles, 'track')} in more than one cache, kept once")
+    if summary.healed:
+        lines.append(f"{counted(summary.healed, 'failure')} left out: another cache has the clip's features")
+    if summary.relabelled:
+        first = printable(summary.relabelled[0])
+        lines.append(
+            f"{counted(len(summary.relabelled), 'clip')} with other labels, groups or splits in a later cache, "
+            f"the first cache's word is kept ({first}…)"
+        )
+    lines += [f"{folder} holds parts of an unfinished run; they were not merged" for folder in summary.waiting]
+    table, failures = summary.header.clips, counted(len(summary.header.failures), "failure")
+    rows = f"{counted(len(table), 'track')}, {counted(int(table.length.sum()), 'row')}, {failures}"
+    return "\n".join([*lines, f"{summary.output}: {rows}, fingerprint {summary.header.fingerprint}"])
+
+
+def _check_output(inputs: Sequence[Path], output: Path, *, with_force: bool) -> None:
+    is_input = any(path.exists() and output.exists() and path.samefile(output) for path in inputs)
+    if output.exists() and not is_input and not with_force:
+        raise SettingsError(f"{output} is there already and is none of the inputs; --force replaces it")
+
+
+def _check_specs(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
+    for path, header in zip(inputs[1:], headers[1:], strict=True):
+        if header.fingerprint == headers[0].fingerprint:
+            continue
+        differences = headers[0].spec.differences(header.spec)
+        advice = ""
+        if any(line.startswith("reduction_digest") for line in differences):
+            advice = (
+                "; each reduction was fitted on its own cache: "
+                "extract with --reduce none, or with --shard into one output"
+            )
+        raise ArtefactRefused(f"{path} holds other features than {inputs[0]} ({'; '.join(differences)}){advice}")
+
+
+def _unite(inputs: Sequence[Path], headers: Sequence[Header]) -> _Union:
+    tracks: dict[tuple[str, str], _Track] = {}
+    failures: dict[str, Failure] = {}
+    doubles, relabelled = 0, set()
+    for number, header in enumerate(headers):
+        for i in range(len(header.clips)):
+            track = _Track(number, row(header.clips, i))
+            path, view = str(track.row["path"]), str(track.row["view"])
+            first = tracks.setdefault((path, view), track)
+            if first is track:
+                continue
+            _check_same(inputs, first, track)
+            doubles += 1
+            if any(first.row[name] != track.row[name] for name in _ABOUT_CLIP):
+                relabelled.add(path)
+        for i in range(len(header.failures)):
+            clip = row_clip(header.failures, i)
+            failure = Failure(clip, str(header.failures.stage[i]), str(header.failures.reason[i]))
+            failures.setdefault(clip.path, failure)
+    healed = {path for path, _ in tracks} & set(failures)
+    return _Union(
+        tracks=[tracks[key] for key in sorted(tracks)],
+        failures=[failures[path] for path in sorted(set(failures) - healed)],
+        doubles=doubles,
+        healed=len(healed),
+        relabelled=sorted(relabelled),
+    )
+
+
+def _check_same(inputs: Sequence[Path], first: _Track, second: _Track) -> None:
+    if first.row["digest"] != second.row["digest"]:
+        name = printable(str(first.row["path"]))
+        raise ArtefactRefused(
+            f"'{name}' is one video in {inputs[first.source]} and another in {inputs[second.source]} "
+            f"(sha256 {str(first.row['digest'])[:12]}… and {str(second.row['digest'])[:12]}…); "
+            "extract the stale one again, or give the clips different paths"
+        )
+
+
+def _write(inputs: Sequence[Path], headers: Sequence[Header], union: _Union, output: Path) -> None:
+    rows = [dict(track.row) for track in union.tracks]
+    starts = np.cumsum([0, *(r["length"] for r in rows)])
+    for table_row, start in zip(rows, starts, strict=False):
+        table_row["start"] = int(start)
+    fullest = next((header for header in headers if header.weights_file), headers[0])
+    width = read_rows(inputs[0], 0, 0)[0].shape[1]
+    try:
+        with atomic_file(output, size_bytes=int(starts[-1]) * (2 * width + 8)) as file:
+            write_cache(
+                file,
+                _blocks(inputs, union.tracks),
+                width=width,
+                spec=headers[0].spec,
+                reduction=headers[0].reduction,
+                reduction_rows=headers[0].reduction_rows,
+                clips=clip_table(rows),
+                failures=failure_table(union.failures),
+                weights_file=fullest.weights_file,
+            )
+            _check_unchanged(inputs, headers)
+    except ValueError as error:
+        raise ArtefactRefused(f"an input does not hold what it says: {error}; check them with: verify") from None
+
+
+def _check_unchanged(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
+    for path, header in zip(inputs, headers, strict=True):
+        now = read_header(path)
+        if (now.content_digest, now.created) != (header.content_digest, header.created):
+            raise EnvironmentStopped(f"{path} was written anew while it was being merged; run the same command again")
+
+
+def _blocks(
+    inputs: Sequence[Path], tracks: Sequence[_Track]
+) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
+    readers = [_Reader(path) for path in inputs]
+    for track in tracks:
+        start, length = track.row["start"], track.row["length"]
+        assert isinstance(start, int) and isinstance(length, int)
+        yield readers[track.source].read(start, length)
+
+
+class _Reader:
+    """Rows of one cache in rising order, read a chunk ahead: a file is not opened anew for each clip."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._start = self._end = 0
+
+    def read(self, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+        if not self._start <= start <= start + length <= self._end:
+            self._features, self._times = read_rows(self._path, start, max(length, CHUNK_ROWS))
+            self._start, self._end = start, start + len(self._times)
+        at = start - self._start
+        return self._features[at : at + length], self._times[at : at + length]

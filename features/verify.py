@@ -1,0 +1,196 @@
+"""Is a cache whole, and does it still say the truth about the clips it was made of?"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.cache import Header, row_clip, verify_cache
+from features.commands import DONE, FAILED_ITEMS
+from features.errors import ArtefactRefused
+from features.inspect import Waiting, describe_waiting, waiting_in
+from features.parts import Part, scan_parts
+from features.progress import progress_bar
+from features.types import Clip
+from features.words import counted, printable
+
+SHOWN = 10
+_MEANING = {
+    "damaged": "cannot be read, or not of these features",
+    "missing": "in the source, not in the cache",
+    "vanished": "in the cache, their files are gone",
+    "stale": "their content changed since",
+    "failed": "in the failure ledger",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One clip or file, and what is the matter with it."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found. The field names are the keys of its JSON; a class is None where it was not looked at."""
+
+    cache: str
+    content_digest: str  # empty where the cache is damaged
+    clips: int
+    rows: int
+    waiting: Waiting
+    damaged: list[Finding]
+    missing: list[Finding] | None
+    vanished: list[Finding] | None
+    stale: list[Finding] | None
+    failed: list[Finding] | None
+
+    @property
+    def exit_code(self) -> int:
+        """4 damaged, 3 anything else that is not well, 0 all well."""
+        if self.damaged:
+            return ArtefactRefused.exit_code
+        return FAILED_ITEMS if self.missing or self.vanished or self.stale or self.failed else DONE
+
+
+def examine_cache(path: Path, clips: Sequence[Clip] | None) -> Verdict:
+    """Checks the cache and its parts and, where `clips` are given, the files of these.
+
+    Raises SettingsError where there is no cache; damage is a finding.
+    """
+    parts, broken = scan_parts(path)
+    damaged = [Finding(part.name, "damaged part; the next run extracts its clips again") for part in broken]
+    header: Header | None = None
+    try:
+        header = verify_cache(path)
+        damaged += _foreign(header, parts)
+    except ArtefactRefused as error:
+        damaged.insert(0, Finding(path.name, str(error)))
+    found = _compare(header, parts, clips) if header and clips is not None else {}
+    return Verdict(
+        cache=str(path),
+        content_digest=header.content_digest if header else "",
+        clips=len(set(header.clips.path.tolist())) if header else 0,
+        rows=int(header.clips.length.sum()) if header else 0,
+        waiting=waiting_in(parts, broken),
+        damaged=damaged,
+        missing=found.get("missing"),
+        vanished=found.get("vanished"),
+        stale=found.get("stale"),
+        failed=found.get("failed", _ledger(header) if header else None),
+    )
+
+
+def describe_verdict(verdict: Verdict, *, with_all: bool = False) -> str:
+    """One line a class with its count, some names under it, and what to do."""
+    lines = [f"{printable(verdict.cache)}: {describe_waiting(verdict.waiting)}"]
+    if verdict.content_digest:
+        held = f"{counted(verdict.clips, 'clip')}, {counted(verdict.rows, 'row')}"
+        lines.insert(
+            0, f"{printable(verdict.cache)}: {held}, content as written (sha256 {verdict.content_digest[:16]})"
+        )
+    for name, meaning in _MEANING.items():
+        findings = getattr(verdict, name)
+        if findings is None:
+            lines.append(f"{name:<9} not looked at" + (" (give the SOURCE)" if verdict.content_digest else ""))
+            continue
+        lines.append(f"{name:<9} {len(findings)}" + (f"  {meaning}" if findings else ""))
+        shown = findings if with_all else findings[:SHOWN]
+        lines += [f"  {printable(finding.path)}: {printable(finding.reason)}" for finding in shown]
+        if len(shown) < len(findings):
+            lines.append(f"  … and {len(findings) - len(shown)} more (--all names them)")
+    return "\n".join([*lines, *_advice(verdict)])
+
+
+def _advice(verdict: Verdict) -> Iterator[str]:
+    if not verdict.content_digest:
+        yield "the cache is damaged: delete it and extract it again"
+    elif verdict.missing or verdict.stale or verdict.waiting.damaged:
+        yield "running the extraction again takes in what is missing and extracts anew what is stale or damaged"
+    if verdict.failed:
+        yield "running it with --retry-failed tries the failed ones again"
+
+
+def _foreign(header: Header, parts: list[Part]) -> Iterator[Finding]:
+    for part in parts:
+        if differences := header.spec.raw().differences(part.header.spec):
+            yield Finding(part.path.name, f"a part with other settings ({'; '.join(differences)})")
+
+
+def _ledger(header: Header) -> list[Finding]:
+    table = header.failures
+    return [
+        Finding(p, f"{s}: {r}") for p, s, r in zip(*map(list, (table.path, table.stage, table.reason)), strict=True)
+    ]
+
+
+def _compare(header: Header, parts: list[Part], clips: Sequence[Clip]) -> dict[str, list[Finding]]:
+    """Each clip of the source and of the cache in at most one class."""
+    stored = {clip.path: clip for clip in _stored(header)}
+    failed = {finding.path: finding for finding in _ledger(header)}
+    waiting = {path for part in parts for path in part.header.clips.path.tolist()}
+    found: dict[str, list[Finding]] = {name: [] for name in ("missing", "vanished", "stale", "failed")}
+    unsure = []
+    for clip in clips:
+        known = stored.pop(clip.path, None)
+        kind, reason = _judge(clip, known, is_failed=clip.path in failed)
+        if kind == "missing" and clip.path in waiting:
+            reason = "waits in a part"
+        if kind == "unsure" and known:
+            unsure.append((clip, known))
+        elif kind:
+            found[kind].append(failed[clip.path] if kind == "failed" else Finding(clip.path, reason))
+    found["vanished"] += [Finding(path, "not in the source any more") for path in stored]
+    for clip, reason in _hashed(unsure):
+        if reason:
+            found["stale"].append(Finding(clip.path, reason))
+        elif clip.path in failed:
+            found["failed"].append(failed[clip.path])
+    return {name: sorted(findings, key=lambda finding: finding.path) for name, findings in found.items()}
+
+
+def _stored(header: Header) -> Iterator[Clip]:
+    for table in (header.clips, header.failures):
+        for i in range(len(table)):
+            yield row_clip(table, i)
+
+
+def _judge(clip: Clip, known: Clip | None, *, is_failed: bool) -> tuple[str, str]:
+    """The class of a clip and why; an empty class where all is well, `unsure` where only its content can tell."""
+    try:
+        status = os.stat(clip.file)
+    except OSError as error:
+        return "vanished", (error.strerror or str(error)).lower()
+    if known is None:
+        return "missing", "never extracted"
+    as_before = "failed" if is_failed else ""
+    if not stat.S_ISREG(status.st_mode):
+        return (as_before, "") if is_failed else ("stale", "not a regular file any more")
+    if not known.digest or (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns):
+        return as_before, ""
+    if known.size_bytes >= 0 and status.st_size != known.size_bytes:
+        return "stale", f"{known.size_bytes} bytes then, {status.st_size} now"
+    return "unsure", ""
+
+
+def _hashed(unsure: Sequence[tuple[Clip, Clip]]) -> Iterator[tuple[Clip, str]]:
+    """Reads the files whose time alone differs; gives each clip and how it changed, empty where it did not."""
+    if not unsure:
+        return
+    with progress_bar(len(unsure), what="compare", unit="clip") as bar:
+        for clip, known in unsure:
+            yield clip, _change(clip, known)
+            bar.update()
+
+
+def _change(clip: Clip, known: Clip) -> str:
+    try:
+        with open(clip.file, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {(error.strerror or str(error)).lower()}"
+    return "" if digest == known.digest else "as long as before, other content"

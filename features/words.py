@@ -1,0 +1,72 @@
+"""Facts in words: counts, durations, specs, tables, and names that are safe to print."""
+
+from collections.abc import Sequence
+
+from features.spec import FeatureSpec, Sampling
+
+FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)"}
+"""What a reduction may have been fitted on."""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def lasting(seconds: float) -> str:
+    """A duration with its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def printable(text: str) -> str:
+    """Text on one line of a terminal: control characters become escapes such as `\\n`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def describe_reduction(reduction: str, fitted_on: str) -> str:
+    """`select:512, fitted on the training split`."""
+    return f"{reduction}, fitted on {FITTED_ON[fitted_on]}" if fitted_on else reduction
+
+
+def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
+    """What decides the features before any reduction: a name and a few words each."""
+    picture = spec.preprocessing
+    side = f"{picture.size} x {picture.size}"
+    fits = {
+        "crop": f"short side to {picture.resize}, then the middle {side} (fit crop)",
+        "squash": f"the whole frame squashed to {side} (fit squash)",
+    }
+    return [
+        ("frames", _frames(spec.sampling)),
+        ("picture", fits[picture.fit]),
+        ("backbone", f"{spec.backbone}, {_weights(spec)}"),
+        ("pooling", spec.pooling),
+        ("precision", spec.precision),
+    ]
+
+
+def _frames(sampling: Sampling) -> str:
+    if sampling.kind == "rate":
+        return f"{sampling.fps:g} a second"
+    if sampling.kind == "windows":
+        windows = f"{sampling.window_seconds:g} s, one every {sampling.stride_seconds:g} s"
+        return f"{sampling.frames} evenly spaced in each window of {windows}"
+    return f"{sampling.frames} evenly spaced a clip"
+
+
+def _weights(spec: FeatureSpec) -> str:
+    return "random weights" if spec.weights == "random" else f"pretrained weights, sha256 {spec.weights_digest[:12]}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(r, widths, strict=True))
+        ).rstrip()
+        for r in rows
+    ]

@@ -30,13 +30,13 @@ from torchvision.transforms import v2
 
 from features.backbones import find_weights, load_backbone, weights_digest
 from features.clips import find_clips
-from features.config import ExtractSettings
+from features.config import RunSettings
 from features.errors import UserFacingError
-from features.extract import extract_to_cache
 from features.jobs import DecodeJob, ExtractJob
 from features.openvino_runtime import convert, pick_runtime
 from features.sampling import select, window_starts
 from features.spec import FeatureSpec, Preprocessing, Sampling
+from features.stream import extract_clips
 from features.types import Clip
 from features.video import read_frames
 from hazard.synthetic import draw_dataset
@@ -226,16 +226,21 @@ def table(title: str, times: dict[str, float], against: str, unit: str = "CPU ms
         click.echo(f"  {name:<42} {value:14.1f}   {times[against] / value:.2f}")
 
 
-def wall(
-    clips: Sequence[Clip], weights: Path | None, runtime: str, precision: str, workers: int
-) -> tuple[float, float]:
-    """Seconds of the whole command's work: with starting the workers, and without."""
-    settings = ExtractSettings(
-        weights=str(weights) if weights else "random", workers=workers, precision=precision, runtime=runtime
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        summary = extract_to_cache(clips, Path(folder) / "c.h5", settings)
-        return (summary.extracted - 1) / summary.steady_seconds
+def wall(clips: Sequence[Clip], weights: Path | None, precision: str, workers: int) -> float:
+    """Clips a second between the first and the last, the workers started."""
+    ends = []
+    for _ in extract_clips(clips, main_spec(precision, weights), weights, RunSettings(device="cpu", workers=workers)):
+        ends.append(time.monotonic())
+    return (len(ends) - workers) / (ends[-1] - ends[workers - 1])
+
+
+def wall_alone(work: Work, clips: Sequence[Clip]) -> float:
+    """Clips a second of a contender in this process, free to use every core."""
+    work(clips[0])
+    began = time.monotonic()
+    for clip in clips:
+        work(clip)
+    return len(clips) / (time.monotonic() - began)
 
 
 def long_file(folder: Path, minutes: int = 10) -> Path:
@@ -268,6 +273,25 @@ def long_file(folder: Path, minutes: int = 10) -> Path:
                 packet.stream = stream
                 container.mux(packet)
     return path
+
+
+def bench_wall(clips: Sequence[Clip], weights: Path | None, peer: Path | None, folder: Path) -> None:
+    """Meaningful on an otherwise idle machine only."""
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    cv2.setNumThreads(cores)
+    rates = {"naive: seek, transform, one at a time": wall_alone(naive(weights), clips)}
+    if peer:
+        rates["video_features, timm mobilenetv2"] = wall_alone(video_features(peer, folder), clips)
+    for precision in ("fp32", "bf16"):
+        one, all_cores = (wall(clips, weights, precision, workers) for workers in (1, cores))
+        rates[f"this project, {precision}, 1 worker"] = one
+        rates[f"this project, {precision}, {cores} workers"] = all_cores
+        click.echo(f"\n  {precision}: {cores} workers reach {all_cores / one / cores:.0%} of {cores} times one")
+    base = rates["naive: seek, transform, one at a time"]
+    click.echo(f"\nwall time, {cores} cores for everyone                clips a second   against naive")
+    for name, rate in rates.items():
+        click.echo(f"  {name:<46} {rate:10.2f}   {rate / base:.2f}")
 
 
 def bench_long(folder: Path) -> None:
@@ -364,13 +388,7 @@ def main(videos: Path | None, count: int, rounds: int, peer: Path | None, with_l
             floor = decoding["floor: decoded, not converted"] + 1000 * FRAMES * GFLOP_A_FRAME / peak
             ratio = whole[f"this project, {precision}"] / floor
             click.echo(f"  {precision}: {ratio:.2f} times the floor of {floor:.0f} ms (GEMM peak {peak:.0f} GFLOP/s)")
-        click.echo("\nwall time of the job, workers started")
-        for precision in ("fp32", "bf16"):
-            one, two = (wall(clips, weights, runtime, precision, workers) for workers in (1, 2))
-            share = two / one / 2
-            click.echo(
-                f"  {precision}: {one:.1f} clips/s with one worker, {two:.1f} with two ({share:.0%} of twice one)"
-            )
+        bench_wall(clips, weights, peer, folder)
         if with_long:
             bench_long(folder)
 

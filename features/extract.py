@@ -51,7 +51,6 @@ class Summary:
     frames: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
-    steady_seconds: float = 0.0  # since the first clip was done: without starting the workers
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     is_stopped: bool = False

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def extract_clips(
             deadline_seconds=settings.deadline_seconds,
             is_stopped=is_stopped,
         )
-        named = (Failure(clip, r.stage, r.reason) if isinstance(r, Lost) else r for clip, r in results)
+        named = (Failure(_stamped(clip), r.stage, r.reason) if isinstance(r, Lost) else r for clip, r in results)
         if devices[0].type == "cpu":
             yield from named  # type: ignore[misc]
         else:
@@ -110,6 +111,15 @@ def encode_together(clips: Sequence[Decoded], encoder: Encoder) -> list[Outcome]
     ends = np.cumsum([len(decoded.frames.data) for decoded in clips])
     share = (time.process_time() - began) / len(clips)
     return [track_of(d, rows, share) for d, rows in zip(clips, np.split(features, ends[:-1]), strict=True)]
+
+
+def _stamped(clip: Clip) -> Clip:
+    """With its file's size and time, by which a later run knows that it need not be tried again."""
+    try:
+        status = os.stat(clip.file)
+    except OSError:
+        return clip
+    return replace(clip, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def _cores() -> int:

@@ -81,3 +81,74 @@ def make_fifo(path: Path) -> Path:
     os.mkfifo(path)
     assert stat.S_ISFIFO(path.stat().st_mode)
     return path
+
+
+def write_textured(
+    path: Path,
+    count: int,
+    *,
+    size: tuple[int, int] = (160, 120),
+    cell: int = 4,
+    seed: int = 0,
+    quarter_turns: int = 0,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """A video of moving coarse noise, heavy enough that damage hits pictures; turned in its pixels or its metadata."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    coarse = rng.integers(0, 256, (height // cell, width // cell + count, 3), np.uint8)
+    with av.open(str(path), "w", options=container_options or {}) as file:
+        stream = file.add_stream("libx264", rate=25, options=options or {"preset": "ultrafast", "crf": "20"})
+        stream.width, stream.height = size if quarter_turns % 2 == 0 else size[::-1]
+        stream.pix_fmt, stream.gop_size = "yuv420p", 25
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(count):
+            image = coarse[:, number : number + width // cell].repeat(cell, axis=0).repeat(cell, axis=1)
+            image = np.ascontiguousarray(np.rot90(image, quarter_turns))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        file.mux(stream.encode(None))
+    return path
+
+
+def write_no_frames(path: Path) -> Path:
+    """A video stream without a single packet."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        file.start_encoding()
+    return path
+
+
+def write_enormous(path: Path, size: tuple[int, int] = (15360, 8640)) -> Path:
+    """One motion JPEG frame of an absurd size."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p"
+        frame = av.VideoFrame(*size, "yuvj420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def overwrite(path: Path, start: float, end: float, seed: int = 0) -> Path:
+    """Noise in place of the bytes between two shares of a file."""
+    data = bytearray(path.read_bytes())
+    first, last = int(len(data) * start), int(len(data) * end)
+    data[first:last] = np.random.default_rng(seed).bytes(last - first)
+    path.write_bytes(data)
+    return path
+
+
+def flip_bits(path: Path, count: int, seed: int = 0, start: float = 0.02, end: float = 0.9) -> Path:
+    """Flips bits between two shares of a file."""
+    rng = np.random.default_rng(seed)
+    data = bytearray(path.read_bytes())
+    for at in rng.integers(int(len(data) * start), int(len(data) * end), count):
+        data[at] ^= 1 << int(rng.integers(8))
+    path.write_bytes(data)
+    return path

@@ -197,7 +197,7 @@ def test_stopped_half_way_it_commits_and_goes_on_later(tmp_path: Path, extract: 
     for i in range(40):
         write_numbered(clips / f"{i:02d}.mp4", 200)
     script = Path(__file__).parent.parent / "extract_features.py"
-    command = [sys.executable, script, clips, "-o", tmp_path / "c.h5", "--weights", "random", "--workers", "1"]
+    command = [sys.executable, script, clips, "-o", tmp_path / "c.h5", "--weights", "random", "--runtime", "torch"]
     process = subprocess.Popen(
         [*command, "--set", "part_clips=2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

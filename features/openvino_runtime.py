@@ -52,7 +52,12 @@ def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None =
     side = spec.preprocessing.size
     network.reshape({network.inputs[0]: [batch_size, side, side, 3]})
     hint = {"fp32": "f32", "bf16": "bf16"}[spec.precision]  # named, or a processor with bf16 would use it unasked
-    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    options = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # it would pin the one thread of every process to the same core
+    }
     request = core.compile_model(network, "CPU", options).create_infer_request()
 
     def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:

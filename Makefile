@@ -1,5 +1,5 @@
 # demo: all three stages on small labelled clips (or VIDEOS=folder of class folders)
-# test: the whole test suite        lint: ruff and mypy        bench: the benchmarks
+# test: the test suite        test-long: the long fault runs        lint: ruff and mypy        bench: the benchmarks
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 SOURCES := setup.cfg pyproject.toml constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-long lint bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m hazard demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

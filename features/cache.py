@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -14,53 +15,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ArtefactRefused, SettingsError, UserFacingError
+from features.errors import ArtefactRefused, DamagedCache, SettingsError, UserFacingError
+from features.files import guarded
 from features.reduction import Reduction
-from features.spec import SCHEMA_VERSION, FeatureSpec
-from features.types import Clip, Failure
+from features.spec import SCHEMA_VERSION, FeatureSpec, fingerprint_of, parse_spec
+from features.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, write_table
 
-CHUNK_ROWS = 1024
+OPEN_CACHES = 8
+CHUNK_CACHE_BYTES = 32 * 2**20
 LIBRARIES = ("torch", "torchvision", "av", "opencv-python", "h5py", "numpy")
-
-
-@dataclass(frozen=True)
-class ClipTable:
-    """One column each of a cache's tracks. Rows `start : start + length` of the features belong to a track."""
-
-    path: NDArray[np.str_]
-    label: NDArray[np.str_]
-    group: NDArray[np.str_]
-    split: NDArray[np.str_]
-    view: NDArray[np.str_]
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    duration: NDArray[np.float64]  # seconds
-    digest: NDArray[np.str_]
-    status: NDArray[np.str_]  # ok | partial
-    decoded_share: NDArray[np.float64]
-    size_bytes: NDArray[np.int64]
-    mtime_ns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.path)
-
-
-@dataclass(frozen=True)
-class FailureTable:
-    """One column each of a cache's failure ledger."""
-
-    path: NDArray[np.str_]
-    label: NDArray[np.str_]
-    group: NDArray[np.str_]
-    split: NDArray[np.str_]
-    stage: NDArray[np.str_]
-    reason: NDArray[np.str_]
-    digest: NDArray[np.str_]
-    size_bytes: NDArray[np.int64]
-    mtime_ns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.path)
 
 
 @dataclass(frozen=True)
@@ -91,28 +54,6 @@ class Cache(Header):
     times: NDArray[np.float64]  # (R,)
 
 
-def clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
-    """Columns from one dict a track."""
-    return ClipTable(**_columns(ClipTable, rows))
-
-
-def failure_table(failures: Sequence[Failure]) -> FailureTable:
-    """Columns from the ledger's entries."""
-    rows = [{**vars(failure.clip), "stage": failure.stage, "reason": failure.reason} for failure in failures]
-    return FailureTable(**_columns(FailureTable, rows))
-
-
-def row(table: ClipTable | FailureTable, index: int) -> dict[str, object]:
-    """One row as a dict of plain values."""
-    return {field.name: getattr(table, field.name)[index].item() for field in fields(table)}
-
-
-def row_clip(table: ClipTable | FailureTable, index: int) -> Clip:
-    """One row as a Clip without a file."""
-    names = ("path", "label", "group", "split", "digest", "size_bytes", "mtime_ns")
-    return Clip(file=Path(), **{name: getattr(table, name)[index].item() for name in names})
-
-
 def write_cache(
     file: IO[bytes],
     blocks: Iterable[tuple[NDArray[np.float16], NDArray[np.float64]]],
@@ -129,12 +70,11 @@ def write_cache(
 
     Raises ValueError where the blocks do not fit the table or hold NaN or infinity, OSError where the disk does.
     """
-    guarded = _Guarded(file)
-    with h5py.File(guarded, "w") as h5:
+    with guarded(file) as safe, h5py.File(safe, "w") as h5:
         rows = int(clips.length.sum())
         hashes = _write_rows(h5, blocks, rows, width)
-        _write_table(h5.create_group("clips"), clips)
-        _write_table(h5.create_group("failures"), failures)
+        write_table(h5.create_group("clips"), clips)
+        write_table(h5.create_group("failures"), failures)
         if reduction:
             group = h5.create_group("reduction")
             group.attrs["kind"], group.attrs["fitted_on"] = reduction.kind, reduction_rows
@@ -147,8 +87,6 @@ def write_cache(
         h5.attrs["created"] = datetime.now(UTC).isoformat(timespec="microseconds")
         h5.attrs["libraries"] = json.dumps({name: _version(name) for name in LIBRARIES})
         h5.attrs["content_digest"] = _content_digest(spec, reduction, clips, failures, hashes)
-    if guarded.error:
-        raise guarded.error
 
 
 def read_header(path: Path) -> Header:
@@ -185,35 +123,70 @@ def verify_cache(path: Path) -> Header:
     return header
 
 
-def read_rows(path: Path, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-    """Features (n, D) and times (n,) of one track."""
+def read_width(path: Path) -> int:
+    """How many numbers a row has."""
     with _open(path) as h5:
-        return h5["features"][start : start + length], h5["times"][start : start + length]
+        return h5["features"].shape[1]
+
+
+class RowReader:
+    """Rows of many caches: the last few stay open, and their chunks in memory. Close it, or use it in a `with`."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[Path, h5py.File] = OrderedDict()
+
+    def read(self, path: Path, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+        """Features (n, D) and times (n,) of one track. Raises as `read_header` does."""
+        with _refusing(path):
+            h5 = self._files.pop(path, None) or h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+            self._files[path] = h5
+            if len(self._files) > OPEN_CACHES:
+                self._files.popitem(last=False)[1].close()
+            return h5["features"][start : start + length], h5["times"][start : start + length]
+
+    def __enter__(self) -> "RowReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for h5 in self._files.values():
+            h5.close()
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    """Opens a cache; whatever goes wrong inside the block refuses the file by name."""
+    with _refusing(path), h5py.File(path, "r") as file:
+        if "schema_version" not in file.attrs:
+            raise ArtefactRefused("it is an HDF5 file, but no cache of this program; give another path")
+        yield file
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside the block refuses the file by name."""
     if not path.is_file():
         raise SettingsError(f"no cache at {path}; make one with: extract-features SOURCE -o {path}")
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        yield
     except UserFacingError as error:
-        raise ArtefactRefused(f"{path} refused: {error}") from None
+        raise type(error)(f"{path} refused: {error}") from None
     except Exception as error:  # a damaged file can make HDF5 raise anything; all of it means refusal
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtefactRefused(f"{path} refused: damaged, or no cache ({said}); extract it again") from None
+        if not h5py.is_hdf5(path):
+            raise ArtefactRefused(
+                f"{path} refused: damaged, or no cache ({said}); delete it, or give another path"
+            ) from None
+        raise DamagedCache(f"{path} refused: damaged ({said}); extract it again") from None
 
 
 def _header(h5: h5py.File) -> dict:
     if h5.attrs["schema_version"] != SCHEMA_VERSION:
         raise ArtefactRefused(
-            f"its schema version is {h5.attrs['schema_version']}, this program reads {SCHEMA_VERSION}"
+            f"its schema version is {h5.attrs['schema_version']}, this program reads {SCHEMA_VERSION}; "
+            "extract it again to another path"
         )
-    spec = FeatureSpec.model_validate_json(h5.attrs["spec"])
-    if spec.fingerprint != h5.attrs["fingerprint"]:
-        raise ArtefactRefused("its settings do not match its fingerprint")
+    if fingerprint_of(json.loads(h5.attrs["spec"])) != h5.attrs["fingerprint"]:
+        raise DamagedCache("its settings do not match its fingerprint; extract it again")
+    spec = parse_spec(h5.attrs["spec"])
     group = h5.get("reduction")
     reduction = None
     if group is not None:
@@ -222,8 +195,8 @@ def _header(h5: h5py.File) -> dict:
         "spec": spec,
         "reduction": reduction,
         "reduction_rows": group.attrs["fitted_on"] if group is not None else "",
-        "clips": ClipTable(**_read_table(h5["clips"], ClipTable)),
-        "failures": FailureTable(**_read_table(h5["failures"], FailureTable)),
+        "clips": ClipTable(**read_table(h5["clips"], ClipTable)),
+        "failures": FailureTable(**read_table(h5["failures"], FailureTable)),
         "weights_file": h5.attrs["weights_file"],
         "created": h5.attrs["created"],
         "libraries": json.loads(h5.attrs["libraries"]),
@@ -234,22 +207,22 @@ def _header(h5: h5py.File) -> dict:
 def _check_shapes(features: NDArray | h5py.Dataset, times: NDArray | h5py.Dataset, clips: ClipTable) -> None:
     rows = int(clips.length.sum())
     if features.ndim != 2 or features.dtype != np.float16:
-        raise ArtefactRefused(f"/features must be float16 (R, D), got {features.dtype} {features.shape}")
+        raise DamagedCache(f"/features must be float16 (R, D), got {features.dtype} {features.shape}")
     if len(features) != rows or times.shape != (rows,):
-        raise ArtefactRefused(f"expected {rows} rows, got {len(features)} features and {times.shape} times")
+        raise DamagedCache(f"expected {rows} rows, got {len(features)} features and {times.shape} times")
     if len(clips) and (clips.start != np.concatenate([[0], np.cumsum(clips.length)[:-1]])).any():
-        raise ArtefactRefused("the clips' rows do not follow one another")
+        raise DamagedCache("the clips' rows do not follow one another")
 
 
 def _check_finite(features: NDArray[np.float16]) -> None:
     if not np.isfinite(features).all():
-        raise ArtefactRefused("/features hold NaN or infinity")
+        raise DamagedCache("/features hold NaN or infinity")
 
 
 def _check_digest(header: Header, hashes: tuple) -> None:
     met = _content_digest(header.spec, header.reduction, header.clips, header.failures, hashes)
     if met != header.content_digest:
-        raise ArtefactRefused("its content does not match its digest; extract it again")
+        raise DamagedCache("its content does not match its digest; extract it again")
 
 
 def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple:
@@ -273,35 +246,6 @@ def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple
     return hashes
 
 
-def _columns(kind: type, rows: Sequence[dict[str, object]]) -> dict[str, NDArray]:
-    return {field.name: np.array([r[field.name] for r in rows], _dtype(field.type)) for field in fields(kind)}
-
-
-def _dtype(annotation: object) -> type:
-    return {NDArray[np.int64]: np.int64, NDArray[np.float64]: np.float64}.get(annotation, np.str_)  # type: ignore[call-overload]
-
-
-def _write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:
-    for field in fields(table):
-        column = getattr(table, field.name)
-        if column.dtype.kind == "U":  # of fixed length, so that the checksum covers the text itself
-            encoded = np.char.encode(column, "utf-8") if len(column) else np.array([], "S1")
-            column = encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
-        chunks = (max(1, min(len(column), CHUNK_ROWS)),)
-        group.create_dataset(field.name, data=column, chunks=chunks, maxshape=(None,), fletcher32=True)
-
-
-def _read_table(group: h5py.Group, kind: type) -> dict[str, NDArray]:
-    table: dict[str, NDArray] = {}
-    for field in fields(kind):
-        dataset = group[field.name]
-        text = h5py.check_string_dtype(dataset.dtype) is not None
-        table[field.name] = np.array(dataset.asstr()[()] if text else dataset[()], _dtype(field.type))
-    if len({len(column) for column in table.values()}) > 1:
-        raise ArtefactRefused(f"the columns of {group.name} differ in length")
-    return table
-
-
 def _content_digest(
     spec: FeatureSpec, reduction: Reduction | None, clips: ClipTable, failures: FailureTable, hashes: tuple
 ) -> str:
@@ -321,45 +265,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-class _Guarded:
-    """A file that HDF5 writes through. HDF5 does not survive a failed write; this one keeps the error and goes on."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        if self.error is None:
-            try:
-                return self._file.write(data)
-            except OSError as error:
-                self.error = error
-        return len(data)
-
-    def flush(self) -> None:
-        if self.error is None:
-            try:
-                self._file.flush()
-            except OSError as error:
-                self.error = error
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self._file.truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer: bytearray) -> int:
-        return self._file.readinto(buffer)  # type: ignore[attr-defined]
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)

@@ -8,22 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import (
-    Header,
-    clip_table,
-    failure_table,
-    read_header,
-    read_rows,
-    row,
-    row_clip,
-    verify_cache,
-    write_cache,
-)
+from features.cache import Header, RowReader, read_header, read_width, verify_cache, write_cache
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import atomic_file, locked
 from features.parts import Part, parts_folder, read_parts, remove_parts
 from features.reduction import Reduction, fit
 from features.spec import FeatureSpec
+from features.tables import clip_table, failure_table, row, row_clip
 from features.types import Clip, Failure
 
 _NAMED = 5
@@ -131,7 +122,7 @@ def _write(
         table_row["start"] = int(start)
     failures = [merged.failures[path] for path in sorted(merged.failures)]
     renamed = [Failure(_renamed_clip(f.clip, named), f.stage, f.reason) for f in failures]
-    width = _width(sources[0], reduction)
+    width = reduction.width if reduction else read_width(sources[0].path)
     size_bytes = int(starts[-1]) * (2 * width + 8) + _ROW_BYTES * (len(rows) + len(failures))
     with atomic_file(output, size_bytes=size_bytes) as file:
         write_cache(
@@ -150,34 +141,34 @@ def _write(
 def _fit(spec: FeatureSpec, sources: Sequence[_Source], rows: list[dict[str, object]]) -> tuple[Reduction | None, str]:
     """Fitted on the training split, or on all rows where no split is known."""
     training = [source for source, r in zip(sources, rows, strict=True) if r["split"] == "train"]
-    raw = (_rows(source)[0] for source in training or sources)
-    reduction = fit(spec.reduction, raw, width=_width(sources[0], None))
+    raw = (features for _, features, _ in _read(training or sources))
+    reduction = fit(spec.reduction, raw, width=read_width(sources[0].path))
     return reduction, ("train" if training else "all") if reduction else ""
 
 
 def _blocks(
     sources: Sequence[_Source], reduction: Reduction | None
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
-    for source in sources:
-        features, times = _rows(source)
+    for source, features, times in _read(sources):
         yield (reduction.apply(features) if reduction and source.is_raw else features), times
 
 
-def _rows(source: _Source) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-    start, length = source.row["start"], source.row["length"]
-    assert isinstance(start, int) and isinstance(length, int)
-    try:
-        return read_rows(source.path, start, length)
-    except (SettingsError, ArtefactRefused):
-        if not source.is_raw:
-            raise
-        raise EnvironmentStopped(
-            f"part {source.path} vanished or was damaged while it was read; run the same command again to mend that"
-        ) from None
-
-
-def _width(source: _Source, reduction: Reduction | None) -> int:
-    return reduction.width if reduction else _rows(source)[0].shape[1]
+def _read(sources: Sequence[_Source]) -> Iterator[tuple[_Source, NDArray[np.float16], NDArray[np.float64]]]:
+    """The rows of each track in turn."""
+    with RowReader() as reader:
+        for source in sources:
+            start, length = source.row["start"], source.row["length"]
+            assert isinstance(start, int) and isinstance(length, int)
+            try:
+                features, times = reader.read(source.path, start, length)
+            except (SettingsError, ArtefactRefused):
+                if not source.is_raw:
+                    raise
+                raise EnvironmentStopped(
+                    f"part {source.path} vanished or was damaged while it was read; "
+                    "run the same command again to mend that"
+                ) from None
+            yield source, features, times
 
 
 def _renamed(table_row: dict[str, object], named: dict[str, Clip]) -> dict[str, object]:

@@ -17,6 +17,10 @@ class ArtefactRefused(UserFacingError):
     exit_code = 4
 
 
+class DamagedCache(ArtefactRefused):
+    """A cache of this program whose content is not what was written: extracting again mends it."""
+
+
 class EnvironmentStopped(UserFacingError):
     """The machine stopped the job: disk full, no permission (exit 5). Safe to run again."""
 

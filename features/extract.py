@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from features.backbones import find_weights, get_backbone, weights_digest
-from features.cache import Header, read_header
+from features.cache import Header, read_header, verify_cache
 from features.config import ExtractSettings
 from features.consolidate import Merged, consolidate, merge
 from features.encoder import pooled_width
-from features.errors import ArtefactRefused, SettingsError
-from features.files import check_writable
+from features.errors import ArtefactRefused, DamagedCache, SettingsError
+from features.files import check_writable, locked
 from features.jobs import Unchanged
 from features.parts import read_parts, write_part
 from features.progress import progress_bar
@@ -28,6 +28,7 @@ from features.types import Clip, Failure, FeatureTrack
 class Plan:
     """What a run would do."""
 
+    output: Path
     clips: list[Clip]
     shard: Shard
     total: int  # clips of this shard
@@ -36,6 +37,8 @@ class Plan:
     failed_before: int
     damaged_parts: list[Path]
     has_parts: bool
+    damage: str = ""
+    """What is the matter with the cache that is there, if anything: it will be set aside and made anew."""
 
 
 @dataclass
@@ -99,38 +102,72 @@ def make_plan(
     clips: Sequence[Clip], output: Path, spec: FeatureSpec, *, retry_failed: bool = False, shard: Shard = WHOLE
 ) -> Plan:
     """Which clips are new or changed. Raises ArtefactRefused where the cache or its parts have other settings."""
-    known, damaged, has_parts = _known(output, spec)
+    known = _known(output, spec)
     own = [clip for clip in clips if shard.takes(clip.path)]
-    todo = [task for clip in own if (task := _task(clip, known, retry_failed=retry_failed)) is not None]
+    todo = [task for clip in own if (task := _task(clip, known.clips, retry_failed=retry_failed)) is not None]
     waiting = {clip.path for clip in todo}
-    failed_before = sum(clip.path in known.failures and clip.path not in waiting for clip in own)
+    failed_before = sum(clip.path in known.clips.failures and clip.path not in waiting for clip in own)
     return Plan(
+        output=output,
         clips=list(clips),
         shard=shard,
         total=len(own),
         todo=todo,
         kept=len(own) - len(todo) - failed_before,
         failed_before=failed_before,
-        damaged_parts=damaged,
-        has_parts=has_parts,
+        damaged_parts=known.damaged_parts,
+        has_parts=known.has_parts,
+        damage=known.damage,
     )
 
 
-def _known(output: Path, spec: FeatureSpec) -> tuple[Merged, list[Path], bool]:
-    """What cache and parts know of each clip, the damaged parts, and whether there are any parts."""
+@dataclass(frozen=True)
+class _Known:
+    """What cache and parts know of each clip, and what is the matter with them."""
+
+    clips: Merged
+    damaged_parts: list[Path]
+    has_parts: bool
+    damage: str  # of the cache
+
+
+def _known(output: Path, spec: FeatureSpec, *, with_features: bool = True) -> _Known:
+    """Reads parts and cache, its features too where asked. Raises ArtefactRefused where they have other settings."""
     parts, damaged = read_parts(output, spec)  # before the cache, which has whatever is consolidated meanwhile
-    cache = read_header(output) if output.is_file() else None
-    if cache and (differences := cache.spec.differences(spec)):
+    cache, damage = None, ""
+    try:
+        if output.is_file():
+            cache = _cache_of(output, spec, with_features=with_features)
+    except DamagedCache as error:
+        damage = str(error)
+    return _Known(merge(output, cache, parts), damaged, bool(parts or damaged), damage)
+
+
+def _cache_of(output: Path, spec: FeatureSpec, *, with_features: bool) -> Header:
+    header = read_header(output)
+    if differences := header.spec.differences(spec):
         raise ArtefactRefused(
             f"{output} was made with other settings ({'; '.join(differences)}); "
             "use those settings, or give another output with -o"
         )
-    return merge(output, cache, parts), damaged, bool(parts or damaged)
+    return verify_cache(output) if with_features else header
+
+
+def _set_aside(output: Path, spec: FeatureSpec) -> None:
+    """Renames a damaged cache, unless another process has just made a new one."""
+    with locked(output.with_name(f".{output.name}.lock")):
+        if _known(output, spec).damage:
+            os.replace(output, damaged_name(output))
+
+
+def damaged_name(output: Path) -> Path:
+    """Where a damaged cache is kept."""
+    return output.with_name(f"{output.name}.damaged")
 
 
 def _count_unknown(clips: Sequence[Clip], output: Path, spec: FeatureSpec) -> int:
     """Clips that neither the cache nor a part knows, as a track or as a failure."""
-    known, _, _ = _known(output, spec)
+    known = _known(output, spec, with_features=False).clips
     return sum(clip.path not in known.tracks and clip.path not in known.failures for clip in clips)
 
 
@@ -154,6 +191,8 @@ def extract_to_cache(
     check_devices(settings)
     plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
     announce(plan)
+    if plan.damage:
+        _set_aside(output, spec)
     for path in plan.damaged_parts:
         path.unlink(missing_ok=True)
     summary = Summary(

@@ -80,6 +80,15 @@ def sweep_temporary(folder: Path) -> int:
 
 
 @contextmanager
+def guarded(file: IO[bytes]) -> Iterator["_Guarded"]:
+    """A file for HDF5, which does not survive a failed write: the OSError comes when all is closed."""
+    guard = _Guarded(file)
+    yield guard
+    if guard.error:
+        raise guard.error
+
+
+@contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on `path`, a file made for that; waits for whoever holds it."""
     try:
@@ -107,3 +116,45 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class _Guarded:
+    """Keeps the first error and goes on as if there were none."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                return self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        if self.error is None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self.error = error
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: bytearray) -> int:
+        return self._file.readinto(buffer)  # type: ignore[attr-defined]
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from features.cache import ClipTable, Header, read_header, read_rows
+from features.cache import Header, read_header, read_width
 from features.errors import SettingsError
 from features.parts import Part, parts_folder, scan_parts
-from features.words import aligned, counted, describe_reduction, describe_spec, lasting, printable
+from features.tables import ClipTable
+from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, lasting, printable
 
 _NO_SPLIT, _NO_LABEL = "no split", "no label"
 _MOST_REASONS = 20
@@ -73,7 +74,7 @@ def inspect_cache(path: Path) -> tuple[Header, Inspection]:
         clips=len(first),
         tracks=len(table),
         rows=int(table.length.sum()),
-        width=read_rows(path, 0, 1)[0].shape[1],
+        width=read_width(path),
         groups=len(set(table.group.tolist()) - {""}),
         duration_seconds=float(table.duration[first].sum()),
         labels=_labels(table, first.tolist()),
@@ -142,9 +143,10 @@ def _label_rows(labels: dict[str, dict[str, int]]) -> list[list[str]]:
 def _failure_lines(facts: Inspection) -> list[str]:
     if not facts.failures:
         return ["  no failures"]
-    shown = list(facts.failure_reasons.items())[:_MOST_REASONS]
+    kinds = by_kind(facts.failure_reasons)
+    shown = kinds[:_MOST_REASONS]
     lines = [f"  {counted(facts.failures, 'failure')}:", *(f"    {n} x {printable(reason)}" for reason, n in shown)]
-    hidden = len(facts.failure_reasons) - len(shown)
+    hidden = len(kinds) - len(shown)
     return [*lines, f"    … and {counted(hidden, 'reason')} more (--json names them)"] if hidden else lines
 
 

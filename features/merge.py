@@ -7,20 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import (
-    CHUNK_ROWS,
-    Header,
-    clip_table,
-    failure_table,
-    read_header,
-    read_rows,
-    row,
-    row_clip,
-    write_cache,
-)
+from features.cache import Header, RowReader, read_header, read_width, write_cache
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import atomic_file, check_writable, locked
 from features.parts import parts_folder
+from features.tables import clip_table, failure_table, row, row_clip
 from features.types import Failure
 from features.words import counted, printable
 
@@ -168,7 +159,7 @@ def _write(inputs: Sequence[Path], headers: Sequence[Header], union: _Union, out
     for table_row, start in zip(rows, starts, strict=False):
         table_row["start"] = int(start)
     fullest = next((header for header in headers if header.weights_file), headers[0])
-    width = read_rows(inputs[0], 0, 0)[0].shape[1]
+    width = read_width(inputs[0])
     try:
         with atomic_file(output, size_bytes=int(starts[-1]) * (2 * width + 8)) as file:
             write_cache(
@@ -197,23 +188,8 @@ def _check_unchanged(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
 def _blocks(
     inputs: Sequence[Path], tracks: Sequence[_Track]
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
-    readers = [_Reader(path) for path in inputs]
-    for track in tracks:
-        start, length = track.row["start"], track.row["length"]
-        assert isinstance(start, int) and isinstance(length, int)
-        yield readers[track.source].read(start, length)
-
-
-class _Reader:
-    """Rows of one cache in rising order, read a chunk ahead: a file is not opened anew for each clip."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._start = self._end = 0
-
-    def read(self, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-        if not self._start <= start <= start + length <= self._end:
-            self._features, self._times = read_rows(self._path, start, max(length, CHUNK_ROWS))
-            self._start, self._end = start, start + len(self._times)
-        at = start - self._start
-        return self._features[at : at + length], self._times[at : at + length]
+    with RowReader() as reader:
+        for track in tracks:
+            start, length = track.row["start"], track.row["length"]
+            assert isinstance(start, int) and isinstance(length, int)
+            yield reader.read(inputs[track.source], start, length)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from features.cache import Header, clip_table, failure_table, read_header, write_cache
+from features.cache import Header, read_header, write_cache
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import check_writable, sweep_temporary, write_atomically
 from features.spec import FeatureSpec
+from features.tables import clip_table, failure_table
 from features.types import Failure, FeatureTrack
 
 _ATTEMPTS = 10

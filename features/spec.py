@@ -5,7 +5,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from features.errors import ArtefactRefused
 
 SCHEMA_VERSION = 1
 
@@ -61,8 +63,7 @@ class FeatureSpec(_Frozen):
     @property
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of the sha256 of the canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint_of(self.model_dump(mode="json"))
 
     def raw(self) -> "FeatureSpec":
         """The same features before any reduction, as the parts of a running job hold them."""
@@ -74,6 +75,24 @@ class FeatureSpec(_Frozen):
         if not (self.reduction_digest and other.reduction_digest):
             theirs["reduction_digest"] = mine["reduction_digest"]
         return [f"{key}: {_show(mine[key])}, not {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
+
+
+def fingerprint_of(tree: dict[str, Any]) -> str:
+    """The fingerprint of a spec as JSON, of whatever version of this program."""
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_spec(text: str) -> FeatureSpec:
+    """A spec from JSON. Raises ArtefactRefused where it has other fields than this version of the program knows."""
+    try:
+        return FeatureSpec.model_validate_json(text)
+    except ValidationError as error:
+        fields = sorted({".".join(map(str, item["loc"])) for item in error.errors()})
+        raise ArtefactRefused(
+            f"made by another version of this program, its settings differ in: {', '.join(fields)}; extract it again "
+            "to another path, or use that version"
+        ) from None
 
 
 def _show(value: object) -> str:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from features.extract import Plan, Summary
+from features.extract import Plan, Summary, damaged_name
 from features.parts import parts_folder
 from features.spec import FeatureSpec
-from features.words import counted, describe_reduction, describe_spec, printable
+from features.words import by_kind, counted, describe_reduction, describe_spec, printable
 
 
 def describe_plan(plan: Plan) -> str:
@@ -21,6 +21,10 @@ def describe_plan(plan: Plan) -> str:
     if plan.failed_before:
         failed = counted(plan.failed_before, "clip")
         lines.append(f"{failed} failed before and are not tried again (--retry-failed tries them)")
+    if plan.damage:
+        lines.insert(
+            0, f"{plan.damage}: it is kept as {damaged_name(plan.output).name}, and its clips are extracted again"
+        )
     lines += [f"damaged part {path.name} is thrown away; its clips are extracted again" for path in plan.damaged_parts]
     return "\n".join(lines)
 
@@ -44,7 +48,7 @@ def describe_summary(summary: Summary, output: Path) -> str:
         lines.append(_pace(summary))
     if summary.partial:
         lines.append(f"{counted(summary.partial, 'clip')} decoded only in part, marked `partial`")
-    lines += [f"  failed {count} x {printable(reason)}" for reason, count in summary.failures.most_common()]
+    lines += [f"  failed {count} x {printable(reason)}" for reason, count in by_kind(summary.failures)]
     return "\n".join([*lines, _closing(summary, output)])
 
 

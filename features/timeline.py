@@ -16,6 +16,9 @@ from features.spec import Sampling
 SEEKABLE = ("mov,mp4", "matroska")
 """Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""
 
+HOLE_BYTES = 4096
+"""Bytes of a Matroska file that belong to no packet: more than headers and laced audio explain."""
+
 _NO_TICKS = np.array([], np.int64)
 
 
@@ -24,7 +27,8 @@ class Timeline:
     """The presentation timestamps of a stream, in ticks of its time base.
 
     `starts` are (decode index, tick) of the packets that decoding can start from, in decode order. `covered` is the
-    share of the duration that the header declares for which there are packets.
+    share of the duration that the header declares for which there are packets. `unsound` are spans [from, to) of ticks
+    after bytes that were lost, until the next keyframe: a decoder makes pictures there without a word, wrong ones.
     """
 
     ticks: NDArray[np.int64]  # (N,) ascending; empty where packets carry no presentation times
@@ -32,6 +36,7 @@ class Timeline:
     last_seconds: float  # how long the last frame is shown
     starts: Sequence[tuple[int, int]] = field(default=((0, 0),))
     covered: float = 1.0
+    unsound: Sequence[tuple[int, int]] = ()
 
     @property
     def duration(self) -> float:
@@ -64,12 +69,17 @@ class Timeline:
 def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[av.Packet] | None) -> Timeline:
     """Reads all packets once; those of the stream are kept in `held` where it is a list."""
     packets: list[tuple[int | None, int, bool]] = []  # pts, duration, keyframe
-    hidden = 0
+    hidden = end_byte = 0
+    breaks: list[int] = []  # numbers of the packets before which bytes are lost
+    may_skip_damage = container.format.name.startswith("matroska")  # others give damaged packets to the decoder
     ends: dict[int, int] = {}  # of each stream, in its own ticks
     starts: list[tuple[int, int]] = []
     for packet in until_error(container.demux()):
         if not packet.size:
             continue
+        if may_skip_damage and packets and (packet.pos or 0) - end_byte > HOLE_BYTES:
+            breaks.append(len(packets))
+        end_byte = (packet.pos or 0) + packet.size
         if packet.pts is not None:
             index = packet.stream_index
             ends[index] = max(ends.get(index, 0), packet.pts + (packet.duration or 0))
@@ -87,7 +97,30 @@ def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[
     can_seek = container.format.name.startswith(SEEKABLE)
     end_seconds = max((float(end * (container.streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
     covered = _covered_share(container, stream, timeline, end_seconds)
-    return replace(timeline, starts=starts if can_seek and starts else ((0, 0),), covered=covered)
+    holes = _holes(packets, breaks) if len(timeline.ticks) else []
+    lost_seconds = sum(lost for lost, _ in holes) * timeline.tick_seconds
+    return replace(
+        timeline,
+        starts=starts if can_seek and starts else ((0, 0),),
+        covered=covered * (1 - lost_seconds / timeline.duration) if holes else covered,
+        unsound=[span for _, span in holes],
+    )
+
+
+def _holes(packets: Sequence[tuple[int | None, int, bool]], breaks: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
+    """(ticks lost, unsound span) of each break in the bytes that is a break in time too.
+
+    A break in time alone is a variable frame rate.
+    """
+    times = np.array([pts or 0 for pts, _, _ in packets], np.int64)
+    usual = int(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 0
+    holes = []
+    for at in breaks:
+        before, after = int(times[:at].max()), int(times[at:].min())
+        if after - before > 1.5 * usual:
+            sound = next((int(times[i]) for i in range(at, len(packets)) if packets[i][2]), int(times.max()) + 1)
+            holes.append((after - before - usual, (after, sound)))
+    return holes
 
 
 def until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cache import Header, row_clip, verify_cache
+from features.cache import Header, verify_cache
 from features.commands import DONE, FAILED_ITEMS
 from features.errors import ArtefactRefused
 from features.inspect import Waiting, describe_waiting, waiting_in
 from features.parts import Part, scan_parts
 from features.progress import progress_bar
+from features.tables import row_clip
 from features.types import Clip
 from features.words import counted, printable
 

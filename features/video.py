@@ -7,7 +7,7 @@ timestamp that does not fit) sends the file to the sure way: all is decoded, and
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -66,7 +66,8 @@ def read_frames(
         _check_size(stream, max_pixels)
         timeline = read_timeline(container, stream, held=held)
         wanted = timeline.pick(sampling)
-        decoded = reader.quick(container, stream, held, timeline, wanted) if quick and wanted else None
+        is_whole = quick and wanted and not timeline.unsound
+        decoded = reader.quick(container, stream, held, timeline, wanted) if is_whole else None
     if decoded is None:
         return reader.sure(timeline, sampling)
     _check_share(timeline.covered)
@@ -122,7 +123,7 @@ class _Reader:
     def sure(self, promise: Timeline, sampling: Sampling) -> FrameBatch:
         """Everything in order, and the picks made among the frames that came."""
         by_time = _by_time if len(promise.ticks) else _by_order
-        decoded = self._decode_all(promise.pick(sampling), name=by_time)
+        decoded = self._decode_all(promise.pick(sampling), name=by_time, unsound=promise.unsound)
         if not decoded.ticks:
             raise ClipError("decode", "no frame could be decoded")
         share = promise.share(len(decoded.ticks))
@@ -135,16 +136,23 @@ class _Reader:
         if any(a >= b for a, b in pairwise(decoded.ticks)):  # AVI with B-frames: the order is right, the times are not
             decoded = self._decode_all(wanted, name=lambda frame, count: order[min(count, len(order) - 1)])
         elif missing := wanted - decoded.images.keys():
-            again = self._decode_all(missing, name=by_time)
+            again = self._decode_all(missing, name=by_time, unsound=promise.unsound)
             again.images.update(decoded.images)
             decoded = again
         decoded.images = {tick: decoded.images[tick] for tick in wanted & decoded.images.keys()}
         return _batch(decoded, actual, share)
 
-    def _decode_all(self, wanted: set[int], *, name: Callable[[VideoFrame, int], int]) -> _Decoded:
+    def _decode_all(
+        self,
+        wanted: set[int],
+        *,
+        name: Callable[[VideoFrame, int], int],
+        unsound: Sequence[tuple[int, int]] = (),
+    ) -> _Decoded:
         """One sequential pass; `name` gives the tick that a frame, the how-many-eth, is known by.
 
-        After damage nothing counts until the next keyframe: the frames in between are built on it.
+        After damage nothing counts until the next keyframe: the frames in between are built on it. Nor does what lies
+        in an `unsound` span [from, to) of ticks.
         """
         decoded, is_sound = _Decoded(), True
         with _opened(self.file) as (container, stream):
@@ -154,6 +162,8 @@ class _Reader:
                 if frame is None or not is_sound:
                     continue
                 tick = name(frame, len(decoded.ticks))
+                if any(start <= tick < end for start, end in unsound):
+                    continue
                 decoded.ticks.append(tick)
                 if tick in wanted:
                     self._keep(frame, tick, decoded)

@@ -1,6 +1,7 @@
 """Facts in words: counts, durations, specs, tables, and names that are safe to print."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from features.spec import FeatureSpec, Sampling
 
@@ -24,6 +25,15 @@ def lasting(seconds: float) -> str:
 def printable(text: str) -> str:
     """Text on one line of a terminal: control characters become escapes such as `\\n`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def by_kind(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Reasons and how often each is met, most first; those that differ in their numbers alone become one, with `…`."""
+    kinds: dict[str, list[tuple[str, int]]] = {}
+    for reason, count in reasons.items():
+        kinds.setdefault(re.sub(r"\d+", "…", reason), []).append((reason, count))
+    merged = [(kind if len(met) > 1 else met[0][0], sum(n for _, n in met)) for kind, met in kinds.items()]
+    return sorted(merged, key=lambda pair: -pair[1])
 
 
 def describe_reduction(reduction: str, fitted_on: str) -> str:

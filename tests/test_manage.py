@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from features.__main__ import features
-from features.cache import failure_table, read_cache, read_header
+from features.cache import read_cache, read_header
 from features.cli import extract_features
 from features.consolidate import consolidate
 from features.parts import parts_folder, write_part
 from features.shards import Shard
+from features.tables import failure_table
 from features.types import Clip, Failure, FeatureTrack
 from tests.conftest import Run
 from tests.media import write_numbered

@@ -1,0 +1,107 @@
+"""The two tables of a cache, its tracks and its failure ledger: one column an array, in memory and in HDF5."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import DamagedCache
+from features.types import Clip, Failure
+
+CHUNK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """One column each of a cache's tracks. Rows `start : start + length` of the features belong to a track."""
+
+    path: NDArray[np.str_]
+    label: NDArray[np.str_]
+    group: NDArray[np.str_]
+    split: NDArray[np.str_]
+    view: NDArray[np.str_]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    duration: NDArray[np.float64]  # seconds
+    digest: NDArray[np.str_]
+    status: NDArray[np.str_]  # ok | partial
+    decoded_share: NDArray[np.float64]
+    size_bytes: NDArray[np.int64]
+    mtime_ns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+
+@dataclass(frozen=True)
+class FailureTable:
+    """One column each of a cache's failure ledger."""
+
+    path: NDArray[np.str_]
+    label: NDArray[np.str_]
+    group: NDArray[np.str_]
+    split: NDArray[np.str_]
+    stage: NDArray[np.str_]
+    reason: NDArray[np.str_]
+    digest: NDArray[np.str_]
+    size_bytes: NDArray[np.int64]
+    mtime_ns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+
+def clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
+    """Columns from one dict a track."""
+    return ClipTable(**_columns(ClipTable, rows))
+
+
+def failure_table(failures: Sequence[Failure]) -> FailureTable:
+    """Columns from the ledger's entries."""
+    rows = [{**vars(failure.clip), "stage": failure.stage, "reason": failure.reason} for failure in failures]
+    return FailureTable(**_columns(FailureTable, rows))
+
+
+def row(table: ClipTable | FailureTable, index: int) -> dict[str, object]:
+    """One row as a dict of plain values."""
+    return {field.name: getattr(table, field.name)[index].item() for field in fields(table)}
+
+
+def row_clip(table: ClipTable | FailureTable, index: int) -> Clip:
+    """One row as a Clip without a file."""
+    names = ("path", "label", "group", "split", "digest", "size_bytes", "mtime_ns")
+    return Clip(file=Path(), **{name: getattr(table, name)[index].item() for name in names})
+
+
+def write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:
+    """One data set a column, each with its checksum."""
+    for field in fields(table):
+        column = getattr(table, field.name)
+        if column.dtype.kind == "U":  # of fixed length, so that the checksum covers the text itself
+            encoded = np.char.encode(column, "utf-8") if len(column) else np.array([], "S1")
+            column = encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+        chunks = (max(1, min(len(column), CHUNK_ROWS)),)
+        group.create_dataset(field.name, data=column, chunks=chunks, maxshape=(None,), fletcher32=True)
+
+
+def read_table(group: h5py.Group, kind: type) -> dict[str, NDArray]:
+    """The columns that `kind` has. Raises DamagedCache where they differ in length."""
+    table: dict[str, NDArray] = {}
+    for field in fields(kind):
+        dataset = group[field.name]
+        text = h5py.check_string_dtype(dataset.dtype) is not None
+        table[field.name] = np.array(dataset.asstr()[()] if text else dataset[()], _dtype(field.type))
+    if len({len(column) for column in table.values()}) > 1:
+        raise DamagedCache(f"the columns of {group.name} differ in length")
+    return table
+
+
+def _columns(kind: type, rows: Sequence[dict[str, object]]) -> dict[str, NDArray]:
+    return {field.name: np.array([r[field.name] for r in rows], _dtype(field.type)) for field in fields(kind)}
+
+
+def _dtype(annotation: object) -> type:
+    return {NDArray[np.int64]: np.int64, NDArray[np.float64]: np.float64}.get(annotation, np.str_)  # type: ignore[call-overload]

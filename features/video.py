@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from features.errors import ClipError
 from features.spec import Sampling
-from features.timeline import Timeline, read_timeline, until_error
+from features.timeline import SEEKABLE, Timeline, read_timeline, until_error
 from features.types import FrameBatch
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
@@ -60,18 +60,22 @@ def read_frames(
     for every decoded frame. Raises ClipError where the file is no video or under half of it can be decoded.
     `quick=False` goes the sure way at once.
     """
-    held: list[av.Packet] | None = [] if _check_regular(file) <= HELD_BYTES else None
+    is_small = _check_regular(file) <= HELD_BYTES
     reader = _Reader(file, lambda image: (prepare(image), picture(image)), alive)
-    with _opened(file) as (container, stream):
-        _check_size(stream, max_pixels)
-        timeline = read_timeline(container, stream, held=held)
-        wanted = timeline.pick(sampling)
-        is_whole = quick and wanted and not timeline.unsound
-        decoded = reader.quick(container, stream, held, timeline, wanted) if is_whole else None
-    if decoded is None:
-        return reader.sure(timeline, sampling)
-    _check_share(timeline.covered)
-    return _batch(decoded, timeline, timeline.covered)
+    for is_probed in (False, True):
+        with _opened(file, is_probed=is_probed) as (container, stream):
+            if not is_probed and not (quick and _tells_enough(container, stream)):
+                continue
+            _check_size(stream, max_pixels)
+            held: list[av.Packet] | None = [] if is_small else None
+            timeline = read_timeline(container, stream, held=held)
+            wanted = timeline.pick(sampling)
+            is_whole = quick and wanted and not timeline.unsound
+            decoded = reader.quick(container, stream, held, timeline, wanted) if is_whole else None
+        if decoded is not None:
+            _check_share(timeline.covered)
+            return _batch(decoded, timeline, timeline.covered)
+    return reader.sure(timeline, sampling)
 
 
 @dataclass
@@ -234,9 +238,17 @@ def _check_size(stream: VideoStream, max_pixels: int) -> None:
         raise ClipError("open", f"frame too large: {width}x{height}, at most {max_pixels / 1e6:.0f} megapixels")
 
 
+def _tells_enough(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether a container's own header says what probing would find out."""
+    return container.format.name.startswith(SEEKABLE) and stream.codec_context.width > 0
+
+
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(file: Path, *, is_probed: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The file and its first video stream. Probing decodes up to twenty frames, a good part of a short clip."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    if not is_probed:
+        options["codec_whitelist"] = "none"  # of the probing alone: the stream's own decoder is not bound by it
     try:
         container = av.open(os.path.abspath(file), options=options, metadata_errors="replace")
     except PermissionError:

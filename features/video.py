@@ -63,7 +63,7 @@ def read_frames(
     is_small = _check_regular(file) <= HELD_BYTES
     reader = _Reader(file, lambda image: (prepare(image), picture(image)), alive)
     for is_probed in (False, True):
-        with _opened(file, is_probed=is_probed) as (container, stream):
+        with _opened(file, is_probed=is_probed, max_pixels=max_pixels) as (container, stream):
             if not is_probed and not (quick and _tells_enough(container, stream)):
                 continue
             _check_size(stream, max_pixels)
@@ -244,7 +244,9 @@ def _tells_enough(container: InputContainer, stream: VideoStream) -> bool:
 
 
 @contextmanager
-def _opened(file: Path, *, is_probed: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(
+    file: Path, *, is_probed: bool = True, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its first video stream. Probing decodes up to twenty frames, a good part of a short clip."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     if not is_probed:
@@ -261,6 +263,7 @@ def _opened(file: Path, *, is_probed: bool = True) -> Iterator[tuple[InputContai
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # pictures may be larger than their header says
         yield container, stream
 
 

@@ -1,7 +1,7 @@
 """One way to show progress: a live bar in a terminal, a line now and then in a log."""
 
 import sys
-from typing import Never
+import threading
 
 from tqdm import tqdm
 
@@ -9,15 +9,23 @@ LOG_SECONDS = 30.0
 _FACTS = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 
 
-def progress_bar(total: int, *, what: str, unit: str) -> "tqdm[Never]":
+class Bar(tqdm):
+    """A bar of one process: tqdm's own lock is shared with forked ones, and one that is killed never gives it back."""
+
+    _lock = threading.RLock()
+    monitor_interval = 0  # no thread behind the bar
+
+
+def progress_bar(total: int, *, what: str, unit: str) -> Bar:
     """A bar of `total` steps on standard error."""
     live = sys.stderr.isatty()
-    return tqdm(
+    return Bar(
         total=total,
         desc=what,
         unit=unit,
         smoothing=0.05,
         dynamic_ncols=live,
+        miniters=1,
         mininterval=0.1 if live else LOG_SECONDS,
         bar_format=("{l_bar}{bar}| " + _FACTS) if live else "{desc}: " + _FACTS + "\n",
     )

@@ -209,7 +209,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def all_ended(pids: list[int], seconds: float = 5.0) -> bool:
+def all_ended(pids: list[int], seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not any(is_running(pid) for pid in pids):

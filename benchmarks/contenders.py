@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from features.backbones import load_backbone, weights_digest
 from features.jobs import DecodeJob, ExtractJob
 from features.openvino_runtime import convert
-from features.sampling import select, window_starts
+from features.sampling import rows_of, window_starts
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.types import Clip
 
@@ -82,7 +82,8 @@ def decode_only(clip: Clip) -> None:
         stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
         packets = [packet for packet in container.demux(stream) if packet.size]
         ticks = np.array(sorted(packet.pts for packet in packets))
-        wanted = set(ticks[select(ticks.astype(float), float(ticks[-1] + 1), Sampling(frames=FRAMES))].tolist())
+        rows = rows_of(ticks.astype(float), float(ticks[0]), float(ticks[-1] + 1), Sampling(frames=FRAMES))
+        wanted = set(ticks[rows[:, 0]].tolist())
         last = max(wanted)
         for packet in packets:
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,10 @@ RANDOM_SEED = 0
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its classifier: normalised (B, 3, S, S) to a feature map (B, `width`, h, w)."""
+    """A network without its classifier: normalised (B, 3, S, S) to a feature map (B, `width`, h, w).
+
+    A 3D one takes snippets (B, 3, L, S, S) to (B, `width`, t, h, w); one that pools by itself gives (B, `width`).
+    """
 
     build: Callable[[], nn.Module]
     width: int
@@ -30,28 +34,55 @@ class Backbone:
     prefix: str = ""
     """What the names of the network's tensors begin with in a published state dict; the rest is left out."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    snippet: tuple[int, float] | None = None
+    """Of a 3D network: frames a snippet and frames a second, as it was trained."""
+    is_pooled: bool = False
 
 
-def _mobilenet_v2() -> nn.Module:
-    from torchvision.models import mobilenet_v2
+IMAGENET = "BSD-3-Clause code; weights trained on ImageNet-1k (research terms)"
+KINETICS = "BSD-3-Clause code; weights trained on Kinetics-400 (CC BY 4.0 annotations, videos of YouTube's users)"
+RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+RESNET_3D = ("stem", "layer1", "layer2", "layer3", "layer4")
+VIDEO_RESNET = Preprocessing(size=112, resize=128, mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
 
-    return mobilenet_v2(weights=None).features
 
+def _torchvision(name: str, weights: str, width: int, *, trunk: tuple[str, ...] = ("features",)) -> Backbone:
+    """A network of torchvision without its head, the names of its tensors unchanged."""
+    is_video = trunk == RESNET_3D
 
-def _mobilenet_v2_url() -> str:
-    from torchvision.models import MobileNet_V2_Weights
+    def build() -> nn.Module:
+        import torchvision
 
-    return MobileNet_V2_Weights.IMAGENET1K_V1.url
+        network = torchvision.models.get_model(name, weights=None)
+        if trunk == ("features",):
+            return network.features
+        return nn.Sequential(OrderedDict((child, getattr(network, child)) for child in trunk))
+
+    def url() -> str:
+        import torchvision
+
+        return torchvision.models.get_weight(weights).url
+
+    return Backbone(
+        build,
+        width,
+        url,
+        licence=KINETICS if is_video else IMAGENET,
+        prefix="features." if trunk == ("features",) else "",
+        preprocessing=VIDEO_RESNET if is_video else Preprocessing(),
+        snippet=(16, 15.0) if is_video else None,
+    )
 
 
 BACKBONES: dict[str, Backbone] = {
-    "mobilenet_v2": Backbone(
-        build=_mobilenet_v2,
-        width=1280,
-        weights_url=_mobilenet_v2_url,
-        licence="BSD-3-Clause code; weights trained on ImageNet (research terms)",
-        prefix="features.",
-    ),
+    "mobilenet_v2": _torchvision("mobilenet_v2", "MobileNet_V2_Weights.IMAGENET1K_V1", 1280),
+    "mobilenet_v3": _torchvision("mobilenet_v3_large", "MobileNet_V3_Large_Weights.IMAGENET1K_V1", 960),
+    "resnet18": _torchvision("resnet18", "ResNet18_Weights.IMAGENET1K_V1", 512, trunk=RESNET),
+    "resnet50": _torchvision("resnet50", "ResNet50_Weights.IMAGENET1K_V1", 2048, trunk=RESNET),
+    "efficientnet_b0": _torchvision("efficientnet_b0", "EfficientNet_B0_Weights.IMAGENET1K_V1", 1280),
+    "r3d_18": _torchvision("r3d_18", "R3D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
+    "mc3_18": _torchvision("mc3_18", "MC3_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
+    "r2plus1d_18": _torchvision("r2plus1d_18", "R2Plus1D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
 }
 
 
@@ -197,16 +228,21 @@ def _random_network(backbone: Backbone) -> nn.Module:
         network = backbone.build()
         coarse = torch.randn(8, 3, 8, 8)
         noise = nn.functional.interpolate(coarse, scale_factor=12.0, mode="bilinear") + 0.2 * torch.randn(8, 3, 96, 96)
+    if backbone.snippet:
+        noise = torch.stack([noise.roll(2 * step, dims=3) for step in range(4)], dim=2)  # (8, 3, 4, 96, 96), moving
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             module.weight.data.abs_()
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BATCH_NORMS):
             nn.init.ones_(module.bias)
             module.momentum = None  # a plain average over the calibration batch
         if getattr(module, "use_res_connect", False):
-            last = list(module.modules())[-1]
-            assert isinstance(last, nn.BatchNorm2d)
+            last = [norm for norm in module.modules() if isinstance(norm, _BATCH_NORMS)][-1]
             nn.init.constant_(last.weight, 0.2)
-    with torch.inference_mode():
-        network.train()(noise)
+    if any(isinstance(module, _BATCH_NORMS) for module in network.modules()):
+        with torch.inference_mode():
+            network.train()(noise)
     return network
+
+
+_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from features.errors import ArtefactRefused, DamagedCache, SettingsError, UserFacingError
 from features.files import guarded
 from features.reduction import Reduction
-from features.spec import SCHEMA_VERSION, FeatureSpec, fingerprint_of, parse_spec
+from features.spec import SCHEMA_VERSION, FeatureSpec, parse_spec
 from features.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, write_table
 
 OPEN_CACHES = 8
@@ -184,9 +184,9 @@ def _header(h5: h5py.File) -> dict:
             f"its schema version is {h5.attrs['schema_version']}, this program reads {SCHEMA_VERSION}; "
             "extract it again to another path"
         )
-    if fingerprint_of(json.loads(h5.attrs["spec"])) != h5.attrs["fingerprint"]:
-        raise DamagedCache("its settings do not match its fingerprint; extract it again")
     spec = parse_spec(h5.attrs["spec"])
+    if spec.fingerprint != h5.attrs["fingerprint"]:
+        raise DamagedCache("its settings do not match its fingerprint; extract it again")
     group = h5.get("reduction")
     reduction = None
     if group is not None:

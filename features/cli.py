@@ -25,6 +25,10 @@ from features.shards import parse_shard
 @click.option("--weights", metavar="auto|random|PATH", help="Pretrained weights. [auto]")
 @click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames a clip. [12]")
 @click.option("--fps", type=float, help="Frames a second, instead of --frames.")
+@click.option("--every", type=click.IntRange(1), help="One frame in so many, instead of --frames.")
+@click.option("--all-frames", is_flag=True, default=None, help="Each frame, instead of --frames.")
+@click.option("--folder-fps", type=float, help="Frames a second of folders of images. [25]")
+@click.option("--views", metavar="none,flip,...", help="Augmentation views to cache beside each clip. [none]")
 @click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Of the last feature map. [avg]")
 @click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction. [select:512]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
@@ -51,6 +55,8 @@ def extract_features(
     SOURCE is a folder of class folders, a flat folder, a CSV manifest (path, label, group, split) or a video file.
     Running the same command again extracts only what is new or changed.
     """
+    if views := flags.pop("views"):
+        flags["views"] = str(views).split(",")
     settings = load_settings(ExtractSettings, "extract", file=config, overrides=overrides, flags=flags)
     part = parse_shard(shard)
     clips = find_clips(sources)[:limit]

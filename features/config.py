@@ -36,14 +36,22 @@ class RunSettings(BaseModel):
 class ExtractSettings(RunSettings):
     """Section `extract` of a settings file."""
 
-    frames: int = Field(12, ge=1)
-    """Evenly spaced frames a clip; ignored where `fps` is set."""
+    frames: int | None = Field(None, ge=1)
+    """Evenly spaced frames a clip, 12 by default; of a 3D network: frames a snippet, as it was trained by default."""
     fps: float | None = Field(None, gt=0)
-    """Frames a second instead of a fixed number a clip."""
+    """Frames a second instead of a fixed number a clip; of a 3D network: within a snippet."""
+    every: int | None = Field(None, ge=1)
+    """One frame in so many instead."""
+    all_frames: bool = False
+    """Each frame instead."""
     window_seconds: float | None = Field(None, gt=0)
     """Long videos: `frames` in each window of this length instead of in the whole; each frame is read once."""
     stride_seconds: float | None = Field(None, gt=0)
-    """From one window's start to the next; half a window by default."""
+    """From one window's or snippet's start to the next; half of its length by default."""
+    folder_fps: float = Field(25.0, gt=0)
+    """Frames a second of folders of images."""
+    views: tuple[str, ...] = ("none",)
+    """Augmentation views, names in VIEWS, cached as further tracks of each clip."""
     backbone: str = "mobilenet_v2"
     """A name in BACKBONES."""
     weights: str = "auto"

@@ -36,19 +36,22 @@ class _Source:
 class Merged:
     """What is known of each clip, the newest word on it winning."""
 
-    tracks: dict[str, _Source]
+    tracks: dict[str, dict[str, _Source]]  # by clip, then by view
     failures: dict[str, Failure]
 
 
 def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
     """The newest track or failure of each clip."""
-    tracks: dict[str, _Source] = {}
+    tracks: dict[str, dict[str, _Source]] = {}
     failures: dict[str, Failure] = {}
     sources = [(output, cache, False)] if cache else []
     for path, header, is_raw in [*sources, *((part.path, part.header, True) for part in parts)]:
+        for name in set(header.clips.path.tolist()):
+            tracks[name] = {}
+            failures.pop(name, None)
         for i in range(len(header.clips)):
-            tracks[str(header.clips.path[i])] = _Source(path, row(header.clips, i), is_raw)
-            failures.pop(str(header.clips.path[i]), None)
+            source = _Source(path, row(header.clips, i), is_raw)
+            tracks[str(header.clips.path[i])][str(header.clips.view[i])] = source
         for i in range(len(header.failures)):
             clip = row_clip(header.failures, i)
             failures[clip.path] = Failure(clip, str(header.failures.stage[i]), str(header.failures.reason[i]))
@@ -74,7 +77,7 @@ def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weigh
         if not merged.tracks:
             return None
         named = {clip.path: clip for clip in clips}
-        sources = [merged.tracks[path] for path in sorted(merged.tracks)]
+        sources = [source for path in sorted(merged.tracks) for _, source in sorted(merged.tracks[path].items())]
         rows = [_renamed(source.row, named) for source in sources]
         if cache:
             spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_rows

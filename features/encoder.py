@@ -26,7 +26,7 @@ GPU_BYTES_A_FRAME = 48 * 2**20
 
 
 class Encoder:
-    """`encode` turns preprocessed frames into pooled, unreduced features, the same ones for the same frames."""
+    """`encode` turns preprocessed frames, or snippets, into pooled, unreduced features, always the same ones."""
 
     def __init__(self, forward: Forward, *, batch_size: int, pads: bool = False) -> None:
         self.batch_size = batch_size
@@ -34,9 +34,9 @@ class Encoder:
         self._pads = pads  # whether `forward` takes batches of exactly `batch_size`
 
     def encode(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """uint8 (N, S, S, 3) to float16 (N, D). Raises ClipError where a feature is not finite.
+        """uint8 (N, S, S, 3), or snippets (N, L, S, S, 3), to float16 (N, D).
 
-        A batch that does not fit into the GPU's memory is halved, for good.
+        Raises ClipError where a feature is not finite. A batch that the GPU's memory does not hold is halved, for good.
         """
         batches, at = [], 0
         while at < len(frames):
@@ -63,7 +63,7 @@ class Encoder:
 
 
 class Features(nn.Module):
-    """Normalisation, backbone and pooling as one network: uint8 (B, S, S, 3) to float32 (B, D)."""
+    """Normalisation, backbone and pooling as one network: uint8 (B, S, S, 3) or (B, L, S, S, 3) to float32 (B, D)."""
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
         super().__init__()
@@ -71,7 +71,9 @@ class Features(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, S, S, 3) to (B, D)."""
-        maps = self.network(normalise(frames, self.preprocessing).to(self.dtype))  # (B, D, h, w)
+        maps = self.network(
+            normalise(frames, self.preprocessing).to(self.dtype)
+        )  # (B, D, h, w), (B, D, t, h, w), (B, D)
         return pool(maps.float(), self.pooling)
 
 
@@ -83,11 +85,14 @@ def torch_encoder(
     precision: str = "fp32",
     device: torch.device | None = None,
     batch_size: int | None = None,
+    frames_a_row: int = 1,
 ) -> Encoder:
     """An encoder that runs in PyTorch, batch norms folded, channels last."""
     device = device or torch.device("cpu")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    folded = fold_batch_norms(network.eval()).to(device, dtype).to(memory_format=torch.channels_last)
+    is_3d = any(isinstance(module, nn.Conv3d) for module in network.modules())
+    memory = torch.channels_last_3d if is_3d else torch.channels_last
+    folded = fold_batch_norms(network.eval()).to(device, dtype).to(memory_format=memory)
     features = Features(folded, preprocessing, pooling, dtype)
 
     @torch.inference_mode()
@@ -97,18 +102,26 @@ def torch_encoder(
             batch = batch.pin_memory().to(device, non_blocking=True)
         return features(batch).cpu().numpy()
 
-    return Encoder(forward, batch_size=batch_size or _batch_size(device, precision))
+    return Encoder(forward, batch_size=batch_size or _batch_size(device, precision, frames_a_row))
 
 
 def pool(maps: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(B, D, h, w) to (B, D), or (B, 2D) for `avg+max`."""
-    pooled = {"avg": lambda: maps.mean(dim=(2, 3)), "max": lambda: maps.amax(dim=(2, 3))}
+    """(B, D, h, w), (B, D, t, h, w) or (B, D) to (B, D), or (B, 2D) for `avg+max`."""
+    places = tuple(range(2, maps.ndim))
+    if not places:  # the network pools by itself
+        return maps
+    pooled = {"avg": lambda: maps.mean(dim=places), "max": lambda: maps.amax(dim=places)}
     return torch.cat([pooled[name]() for name in pooling.split("+")], dim=1)
 
 
 def pooled_width(backbone: str, pooling: str) -> int:
-    """How many numbers a frame has before any reduction."""
-    return get_backbone(backbone).width * len(pooling.split("+"))
+    """How many numbers a row has before any reduction. Raises SettingsError where the pooling is not to be had."""
+    entry = get_backbone(backbone)
+    if entry.is_pooled and pooling != "avg":
+        raise SettingsError(
+            f"backbone '{backbone}' pools by itself, so pooling '{pooling}' means nothing; leave it out"
+        )
+    return entry.width * len(pooling.split("+"))
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -118,7 +131,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Sequential):
         layers = list(module)
         for i, (first, second) in enumerate(pairwise(layers)):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            if isinstance(first, nn.Conv2d | nn.Conv3d) and isinstance(second, nn.BatchNorm2d | nn.BatchNorm3d):
                 module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return module
 
@@ -149,11 +162,17 @@ def build_encoder(
         precision=spec.precision,
         device=device,
         batch_size=batch_size,
+        frames_a_row=frames_a_row(spec),
     )
 
 
-def _batch_size(device: torch.device, precision: str) -> int:
+def frames_a_row(spec: FeatureSpec) -> int:
+    """How many frames make a row: a snippet's, or one."""
+    return spec.sampling.frames or 1 if spec.sampling.kind == "snippets" else 1
+
+
+def _batch_size(device: torch.device, precision: str, frames_a_row: int) -> int:
     if device.type == "cpu":
-        return CPU_BATCH[precision]
+        return max(1, CPU_BATCH[precision] // frames_a_row)
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return int(max(1, min(GPU_BATCH, free_bytes // GPU_BYTES_A_FRAME)))
+    return int(max(1, min(GPU_BATCH, free_bytes // GPU_BYTES_A_FRAME) // frames_a_row))

@@ -6,22 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from features.backbones import find_weights, get_backbone, weights_digest
+from features.backbones import Backbone, find_weights, get_backbone, weights_digest
 from features.cache import Header, read_header, verify_cache
 from features.config import ExtractSettings
 from features.consolidate import Merged, consolidate, merge
 from features.encoder import pooled_width
 from features.errors import ArtefactRefused, DamagedCache, SettingsError
 from features.files import check_writable, locked
-from features.jobs import Unchanged
+from features.jobs import Extracted, Unchanged
 from features.parts import read_parts, write_part
 from features.progress import progress_bar
 from features.reduction import parse
 from features.shards import WHOLE, Shard
 from features.spec import FeatureSpec, Sampling
+from features.stamp import size_and_time
 from features.stream import Outcome, check_devices, extract_clips
 from features.types import Clip, Failure, FeatureTrack
+from features.views import check_views
+
+DEFAULT_FRAMES = 12
 
 
 @dataclass(frozen=True)
@@ -73,28 +78,51 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     parse(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
     weights = find_weights(settings.backbone, settings.weights)
     spec = FeatureSpec(
-        sampling=_sampling(settings),
+        sampling=_sampling(settings, backbone),
         preprocessing=backbone.preprocessing.model_copy(update={"fit": settings.fit} if settings.fit else {}),
         backbone=settings.backbone,
         weights="random" if weights is None else "pretrained",
         weights_digest=weights_digest(settings.backbone, weights),
         pooling=settings.pooling,
         precision=settings.precision,
+        views=check_views(settings.views),
         reduction=settings.reduce,
     )
     return spec, weights
 
 
-def _sampling(settings: ExtractSettings) -> Sampling:
-    if settings.fps is not None and settings.window_seconds is not None:
-        raise SettingsError("give either fps or window_seconds, not both")
+def _sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:
+    """The one way of sampling that the settings ask for. Raises SettingsError where they ask for two."""
+    asked = {
+        "fps": settings.fps is not None and not backbone.snippet,
+        "every": settings.every is not None,
+        "all_frames": settings.all_frames,
+        "window_seconds": settings.window_seconds is not None,
+    }
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if backbone.snippet and names:
+        raise SettingsError(
+            f"backbone '{settings.backbone}' looks at snippets: set frames, fps or stride_seconds, not {names[0]}"
+        )
+    if len(names) > 1:
+        raise SettingsError(f"give either {' or '.join(names)}, not both")
+    common: dict[str, Any] = {"folder_fps": settings.folder_fps}
+    if backbone.snippet:
+        frames, fps = settings.frames or backbone.snippet[0], settings.fps or backbone.snippet[1]
+        stride = settings.stride_seconds or frames / fps / 2
+        return Sampling(kind="snippets", frames=frames, fps=fps, stride_seconds=stride, **common)
     if settings.fps is not None:
-        return Sampling(kind="rate", frames=None, fps=settings.fps)
+        return Sampling(kind="rate", frames=None, fps=settings.fps, **common)
+    if settings.every is not None:
+        return Sampling(kind="every", frames=None, every=settings.every, **common)
+    if settings.all_frames:
+        return Sampling(kind="all", frames=None, **common)
+    frames = settings.frames or DEFAULT_FRAMES
     if settings.window_seconds is None:
-        return Sampling(frames=settings.frames)
+        return Sampling(frames=frames, **common)
     stride = settings.stride_seconds or settings.window_seconds / 2
     return Sampling(
-        kind="windows", frames=settings.frames, window_seconds=settings.window_seconds, stride_seconds=stride
+        kind="windows", frames=frames, window_seconds=settings.window_seconds, stride_seconds=stride, **common
     )
 
 
@@ -218,22 +246,23 @@ def extract_to_cache(
 
 def _task(clip: Clip, known: Merged, *, retry_failed: bool) -> Clip | None:
     """The clip if it must be looked at, with the digest it had when it was extracted; None where nothing changed."""
-    source, failure = known.tracks.get(clip.path), known.failures.get(clip.path)
+    views, failure = known.tracks.get(clip.path, {}), known.failures.get(clip.path)
+    source = next(iter(views.values()), None)
     if failure and retry_failed:
         return clip
     stored = source.row if source else vars(failure.clip) if failure else None
     if stored is None:
         return clip
     try:
-        status = os.stat(clip.file)
+        now = size_and_time(clip.file)
     except OSError:
         return clip if source else None
-    if (status.st_size, status.st_mtime_ns) == (stored["size_bytes"], stored["mtime_ns"]):
+    if now == (stored["size_bytes"], stored["mtime_ns"]):
         return None
     return replace(clip, digest=str(stored["digest"]))
 
 
-def _shown(outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Clip]) -> Iterator[FeatureTrack | Failure]:
+def _shown(outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Clip]) -> Iterator[Extracted | Failure]:
     """Counts and shows what comes by; lets tracks and failures through."""
     todo = summary.total - summary.kept - summary.failed_before
     with progress_bar(todo, what="extract", unit="clip") as bar:
@@ -245,7 +274,7 @@ def _shown(outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Cli
             if isinstance(outcome, Unchanged):
                 touched[outcome.clip.path] = outcome.clip
             else:
-                yield outcome if isinstance(outcome, Failure) else outcome.track
+                yield outcome
 
 
 def _count(outcome: Outcome, summary: Summary) -> None:
@@ -255,34 +284,35 @@ def _count(outcome: Outcome, summary: Summary) -> None:
         summary.failures[f"{outcome.stage}: {outcome.reason}"] += 1
     else:
         summary.extracted += 1
-        summary.partial += outcome.track.status == "partial"
-        summary.frames += len(outcome.track.features)
+        summary.partial += outcome.tracks[0].status == "partial"
+        summary.frames += sum(len(track.features) for track in outcome.tracks)
         summary.decode_seconds += outcome.decode_seconds
         summary.encode_seconds += outcome.encode_seconds
 
 
 def _commit(
-    results: Iterable[FeatureTrack | Failure], output: Path, spec: FeatureSpec, settings: ExtractSettings, hint: str
+    results: Iterable[Extracted | Failure], output: Path, spec: FeatureSpec, settings: ExtractSettings, hint: str
 ) -> None:
     tracks: list[FeatureTrack] = []
     failures: list[Failure] = []
-    since = time.monotonic()
+    since, clips = time.monotonic(), 0
 
     def commit() -> None:
-        nonlocal since
+        nonlocal since, clips
         if tracks or failures:
             write_part(output, tracks, failures, spec=spec, weights_file=hint)
         tracks.clear()
         failures.clear()
-        since = time.monotonic()
+        since, clips = time.monotonic(), 0
 
     try:
         for result in results:
             if isinstance(result, Failure):
                 failures.append(result)
             else:
-                tracks.append(result)
-            if len(tracks) + len(failures) >= settings.part_clips or time.monotonic() - since > settings.part_seconds:
+                tracks.extend(result.tracks)
+                clips += 1
+            if clips + len(failures) >= settings.part_clips or time.monotonic() - since > settings.part_seconds:
                 commit()
     finally:
         commit()

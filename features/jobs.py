@@ -1,9 +1,8 @@
 """What a worker process does to one clip: read it, decode it and, on a CPU, encode it."""
 
-import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +15,25 @@ from numpy.typing import NDArray
 
 from features.encoder import Encoder, build_encoder
 from features.errors import ClipError
+from features.footage import read_clip
 from features.openvino_runtime import openvino_encoder
+from features.sampling import pick_rows
 from features.spec import FeatureSpec
+from features.stamp import content_digest, images_of, size_and_time
 from features.transform import prepare, thumbnail
 from features.types import Clip, Failure, FeatureTrack, FrameBatch
-from features.video import read_frames
+from features.views import PLAIN, apply_view, time_seed
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ViewFrames:
+    """What a backbone is fed for one view of a clip."""
+
+    view: str
+    frames: NDArray[np.uint8]  # (R, S, S, 3), or (R, L, S, S, 3) where a row is a snippet
+    times: NDArray[np.float64]  # (R,) seconds
 
 
 @dataclass(frozen=True)
@@ -30,18 +41,21 @@ class Decoded:
     """A clip's frames, and what it took to get them."""
 
     clip: Clip
-    frames: FrameBatch
+    views: tuple[ViewFrames, ...]
+    duration: float
+    decoded_share: float
     decode_seconds: float
+    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a row of the plain view
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A clip's raw features, and what it took to get them."""
+    """A clip's raw features, one track a view, the plain one first, and what it took to get them."""
 
-    track: FeatureTrack
+    tracks: tuple[FeatureTrack, ...]
     decode_seconds: float
     encode_seconds: float
-    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a frame
+    pictures: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,14 +84,27 @@ class DecodeJob:
         stamped = _stamp(clip)
         if clip.digest and clip.digest == stamped.digest:
             return Unchanged(stamped)
-        frames = read_frames(
-            clip.file,
-            self.spec.sampling,
+        seeds = {view: time_seed(view, stamped.digest) for view in self.spec.views}
+        batch = read_clip(
+            stamped,
+            pick_rows(self.spec.sampling, seeds),
             lambda image: prepare(image, self.spec.preprocessing),
             picture=thumbnail if self.with_pictures else lambda image: b"",
+            folder_fps=self.spec.sampling.folder_fps,
             alive=alive,
         )
-        return Decoded(stamped, frames, time.process_time() - began)
+        is_snippets = self.spec.sampling.kind == "snippets"
+        views = tuple(_view_frames(batch, view, stamped.digest, is_snippets=is_snippets) for view in self.spec.views)
+        middles = [int(row[len(row) // 2]) for row in batch.rows[PLAIN]]
+        pictures = tuple(batch.pictures[i] for i in middles)
+        return Decoded(stamped, views, batch.duration, batch.decoded_share, time.process_time() - began, pictures)
+
+
+def _view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
+    rows = batch.rows[view]  # (R, L)
+    used, places = np.unique(rows, return_inverse=True)
+    frames = apply_view(view, batch.data[used], digest)[places.reshape(rows.shape)]  # (R, L, S, S, 3)
+    return ViewFrames(view, frames if is_snippets else frames[:, 0], batch.times[rows].mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -110,21 +137,25 @@ class ExtractJob:
         return build_encoder(self.decode.spec, self.weights, batch_size=self.batch_size)
 
 
-def track_of(decoded: Decoded, features: NDArray[np.float16], encode_seconds: float) -> Extracted:
-    """A decoded clip and its features (N, D)."""
-    track = FeatureTrack(
-        clip=decoded.clip,
-        features=features,
-        times=decoded.frames.times,
-        duration=decoded.frames.duration,
-        decoded_share=decoded.frames.decoded_share,
+def tracks_of(decoded: Decoded, features: Sequence[NDArray[np.float16]], encode_seconds: float) -> Extracted:
+    """A decoded clip and the features (R, D) of each of its views."""
+    tracks = tuple(
+        FeatureTrack(
+            clip=decoded.clip,
+            features=rows,
+            times=view.times,
+            duration=decoded.duration,
+            view=view.view,
+            decoded_share=decoded.decoded_share,
+        )
+        for view, rows in zip(decoded.views, features, strict=True)
     )
-    return Extracted(track, decoded.decode_seconds, encode_seconds, decoded.frames.pictures)
+    return Extracted(tracks, decoded.decode_seconds, encode_seconds, decoded.pictures)
 
 
 def _encoded(decoded: Decoded, encoder: Encoder, began: float) -> Extracted:
-    features = encoder.encode(decoded.frames.data)
-    return track_of(decoded, features, time.process_time() - began)
+    features = [encoder.encode(view.frames) for view in decoded.views]
+    return tracks_of(decoded, features, time.process_time() - began)
 
 
 def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:
@@ -142,14 +173,14 @@ def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:
 def _stamp(clip: Clip) -> Clip:
     """The clip with its file's digest, size and time. Raises ClipError where the file cannot be read."""
     try:
-        status = os.stat(clip.file)
-        if not os.path.isfile(clip.file):
+        if not os.path.isfile(clip.file) and not (clip.file.is_dir() and any(images_of(clip.file))):
+            os.stat(clip.file)  # what is absent says so
             raise ClipError("open", "not a regular file")
-        with open(clip.file, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size_bytes, mtime_ns = size_and_time(clip.file)
+        digest = content_digest(clip.file)
     except OSError as error:
         raise ClipError("open", (error.strerror or str(error)).lower()) from None
-    return replace(clip, digest=digest, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    return replace(clip, digest=digest, size_bytes=size_bytes, mtime_ns=mtime_ns)
 
 
 def _stamped_or_not(clip: Clip) -> Clip:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.backbones import load_backbone
-from features.encoder import Encoder, Features, fold_batch_norms
+from features.encoder import Encoder, Features, fold_batch_norms, frames_a_row
 from features.errors import SettingsError
 from features.spec import FeatureSpec
 
@@ -33,10 +33,9 @@ def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
 
     network = fold_batch_norms(load_backbone(spec.backbone, weights))
     features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
-    side = spec.preprocessing.size
     with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
         warnings.simplefilter("ignore")
-        model = openvino.convert_model(features, example_input=torch.zeros(1, side, side, 3, dtype=torch.uint8))
+        model = openvino.convert_model(features, example_input=torch.zeros(1, *_row_shape(spec), dtype=torch.uint8))
     path = folder / "backbone.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
@@ -46,11 +45,10 @@ def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None =
     """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
     import openvino
 
-    batch_size = batch_size or BATCH[spec.precision]
+    batch_size = batch_size or max(1, BATCH[spec.precision] // frames_a_row(spec))
     core = openvino.Core()
     network = core.read_model(model)
-    side = spec.preprocessing.size
-    network.reshape({network.inputs[0]: [batch_size, side, side, 3]})
+    network.reshape({network.inputs[0]: [batch_size, *_row_shape(spec)]})
     hint = {"fp32": "f32", "bf16": "bf16"}[spec.precision]  # named, or a processor with bf16 would use it unasked
     options = {
         "INFERENCE_PRECISION_HINT": hint,
@@ -64,3 +62,9 @@ def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None =
         return np.array(request.infer([np.ascontiguousarray(frames)], share_inputs=True)[0])
 
     return Encoder(forward, batch_size=batch_size, pads=True)
+
+
+def _row_shape(spec: FeatureSpec) -> list[int]:
+    """(S, S, 3) of a frame, (L, S, S, 3) of a snippet."""
+    side = spec.preprocessing.size
+    return ([frames_a_row(spec)] if spec.sampling.kind == "snippets" else []) + [side, side, 3]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from features.errors import ArtefactRefused
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Frozen(BaseModel):
@@ -19,13 +19,17 @@ class _Frozen(BaseModel):
 class Sampling(_Frozen):
     """Which instants of a clip are read, by the stream's own timestamps."""
 
-    kind: Literal["even", "rate", "windows"] = "even"
-    """`even`: `frames` instants, one in the middle of each of as many equal segments; `rate`: `fps` a second;
-    `windows`: `frames` evenly in each window of `window_seconds`, a new one every `stride_seconds`."""
+    kind: Literal["even", "every", "rate", "all", "windows", "snippets"] = "even"
+    """`even`: `frames` instants, one in the middle of each of as many equal segments; `every`: one frame in `every`;
+    `rate`: `fps` a second; `all`: each frame; `windows`: `frames` evenly in each window of `window_seconds`, a new one
+    every `stride_seconds`; `snippets`: `frames` at `fps` each, a new one every `stride_seconds`, for 3D networks."""
     frames: int | None = 12
+    every: int | None = None
     fps: float | None = None
     window_seconds: float | None = None
     stride_seconds: float | None = None
+    folder_fps: float = 25.0
+    """Frames a second of folders of images, which do not say so themselves."""
 
 
 class Preprocessing(_Frozen):
@@ -50,11 +54,14 @@ class FeatureSpec(_Frozen):
     sampling: Sampling
     preprocessing: Preprocessing
     backbone: str
-    weights: Literal["pretrained", "random"]
+    weights: Literal["pretrained", "random", "imported"]
+    """`imported`: the features were made elsewhere, and no video can be put through the same."""
     weights_digest: str
     """sha256 over the backbone's tensors, whatever file they came from."""
     pooling: Literal["avg", "max", "avg+max"]
     precision: Literal["fp32", "bf16"] = "fp32"
+    views: tuple[str, ...] = ("none",)
+    """The augmentation views of each clip; `none` is the clip as it is."""
     reduction: str = "none"
     """As asked for, such as `select:512`."""
     reduction_digest: str = ""
@@ -63,7 +70,9 @@ class FeatureSpec(_Frozen):
     @property
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of the sha256 of the canonical JSON."""
-        return fingerprint_of(self.model_dump(mode="json"))
+        tree = self.model_dump(mode="json", exclude_defaults=True)  # a field that comes later changes no older one
+        text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def raw(self) -> "FeatureSpec":
         """The same features before any reduction, as the parts of a running job hold them."""
@@ -75,12 +84,6 @@ class FeatureSpec(_Frozen):
         if not (self.reduction_digest and other.reduction_digest):
             theirs["reduction_digest"] = mine["reduction_digest"]
         return [f"{key}: {_show(mine[key])}, not {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
-
-
-def fingerprint_of(tree: dict[str, Any]) -> str:
-    """The fingerprint of a spec as JSON, of whatever version of this program."""
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parse_spec(text: str) -> FeatureSpec:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,11 @@ import torch
 from features.config import RunSettings
 from features.encoder import Encoder, build_encoder, pick_devices
 from features.errors import ClipError
-from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, track_of
+from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, tracks_of
 from features.openvino_runtime import convert, pick_runtime
 from features.pool import Lost, run_tasks
 from features.spec import FeatureSpec
+from features.stamp import size_and_time
 from features.types import Clip, Failure
 
 Outcome = Extracted | Failure | Unchanged
@@ -87,7 +88,7 @@ def encode_batches(results: Iterable[Decoded | Failure | Unchanged], encoders: S
                 yield result
                 continue
             waiting.append(result)
-            if sum(len(decoded.frames.data) for decoded in waiting) >= encoder.batch_size:
+            if sum(_rows(decoded) for decoded in waiting) >= encoder.batch_size:
                 pending.append(thread.submit(encode_together, waiting, encoder))
                 waiting = []
                 thread, encoder = next(turns)
@@ -102,24 +103,29 @@ def encode_batches(results: Iterable[Decoded | Failure | Unchanged], encoders: S
 def encode_together(clips: Sequence[Decoded], encoder: Encoder) -> list[Outcome]:
     """The outcomes of clips whose frames go through the backbone as one batch; a clip that spoils it fails alone."""
     began = time.process_time()
+    views = [view for decoded in clips for view in decoded.views]
     try:
-        features = encoder.encode(np.concatenate([decoded.frames.data for decoded in clips]))
+        features = encoder.encode(np.concatenate([view.frames for view in views]))
     except ClipError as error:
         if len(clips) == 1:
             return [Failure(clips[0].clip, error.stage, error.reason)]
         return [outcome for decoded in clips for outcome in encode_together([decoded], encoder)]
-    ends = np.cumsum([len(decoded.frames.data) for decoded in clips])
+    pieces = iter(np.split(features, np.cumsum([len(view.frames) for view in views])[:-1]))
     share = (time.process_time() - began) / len(clips)
-    return [track_of(d, rows, share) for d, rows in zip(clips, np.split(features, ends[:-1]), strict=True)]
+    return [tracks_of(decoded, list(islice(pieces, len(decoded.views))), share) for decoded in clips]
+
+
+def _rows(decoded: Decoded) -> int:
+    return sum(len(view.frames) for view in decoded.views)
 
 
 def _stamped(clip: Clip) -> Clip:
     """With its file's size and time, by which a later run knows that it need not be tried again."""
     try:
-        status = os.stat(clip.file)
+        size_bytes, mtime_ns = size_and_time(clip.file)
     except OSError:
         return clip
-    return replace(clip, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    return replace(clip, size_bytes=size_bytes, mtime_ns=mtime_ns)
 
 
 def _cores() -> int:

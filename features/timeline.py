@@ -1,5 +1,6 @@
 """What a video's packets promise, read without decoding: which frames there are, when, and where decoding can start."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,11 +11,16 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from features.sampling import select
-from features.spec import Sampling
+from features.errors import ClipError
+from features.sampling import Pick
 
 SEEKABLE = ("mov,mp4", "matroska")
 """Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""
+
+Span = tuple[float, float]
+"""The part [start, end) of a video, in seconds since its first frame."""
+
+WHOLE: Span = (0.0, math.inf)
 
 HOLE_BYTES = 4096
 """Bytes of a Matroska file that belong to no packet: more than headers and laced audio explain."""
@@ -47,19 +53,43 @@ class Timeline:
         """Seconds since the first frame."""
         return (ticks - self.ticks[0]) * self.tick_seconds
 
-    def pick(self, sampling: Sampling) -> set[int]:
-        """The ticks of the frames that `sampling` wants."""
+    def pick(self, pick: Pick, span: Span = WHOLE) -> dict[str, NDArray[np.int64]]:
+        """The ticks (R, L) of the rows that `pick` wants of a part of the video.
+
+        Raises ClipError where the part begins after the video's end.
+        """
         if not len(self.ticks):
-            return set()
-        return set(self.ticks[select(self.seconds(self.ticks), self.duration, sampling)].tolist())
+            return {}
+        start, end = span
+        if start >= self.duration:
+            raise ClipError("decode", f"it begins at {start:g} s of a video that lasts {self.duration:.1f} s")
+        return {
+            view: self.ticks[rows]
+            for view, rows in pick(self.seconds(self.ticks), start, min(end, self.duration)).items()
+        }
 
     def start_for(self, tick: int) -> int:
         """The decode index of the last packet from which decoding gives the frame of `tick`."""
         return max((index for index, start in self.starts if start <= tick), default=0)
 
-    def share(self, decoded: int) -> float:
-        """Decoded frames over those that the file should hold, missing packets included."""
-        return self.covered * (min(1.0, decoded / len(self.ticks)) if len(self.ticks) else 1.0)
+    def covered_in(self, span: Span) -> float:
+        """The share of a part of the video for which there are packets."""
+        start, end = span
+        if not len(self.ticks) or (start, end) == WHOLE:
+            return self.covered
+        asked_end = self.duration / self.covered if end == math.inf else end
+        return _covered(min(self.duration, asked_end) - start, asked_end - start, self.last_seconds)
+
+    def share(self, decoded: Sequence[int], span: Span = WHOLE) -> float:
+        """Decoded frames over those that a part of the file should hold, missing packets included."""
+        promised = self._count_in(self.ticks, span)
+        return self.covered_in(span) * (
+            min(1.0, self._count_in(np.array(decoded), span) / promised) if promised else 1.0
+        )
+
+    def _count_in(self, ticks: NDArray[np.int64], span: Span) -> int:
+        seconds = self.seconds(ticks) if len(self.ticks) else np.zeros(len(ticks))
+        return int(((seconds >= span[0] - self.last_seconds) & (seconds < span[1])).sum())
 
     def replaced_by(self, ticks: Sequence[int]) -> "Timeline":
         """The timeline of the frames that really came."""

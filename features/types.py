@@ -4,6 +4,7 @@ Shape legend, used everywhere: N frames, H height, W width, R rows of a cache, D
 B batch, T steps, K classes, V views. Time is float seconds taken from the stream itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ SPLITS = ("train", "val", "test")
 class Clip:
     """One clip as the user named it. `path` is its identity: relative, with forward slashes.
 
-    `digest` (sha256 of the file), `size_bytes` and `mtime_ns` are known once the file was read.
+    `file` is a video, or a folder of images. `start_seconds` and `end_seconds` are the part of an untrimmed video that
+    is meant; `path` then ends in a media fragment such as `#t=12,15.5` (W3C Media Fragments 1.0). `digest` (sha256 of
+    the file), `size_bytes` and `mtime_ns` are known once the file was read.
     """
 
     path: str
@@ -28,20 +31,24 @@ class Clip:
     digest: str = ""
     size_bytes: int = -1
     mtime_ns: int = -1
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Preprocessed frames of one clip.
+    """Preprocessed frames of one clip, each once, and which of them make the rows of each view.
 
-    `decoded_share` is the share of the clip's frames that could be decoded; `size` is the upright
-    (width, height) of the frames before preprocessing.
+    `times` begin with the clip, which may be a part of its file. `decoded_share` is the share of the clip's frames that
+    could be decoded; `size` is the upright (width, height) of the frames before preprocessing. `rows` has (R, L) frame
+    numbers a view, L frames a row.
     """
 
     data: NDArray[np.uint8]  # (N, H, W, 3) RGB
     times: NDArray[np.float64]  # (N,) seconds
     duration: float
     size: tuple[int, int]
+    rows: Mapping[str, NDArray[np.int64]]
     decoded_share: float = 1.0
     pictures: tuple[bytes, ...] = ()  # small JPEGs, one a frame, empty where nobody looks
 
@@ -50,6 +57,9 @@ class FrameBatch:
             raise ValueError(f"expected uint8 frames (N, H, W, 3), got {self.data.dtype} {self.data.shape}")
         if self.times.shape != self.data.shape[:1]:
             raise ValueError(f"expected {len(self.data)} times, got {self.times.shape}")
+        for view, rows in self.rows.items():
+            if rows.ndim != 2 or (rows.size and not 0 <= rows.min() <= rows.max() < len(self.data)):
+                raise ValueError(f"view '{view}': expected rows (R, L) of frame numbers below {len(self.data)}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Is a cache whole, and does it still say the truth about the clips it was made of?"""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from features.errors import ArtefactRefused
 from features.inspect import Waiting, describe_waiting, waiting_in
 from features.parts import Part, scan_parts
 from features.progress import progress_bar
+from features.stamp import content_digest, size_and_time
 from features.tables import row_clip
 from features.types import Clip
 from features.words import counted, printable
@@ -163,18 +163,19 @@ def _stored(header: Header) -> Iterator[Clip]:
 def _judge(clip: Clip, known: Clip | None, *, is_failed: bool) -> tuple[str, str]:
     """The class of a clip and why; an empty class where all is well, `unsure` where only its content can tell."""
     try:
-        status = os.stat(clip.file)
+        is_readable = stat.S_ISREG(os.stat(clip.file).st_mode) or clip.file.is_dir()
+        now = size_and_time(clip.file)
     except OSError as error:
         return "vanished", (error.strerror or str(error)).lower()
     if known is None:
         return "missing", "never extracted"
     as_before = "failed" if is_failed else ""
-    if not stat.S_ISREG(status.st_mode):
+    if not is_readable:
         return (as_before, "") if is_failed else ("stale", "not a regular file any more")
-    if not known.digest or (status.st_size, status.st_mtime_ns) == (known.size_bytes, known.mtime_ns):
+    if not known.digest or now == (known.size_bytes, known.mtime_ns):
         return as_before, ""
-    if known.size_bytes >= 0 and status.st_size != known.size_bytes:
-        return "stale", f"{known.size_bytes} bytes then, {status.st_size} now"
+    if known.size_bytes >= 0 and now[0] != known.size_bytes:
+        return "stale", f"{known.size_bytes} bytes then, {now[0]} now"
     return "unsure", ""
 
 
@@ -190,8 +191,7 @@ def _hashed(unsure: Sequence[tuple[Clip, Clip]]) -> Iterator[tuple[Clip, str]]:
 
 def _change(clip: Clip, known: Clip) -> str:
     try:
-        with open(clip.file, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = content_digest(clip.file)
     except OSError as error:
         return f"cannot be read: {(error.strerror or str(error)).lower()}"
     return "" if digest == known.digest else "as long as before, other content"

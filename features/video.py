@@ -7,7 +7,7 @@ timestamp that does not fit) sends the file to the sure way: all is decoded, and
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,8 +24,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from features.errors import ClipError
-from features.spec import Sampling
-from features.timeline import SEEKABLE, Timeline, read_timeline, until_error
+from features.sampling import Pick
+from features.timeline import SEEKABLE, WHOLE, Span, Timeline, read_timeline, until_error
 from features.types import FrameBatch
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
@@ -45,19 +45,20 @@ Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 def read_frames(
     file: Path,
-    sampling: Sampling,
+    pick: Pick,
     prepare: Callable[[Image], Image],
     *,
+    span: Span = WHOLE,
     picture: Callable[[Image], bytes] = lambda image: b"",
     max_pixels: int = MAX_PIXELS,
     alive: Callable[[], None] = lambda: None,
     quick: bool = True,
 ) -> FrameBatch:
-    """Decodes a file and keeps the frames that `sampling` picks, each put through `prepare` and `picture`.
+    """Decodes a file and keeps the frames that `pick` wants of `span`, each put through `prepare` and `picture`.
 
     The picks are made on the packets' timestamps; where the decoder then gives other frames than the packets promised
-    (damage, missing timestamps), they are made again on what was decoded. Time 0 is the first frame. `alive` is called
-    for every decoded frame. Raises ClipError where the file is no video or under half of it can be decoded.
+    (damage, missing timestamps), they are made again on what was decoded. Time 0 is the start of the span. `alive` is
+    called for every decoded frame. Raises ClipError where the file is no video or under half of it can be decoded.
     `quick=False` goes the sure way at once.
     """
     is_small = _check_regular(file) <= HELD_BYTES
@@ -69,13 +70,12 @@ def read_frames(
             _check_size(stream, max_pixels)
             held: list[av.Packet] | None = [] if is_small else None
             timeline = read_timeline(container, stream, held=held)
-            wanted = timeline.pick(sampling)
-            is_whole = quick and wanted and not timeline.unsound
-            decoded = reader.quick(container, stream, held, timeline, wanted) if is_whole else None
+            rows = timeline.pick(pick, span)
+            is_whole = quick and rows and not timeline.unsound
+            decoded = reader.quick(container, stream, held, timeline, _wanted(rows)) if is_whole else None
         if decoded is not None:
-            _check_share(timeline.covered)
-            return _batch(decoded, timeline, timeline.covered)
-    return reader.sure(timeline, sampling)
+            return _batch(decoded, timeline, rows, span, _enough(timeline.covered_in(span)))
+    return reader.sure(timeline, pick, span)
 
 
 @dataclass
@@ -124,27 +124,23 @@ class _Reader:
             return None
         return decoded
 
-    def sure(self, promise: Timeline, sampling: Sampling) -> FrameBatch:
+    def sure(self, promise: Timeline, pick: Pick, span: Span) -> FrameBatch:
         """Everything in order, and the picks made among the frames that came."""
         by_time = _by_time if len(promise.ticks) else _by_order
-        decoded = self._decode_all(promise.pick(sampling), name=by_time, unsound=promise.unsound)
+        decoded = self._decode_all(_wanted(promise.pick(pick, span)), name=by_time, unsound=promise.unsound)
         if not decoded.ticks:
             raise ClipError("decode", "no frame could be decoded")
-        share = promise.share(len(decoded.ticks))
-        if share < MIN_DECODED_SHARE:
-            raise ClipError(
-                "decode", f"only {share:.0%} of the video could be decoded, {MIN_DECODED_SHARE:.0%} are needed"
-            )
+        share = _enough(promise.share(decoded.ticks, span))
         order, actual = sorted(decoded.ticks), promise.replaced_by(decoded.ticks)
-        wanted = actual.pick(sampling)
+        rows = actual.pick(pick, span)
+        wanted = _wanted(rows)
         if any(a >= b for a, b in pairwise(decoded.ticks)):  # AVI with B-frames: the order is right, the times are not
             decoded = self._decode_all(wanted, name=lambda frame, count: order[min(count, len(order) - 1)])
         elif missing := wanted - decoded.images.keys():
             again = self._decode_all(missing, name=by_time, unsound=promise.unsound)
             again.images.update(decoded.images)
             decoded = again
-        decoded.images = {tick: decoded.images[tick] for tick in wanted & decoded.images.keys()}
-        return _batch(decoded, actual, share)
+        return _batch(decoded, actual, rows, span, share)
 
     def _decode_all(
         self,
@@ -194,20 +190,32 @@ class _OddError(Exception):
     """A frame that the quick way does not trust."""
 
 
-def _check_share(share: float) -> None:
+def _enough(share: float) -> float:
     if share < MIN_DECODED_SHARE:
-        raise ClipError("decode", f"only {share:.0%} of the video could be decoded, {MIN_DECODED_SHARE:.0%} needed")
+        raise ClipError("decode", f"only {share:.0%} of the video could be decoded, {MIN_DECODED_SHARE:.0%} are needed")
+    return share
 
 
-def _batch(decoded: _Decoded, timeline: Timeline, share: float) -> FrameBatch:
-    kept = sorted(decoded.images)
+def _wanted(rows: Mapping[str, NDArray[np.int64]]) -> set[int]:
+    """The ticks of all views' rows."""
+    return {tick for ticks in rows.values() for tick in ticks.ravel().tolist()}
+
+
+def _batch(
+    decoded: _Decoded, timeline: Timeline, rows: Mapping[str, NDArray[np.int64]], span: Span, share: float
+) -> FrameBatch:
+    kept = np.array(sorted(_wanted(rows) & decoded.images.keys()), np.int64)
+    if not len(kept):
+        raise ClipError("decode", "none of the wanted frames could be decoded")
+    there = {view: ticks[np.isin(ticks, kept).all(axis=1)] for view, ticks in rows.items()}
     return FrameBatch(
-        data=np.stack([decoded.images[tick][0] for tick in kept]),  # (N, S, S, 3)
-        times=timeline.seconds(np.array(kept)),
-        duration=timeline.duration,
+        data=np.stack([decoded.images[tick][0] for tick in kept.tolist()]),  # (N, S, S, 3)
+        times=(timeline.seconds(kept) - span[0]).clip(0),
+        duration=min(timeline.duration, span[1]) - span[0],
         size=decoded.size,
+        rows={view: np.searchsorted(kept, ticks) for view, ticks in there.items()},
         decoded_share=share,
-        pictures=tuple(decoded.images[tick][1] for tick in kept),
+        pictures=tuple(decoded.images[tick][1] for tick in kept.tolist()),
     )
 
 

@@ -55,15 +55,23 @@ def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
         ("backbone", f"{spec.backbone}, {_weights(spec)}"),
         ("pooling", spec.pooling),
         ("precision", spec.precision),
+        *([("views", ", ".join(spec.views))] if len(spec.views) > 1 else []),
     ]
 
 
 def _frames(sampling: Sampling) -> str:
-    if sampling.kind == "rate":
-        return f"{sampling.fps:g} a second"
-    if sampling.kind == "windows":
-        windows = f"{sampling.window_seconds:g} s, one every {sampling.stride_seconds:g} s"
-        return f"{sampling.frames} evenly spaced in each window of {windows}"
+    stride = f"one every {sampling.stride_seconds:g} s" if sampling.stride_seconds else "back to back"
+    match sampling.kind:
+        case "rate":
+            return f"{sampling.fps:g} a second"
+        case "every":
+            return f"one in {sampling.every}"
+        case "all":
+            return "all"
+        case "windows":
+            return f"{sampling.frames} evenly spaced in each window of {sampling.window_seconds:g} s, {stride}"
+        case "snippets":
+            return f"snippets of {sampling.frames} at {sampling.fps:g} a second, {stride}"
     return f"{sampling.frames} evenly spaced a clip"
 
 

@@ -77,7 +77,7 @@ def model_weights(spec: FeatureSpec, weights: str, *, hint: str) -> Path | None:
 
 
 def _prediction(outcome: Extracted, predictor: Predictor) -> ClipPrediction:
-    track = outcome.track
+    track = outcome.tracks[0]
     probs = predict_track(track, predictor)
     shown = thin(len(outcome.pictures), THUMBNAILS)
     return ClipPrediction(

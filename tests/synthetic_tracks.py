@@ -38,7 +38,7 @@ def fake_extract_clips(
     for clip in clips:
         if is_stopped():
             return
-        yield Extracted(a_track(clip), 0.0, 0.0)
+        yield Extracted((a_track(clip),), 0.0, 0.0)
 
 
 def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,9 @@ def test_each_backbone_gives_maps_of_its_width_with_random_weights(name: str) ->
     network = load_backbone(name, None)
     side = backbone.preprocessing.size
     with torch.inference_mode():
-        maps = network(torch.randn(2, 3, side, side))
+        maps = network(torch.randn(2, 3, *([4] if backbone.snippet else []), side, side))
     assert maps.shape[:2] == (2, backbone.width)
-    assert maps.ndim == 4
+    assert maps.ndim == (5 if backbone.snippet else 2 if backbone.is_pooled else 4)
     assert torch.isfinite(maps).all()
     assert maps.std() > 0.01
     assert backbone.licence

@@ -136,7 +136,7 @@ def test_fps_sampling_makes_tracks_of_different_lengths(clips: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--backbone", "mobilnet"], 2, "unknown backbone 'mobilnet'; did you mean 'mobilenet_v2'"),
+        (["--backbone", "mobilnet_v2"], 2, "unknown backbone 'mobilnet_v2'; did you mean 'mobilenet_v2'"),
         (["--reduce", "select:9999"], 2, "from 1 to 1280"),
         (["--weights", "absent.pth"], 2, "absent.pth: no weights of mobilenet_v2 there"),
         (["--set", "frame=3"], 2, "did you mean 'frames'"),

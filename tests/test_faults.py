@@ -51,6 +51,7 @@ from features.files import sweep_temporary
 from features.jobs import ExtractJob
 from features.parts import parts_folder
 from features.pool import run_tasks
+from features.sampling import pick_rows
 from features.spec import Sampling
 from features.types import FrameBatch
 from features.video import read_frames
@@ -221,7 +222,7 @@ def test_row_07_hardly_a_garbage_picture_is_taken_for_sound(tmp_path: Path) -> N
 
 
 def seen(path: Path) -> FrameBatch:
-    return read_frames(path, Sampling(frames=100), lambda image: image)
+    return read_frames(path, pick_rows(Sampling(frames=100)), lambda image: image)
 
 
 def test_row_08_audio_only(harvest: Header) -> None:
@@ -260,7 +261,7 @@ def test_row_13_enormous_frames_are_refused_from_the_header(tmp_path: Path, suff
         (tmp_path / "lying.mov").write_bytes(data)
     for file in tmp_path.iterdir():
         grown = grown_bytes(f"""
-            try: read_frames(Path({str(file)!r}), Sampling(), lambda image: image)
+            try: read_frames(Path({str(file)!r}), pick_rows(Sampling()), lambda image: image)
             except ClipError as error: assert 'frame too large: 15360x8640' in error.reason, error
             else: raise SystemExit(1)
         """)
@@ -274,6 +275,7 @@ def grown_bytes(body: str) -> int:
         [
             "import resource; from pathlib import Path",
             "from features.errors import ClipError; from features.spec import Sampling",
+            "from features.sampling import pick_rows",
             "from features.video import read_frames",
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024",
             "before = peak()",

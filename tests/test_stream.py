@@ -1,6 +1,5 @@
 """The layout for GPUs, with its device set to the CPU: workers decode, one process encodes batches of many clips."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ from features.clips import find_clips
 from features.config import RunSettings
 from features.encoder import Encoder, torch_encoder
 from features.errors import SettingsError
-from features.jobs import Decoded, DecodeJob, Extracted
+from features.jobs import Decoded, DecodeJob, Extracted, ViewFrames
 from features.pool import run_tasks
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.stream import check_devices, encode_batches, extract_clips
-from features.types import Clip, Failure, FrameBatch
+from features.types import Clip, Failure
 
 SPEC = FeatureSpec(
     sampling=Sampling(frames=5),
@@ -34,9 +33,9 @@ def test_batches_of_many_clips_give_each_clip_its_own_features(numbered: Path) -
         torch_encoder(network, preprocessing=SPEC.preprocessing, pooling="avg", batch_size=size) for size in (7, 11)
     ]
     decoded = (result for _, result in run_tasks(DecodeJob(SPEC), clips, workers=2, deadline_seconds=60))
-    fed = {o.track.clip.path: o.track for o in encode_batches(decoded, encoders) if isinstance(o, Extracted)}
+    fed = {o.tracks[0].clip.path: o.tracks[0] for o in encode_batches(decoded, encoders) if isinstance(o, Extracted)}
     plain = extract_clips(clips, SPEC, None, RunSettings(device="cpu", runtime="torch", workers=1))
-    alone = {o.track.clip.path: o.track for o in plain if isinstance(o, Extracted)}
+    alone = {o.tracks[0].clip.path: o.tracks[0] for o in plain if isinstance(o, Extracted)}
     assert fed.keys() == alone.keys()
     assert len(fed) == 6
     for path, track in alone.items():
@@ -45,8 +44,8 @@ def test_batches_of_many_clips_give_each_clip_its_own_features(numbered: Path) -
 
 
 def decoded_clip(name: str, value: int) -> Decoded:
-    frames = FrameBatch(np.full((3, 4, 4, 3), value, np.uint8), np.arange(3.0), duration=3.0, size=(4, 4))
-    return Decoded(replace(Clip(name, Path(name))), frames, 0.0)
+    view = ViewFrames("none", np.full((3, 4, 4, 3), value, np.uint8), np.arange(3.0))
+    return Decoded(Clip(name, Path(name)), (view,), duration=3.0, decoded_share=1.0, decode_seconds=0.0)
 
 
 def test_a_clip_that_spoils_a_batch_fails_alone() -> None:

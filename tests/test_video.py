@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.errors import ClipError
-from features.sampling import select
+from features.sampling import pick_rows, rows_of
 from features.spec import Sampling
 from features.types import FrameBatch
 from features.video import read_frames
@@ -48,7 +48,7 @@ def numbers(batch: FrameBatch) -> list[int]:
 
 
 def read(path: Path, frames: int = 12) -> FrameBatch:
-    return read_frames(path, Sampling(frames=frames), lambda image: image)
+    return read_frames(path, pick_rows(Sampling(frames=frames)), lambda image: image)
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -65,7 +65,7 @@ def test_evenly_spaced_frames_are_exact_in_every_container(tmp_path: Path, suffi
 def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path, suffix: str) -> None:
     times = [i * 0.04 if i < 50 else 2.0 + (i - 50) * 0.2 for i in range(100)]
     batch = read(write_numbered(tmp_path / f"clip.{suffix}", 100, times=times), frames=6)
-    expected = select(np.array(times), batch.duration, Sampling(frames=6))
+    expected = rows_of(np.array(times), 0, batch.duration, Sampling(frames=6))[:, 0]
     assert numbers(batch) == expected.tolist()
     assert batch.times == pytest.approx(np.array(times)[expected], abs=0.002)
 
@@ -103,7 +103,7 @@ def test_seeking_and_skipping_change_no_pixel(
         monkeypatch.setattr("features.video.HELD_BYTES", 0)
     for frames in (3, 7, 40):
         quick = read(path, frames)
-        sure = read_frames(path, Sampling(frames=frames), lambda image: image, quick=False)
+        sure = read_frames(path, pick_rows(Sampling(frames=frames)), lambda image: image, quick=False)
         assert numbers(quick) == numbers(sure)
         assert (quick.data == sure.data).all()
         assert quick.times == pytest.approx(sure.times)
@@ -191,4 +191,4 @@ def test_what_is_no_video_says_why(tmp_path: Path, name: str) -> None:
 def test_enormous_frames_are_refused_by_the_header(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "clip.mp4", 3)
     with pytest.raises(ClipError, match=r"frame too large: 144x32"):
-        read_frames(path, Sampling(), lambda image: image, max_pixels=1000)
+        read_frames(path, pick_rows(Sampling()), lambda image: image, max_pixels=1000)

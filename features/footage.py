@@ -1,0 +1,26 @@
+"""A clip to its frames, whatever it is kept in: a video file, or a folder of images."""
+
+from collections.abc import Callable
+
+from features.image_folder import read_image_folder
+from features.sampling import Pick
+from features.types import Clip, FrameBatch
+from features.video import Image, read_frames
+
+
+def read_clip(
+    clip: Clip,
+    pick: Pick,
+    prepare: Callable[[Image], Image],
+    *,
+    picture: Callable[[Image], bytes] = lambda image: b"",
+    folder_fps: float = 25.0,
+    alive: Callable[[], None] = lambda: None,
+) -> FrameBatch:
+    """As `read_frames`, of the part of the file that the clip means. Raises ClipError."""
+    span = (clip.start_seconds, float("inf") if clip.end_seconds is None else clip.end_seconds)
+    if clip.file.is_dir():
+        return read_image_folder(
+            clip.file, pick, prepare, span=span, picture=picture, folder_fps=folder_fps, alive=alive
+        )
+    return read_frames(clip.file, pick, prepare, span=span, picture=picture, alive=alive)

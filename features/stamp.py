@@ -1,0 +1,36 @@
+"""What a clip's file is known by: its size, its time and its sha256. A folder of images is one file."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
+
+
+def size_and_time(file: Path) -> tuple[int, int]:
+    """Bytes and nanoseconds of the last change; of a folder of images the sum and the latest. Raises OSError."""
+    status = os.stat(file)
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size, status.st_mtime_ns
+    each = [os.stat(image) for image in images_of(file)]
+    return sum(s.st_size for s in each), max((s.st_mtime_ns for s in each), default=status.st_mtime_ns)
+
+
+def content_digest(file: Path) -> str:
+    """sha256 of a regular file's bytes, or of the names and bytes of a folder's images. Raises OSError."""
+    if not file.is_dir():
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for image in images_of(file):
+        with open(image, "rb") as opened:
+            digest.update(os.fsencode(image.name) + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def images_of(folder: Path) -> Iterator[Path]:
+    """The images of a folder by name; not in the order of a film."""
+    names = [e.name for e in os.scandir(folder) if not e.name.startswith(".") and e.is_file()]
+    return (folder / name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES)

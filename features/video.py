@@ -205,9 +205,9 @@ def _batch(
     decoded: _Decoded, timeline: Timeline, rows: Mapping[str, NDArray[np.int64]], span: Span, share: float
 ) -> FrameBatch:
     kept = np.array(sorted(_wanted(rows) & decoded.images.keys()), np.int64)
-    if not len(kept):
-        raise ClipError("decode", "none of the wanted frames could be decoded")
     there = {view: ticks[np.isin(ticks, kept).all(axis=1)] for view, ticks in rows.items()}
+    if not all(len(ticks) for ticks in there.values()):
+        raise ClipError("decode", "none of the wanted frames could be decoded")
     return FrameBatch(
         data=np.stack([decoded.images[tick][0] for tick in kept.tolist()]),  # (N, S, S, 3)
         times=(timeline.seconds(kept) - span[0]).clip(0),

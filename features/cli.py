@@ -21,6 +21,9 @@ from features.shards import parse_shard
 )
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `extract` is read.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
+@click.option("--split-file", "split_files", metavar="FILE", multiple=True, help="UCF101's or HMDB51's split lists.")
+@click.option("--split-number", type=click.IntRange(1), help="Which split of a folder of split lists.")
+@click.option("--label-map", metavar="FILE", help="YAML, `old: new` a line: rename, merge or drop (`-`) classes.")
 @click.option("--backbone", help="A name in BACKBONES. [mobilenet_v2]")
 @click.option("--weights", metavar="auto|random|PATH", help="Pretrained weights. [auto]")
 @click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames a clip. [12]")
@@ -52,14 +55,22 @@ def extract_features(
 ) -> int:
     """Decode every clip of SOURCE once and store the features of a frozen network in one HDF5 cache.
 
-    SOURCE is a folder of class folders, a flat folder, a CSV manifest (path, label, group, split) or a video file.
-    Running the same command again extracts only what is new or changed.
+    SOURCE is a folder of class folders (of videos or of folders of images), of train/ val/ test/ folders of these, a
+    flat folder, a CSV manifest (path, label, group, split, start, end) or a video file. Running the same command again
+    extracts only what is new or changed.
     """
     if views := flags.pop("views"):
         flags["views"] = str(views).split(",")
+    flags["split_files"] = flags["split_files"] or None
     settings = load_settings(ExtractSettings, "extract", file=config, overrides=overrides, flags=flags)
     part = parse_shard(shard)
-    clips = find_clips(sources)[:limit]
+    clips = find_clips(
+        sources,
+        split_files=settings.split_files,
+        split_number=settings.split_number,
+        split_absent=settings.split_absent,
+        label_map=settings.label_map,
+    )[:limit]
     # Imported here: `--help` and wrong options answer at once.
     from features.extract import Plan, build_spec, extract_to_cache, make_plan
     from features.stream import check_devices

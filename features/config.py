@@ -36,6 +36,14 @@ class RunSettings(BaseModel):
 class ExtractSettings(RunSettings):
     """Section `extract` of a settings file."""
 
+    split_files: tuple[Path, ...] = ()
+    """UCF101's or HMDB51's split lists, or their folders: who is in train and in test."""
+    split_number: int | None = Field(None, ge=1)
+    """Which of the splits in a folder of lists."""
+    split_absent: Literal["refuse", "ignore"] = "refuse"
+    """What to do about clips that a split list names and the source does not have."""
+    label_map: Path | None = None
+    """A YAML file of `old: new` lines that renames, merges and drops classes."""
     frames: int | None = Field(None, ge=1)
     """Evenly spaced frames a clip, 12 by default; of a 3D network: frames a snippet, as it was trained by default."""
     fps: float | None = Field(None, gt=0)

@@ -1,20 +1,31 @@
 """Folders of images, as HMDB51 and many others keep videos: one image a frame, in natural order."""
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from features.errors import ClipError
 from features.sampling import Pick
 from features.stamp import images_of
-from features.timeline import Span
+from features.timeline import Span, share_met
 from features.types import FrameBatch
-from features.video import MAX_PIXELS, Image
+from features.video import MAX_PIXELS, Image, enough
+from features.words import some
 
-_NUMBER = re.compile(r"(\d+)(?!.*\d)")
+ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+"""What an image may be, whatever its name says, and what is at its end: OpenCV fills up what is cut off."""
+
+_TAIL_BYTES = 4096
+
+_NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
 
 
 def read_image_folder(
@@ -29,14 +40,17 @@ def read_image_folder(
 ) -> FrameBatch:
     """The images that `pick` wants, the i-th being shown from `i / folder_fps` seconds on.
 
-    Raises ClipError where numbers are missing in the row, an image cannot be read, or sizes are mixed.
+    Raises ClipError where numbers are missing in the row, an image cannot be read, sizes are mixed, or under half of
+    `span` is there.
     """
     images = natural_order(list(images_of(folder)))
-    _check_gaps(images)
+    _check_numbers(images)
     times, length = np.arange(len(images)) / folder_fps, len(images) / folder_fps
     start, end = span[0], min(span[1], length)
     if start >= length:
         raise ClipError("decode", f"it begins at {start:g} s of {len(images)} images that last {length:.1f} s")
+    asked_end = length if span[1] == np.inf else span[1]
+    share = enough(share_met(end - start, asked_end - start, 1 / folder_fps))
     rows = pick(times, start, end)
     wanted = np.unique(np.concatenate([row.ravel() for row in rows.values()]))
     data: list[Image] = []
@@ -49,8 +63,8 @@ def read_image_folder(
         if data and met != size:
             raise ClipError(
                 "decode",
-                f"images of mixed sizes: {images[wanted[0]].name} is {size[0]}x{size[1]}, "
-                f"{images[i].name} is {met[0]}x{met[1]}",
+                f"images of mixed sizes: '{images[wanted[0]].name}' is {size[0]}x{size[1]}, "
+                f"'{images[i].name}' is {met[0]}x{met[1]}",
             )
         size = met
         data.append(prepare(image))
@@ -61,38 +75,67 @@ def read_image_folder(
         duration=end - start,
         size=size,
         rows={view: np.searchsorted(wanted, row) for view, row in rows.items()},
+        decoded_share=share,
         pictures=tuple(pictures),
     )
 
 
 def natural_order(files: Sequence[Path]) -> list[Path]:
     """By the numbers in their names: frame_2 before frame_10."""
-    return sorted(files, key=lambda file: [int(p) if p.isdigit() else p.lower() for p in re.split(r"(\d+)", file.name)])
+    return sorted(files, key=lambda file: [_piece(piece) for piece in re.split(r"([0-9]+)", file.name)])
 
 
-def _check_gaps(images: Sequence[Path]) -> None:
-    """The last number of each name must count up by one step."""
+def _piece(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() and text.isascii() else (-1, text.lower())
+
+
+def _check_numbers(images: Sequence[Path]) -> None:
+    """One kind of images, and the last number of each name counts up by one step."""
     if not images:
         raise ClipError("open", "no images in this folder")
-    numbers = [int(found[1]) if (found := _NUMBER.search(image.stem)) else None for image in images]
-    if None in numbers:
-        raise ClipError(
-            "open", f"'{images[numbers.index(None)].name}' has no number; expected names such as frame_0001.jpg"
-        )
-    steps = np.diff(np.array(numbers, np.int64))
-    usual = int(np.median(steps)) if len(steps) else 1
-    for i in np.flatnonzero(steps != usual)[:1].tolist():
-        raise ClipError(
-            "open",
-            f"gap in the images: '{images[i + 1].name}' follows '{images[i].name}', the usual step is {usual}",
-        )
+    found = [_NUMBER.search(image.stem) for image in images]
+    for image, match in zip(images, found, strict=True):
+        if match is None:
+            raise ClipError("open", f"'{image.name}' has no number; expected names such as frame_0001.jpg")
+    kinds = sorted({match.string[: match.start()] for match in found if match})
+    if len(kinds) > 1:
+        raise ClipError("open", f"images of {len(kinds)} kinds: {some([f'{kind}…' for kind in kinds])}; keep one kind")
+    numbers = [int(match[1]) for match in found if match]
+    steps = [after - before for before, after in pairwise(numbers)]
+    usual = median_low([step for step in steps if step] or [1])
+    for step, (before, after) in zip(steps, pairwise(images), strict=True):
+        if step == 0:
+            raise ClipError("open", f"'{before.name}' and '{after.name}' have the same number")
+        if step != usual:
+            raise ClipError(
+                "open", f"gap in the images: '{after.name}' follows '{before.name}', the usual step is {usual}"
+            )
 
 
 def _read(file: Path) -> Image:
-    encoded = np.fromfile(file, np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None  # a name that is no UTF-8 kills imread
+    try:
+        encoded = file.read_bytes()  # a name that is no UTF-8 kills imread
+    except OSError as error:
+        raise ClipError("decode", f"'{file.name}' cannot be read: {(error.strerror or str(error)).lower()}") from None
+    _check_image(encoded, file.name)
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise ClipError("decode", f"'{file.name}' is no image, or damaged")
-    if image.shape[0] * image.shape[1] > MAX_PIXELS:
-        raise ClipError("decode", f"'{file.name}' is too large: {image.shape[1]}x{image.shape[0]}")
+        raise ClipError("decode", f"'{file.name}' is damaged")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _check_image(encoded: bytes, name: str) -> None:
+    """By the header and the end alone: OpenCV allocates before it can be asked. Raises ClipError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        try:
+            with PIL.Image.open(BytesIO(encoded), formats=list(ENDS)) as image:
+                (width, height), kind = image.size, image.format or ""
+        except PIL.Image.DecompressionBombError as error:
+            raise ClipError("decode", f"'{name}' is too large: {error}") from None
+        except (OSError, SyntaxError, ValueError):
+            raise ClipError("decode", f"'{name}' is no {' or '.join(ENDS)}, or damaged") from None
+    if width * height > MAX_PIXELS:
+        raise ClipError("decode", f"'{name}' is too large: {width}x{height}")
+    if ENDS.get(kind, ENDS["JPEG"]) not in encoded[-_TAIL_BYTES:]:
+        raise ClipError("decode", f"'{name}' is cut off")

@@ -1,6 +1,7 @@
 """What is in a cache, for people and for scripts."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 from features.cache import Header, read_header, read_width
 from features.errors import SettingsError
 from features.parts import Part, parts_folder, scan_parts
-from features.tables import ClipTable
 from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, lasting, printable
 
 _NO_SPLIT, _NO_LABEL = "no split", "no label"
@@ -77,7 +77,7 @@ def inspect_cache(path: Path) -> tuple[Header, Inspection]:
         width=read_width(path),
         groups=len(set(table.group.tolist()) - {""}),
         duration_seconds=float(table.duration[first].sum()),
-        labels=_labels(table, first.tolist()),
+        labels=count_labels((str(table.label[i]), str(table.split[i])) for i in first.tolist()),
         status={"ok": 0, "partial": 0} | Counter(table.status[first].tolist()),
         failures=len(header.failures),
         failure_reasons=dict(reasons.most_common()),
@@ -117,19 +117,21 @@ def describe_inspection(header: Header, facts: Inspection) -> str:
     lines = [f"{printable(facts.cache)}: {counted(facts.clips, 'clip')}, {size}"]
     lines += [f"  {name:<12} {words}" for name, words in pairs]
     lines += [f"  damaged part {name}" for name in facts.waiting.damaged]
-    lines += ["", *(f"  {line}" for line in aligned(_label_rows(facts.labels)))] if facts.labels else []
+    lines += ["", *(f"  {line}" for line in aligned(label_rows(facts.labels)))] if facts.labels else []
     return "\n".join([*lines, "", *_failure_lines(facts)])
 
 
-def _labels(table: ClipTable, first: list[int]) -> dict[str, dict[str, int]]:
+def count_labels(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Clips by label, then by split, from the label and split of each."""
     counts: dict[str, dict[str, int]] = {}
-    for label, split in sorted((str(table.label[i]), str(table.split[i])) for i in first):
+    for label, split in sorted(clips):
         of_label = counts.setdefault(label, {})
         of_label[split] = of_label.get(split, 0) + 1
     return counts
 
 
-def _label_rows(labels: dict[str, dict[str, int]]) -> list[list[str]]:
+def label_rows(labels: dict[str, dict[str, int]]) -> list[list[str]]:
+    """Such counts as the rows of a table, the first its titles."""
     present = {split for counts in labels.values() for split in counts}
     splits = [split for split in ("train", "val", "test", "") if split in present]
     rows = [["label", *(split or _NO_SPLIT for split in splits), "all"]]

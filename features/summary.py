@@ -1,11 +1,14 @@
 """What a run says before and after it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from features.extract import Plan, Summary, damaged_name
+from features.inspect import count_labels, label_rows
 from features.parts import parts_folder
 from features.spec import FeatureSpec
-from features.words import by_kind, counted, describe_reduction, describe_spec, printable
+from features.types import Clip
+from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, printable
 
 
 def describe_plan(plan: Plan) -> str:
@@ -31,14 +34,26 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_dry_run(plan: Plan, spec: FeatureSpec, output: Path, *, where: str) -> str:
     """The plan, what kind of features it is about, where they are made, and what would become of them."""
-    pairs = [*describe_spec(spec), ("reduction", spec.reduction), ("on", where)]
+    pairs = [*describe_spec(spec), ("reduction", spec.reduction), ("on", where), *_describe_clips(plan.clips)]
     lines = [describe_plan(plan), *(f"  {name:<10} {words}" for name, words in pairs)]
+    labels = count_labels((clip.label, clip.split) for clip in plan.clips)
+    lines += ["", *(f"  {line}" for line in aligned(label_rows(labels))), ""]
     if plan.has_parts:
         lines.append(f"parts of an unfinished run in {parts_folder(output)} would be taken in")
     change = "would be extended" if output.is_file() else "would be made"
     if not plan.todo and not plan.has_parts:
         change = "has all of them; labels, groups and splits would be taken anew where they differ"
     return "\n".join([*lines, f"{output} {change}; this was a dry run, nothing was written"])
+
+
+def _describe_clips(clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    """What the clips are kept in, and how many groups they come from."""
+    parts = sum(clip.start_seconds > 0 or clip.end_seconds is not None for clip in clips)
+    folders = sum(clip.file.is_dir() for clip in clips)
+    kinds = [counted(n, noun) for n, noun in ((len(clips) - folders, "video file"), (folders, "image folder")) if n]
+    cut = [f"{parts} of them parts of longer ones"] if parts else []
+    groups = len({clip.group for clip in clips} - {""})
+    return [("clips", ", ".join([*kinds, *cut])), ("groups", str(groups) if groups else "none known")]
 
 
 def describe_summary(summary: Summary, output: Path) -> str:

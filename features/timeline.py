@@ -78,7 +78,7 @@ class Timeline:
         if not len(self.ticks) or (start, end) == WHOLE:
             return self.covered
         asked_end = self.duration / self.covered if end == math.inf else end
-        return _covered(min(self.duration, asked_end) - start, asked_end - start, self.last_seconds)
+        return share_met(min(self.duration, asked_end) - start, asked_end - start, self.last_seconds)
 
     def share(self, decoded: Sequence[int], span: Span = WHOLE) -> float:
         """Decoded frames over those that a part of the file should hold, missing packets included."""
@@ -179,12 +179,12 @@ def _covered_share(container: InputContainer, stream: VideoStream, timeline: Tim
         declared = stream.frames / _rate(stream)
     met_seconds = end_seconds - (container.start_time or 0) / av.time_base
     return min(
-        _covered(met_seconds, (container.duration or 0) / av.time_base, timeline.last_seconds),
-        _covered(timeline.duration, declared, timeline.last_seconds),
+        share_met(met_seconds, (container.duration or 0) / av.time_base, timeline.last_seconds),
+        share_met(timeline.duration, declared, timeline.last_seconds),
     )
 
 
-def _covered(met_seconds: float, declared_seconds: float, frame_seconds: float) -> float:
+def share_met(met_seconds: float, declared_seconds: float, frame_seconds: float) -> float:
     """How much of the duration that a header declares has packets: 1 for what rounding may leave over."""
     missing_seconds = declared_seconds - met_seconds
     is_cut = missing_seconds > max(2 * frame_seconds, 0.02 * declared_seconds)

@@ -74,7 +74,7 @@ def read_frames(
             is_whole = quick and rows and not timeline.unsound
             decoded = reader.quick(container, stream, held, timeline, _wanted(rows)) if is_whole else None
         if decoded is not None:
-            return _batch(decoded, timeline, rows, span, _enough(timeline.covered_in(span)))
+            return _batch(decoded, timeline, rows, span, enough(timeline.covered_in(span)))
     return reader.sure(timeline, pick, span)
 
 
@@ -130,9 +130,11 @@ class _Reader:
         decoded = self._decode_all(_wanted(promise.pick(pick, span)), name=by_time, unsound=promise.unsound)
         if not decoded.ticks:
             raise ClipError("decode", "no frame could be decoded")
-        share = _enough(promise.share(decoded.ticks, span))
+        share = enough(promise.share(decoded.ticks, span))
         order, actual = sorted(decoded.ticks), promise.replaced_by(decoded.ticks)
         rows = actual.pick(pick, span)
+        if not len(promise.ticks):  # a bare stream promised nothing: only now is its end known
+            share = enough(actual.covered_in(span))
         wanted = _wanted(rows)
         if any(a >= b for a, b in pairwise(decoded.ticks)):  # AVI with B-frames: the order is right, the times are not
             decoded = self._decode_all(wanted, name=lambda frame, count: order[min(count, len(order) - 1)])
@@ -190,7 +192,8 @@ class _OddError(Exception):
     """A frame that the quick way does not trust."""
 
 
-def _enough(share: float) -> float:
+def enough(share: float) -> float:
+    """The share of a clip that could be decoded. Raises ClipError where it is under MIN_DECODED_SHARE."""
     if share < MIN_DECODED_SHARE:
         raise ClipError("decode", f"only {share:.0%} of the video could be decoded, {MIN_DECODED_SHARE:.0%} are needed")
     return share

@@ -9,9 +9,15 @@ FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)
 """What a reduction may have been fitted on."""
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 clip`, `2 clips`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 clip`, `2 clips`; `plural` is for nouns that want more than an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of many names: `a, b, c and 7 more`."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def lasting(seconds: float) -> str:

@@ -23,6 +23,7 @@ from hazard.config import InferSettings
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `infer` is read.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
+@click.option("--label-map", metavar="FILE", help="As given to the extraction, where SOURCE has labels.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="For the positive label. [the model's]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
 @click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
@@ -41,7 +42,7 @@ def infer(
     SOURCE is a folder, a CSV manifest or a video file. A clip that cannot be read is listed as failed, with the reason.
     """
     settings = load_settings(InferSettings, "infer", file=config, overrides=overrides, flags=flags)
-    clips = find_clips(sources)
+    clips = find_clips(sources, label_map=settings.label_map)
     check_writable(output / "report.html")
     # Imported here: `--help` and wrong options answer at once.
     from features.progress import progress_bar

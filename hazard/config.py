@@ -1,6 +1,7 @@
 """Settings of stage two: section `train` of a settings file."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -97,6 +98,8 @@ class InferSettings(RunSettings):
 
     weights: str = "auto"
     """`auto` or the path of the backbone's weights."""
+    label_map: Path | None = None
+    """As in section `extract`: the classes of labelled clips, by the names that the model knows."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Probability from which the positive label is given; the model's own by default."""
 

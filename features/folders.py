@@ -1,0 +1,104 @@
+"""Folders of clips, read as what they look like: splits, classes, videos, and folders of images."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from features.errors import EnvironmentStopped, SettingsError
+from features.stamp import IMAGE_SUFFIXES
+from features.types import SPLIT_NAMES, Clip
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")
+) | {".ogv", ".asf", ".vob", ".mxf"}
+_GROUP = re.compile(r"(?:v_)?(.+_g\d{2,})_c\d+")
+
+
+def read_folder(root: Path) -> Iterator[Clip]:
+    """The clips below a folder: its videos, and its folders of images.
+
+    `train/ val/ test/` of class folders, class folders, or a flat folder without labels. A folder that holds images and
+    neither videos nor folders is one clip. Raises SettingsError where split folders are mixed with others,
+    EnvironmentStopped where a folder cannot be read.
+    """
+    has_splits = _has_split_folders(root)
+    for file in _walk(root):
+        if file == root:
+            yield Clip(path=safe_text(root.resolve().name), file=root)
+            continue
+        parts = PurePosixPath(safe_text(file.relative_to(root).as_posix())).parts
+        split = SPLIT_NAMES[parts[0].lower()] if has_splits and len(parts) > 1 else ""
+        inner = parts[1:] if split else parts
+        label = inner[0] if len(inner) > 1 else ""
+        yield Clip(path="/".join(parts), file=file, label=label, group=group_in(clip_name(inner[-1])), split=split)
+
+
+def safe_text(name: str) -> str:
+    """A file name as text that any file can store: bytes that are no UTF-8 become escapes such as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def clip_name(name: str) -> str:
+    """A file's name without the suffix of a video; a folder of images may be called like the video it was made of."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot + suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def group_in(name: str) -> str:
+    """The group that a name of UCF101's kind tells: `Basketball_g01` of `v_Basketball_g01_c02`; else nothing."""
+    found = _GROUP.fullmatch(name)
+    return found[1] if found else ""
+
+
+def _has_split_folders(root: Path) -> bool:
+    names = [entry.name for entry in _entries(root) if entry.is_dir()]
+    splits = [name for name in names if name.lower() in SPLIT_NAMES]
+    if splits and len(splits) < len(names):
+        others = ", ".join(sorted(safe_text(name) for name in set(names) - set(splits)))
+        raise SettingsError(
+            f"{root} mixes split folders ({', '.join(sorted(splits))}) with others ({others}); use one layout"
+        )
+    return bool(splits)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files with a video's name and folders of images, each folder visited once, whatever links there are."""
+    seen: set[tuple[int, int]] = set()
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner, videos, has_images = _look_into(folder)
+        pending += [folder / name for name in inner]
+        yield from (folder / name for name in videos)
+        if has_images and not inner and not videos:
+            yield folder
+
+
+def _look_into(folder: Path) -> tuple[list[str], list[str], bool]:
+    """The names of the folders and videos in a folder, sorted, and whether there are images."""
+    inner, videos, has_images = [], [], False
+    for entry in _entries(folder):
+        suffix = Path(entry.name).suffix.lower()
+        if entry.is_dir():
+            inner.append(entry.name)
+        elif suffix in VIDEO_SUFFIXES:
+            videos.append(entry.name)
+        else:
+            has_images = has_images or suffix in IMAGE_SUFFIXES
+    return sorted(inner), sorted(videos), has_images
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, as it comes; what is hidden is left out."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise EnvironmentStopped(
+            f"folder {folder} cannot be read: {(error.strerror or str(error)).lower()}; mend its permissions"
+        ) from error

@@ -1,0 +1,118 @@
+"""CSV manifests: one row a clip, or a part of a longer video."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from features.config import nearest
+from features.errors import SettingsError
+from features.types import SPLIT_NAMES, SPLITS, Clip
+
+COLUMNS = ("path", "label", "group", "split", "start", "end")
+
+
+def read_manifest(manifest: Path) -> Iterator[Clip]:
+    """The clips of a CSV file with the columns `path` (relative to it) and any other of COLUMNS.
+
+    `start` and `end`, in seconds, name a part of a video; each part is a clip of its own, whose group is the video
+    where no other is given. Raises SettingsError that names row and column.
+    """
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(manifest, reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"manifest {manifest} cannot be read: {error}") from None
+    seen: dict[str, int] = {}
+    clips = []
+    for number, row in enumerate(rows, start=2):
+        clip = _clip(manifest, number, row)
+        if clip.path in seen:
+            raise SettingsError(
+                f"{manifest}, row {number}, column 'path': '{clip.path}' stands in row {seen[clip.path]} already"
+            )
+        seen[clip.path] = number
+        clips.append(clip)
+    return _grouped_by_video(clips)
+
+
+def part_of(path: str, start_seconds: float, end_seconds: float | None) -> str:
+    """The identity of a part of a video: a media fragment such as `a.mp4#t=12,15.5` (W3C Media Fragments 1.0)."""
+    if not start_seconds and end_seconds is None:
+        return path
+    times = (start_seconds,) if end_seconds is None else (start_seconds, end_seconds)
+    return f"{path}#t={','.join(_in_words(time) for time in times)}"
+
+
+def _check_columns(manifest: Path, names: Sequence[str]) -> None:
+    if "path" not in names:
+        raise SettingsError(f"manifest {manifest}, row 1: no column 'path', found: {', '.join(names) or 'nothing'}")
+    for name in names:
+        if name not in COLUMNS and (hint := nearest(name, COLUMNS, closeness=0.75)).startswith("did you mean"):
+            raise SettingsError(f"manifest {manifest}, row 1: unknown column '{name}'; {hint}")
+
+
+def _clip(manifest: Path, number: int, row: Mapping[str | None, str]) -> Clip:
+    where = f"{manifest}, row {number}"
+    if None in row or None in row.values():
+        raise SettingsError(f"{where}: expected {sum(key is not None for key in row)} columns, as in row 1")
+    values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    if not values["path"]:
+        raise SettingsError(f"{where}, column 'path': empty")
+    if values["split"] and values["split"].lower() not in SPLIT_NAMES:
+        raise SettingsError(f"{where}, column 'split': '{values['split']}'; expected {', '.join(SPLITS)} or nothing")
+    path = PurePosixPath(values["path"]).as_posix()
+    start, end = _span(where, values["start"], values["end"])
+    return Clip(
+        path=part_of(path, start, end),
+        file=manifest.parent / path,
+        label=values["label"],
+        group=values["group"],
+        split=SPLIT_NAMES.get(values["split"].lower(), ""),
+        start_seconds=start,
+        end_seconds=end,
+    )
+
+
+def _span(where: str, start_text: str, end_text: str) -> tuple[float, float | None]:
+    start = _seconds(where, "start", start_text, "the beginning") or 0.0
+    end = _seconds(where, "end", end_text, "the end")
+    if end is not None and end <= start:
+        raise SettingsError(f"{where}, column 'end': {_in_words(end)} is not after the start, {_in_words(start)}")
+    return start, end
+
+
+def _seconds(where: str, column: str, text: str, default: str) -> float | None:
+    """To the microsecond, so that the identity of a part says all."""
+    if not text:
+        return None
+    try:
+        seconds = float(text.replace("_", "x"))  # Python would take 1_000 for a number
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise SettingsError(
+            f"{where}, column '{column}': '{text}' is not a number; expected seconds such as 12 or 15.5, "
+            f"or nothing for {default}"
+        )
+    if seconds < 0:
+        raise SettingsError(f"{where}, column '{column}': {text} is negative; expected seconds from the video's start")
+    return round(seconds, 6)
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _grouped_by_video(clips: Sequence[Clip]) -> Iterator[Clip]:
+    """Clips of a video of which parts are named belong together, unless their groups say otherwise."""
+    cut = {clip.file for clip in clips if clip.start_seconds or clip.end_seconds is not None}
+    for clip in clips:
+        yield (
+            replace(clip, group=clip.path.rpartition("#t=")[0] or clip.path)
+            if (clip.file in cut and not clip.group)
+            else clip
+        )

@@ -44,6 +44,8 @@ class Plan:
     has_parts: bool
     damage: str = ""
     """What is the matter with the cache that is there, if anything: it will be set aside and made anew."""
+    others: int = 0
+    """Clips that cache and parts know and that are not among `clips`."""
 
 
 @dataclass
@@ -146,6 +148,7 @@ def make_plan(
         damaged_parts=known.damaged_parts,
         has_parts=known.has_parts,
         damage=known.damage,
+        others=len((known.clips.tracks.keys() | known.clips.failures.keys()) - {clip.path for clip in clips}),
     )
 
 

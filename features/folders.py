@@ -83,7 +83,7 @@ def _look_into(folder: Path) -> tuple[list[str], list[str], bool]:
     """The names of the folders and videos in a folder, sorted, and whether there are images."""
     inner, videos, has_images = [], [], False
     for entry in _entries(folder):
-        suffix = Path(entry.name).suffix.lower()
+        suffix = entry.name[entry.name.rfind(".") :].lower()  # Path would keep each name for ever
         if entry.is_dir():
             inner.append(entry.name)
         elif suffix in VIDEO_SUFFIXES:

@@ -16,6 +16,7 @@ from hazard.model import open_model
 from hazard.sequences import load_sequences
 from hazard.synthetic import draw_dataset
 from tests.conftest import Run
+from tests.image_folders import write_images
 
 QUICK = ("--epochs", 2, "--set", "members=1")
 MODELS = (("--head", "lstm"), ("--baseline", "logistic_regression"))
@@ -82,6 +83,22 @@ def test_failed_clips_are_listed_with_a_reason_and_never_a_class(
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert len(report["failures"]) == 2
     assert "data:image/jpeg" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_parts_and_folders_of_images_are_clips_with_labels_by_a_map(
+    drawn: Path, model: Path, tmp_path: Path, run: Run
+) -> None:
+    write_images(tmp_path / "images", 12)
+    video = next(drawn.glob("normal/*.mp4"))
+    (tmp_path / "m.csv").write_text(f"path,label,start,end\n{video},calm,0,0.5\n{video},calm,99,\nimages,calm,,\n")
+    (tmp_path / "map.yaml").write_text("calm: normal\n")
+    given = (tmp_path / "m.csv", "--model", model, "-o", tmp_path / "report", "--label-map", tmp_path / "map.yaml")
+    ran = run(infer, *given)
+    assert (ran.code, "2 clips looked at, 1 failed" in ran.out) == (3, True)
+    assert "accuracy against" in ran.out
+    found = {row["path"]: (row["status"], row["reason"]) for row in rows(tmp_path / "report")}
+    assert found.pop(f"{video}#t=99")[1].startswith("decode: it begins at 99 s of a video")
+    assert found == {f"{video}#t=0,0.5": ("ok", ""), "images": ("ok", "")}
 
 
 def test_the_model_is_opened_by_its_folder_alone(drawn: Path, model: Path, tmp_path: Path, run: Run) -> None:

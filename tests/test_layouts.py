@@ -1,5 +1,7 @@
 """Folders, split lists and label maps, as a user meets them."""
 
+import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +61,19 @@ def test_loops_among_image_folders_are_walked_once(tmp_path: Path) -> None:
     (tmp_path / "walk" / "loop").symlink_to(tmp_path)
     (tmp_path / "walk" / "same").symlink_to(tmp_path / "walk" / "a")
     assert len(find_clips([tmp_path])) == 1
+
+
+def test_a_folder_of_many_images_is_streamed(tmp_path: Path) -> None:
+    tree(tmp_path, "walk/a/0.jpg")
+    for i in range(1, 20_000):
+        os.link(tmp_path / "walk/a/0.jpg", tmp_path / f"walk/a/{i}.jpg")
+    tracemalloc.start()
+    try:
+        clips = find_clips([tmp_path])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(clips), peak < 500_000) == (1, True)
 
 
 def test_groups_of_ucf101_come_from_the_names(tmp_path: Path) -> None:

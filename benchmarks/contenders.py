@@ -11,12 +11,12 @@ import torch
 from measure import Work
 from torchvision.transforms import v2
 
-from features.backbones import load_backbone, weights_digest
 from features.jobs import DecodeJob, ExtractJob
 from features.openvino_runtime import convert
 from features.sampling import rows_of, window_starts
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.types import Clip
+from features.weights import load_backbone, weights_digest
 
 FRAMES = 12
 

@@ -35,7 +35,6 @@ from contenders import (
 )
 from measure import Work, interleaved, table
 
-from features.backbones import find_weights
 from features.clips import find_clips
 from features.config import RunSettings
 from features.errors import UserFacingError
@@ -43,6 +42,7 @@ from features.jobs import DecodeJob
 from features.openvino_runtime import pick_runtime
 from features.stream import extract_clips
 from features.types import Clip
+from features.weights import find_weights
 from hazard.synthetic import draw_dataset
 
 GFLOP_A_FRAME = 0.6  # MobileNetV2 at 224 px: 0.3 G multiply-adds

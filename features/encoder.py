@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from features.backbones import get_backbone, load_backbone
+from features.backbones import get_backbone
 from features.errors import ClipError, EnvironmentStopped, SettingsError
 from features.spec import FeatureSpec, Preprocessing
 from features.transform import normalise
+from features.weights import load_backbone
 
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, S, S, 3) to (B, D)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from features.backbones import Backbone, find_weights, get_backbone, weights_digest
+from features.backbones import get_backbone
 from features.cache import Header, read_header, verify_cache
 from features.config import ExtractSettings
 from features.consolidate import Merged, consolidate, merge
@@ -16,6 +16,7 @@ from features.encoder import pooled_width
 from features.errors import ArtefactRefused, DamagedCache, SettingsError
 from features.files import check_writable, locked
 from features.jobs import Extracted, Unchanged
+from features.network import Backbone
 from features.parts import read_parts, write_part
 from features.progress import progress_bar
 from features.reduction import parse
@@ -25,6 +26,7 @@ from features.stamp import size_and_time
 from features.stream import Outcome, check_devices, extract_clips
 from features.types import Clip, Failure, FeatureTrack
 from features.views import check_views
+from features.weights import find_weights, weights_digest
 
 DEFAULT_FRAMES = 12
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.backbones import load_backbone
 from features.encoder import Encoder, Features, fold_batch_norms, frames_a_row
 from features.errors import SettingsError
 from features.spec import FeatureSpec
+from features.weights import load_backbone
 
 BATCH = {"fp32": 1, "bf16": 2}
 """Frames a forward pass: the fastest measured, and fixed, so that a feature does not depend on its neighbours."""

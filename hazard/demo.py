@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from features.backbones import find_weights
 from features.cli import extract_features
 from features.errors import UserFacingError
+from features.weights import find_weights
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
 from hazard.synthetic import draw_dataset

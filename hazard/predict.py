@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from features.backbones import find_weights, weights_digest
 from features.config import RunSettings
 from features.errors import ArtefactRefused
 from features.jobs import Extracted
 from features.spec import FeatureSpec
 from features.stream import check_devices, extract_clips
 from features.types import Clip, Failure, FeatureTrack
+from features.weights import find_weights, weights_digest
 from hazard.model import Predictor
 from hazard.sequences import thin
 from hazard.types import ClipPrediction

@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from features.backbones import BACKBONES, find_weights, load_backbone, weights_digest
+from features.backbones import BACKBONES
 from features.errors import ArtefactRefused, SettingsError
+from features.weights import find_weights, load_backbone, weights_digest
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from features.backbones import BACKBONES, load_backbone
+from features.backbones import BACKBONES
 from features.encoder import Encoder, fold_batch_norms, pick_devices, pool, pooled_width, torch_encoder
 from features.errors import ClipError, EnvironmentStopped, SettingsError
 from features.openvino_runtime import convert, openvino_encoder
 from features.spec import FeatureSpec, Preprocessing, Sampling
+from features.weights import load_backbone
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
 

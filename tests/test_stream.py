@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.backbones import load_backbone, weights_digest
 from features.clips import find_clips
 from features.config import RunSettings
 from features.encoder import Encoder, torch_encoder
@@ -15,6 +14,7 @@ from features.pool import run_tasks
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.stream import check_devices, encode_batches, extract_clips
 from features.types import Clip, Failure
+from features.weights import load_backbone, weights_digest
 
 SPEC = FeatureSpec(
     sampling=Sampling(frames=5),

@@ -1,0 +1,85 @@
+"""CLIP's image encoders as backbones, through open_clip: `clip:MODEL` or `clip:MODEL/PRETRAINED_TAG`."""
+
+import difflib
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from features.errors import SettingsError
+from features.network import Backbone
+from features.spec import Preprocessing
+
+DEFAULT_FILE = "open_clip_model.safetensors"
+
+
+@cache
+def clip_backbone(name: str) -> Backbone:
+    """What open_clip knows of MODEL and its tag. Raises SettingsError where open_clip, or either of them, is absent."""
+    if find_spec("open_clip") is None:
+        raise SettingsError(f"backbone 'clip:{name}' needs open_clip; pip install 'hazard-video[clip]'")
+    import open_clip
+
+    model, _, tag = name.partition("/")
+    if model not in open_clip.list_models():  # nor anything that open_clip would fetch, such as hf-hub:...
+        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.2)
+        raise SettingsError(f"unknown backbone 'clip:{name}'; the nearest: {', '.join('clip:' + n for n in near)}")
+    config, tags = open_clip.get_model_config(model), open_clip.list_pretrained_tags_by_model(model)
+    if tag and tag not in tags:
+        raise SettingsError(
+            f"unknown pretrained tag '{tag}' of backbone 'clip:{model}'; there are: {', '.join(tags) or 'none'}"
+        )
+    weights = open_clip.get_pretrained_cfg(model, tag) if tag else {}
+    return Backbone(
+        build=partial(_build, config, quick_gelu=bool(weights.get("quick_gelu", config.get("quick_gelu", False)))),
+        width=config["embed_dim"],
+        weights_url=partial(_address, weights),
+        licence=_licence(weights),
+        preprocessing=_preprocessing(name, config, weights or open_clip.get_pretrained_cfg(model, (tags or [""])[0])),
+        is_pooled=True,
+        calibration_side=config["vision_cfg"].get("image_size", 224),
+        library=f"open_clip {version('open_clip_torch')}",
+        no_weights=f"'clip:{model}' does not say whose weights; name a tag, clip:{model}/TAG, of: {', '.join(tags)}",
+    )
+
+
+def _build(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Module:
+    """The image tower alone: open_clip's public functions build, and load, the text tower too."""
+    from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+    vision = CLIPVisionCfg(**config["vision_cfg"] | {"timm_model_pretrained": False, "output_tokens": False})
+    with torch.device("cpu"):
+        return _build_vision_tower(config["embed_dim"], vision, quick_gelu)
+
+
+def _preprocessing(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> Preprocessing:
+    """As the weights were trained; CLIP's usual mean and deviation where open_clip names none."""
+    from open_clip.transform import PreprocessCfg
+
+    size, usual = config["vision_cfg"].get("image_size", 224), PreprocessCfg()
+    if not isinstance(size, int):
+        raise SettingsError(f"backbone 'clip:{name}' takes {size} pixels, not square frames; choose another")
+    return Preprocessing(
+        size=size,
+        resize=size,
+        fit="crop" if weights.get("resize_mode", "shortest") == "shortest" else "squash",
+        mean=weights.get("mean", usual.mean),
+        std=weights.get("std", usual.std),
+    )
+
+
+def _address(weights: Mapping[str, Any]) -> str:
+    """The Hugging Face file where there is one: OpenAI's own files are programs, not state dicts."""
+    if hub := weights.get("hf_hub"):
+        repository, _, file = hub.rpartition("/")
+        return f"https://huggingface.co/{repository}/resolve/main/{file or DEFAULT_FILE}"
+    return str(weights.get("url", ""))
+
+
+def _licence(weights: Mapping[str, Any]) -> str:
+    where = weights.get("hf_hub", "").rpartition("/")[0]
+    return f"MIT code; weights: see {'https://huggingface.co/' + where if where else 'where they come from'}"

@@ -1,0 +1,45 @@
+"""Backbone: what there is to know of a frozen network before it is built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from features.spec import Preprocessing
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+def _same(network: nn.Module) -> nn.Module:
+    return network
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its classifier: normalised (B, 3, S, S) to a feature map (B, `width`, h, w).
+
+    A 3D one takes snippets (B, 3, L, S, S) to (B, `width`, t, h, w); a transformer gives (B, `width`, tokens); one that
+    pools by itself gives (B, `width`).
+    """
+
+    build: Callable[[], nn.Module]
+    """The network, its tensors named as they are published, but for whatever they all begin with."""
+    width: int
+    weights_url: Callable[[], str]
+    """Where published weights lie; empty where there are none."""
+    licence: str
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    snippet: tuple[int, float] | None = None
+    """Of a 3D network: frames a snippet and frames a second, as it was trained."""
+    is_pooled: bool = False
+    wrap: Callable[[nn.Module], nn.Module] = _same
+    """From the network that was built, its weights in place, to the one that gives the maps."""
+    convert: Callable[[StateDict, nn.Module], StateDict] | None = None
+    """From a state dict as its authors published it to the names of the network's tensors."""
+    calibration_side: int = 96
+    """Side of the pictures on which batch norms of random weights are calibrated."""
+    library: str = ""
+    """Name and version of what builds the network, where that is not torchvision."""
+    no_weights: str = ""
+    """What to say where there is no address."""

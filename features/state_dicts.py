@@ -1,0 +1,125 @@
+"""State dicts of anybody's making: read without running code, matched to a network, refused where they do not fit."""
+
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from features.errors import ArtefactRefused
+from features.network import Backbone, StateDict
+
+CONTAINERS = ("state_dict", "model_state_dict", "model")
+"""Where training programs keep the state dict of a checkpoint."""
+
+
+def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
+    """A state dict from a safetensors or torch file, read without running code from it."""
+    if _is_program(file):
+        raise ArtefactRefused(
+            f"weights {file} refused: a TorchScript archive, which is a program and not a plain state dict (OpenAI "
+            "publishes CLIP so); take the safetensors file of the same weights from open_clip, such as "
+            "https://huggingface.co/timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a forged file can make a reader raise anything; all of it means refusal
+        said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ArtefactRefused(
+            f"weights {file} refused: not a plain state dict ({said}); "
+            "save one with torch.save(model.state_dict(), path) or as safetensors"
+        ) from None
+    for key in CONTAINERS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ArtefactRefused(f"weights {file} refused: expected a state dict of tensors, got {type(state).__name__}")
+    return dict(state)
+
+
+def fill(network: nn.Module, state: StateDict, *, backbone: Backbone, name: str, file: Path) -> None:
+    """Copies a state dict's tensors into a network, whatever their names begin with; the classifier is left out.
+
+    Raises ArtefactRefused where a tensor is absent, of another shape or not finite, where a block is there that the
+    network has not, and where two networks of the kind are in the file.
+    """
+    expected = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    part = _part(state, expected, name, file)
+    if backbone.convert and not expected.keys() <= part.keys():
+        part = _converted(state, network, backbone, name, file)
+    for key, tensor in expected.items():
+        _check(key, part.get(key), tensor, f"weights {file} refused: ", name, part or state)
+    if extra := _foreign(part, expected):
+        raise ArtefactRefused(f"weights {file} refused: '{extra}' is no part of {name}; is it a larger architecture?")
+    network.load_state_dict({key: part[key] for key in expected}, strict=False)
+
+
+def _is_program(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith(("/constants.pkl", "/code/")) or "/code/" in name for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _part(state: StateDict, expected: StateDict, name: str, file: Path) -> StateDict:
+    """The network's own tensors, by its own names: `module.`, `backbone.` and the like are cut off."""
+    counts: Counter[str] = Counter()
+    for key in state:
+        for at in [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]:
+            if key[at:] in expected:
+                counts[key[:at]] += 1
+    whole = [prefix for prefix in counts if _fits(state, expected, prefix)]
+    if len(whole) > 1:
+        raise ArtefactRefused(
+            f"weights {file} refused: it holds {len(whole)} networks that fit {name}, whose tensors begin with "
+            f"{', '.join(repr(prefix) for prefix in sorted(whole))}; save the state dict of one"
+        )
+    best = whole[0] if whole else max(counts, key=lambda prefix: (counts[prefix], -len(prefix)), default="")
+    return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
+
+
+def _fits(state: StateDict, expected: StateDict, prefix: str) -> bool:
+    return all((found := state.get(prefix + key)) is not None and found.shape == t.shape for key, t in expected.items())
+
+
+def _converted(state: StateDict, network: nn.Module, backbone: Backbone, name: str, file: Path) -> StateDict:
+    assert backbone.convert is not None
+    try:
+        return backbone.convert(state, network)
+    except Exception:  # it was written for one kind of state dict, and this is another
+        raise ArtefactRefused(f"weights {file} refused: they are not of {name}; is it another architecture?") from None
+
+
+def _check(
+    key: str, found: torch.Tensor | None, wanted: torch.Tensor, refused: str, name: str, state: StateDict
+) -> None:
+    if found is None:
+        first = f", which begins with '{next(iter(state))}'" if state else ", which is empty"
+        raise ArtefactRefused(
+            f"{refused}no tensor '{key}', which {name} needs, is in it{first}; is it another architecture?"
+        )
+    if found.shape != wanted.shape:
+        raise ArtefactRefused(
+            f"{refused}'{key}' has shape {tuple(found.shape)}, {name} needs {tuple(wanted.shape)}; "
+            "is it another architecture?"
+        )
+    if not torch.isfinite(found).all():
+        raise ArtefactRefused(f"{refused}'{key}' holds NaN or infinity")
+
+
+def _foreign(state: StateDict, expected: StateDict) -> str:
+    """A tensor of a numbered block that the network has not, next to blocks that it has: a deeper network's."""
+    own = {tuple(key.split(".")[: i + 1]) for key in expected for i in range(key.count("."))}
+    numbered = {path[:-1] for path in own if path[-1].isdigit()}
+    for key in state:
+        parts = tuple(key.split("."))
+        for i, part in enumerate(parts[:-1]):
+            if part.isdigit() and parts[:i] in numbered and parts[: i + 1] not in own:
+                return key
+    return ""

@@ -1,7 +1,7 @@
 """CLIP's image encoders as backbones, through open_clip: `clip:MODEL` or `clip:MODEL/PRETRAINED_TAG`."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from features.config import nearest
 from features.errors import SettingsError
 from features.network import Backbone
 from features.spec import Preprocessing
 
 DEFAULT_FILE = "open_clip_model.safetensors"
+SOME = 6
+"""So many tags are named where none was given."""
 
 
 @cache
@@ -30,9 +33,8 @@ def clip_backbone(name: str) -> Backbone:
         raise SettingsError(f"unknown backbone 'clip:{name}'; the nearest: {', '.join('clip:' + n for n in near)}")
     config, tags = open_clip.get_model_config(model), open_clip.list_pretrained_tags_by_model(model)
     if tag and tag not in tags:
-        raise SettingsError(
-            f"unknown pretrained tag '{tag}' of backbone 'clip:{model}'; there are: {', '.join(tags) or 'none'}"
-        )
+        hint = nearest(tag, tags) if tags else "it has none"
+        raise SettingsError(f"unknown pretrained tag '{tag}' of backbone 'clip:{model}'; {hint}")
     weights = open_clip.get_pretrained_cfg(model, tag) if tag else {}
     return Backbone(
         build=partial(_build, config, quick_gelu=bool(weights.get("quick_gelu", config.get("quick_gelu", False)))),
@@ -43,8 +45,15 @@ def clip_backbone(name: str) -> Backbone:
         is_pooled=True,
         calibration_side=config["vision_cfg"].get("image_size", 224),
         library=f"open_clip {version('open_clip_torch')}",
-        no_weights=f"'clip:{model}' does not say whose weights; name a tag, clip:{model}/TAG, of: {', '.join(tags)}",
+        no_weights=_whose(model, tags),
     )
+
+
+def _whose(model: str, tags: Sequence[str]) -> str:
+    if not tags:
+        return f"open_clip knows of no pretrained weights of '{model}'"
+    some = ", ".join(tags[:SOME]) + (f" and {len(tags) - SOME} more" if len(tags) > SOME else "")
+    return f"'clip:{model}' does not say whose weights; name a tag after a slash, as in clip:{model}/{tags[0]} ({some})"
 
 
 def _build(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Module:

@@ -132,9 +132,17 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Sequential):
         layers = list(module)
         for i, (first, second) in enumerate(pairwise(layers)):
+            if _computes_its_own(first) or _computes_its_own(second):
+                continue
             if isinstance(first, nn.Conv2d | nn.Conv3d) and isinstance(second, nn.BatchNorm2d | nn.BatchNorm3d):
                 module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return module
+
+
+def _computes_its_own(module: nn.Module) -> bool:
+    """Whether a subclass of a library's layer does more than that layer, such as an activation at its end."""
+    own = {nn.Conv2d.forward, nn.Conv3d.forward, nn.BatchNorm2d.forward, nn.BatchNorm3d.forward}
+    return type(module).forward not in own
 
 
 def pick_devices(name: str) -> list[torch.device]:

@@ -50,7 +50,7 @@ def fill(network: nn.Module, state: StateDict, *, backbone: Backbone, name: str,
     """
     expected = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     part = _part(state, expected, name, file)
-    if backbone.convert and not expected.keys() <= part.keys():
+    if backbone.convert and not _fits(part, expected, ""):
         part = _converted(state, network, backbone, name, file)
     for key, tensor in expected.items():
         _check(key, part.get(key), tensor, f"weights {file} refused: ", name, part or state)

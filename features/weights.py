@@ -1,6 +1,7 @@
 """A backbone's weights: found or downloaded, loaded, named by a digest of their values."""
 
 import hashlib
+import logging
 import os
 import re
 from pathlib import Path
@@ -134,7 +135,10 @@ def _download(name: str, url: str) -> Path:
         torch.hub.download_url_to_file(url, str(target), hash_prefix=digest.group(1) if digest else None)
         return target
     except Exception as error:  # each library has its own errors for a network that is not there
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause: BaseException = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise EnvironmentStopped(
             f"no weights for {name}: the download failed ({reason}). {_how_to_get(name)}"
         ) from None
@@ -144,6 +148,7 @@ def _download_from_hugging_face(repository: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its many attempts
     try:
         return Path(hf_hub_download(repository, file))
     except LocalEntryNotFoundError:  # there is no network, which says nothing of the repository
@@ -168,6 +173,8 @@ def _random_network(backbone: Backbone) -> nn.Module:
         if isinstance(module, _BATCH_NORMS):
             nn.init.ones_(module.bias)
             module.momentum = None  # a plain average over the calibration batch
+        if type(module).__name__ == "SqueezeExcitation":
+            nn.init.zeros_(module.fc2.weight)  # type: ignore[union-attr, arg-type]
         if getattr(module, "use_res_connect", False):
             last = [norm for norm in module.modules() if isinstance(norm, _BATCH_NORMS)][-1]
             nn.init.constant_(last.weight, 0.2)

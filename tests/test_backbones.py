@@ -1,34 +1,68 @@
-import pickle
+import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
-from features.backbones import BACKBONES
-from features.errors import ArtefactRefused, SettingsError
-from features.weights import find_weights, load_backbone, weights_digest
+from features.backbones import BACKBONES, get_backbone
+from features.cache import read_cache
+from features.encoder import pooled_width
+from features.errors import SettingsError
+from features.weights import load_backbone, weights_digest
+from tests.conftest import Run
+from tests.media import write_numbered
+
+MEMBERS = [*BACKBONES, "timm:test_resnet", "timm:test_vit.r160_in1k", "clip:tiny"]
+"""One of each kind: timm's smallest networks with maps and with tokens, and a CLIP of the test's own."""
+
+TINY_CLIP = {
+    "embed_dim": 48,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> None:
+    add_tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+def add_tiny_clip(folder: Path) -> None:
+    """Makes `clip:tiny` known, where open_clip is installed."""
+    try:
+        import open_clip
+    except ImportError:
+        return
+    (folder / "tiny.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(folder / "tiny.json")
+
+
+def needs(name: str) -> None:
+    """Skips where the library of a family is not installed."""
+    library = {"timm": "timm", "clip": "open_clip"}.get(name.partition(":")[0])
+    if library:
+        pytest.importorskip(library)
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Module:
-    return load_backbone("mobilenet_v2", None)
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(3):
+        write_numbered(folder / f"{i}.mp4", 8 + i)
+    return folder
 
 
-def published(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {f"features.{k}": v for k, v in network.state_dict().items()} | {"classifier.1.bias": torch.zeros(7)}
-
-
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", MEMBERS)
 def test_each_backbone_gives_maps_of_its_width_with_random_weights(name: str) -> None:
-    backbone = BACKBONES[name]
+    needs(name)
+    backbone = get_backbone(name)
     network = load_backbone(name, None)
     side = backbone.preprocessing.size
     with torch.inference_mode():
         maps = network(torch.randn(2, 3, *([4] if backbone.snippet else []), side, side))
     assert maps.shape[:2] == (2, backbone.width)
-    assert maps.ndim == (5 if backbone.snippet else 2 if backbone.is_pooled else 4)
+    assert maps.ndim == (5 if backbone.snippet else 2 if backbone.is_pooled else 3 if "vit" in name else 4)
     assert torch.isfinite(maps).all()
     assert maps.std() > 0.01
     assert backbone.licence
@@ -36,78 +70,69 @@ def test_each_backbone_gives_maps_of_its_width_with_random_weights(name: str) ->
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_random_weights_are_the_same_every_time(network: nn.Module) -> None:
-    again = load_backbone("mobilenet_v2", None)
-    assert all(
-        torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
-    )
+@pytest.mark.parametrize("name", MEMBERS)
+def test_each_backbone_extracts_clips(name: str, clips: Path, tmp_path: Path, extract: Run) -> None:
+    needs(name)
+    snippets = get_backbone(name).snippet
+    frames = ("--frames", 4, "--set", "stride_seconds=0.1") if snippets else ("--frames", 2)
+    ran = extract(clips, "-o", tmp_path / "c.h5", "--backbone", name, "--reduce", "none", *frames)
+    assert ran.code == 0, ran.err
+    cache = read_cache(tmp_path / "c.h5")
+    assert cache.features.shape[1] == get_backbone(name).width
+    assert cache.clips.length.tolist() == ([2, 2, 2] if not snippets else [2, 2, 3])
+    assert cache.features.std(axis=0).max() > 0
 
 
-def test_digest_depends_on_the_tensors_not_on_the_file(network: nn.Module, tmp_path: Path) -> None:
-    torch.save(published(network), tmp_path / "a.pth")
-    torch.save({"state_dict": published(network)}, tmp_path / "b.pth")
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "c.safetensors")
-    digests = {weights_digest("mobilenet_v2", tmp_path / name) for name in ("a.pth", "b.pth", "c.safetensors")}
-    assert len(digests) == 1
-    other = published(network)
-    other["features.0.0.weight"] = other["features.0.0.weight"] + 1e-3
-    torch.save(other, tmp_path / "d.pth")
-    assert weights_digest("mobilenet_v2", tmp_path / "d.pth") not in digests
+def test_the_preprocessing_is_the_networks_own() -> None:
+    pytest.importorskip("timm")
+    vit = get_backbone("timm:test_vit").preprocessing
+    assert (vit.size, vit.resize, vit.mean) == (160, 168, (0.5, 0.5, 0.5))
+    pytest.importorskip("open_clip")
+    clip = get_backbone("clip:ViT-B-32/openai").preprocessing
+    assert (clip.size, clip.resize, clip.fit, round(clip.mean[0], 4)) == (224, 224, "crop", 0.4815)
+    assert get_backbone("clip:ViT-B-16-SigLIP/webli").preprocessing.fit == "squash"
 
 
-class Canary:
-    def __init__(self, file: Path) -> None:
-        self.file = file
+def test_maps_with_the_channels_last_are_turned() -> None:
+    pytest.importorskip("timm")
+    with torch.inference_mode():
+        maps = load_backbone("timm:swin_tiny_patch4_window7_224", None)(torch.randn(1, 3, 224, 224))
+    assert maps.shape == (1, 768, 7, 7)
 
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.file,))
+
+def test_a_network_that_pools_takes_no_other_pooling() -> None:
+    pytest.importorskip("open_clip")
+    assert pooled_width("clip:tiny", "avg") == 48
+    with pytest.raises(SettingsError, match="pools by itself"):
+        pooled_width("clip:tiny", "max")
 
 
 @pytest.mark.parametrize(
-    "kind", ["malicious", "noise", "empty", "no dict", "other network", "wrong shape", "nan", "safetensors"]
+    ("name", "said"),
+    [
+        ("mobilenetv2", r"did you mean 'mobilenet_v2'\? Choices: .*r3d_18.*timm:NAME, clip:NAME"),
+        ("zzz", "choose one of: mobilenet_v2, .*timm:NAME, clip:NAME"),
+        ("timm:resnet10", "nearest: .*timm:resnet10t"),
+        ("timm:resnet18.nothing", "unknown pretrained tag 'nothing' .*there are: a1_in1k"),
+        ("timm:hf-hub:somebody/model", "unknown backbone"),
+        ("timm:crossvit_9_240", "gives no feature map.*list"),
+        ("clip:ViT-B32", "nearest: .*clip:ViT-B-32"),
+        ("clip:ViT-B-32/opnai", "did you mean 'openai'"),
+        ("clip:hf-hub:somebody/model", "unknown backbone"),
+    ],
 )
-def test_weights_that_do_not_fit_are_refused(network: nn.Module, tmp_path: Path, kind: str) -> None:
-    state, file = published(network), tmp_path / "w.pth"
-    if kind == "malicious":
-        file.write_bytes(pickle.dumps({"features.0.0.weight": Canary(tmp_path / "canary")}))
-    elif kind == "noise":
-        file.write_bytes(bytes(range(256)) * 10)
-    elif kind == "empty":
-        file.touch()
-    elif kind == "no dict":
-        torch.save([1, 2, 3], file)
-    elif kind == "other network":
-        torch.save({"conv1.weight": torch.zeros(3)}, file)
-    elif kind == "wrong shape":
-        torch.save(state | {"features.0.0.weight": torch.zeros(16, 3, 3, 3)}, file)
-    elif kind == "nan":
-        torch.save(state | {"features.0.0.weight": state["features.0.0.weight"] * float("nan")}, file)
-    else:
-        file = tmp_path / "w.safetensors"
-        file.write_bytes(b"\xff" * 100)
-    with pytest.raises(ArtefactRefused, match="refused") as raised:
-        load_backbone("mobilenet_v2", file)
+def test_a_backbone_that_is_not_there_is_one_line_with_the_choices(name: str, said: str) -> None:
+    needs(name)
+    with pytest.raises(SettingsError, match=said) as raised:
+        get_backbone(name)
     assert "\n" not in str(raised.value)
-    assert not (tmp_path / "canary").exists()
 
 
-def test_weights_are_found_in_a_file_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "mobilenet_v2_mine.pth"
-    file.touch()
-    assert find_weights("mobilenet_v2", str(file)) == file
-    monkeypatch.setenv("FEATURES_WEIGHTS", str(tmp_path))
-    assert find_weights("mobilenet_v2", "auto") == file
-    assert find_weights("mobilenet_v2", "random") is None
-    (tmp_path / "mobilenet_v2_other.pth").touch()
-    with pytest.raises(SettingsError, match="several"):
-        find_weights("mobilenet_v2", "auto")
-
-
-def test_absent_weights_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no weights of mobilenet_v2 there. Download http.*--weights PATH"):
-        find_weights("mobilenet_v2", str(tmp_path))
-
-
-def test_unknown_backbone_lists_the_choices() -> None:
-    with pytest.raises(SettingsError, match="did you mean 'mobilenet_v2'"):
-        load_backbone("mobilenetv2", None)
+@pytest.mark.parametrize(("name", "module"), [("timm:a", "timm"), ("clip:a", "open_clip")])
+def test_a_library_that_is_not_installed(
+    name: str, module: str, clips: Path, tmp_path: Path, extract: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    ran = extract(clips, "-o", tmp_path / "c.h5", "--backbone", name)
+    assert ran.code == 2
+    assert f"pip install 'hazard-video[{name.partition(':')[0]}]'" in ran.err

@@ -24,7 +24,7 @@ from features.shards import parse_shard
 @click.option("--split-file", "split_files", metavar="FILE", multiple=True, help="UCF101's or HMDB51's split lists.")
 @click.option("--split-number", type=click.IntRange(1), help="Which split of a folder of split lists.")
 @click.option("--label-map", metavar="FILE", help="YAML, `old: new` a line: rename, merge or drop (`-`) classes.")
-@click.option("--backbone", help="A name in BACKBONES. [mobilenet_v2]")
+@click.option("--backbone", metavar="NAME", help="Such as resnet18, r3d_18, timm:NAME, clip:MODEL. [mobilenet_v2]")
 @click.option("--weights", metavar="auto|random|PATH", help="Pretrained weights. [auto]")
 @click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames a clip. [12]")
 @click.option("--fps", type=float, help="Frames a second, instead of --frames.")

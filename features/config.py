@@ -28,7 +28,7 @@ class RunSettings(BaseModel):
     workers: int | None = Field(None, ge=1)
     """Worker processes; one a core by default."""
     batch_size: int | None = Field(None, ge=1)
-    """Frames that go through the backbone at once."""
+    """Frames, of a 3D network snippets, that go through the backbone at once."""
     deadline_seconds: float = Field(60.0, gt=0)
     """How long a clip may go without a single decoded frame before its worker is killed."""
 
@@ -61,7 +61,7 @@ class ExtractSettings(RunSettings):
     views: tuple[str, ...] = ("none",)
     """Augmentation views, names in VIEWS, cached as further tracks of each clip."""
     backbone: str = "mobilenet_v2"
-    """A name in BACKBONES."""
+    """A name in BACKBONES, `timm:NAME` or `clip:MODEL/TAG`."""
     weights: str = "auto"
     """`auto`, `random` or the path of a state dict."""
     fit: Literal["crop", "squash"] | None = None

@@ -46,7 +46,9 @@ class Encoder:
                 at += self.batch_size
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
-                    raise EnvironmentStopped("the GPU's memory does not hold a single frame; free some of it") from None
+                    raise EnvironmentStopped(
+                        "the GPU's memory does not hold a single frame (of a 3D network: snippet); free some of it"
+                    ) from None
                 self.batch_size //= 2
                 torch.cuda.empty_cache()
         with np.errstate(over="ignore"):

@@ -69,7 +69,10 @@ def parse(text: str, *, width: int) -> tuple[str, int]:
     if kind not in FITS:
         raise SettingsError(f"unknown reduction '{text}'; {nearest(kind, [*FITS, 'none'])} (as in select:512)")
     if not number.isdecimal() or not 1 <= int(number) <= width:
-        raise SettingsError(f"reduction '{text}' must end in a number from 1 to {width}, as in {kind}:512")
+        raise SettingsError(
+            f"reduction '{text}' must end in a number from 1 to {width}, the width of these features, as in "
+            f"{kind}:{min(512, width)}; or keep them all: none"
+        )
     return kind, int(number)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.backbones import get_backbone
 from features.extract import Plan, Summary, damaged_name
 from features.inspect import count_labels, label_rows
 from features.parts import parts_folder
@@ -37,7 +38,8 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_dry_run(plan: Plan, spec: FeatureSpec, output: Path, *, where: str) -> str:
     """The plan, what kind of features it is about, where they are made, and what would become of them."""
-    pairs = [*describe_spec(spec), ("reduction", spec.reduction), ("on", where), *_describe_clips(plan.clips)]
+    about = [("reduction", spec.reduction), ("licence", get_backbone(spec.backbone).licence), ("on", where)]
+    pairs = [*describe_spec(spec), *about, *_describe_clips(plan.clips)]
     lines = [describe_plan(plan), *(f"  {name:<10} {words}" for name, words in pairs)]
     labels = count_labels((clip.label, clip.split) for clip in plan.clips)
     lines += ["", *(f"  {line}" for line in aligned(label_rows(labels))), ""]

@@ -28,14 +28,20 @@ def pick_runtime(name: str, *, on_cpu: bool) -> str:
 
 
 def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
-    """Writes the spec's network as an OpenVINO model and gives its path."""
+    """Writes the spec's network as an OpenVINO model and gives its path. Raises SettingsError where it cannot be."""
     import openvino
 
     network = fold_batch_norms(load_backbone(spec.backbone, weights))
     features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
     with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
         warnings.simplefilter("ignore")
-        model = openvino.convert_model(features, example_input=torch.zeros(1, *_row_shape(spec), dtype=torch.uint8))
+        try:
+            model = openvino.convert_model(features, example_input=torch.zeros(1, *_row_shape(spec), dtype=torch.uint8))
+        except Exception as error:  # some network of hundreds does what OpenVINO does not know
+            said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise SettingsError(
+                f"OpenVINO cannot convert backbone '{spec.backbone}' ({said}); use --runtime torch"
+            ) from None
     path = folder / "backbone.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     return path

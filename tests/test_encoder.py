@@ -35,6 +35,18 @@ def test_folding_changes_nothing() -> None:
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
 
 
+def test_a_norm_that_does_more_is_not_folded() -> None:
+    class Rectified(torch.nn.BatchNorm2d):  # as timm's BatchNormAct2d
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).relu()
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), Rectified(4)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(fold_batch_norms(network)(x), network[1](network[0](x)))
+        assert fold_batch_norms(network)(x).min() == 0
+
+
 @pytest.mark.parametrize("pooling", ["avg", "max", "avg+max"])
 def test_pooling(pooling: str) -> None:
     maps = torch.rand(3, 1280, 7, 7)

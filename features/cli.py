@@ -33,7 +33,11 @@ from features.shards import parse_shard
 @click.option("--folder-fps", type=float, help="Frames a second of folders of images. [25]")
 @click.option("--views", metavar="none,flip,...", help="Augmentation views to cache beside each clip. [none]")
 @click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Of the last feature map. [avg]")
-@click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction. [select:512]")
+@click.option(
+    "--reduce",
+    metavar="select:512|pca:512|random:512|none",
+    help="Numbers kept a frame, and how; also pca-scaled:512, pca-whitened:512. [select:512]",
+)
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
 @click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")

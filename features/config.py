@@ -69,7 +69,7 @@ class ExtractSettings(RunSettings):
     pooling: Literal["avg", "max", "avg+max"] = "avg"
     """How the last feature map becomes one vector."""
     reduce: str = "select:512"
-    """`select:K`, `pca:K`, `random:K` or `none`."""
+    """`select:K`, `pca:K`, `pca-scaled:K`, `pca-whitened:K`, `random:K` or `none`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the backbone."""
     part_clips: int = Field(128, ge=1)

@@ -1,7 +1,7 @@
 """From the backbone's width to fewer numbers: fit in one pass over the training rows, apply, store."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,12 @@ from features.errors import ArtefactRefused, SettingsError
 
 RANDOM_SEED = 0
 
+BLOCK_ROWS = 1024
+"""Rows whose products are added at once."""
+
+VARIANCE_FLOOR = 1e-6
+"""Share of the largest variance below which one counts as that much: a thousandth of the largest deviation."""
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -20,7 +26,7 @@ class Reduction:
     kind: str
     mean: NDArray[np.float32] | None = None  # (D,)
     components: NDArray[np.float32] | None = None  # (K, D)
-    explained_variance: NDArray[np.float32] | None = None  # (K,)
+    explained_variance: NDArray[np.float32] | None = None  # (K,) along each component, before any whitening
     channels: NDArray[np.int64] | None = None  # (K,) ascending
 
     @property
@@ -93,10 +99,39 @@ def _fit_select(text: str, tracks: Iterable[NDArray[np.float16]], count: int, wi
 
 
 def _fit_pca(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
-    """Principal components from the covariance, summed in float64 over one pass (D is small, R is not)."""
+    """Principal components: the directions along which frames differ most."""
+    mean, covariance = _moments(text, tracks, count, width)
+    components, variance = _principal(covariance, count)
+    return _rotation(text, mean, components, variance)
+
+
+def _fit_pca_scaled(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
+    """Each channel is divided by its deviation before the rotation, so that loud channels do not decide alone."""
+    mean, covariance = _moments(text, tracks, count, width)
+    deviation = _deviation(np.diag(covariance))  # (D,)
+    covariance /= deviation[:, None]
+    covariance /= deviation
+    components, variance = _principal(covariance, count)
+    return _rotation(text, mean, components / deviation, variance)
+
+
+def _fit_pca_whitened(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
+    """Components are divided by their deviation, so that all of them spread alike over the training rows."""
+    mean, covariance = _moments(text, tracks, count, width)
+    components, variance = _principal(covariance, count)
+    return _rotation(text, mean, components / _deviation(variance)[:, None], variance)
+
+
+def _moments(
+    text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (D,) and covariance (D, D) from float64 sums over one pass: D is small, the number of rows is not.
+
+    Raises SettingsError where there are too few rows for `count` components.
+    """
     total, products, rows = np.zeros(width), np.zeros((width, width)), 0
-    for track in tracks:
-        x = track.astype(np.float64)
+    for block in _blocks(tracks):
+        x = block.astype(np.float64)
         total += x.sum(axis=0)
         products += x.T @ x
         rows += len(x)
@@ -105,11 +140,48 @@ def _fit_pca(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width
             f"{text} needs more than {count} frames to fit, got {rows}; use fewer components or select:{count}"
         )
     mean = total / rows
-    values, vectors = np.linalg.eigh(products / rows - np.outer(mean, mean))
-    values, vectors = values[::-1][:count], vectors.T[::-1][:count]
-    vectors *= np.sign(vectors[np.arange(count), np.abs(vectors).argmax(axis=1)])[:, None]  # one sign for all machines
-    variance = np.maximum(values, 0)
-    return Reduction(text, mean.astype(np.float32), vectors.astype(np.float32), variance.astype(np.float32))
+    products /= rows
+    products -= np.outer(mean, mean)
+    return mean, products
+
+
+def _blocks(tracks: Iterable[NDArray[np.float16]]) -> Iterator[NDArray[np.float16]]:
+    """Short tracks joined, long ones cut, to `BLOCK_ROWS` rows or somewhat more.
+
+    Adding products (D, D) clip by clip would take ten times as long as forming them; a whole long video as float64, too
+    much memory.
+    """
+    waiting: list[NDArray[np.float16]] = []
+    for track in tracks:
+        for start in range(0, len(track), BLOCK_ROWS):
+            waiting.append(track[start : start + BLOCK_ROWS])
+            if sum(map(len, waiting)) >= BLOCK_ROWS:
+                yield np.concatenate(waiting)
+                waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _principal(covariance: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The first components (K, D), rows of length one, and the variance (K,) along each, largest first."""
+    values, vectors = np.linalg.eigh(covariance)
+    variance, components = np.maximum(values[::-1][:count], 0), vectors.T[::-1][:count]
+    components *= np.sign(components[np.arange(count), np.abs(components).argmax(axis=1)])[:, None]  # on all machines
+    return components, variance
+
+
+def _deviation(variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Roots to divide by, with a floor: what never moved in training must not blow up when it moves later."""
+    floored = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
+    return np.where(floored > 0, floored, 1.0)
+
+
+def _rotation(
+    text: str, mean: NDArray[np.float64], components: NDArray[np.float64], variance: NDArray[np.float64]
+) -> Reduction:
+    return Reduction(
+        text, mean.astype(np.float32), np.ascontiguousarray(components, np.float32), variance.astype(np.float32)
+    )
 
 
 def _fit_random(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
@@ -118,4 +190,11 @@ def _fit_random(text: str, tracks: Iterable[NDArray[np.float16]], count: int, wi
     return Reduction(text, np.zeros(width, np.float32), components.astype(np.float32))
 
 
-FITS = {"select": _fit_select, "pca": _fit_pca, "random": _fit_random}
+FITS = {
+    "select": _fit_select,
+    "pca": _fit_pca,
+    "pca-scaled": _fit_pca_scaled,
+    "pca-whitened": _fit_pca_whitened,
+    "random": _fit_random,
+}
+"""Name → what fits it from text, tracks, K and D, in one pass."""

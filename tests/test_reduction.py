@@ -1,11 +1,22 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from features.errors import ArtefactRefused, SettingsError
-from features.reduction import FITS, Reduction, fit, parse
+from features.reduction import BLOCK_ROWS, FITS, Reduction, fit, parse
 
 RNG = np.random.default_rng(0)
 TRACKS = [RNG.normal(size=(12, 20)).astype(np.float16) for _ in range(9)]
+
+
+def loud_tracks() -> list[NDArray[np.float16]]:
+    """Channels that hang together a little, the last the loudest, no mean at zero."""
+    rng = np.random.default_rng(1)
+    mix = rng.normal(size=(20, 20)) * 0.3 + np.eye(20)
+    return [(rng.normal(size=(12, 20)) @ mix * np.linspace(0.1, 4, 20) + 2).astype(np.float16) for _ in range(9)]
 
 
 @pytest.mark.parametrize("kind", FITS)
@@ -36,18 +47,58 @@ def test_select_keeps_the_channels_that_move_most_as_they_are() -> None:
     assert (reduction.apply(still[0]) == still[0][:, [3, 11]]).all()
 
 
-def test_pca_agrees_with_scikit_learn() -> None:
-    from sklearn.decomposition import PCA
-
-    rows = np.concatenate(TRACKS).astype(np.float64)
-    expected = PCA(5, svd_solver="full").fit(rows)
-    reduction = fit("pca:5", TRACKS, width=20)
+@pytest.mark.parametrize("kind", ["pca", "pca-scaled", "pca-whitened"])
+def test_pca_agrees_with_scikit_learn(kind: str) -> None:
+    tracks = loud_tracks()
+    rows = np.concatenate(tracks).astype(np.float64)
+    scale = [StandardScaler()] if kind == "pca-scaled" else []
+    expected = make_pipeline(*scale, PCA(5, svd_solver="full", whiten=kind == "pca-whitened")).fit(rows)
+    bessel = (len(rows) - 1) / len(rows)  # scikit-learn's variances divide by one row less
+    reduction = fit(f"{kind}:5", tracks, width=20)
     assert reduction is not None
-    assert reduction.components is not None
-    assert reduction.explained_variance == pytest.approx(
-        expected.explained_variance_ * (len(rows) - 1) / len(rows), rel=1e-4
-    )
-    assert np.abs((reduction.components * expected.components_).sum(axis=1)) == pytest.approx(np.ones(5), abs=1e-4)
+    assert reduction.explained_variance == pytest.approx(expected[-1].explained_variance_ * bessel, rel=1e-4)
+    theirs = expected.transform(rows) / (np.sqrt(bessel) if kind == "pca-whitened" else 1)
+    ours = reduction.apply(rows.astype(np.float16)).astype(np.float64)
+    sign = np.sign((theirs * ours).sum(axis=0))
+    assert ours * sign == pytest.approx(theirs, rel=2e-3, abs=2e-3 * np.abs(theirs).max())
+
+
+def test_scaling_lets_quiet_channels_count_and_whitening_spreads_components_alike() -> None:
+    tracks = loud_tracks()
+    rows = np.concatenate(tracks)
+    plain, scaled, whitened = (fit(f"{kind}:5", tracks, width=20) for kind in ("pca", "pca-scaled", "pca-whitened"))
+    assert plain is not None and scaled is not None and whitened is not None
+    assert plain.components is not None and scaled.components is not None
+    deviation = rows.astype(np.float64).std(axis=0)
+    assert np.abs(plain.components[0]).argmax() == deviation.argmax()
+    assert np.linalg.norm(scaled.components * deviation, axis=1) == pytest.approx(np.ones(5), rel=1e-4)
+    assert whitened.apply(rows).astype(np.float64).std(axis=0) == pytest.approx(np.ones(5), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["pca-scaled", "pca-whitened"])
+def test_what_never_moved_in_training_does_not_blow_up_later(kind: str) -> None:
+    tracks = [track.copy() for track in TRACKS]
+    for track in tracks:
+        track[:, 4] = 0.25
+        track[:, 9] = track[:, 8]  # the last component has no variance
+    later = np.full((1, 20), 6, np.float16)
+    reduction = fit(f"{kind}:20", tracks, width=20)
+    assert reduction is not None
+    assert np.abs(reduction.apply(later).astype(np.float64)).max() < 2e4
+    still = fit(f"{kind}:3", [np.ones((12, 20), np.float16)], width=20)
+    assert still is not None
+    assert np.isfinite(still.apply(later)).all()
+
+
+def test_one_pass_over_tracks_of_any_length_gives_what_all_rows_at_once_give() -> None:
+    tracks = [
+        RNG.normal(size=(length, 20)).astype(np.float16) for length in (0, 1, BLOCK_ROWS - 1, 3, 2 * BLOCK_ROWS, 7)
+    ]
+    once = (track for track in tracks)
+    streamed, whole = fit("pca:4", once, width=20), fit("pca:4", [np.concatenate(tracks)], width=20)
+    assert streamed is not None and whole is not None
+    for name, array in streamed.to_arrays().items():
+        assert array == pytest.approx(whole.to_arrays()[name], abs=1e-5), name
 
 
 @pytest.mark.parametrize("text", ["selct:5", "select", "select:0", "select:21", "pca:x", "none:3", ""])

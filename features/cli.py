@@ -64,7 +64,7 @@ def extract_features(
     extracts only what is new or changed.
     """
     if views := flags.pop("views"):
-        flags["views"] = str(views).split(",")
+        flags["views"] = [name.strip() for name in str(views).split(",")]
     flags["split_files"] = flags["split_files"] or None
     settings = load_settings(ExtractSettings, "extract", file=config, overrides=overrides, flags=flags)
     part = parse_shard(shard)

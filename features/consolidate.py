@@ -13,7 +13,7 @@ from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import atomic_file, locked
 from features.parts import Part, parts_folder, read_parts, remove_parts
 from features.reduction import Reduction, fit
-from features.spec import FeatureSpec
+from features.spec import PLAIN, FeatureSpec
 from features.tables import clip_table, failure_table, row, row_clip
 from features.types import Clip, Failure
 
@@ -142,9 +142,10 @@ def _write(
 
 
 def _fit(spec: FeatureSpec, sources: Sequence[_Source], rows: list[dict[str, object]]) -> tuple[Reduction | None, str]:
-    """Fitted on the training split, or on all rows where no split is known."""
-    training = [source for source, r in zip(sources, rows, strict=True) if r["split"] == "train"]
-    raw = (features for _, features, _ in _read(training or sources))
+    """Fitted on the training split, or on all rows where no split is known; plain views alone decide it."""
+    plain = [(source, r["split"]) for source, r in zip(sources, rows, strict=True) if r["view"] == PLAIN]
+    training = [source for source, split in plain if split == "train"]
+    raw = (features for _, features, _ in _read(training or [source for source, _ in plain]))
     reduction = fit(spec.reduction, raw, width=read_width(sources[0].path))
     return reduction, ("train" if training else "all") if reduction else ""
 

@@ -81,15 +81,16 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     backbone = get_backbone(settings.backbone)
     parse(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
     weights = find_weights(settings.backbone, settings.weights)
+    sampling = _sampling(settings, backbone)
     spec = FeatureSpec(
-        sampling=_sampling(settings, backbone),
+        sampling=sampling,
         preprocessing=backbone.preprocessing.model_copy(update={"fit": settings.fit} if settings.fit else {}),
         backbone=settings.backbone,
         weights="random" if weights is None else "pretrained",
         weights_digest=weights_digest(settings.backbone, weights),
         pooling=settings.pooling,
         precision=settings.precision,
-        views=check_views(settings.views),
+        views=check_views(settings.views, sampling),
         reduction=settings.reduce,
     )
     return spec, weights

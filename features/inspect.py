@@ -11,6 +11,7 @@ import numpy as np
 from features.cache import Header, read_header, read_width
 from features.errors import SettingsError
 from features.parts import Part, parts_folder, scan_parts
+from features.spec import PLAIN
 from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, lasting, printable
 
 _NO_SPLIT, _NO_LABEL = "no split", "no label"
@@ -42,6 +43,7 @@ class Inspection:
     libraries: dict[str, str]
     clips: int
     tracks: int  # a clip has one a view
+    views: dict[str, int]  # tracks by view, the plain one first
     rows: int
     width: int
     groups: int
@@ -73,6 +75,7 @@ def inspect_cache(path: Path) -> tuple[Header, Inspection]:
         libraries=header.libraries,
         clips=len(first),
         tracks=len(table),
+        views=dict(sorted(Counter(table.view.tolist()).items(), key=lambda item: (item[0] != PLAIN, item[0]))),
         rows=int(table.length.sum()),
         width=read_width(path),
         groups=len(set(table.group.tolist()) - {""}),
@@ -105,6 +108,7 @@ def describe_inspection(header: Header, facts: Inspection) -> str:
     size = f"{facts.rows} rows of {facts.width} features, {lasting(facts.duration_seconds)} of video"
     pairs = [
         *describe_spec(header.spec),
+        *([("tracks", _tracks(facts.views))] if len(facts.views) > 1 else []),
         ("reduction", describe_reduction(header.spec.reduction, facts.reduction_fitted_on)),
         ("fingerprint", facts.fingerprint),
         ("content", f"sha256 {facts.content_digest[:16]}, {facts.size_bytes / 1e6:.1f} MB"),
@@ -119,6 +123,10 @@ def describe_inspection(header: Header, facts: Inspection) -> str:
     lines += [f"  damaged part {name}" for name in facts.waiting.damaged]
     lines += ["", *(f"  {line}" for line in aligned(label_rows(facts.labels)))] if facts.labels else []
     return "\n".join([*lines, "", *_failure_lines(facts)])
+
+
+def _tracks(views: dict[str, int]) -> str:
+    return ", ".join(f"{count} {view}" for view, count in views.items())
 
 
 def count_labels(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:

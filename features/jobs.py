@@ -18,11 +18,11 @@ from features.errors import ClipError
 from features.footage import read_clip
 from features.openvino_runtime import openvino_encoder
 from features.sampling import pick_rows
-from features.spec import FeatureSpec
+from features.spec import PLAIN, FeatureSpec
 from features.stamp import content_digest, images_of, size_and_time
 from features.transform import prepare, thumbnail
 from features.types import Clip, Failure, FeatureTrack, FrameBatch
-from features.views import PLAIN, apply_view, time_seed
+from features.views import apply_view, time_seed
 
 T = TypeVar("T")
 

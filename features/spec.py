@@ -11,6 +11,9 @@ from features.errors import ArtefactRefused
 
 SCHEMA_VERSION = 2
 
+PLAIN = "none"
+"""The view that is the clip as it is: always there, and the only one in evaluation and inference."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,8 +63,8 @@ class FeatureSpec(_Frozen):
     """sha256 over the backbone's tensors, whatever file they came from."""
     pooling: Literal["avg", "max", "avg+max"]
     precision: Literal["fp32", "bf16"] = "fp32"
-    views: tuple[str, ...] = ("none",)
-    """The augmentation views of each clip; `none` is the clip as it is."""
+    views: tuple[str, ...] = (PLAIN,)
+    """The augmentation views of each clip, the plain one first."""
     reduction: str = "none"
     """As asked for, such as `select:512`."""
     reduction_digest: str = ""
@@ -77,6 +80,10 @@ class FeatureSpec(_Frozen):
     def raw(self) -> "FeatureSpec":
         """The same features before any reduction, as the parts of a running job hold them."""
         return self.model_copy(update={"reduction": "none", "reduction_digest": ""})
+
+    def plain(self) -> "FeatureSpec":
+        """The features of the plain view alone, as a model that is trained on them takes them."""
+        return self.model_copy(update={"views": (PLAIN,)})
 
     def differences(self, other: "FeatureSpec") -> list[str]:
         """One line a field that differs: `field: mine, not theirs`. An unfitted reduction equals any fitted one."""
@@ -99,7 +106,7 @@ def parse_spec(text: str) -> FeatureSpec:
 
 
 def _show(value: object) -> str:
-    text = str(value)
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"{text[:12]}…" if len(text) == 64 else text
 
 

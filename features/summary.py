@@ -94,5 +94,7 @@ def _closing(summary: Summary, output: Path) -> str:
         return f"no clip could be extracted; {output} was not written"
     rows = int(header.clips.length.sum())
     reduction = describe_reduction(header.spec.reduction, header.reduction_rows)
-    clips = counted(len(header.clips), "clip")
+    clips = counted(len(set(header.clips.path.tolist())), "clip")
+    if len(header.spec.views) > 1:
+        clips += f" in {len(header.spec.views)} views"
     return f"{output}: {clips}, {rows} rows, fingerprint {header.fingerprint}, reduction {reduction}"

@@ -1,6 +1,7 @@
 """VIEWS: augmentation views, cached beside the clip as it is. Stage two samples among them in training alone."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from features.config import nearest
 from features.errors import SettingsError
+from features.spec import PLAIN, Sampling
 
-PLAIN = "none"
-"""The clip as it is: always there, and the only view in evaluation and inference."""
+MOST_DEGREES = 10.0
+"""A rotation is of at most so many degrees to either side."""
 
 Pixels = Callable[[torch.Tensor], torch.Tensor]  # uint8 (N, 3, S, S) to the same, one draw for all frames of a clip
 
@@ -47,9 +49,16 @@ def _colour() -> Pixels:
 
 
 def _rotate() -> Pixels:
-    from torchvision.transforms import InterpolationMode, v2
+    """Enlarged just so much that no empty corner shows: black triangles are nothing that a camera sees."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import affine
 
-    return v2.RandomRotation(10, interpolation=InterpolationMode.BILINEAR)
+    def rotate(frames: torch.Tensor) -> torch.Tensor:
+        degrees = float(torch.empty(1).uniform_(-MOST_DEGREES, MOST_DEGREES))
+        scale = math.cos(math.radians(degrees)) + math.sin(math.radians(abs(degrees)))  # of a square
+        return affine(frames, degrees, [0, 0], scale, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
+
+    return rotate
 
 
 VIEWS: dict[str, View] = {
@@ -63,16 +72,24 @@ VIEWS: dict[str, View] = {
 """Joined by `+`; `:2` at the end draws anew, as in `flip+crop:2`."""
 
 
-def check_views(names: Sequence[str]) -> tuple[str, ...]:
-    """The views with the plain one first, each once. Raises SettingsError for an unknown name."""
+def check_views(names: Sequence[str], sampling: Sampling) -> tuple[str, ...]:
+    """The plain view, then the others by name, each once: their order means nothing.
+
+    Raises SettingsError for an unknown name, and for a view that would change nothing.
+    """
     for name in names:
         for part in _parts(name):
             if part not in VIEWS:
-                raise SettingsError(f"unknown view '{part}' in '{name}'; {nearest(part, VIEWS)}")
+                where = f" in '{name}'" if part != name else ""
+                raise SettingsError(f"unknown view '{part}'{where}; {nearest(part, VIEWS)}")
+        if PLAIN in _parts(name) and name != PLAIN:
+            raise SettingsError(f"view '{name}': '{PLAIN}' stands alone, it is the clip as it is")
         variant = name.partition(":")[2]
         if ":" in name and not variant.isdecimal():
             raise SettingsError(f"view '{name}' must end in a number after the colon, as in crop:2")
-    return tuple(dict.fromkeys([PLAIN, *names]))
+        if sampling.kind == "all" and any(VIEWS[part].jitters_time for part in _parts(name)):
+            raise SettingsError(f"view '{name}' reads other instants, but all_frames reads every one already")
+    return (PLAIN, *sorted(set(names) - {PLAIN}))
 
 
 def view_seed(name: str, digest: str) -> int:

@@ -61,7 +61,7 @@ def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
         ("backbone", f"{spec.backbone}, {_weights(spec)}"),
         ("pooling", spec.pooling),
         ("precision", spec.precision),
-        *([("views", ", ".join(spec.views))] if len(spec.views) > 1 else []),
+        *([("views", ",".join(spec.views))] if len(spec.views) > 1 else []),
     ]
 
 

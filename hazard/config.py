@@ -53,6 +53,8 @@ class TrainSettings(BaseModel):
     """A CSV file (path, split), or `split` for the cache's own column."""
     max_steps: int | None = Field(64, ge=1)
     """Longer tracks are thinned evenly to this many steps."""
+    views: tuple[str, ...] | None = None
+    """Augmentation views of the cache that training draws from, one a clip and epoch; all by default, [] for none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of training."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -118,6 +118,7 @@ def model_card(
         f"- {len(sequences)} labelled clips ({clips}), {len(np.unique(sequences.groups))} groups",
         f"- median clip: {info.window.duration_seconds:.2f} s, {info.window.steps} steps of {info.width} numbers",
         f"- features: {info.feature_spec.get('backbone', 'unknown')}, fingerprint {info.fingerprint}",
+        *([f"- views that training drew from: {', '.join(sequences.view_names)}"] if sequences.views else []),
         f"- cache content: {info.cache_digest or 'unknown'}",
         "",
         "## How it was measured",

@@ -11,13 +11,14 @@ from features.cache import Cache
 from features.errors import SettingsError
 from features.files import check_writable
 from features.progress import progress_bar
+from features.spec import PLAIN
 from hazard import evaluate, outputs
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
 from hazard.evaluate import Evaluation, Progress
 from hazard.heads import HEADS
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions, save_model
-from hazard.sequences import VIEW, load_sequences
+from hazard.sequences import load_sequences
 from hazard.splits import Division, Fold, divide, inner_split
 from hazard.train import Epoch, pick_device
 from hazard.types import Sequences
@@ -42,8 +43,8 @@ def train_run(
     written, both before anything is trained.
     """
     pick_device(settings.device)
-    sequences = load_sequences(cache, max_steps=settings.max_steps)
-    settings = _with_positive_label(settings, sequences.labels)
+    sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
+    settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
     division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
     check_writable(folder / "model.json")
     _announce(sequences, division, echo)
@@ -106,17 +107,20 @@ def _announce(sequences: Sequences, division: Division, echo: Callable[[str], No
     counts = np.bincount(sequences.y, minlength=len(sequences.labels))
     clips = ", ".join(f"{label} {count}" for label, count in zip(sequences.labels, counts, strict=True))
     echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {division.how}")
+    if sequences.views:
+        echo(f"heads are trained on views {', '.join(sequences.view_names)}; everything is measured on the plain one")
     warning = outputs.leak_warning(sequences)
     if warning:
         echo(f"WARNING: {warning}")
 
 
 def _info(cache: Cache, sequences: Sequences, division: Division, settings: TrainSettings) -> ModelInfo:
-    used = (cache.clips.view == VIEW) & (cache.clips.label != "") & (cache.clips.length > 0)
+    used = (cache.clips.view == PLAIN) & (cache.clips.label != "") & (cache.clips.length > 0)
     window = TrainedWindow(
         duration_seconds=float(np.median(cache.clips.duration[used])), steps=int(np.median(sequences.mask.sum(axis=1)))
     )
     kind, name = evaluate.kind_and_name(settings)
+    spec = cache.spec.plain()  # views are of training alone: inference computes none
     return ModelInfo(
         kind=kind,
         name=name,
@@ -124,8 +128,8 @@ def _info(cache: Cache, sequences: Sequences, division: Division, settings: Trai
         labels=sequences.labels,
         positive_label=settings.positive_label,
         width=sequences.x.shape[2],
-        feature_spec=cache.spec.model_dump(mode="json"),
-        fingerprint=cache.fingerprint,
+        feature_spec=spec.model_dump(mode="json"),
+        fingerprint=spec.fingerprint,
         reduction_kind=cache.reduction.kind if cache.reduction else None,
         weights_file=cache.weights_file,
         window=window,

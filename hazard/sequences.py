@@ -2,32 +2,37 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.cache import Cache
+from features.config import nearest
 from features.errors import SettingsError
-from hazard.types import Sequences
+from features.spec import PLAIN
+from features.tables import ClipTable
+from hazard.types import Sequences, View
 
 log = logging.getLogger(__name__)
 
-VIEW = "none"
-"""The tracks of the unchanged clips; augmentation views lie beside them."""
 
-
-def load_sequences(cache: Cache, *, max_steps: int | None = 64) -> Sequences:
+def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[str] | None = None) -> Sequences:
     """The labelled tracks of a cache as `x` (B, T, D) with its mask, T being the longest track or `max_steps`.
 
     Longer tracks are thinned evenly. Clips without a label are left out. A clip without a group becomes a group of its
-    own. Raises SettingsError where fewer than two labels are left.
+    own. `views` names the augmentation views to load beside the plain one, by default all that the cache holds. Raises
+    SettingsError where fewer than two labels are left, and for a view that the cache does not hold.
     """
     clips = cache.clips
-    rows = np.flatnonzero((clips.view == VIEW) & (clips.label != "") & (clips.length > 0))
+    wanted = _checked_views(clips, views)
+    rows = np.flatnonzero((clips.view == PLAIN) & (clips.label != "") & (clips.length > 0))
     _count_unlabelled(clips.view, clips.label)
     labels = _checked_labels(clips.label[rows])
-    tracks = [_thinned(int(clips.start[row]), int(clips.length[row]), max_steps) for row in rows]
+    each = [rows, *(_rows_of_view(clips, rows, view) for view in wanted)]  # (1 + V) of (B,)
+    tracks = [_thinned(int(clips.start[row]), int(clips.length[row]), max_steps) for row in np.concatenate(each)]
     x, mask = pad([cache.features[track] for track in tracks])
+    (x, mask), *others = zip(np.split(x, len(each)), np.split(mask, len(each)), strict=True)
     paths = clips.path[rows].astype(str)
     groups = clips.group[rows].astype(str)
     return Sequences(
@@ -38,6 +43,7 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64) -> Sequences:
         paths=paths,
         splits=clips.split[rows].astype(str),
         labels=tuple(str(label) for label in labels),
+        views=tuple(View(name, *pair) for name, pair in zip(wanted, others, strict=True)),
     )
 
 
@@ -59,12 +65,31 @@ def thin(length: int, max_steps: int | None) -> NDArray[np.int64]:
     return np.linspace(0, length - 1, max_steps).round().astype(np.int64)
 
 
+def _checked_views(clips: ClipTable, views: Iterable[str] | None) -> list[str]:
+    """Names without the plain view, in an order that does not depend on how they were asked for."""
+    held = set(clips.view.tolist())
+    for view in views or ():
+        if view not in held:
+            raise SettingsError(
+                f"setting 'views': the cache holds no view '{view}'; {nearest(view, sorted(held))} "
+                "(extraction makes more with --views, in another cache)"
+            )
+    return sorted((held if views is None else set(views)) - {PLAIN})
+
+
+def _rows_of_view(clips: ClipTable, rows: NDArray[np.int64], view: str) -> NDArray[np.int64]:
+    """Where a view of each clip lies; where a clip has none, its plain track takes the place."""
+    held = np.flatnonzero((clips.view == view) & (clips.length > 0))
+    of_path = dict(zip(clips.path[held].tolist(), held.tolist(), strict=True))
+    return np.array([of_path.get(str(clips.path[row]), row) for row in rows], np.int64)
+
+
 def _thinned(start: int, length: int, max_steps: int | None) -> NDArray[np.int64]:
     return start + thin(length, max_steps)
 
 
 def _count_unlabelled(view: NDArray[np.str_], label: NDArray[np.str_]) -> None:
-    count = int(((view == VIEW) & (label == "")).sum())
+    count = int(((view == PLAIN) & (label == "")).sum())
     if count:
         log.warning("%d clips without a label are left out of training", count)
 

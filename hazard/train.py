@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -111,22 +112,31 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class _Clips:
-    """Clips on the training device."""
+    """Clips on the training device, in one view or in several, the plain one first."""
 
-    x: Tensor  # (B, T, D)
-    mask: Tensor  # (B, T)
+    x: Tensor  # (V, B, T, D)
+    mask: Tensor  # (V, B, T)
     y: Tensor  # (B,)
 
     @classmethod
-    def load(cls, sequences: Sequences, rows: Index, device: torch.device) -> "_Clips":
-        columns = (sequences.x[rows], sequences.mask[rows], sequences.y[rows])
-        return cls(*(torch.from_numpy(column).to(device) for column in columns))
+    def load(cls, sequences: Sequences, rows: Index, device: torch.device, *, with_views: bool) -> "_Clips":
+        others = sequences.views if with_views else ()
+        x = np.stack([sequences.x[rows], *(view.x[rows] for view in others)])
+        mask = np.stack([sequences.mask[rows], *(view.mask[rows] for view in others)])
+        return cls(*(torch.from_numpy(column).to(device) for column in (x, mask, sequences.y[rows])))
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, rows: Tensor) -> "_Clips":
-        return _Clips(self.x[rows], self.mask[rows], self.y[rows])
+    def draw_views(self, random: torch.Generator) -> Tensor:
+        """The view (B,) that each clip is shown in for one epoch."""
+        if len(self.x) == 1:
+            return torch.zeros(len(self), dtype=torch.int64)
+        return torch.randint(len(self.x), (len(self),), generator=random)
+
+    def every_view(self) -> tuple[Tensor, Tensor, Tensor]:
+        """x (V B, T, D), mask (V B, T), y (V B,): each view of each clip a row."""
+        return self.x.flatten(0, 1), self.mask.flatten(0, 1), self.y.repeat(len(self.x))
 
 
 class _Run:
@@ -139,7 +149,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
         steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
-        head.fit_statistics(train.x, train.mask, train.y)  # type: ignore[operator]
+        head.fit_statistics(*train.every_view())  # type: ignore[operator]
         self.keep()
 
     def epoch(self, number: int) -> Epoch:
@@ -159,15 +169,18 @@ class _Run:
     def _train_epoch(self) -> float:
         self.head.train()
         total = 0.0
-        order = torch.randperm(len(self.train), generator=self.random).to(self.device)
+        clips = self.train
+        views = clips.draw_views(self.random).to(self.device)  # (B,)
+        order = torch.randperm(len(clips), generator=self.random).to(self.device)
         for rows in order.split(self.settings.batch_size):
-            total += self._step(self.train.take(rows)) * len(rows)
-        return total / len(self.train)
+            shown = views[rows], rows
+            total += self._step(clips.x[shown], clips.mask[shown], clips.y[rows]) * len(rows)
+        return total / len(clips)
 
-    def _step(self, batch: _Clips) -> float:
+    def _step(self, x: Tensor, mask: Tensor, y: Tensor) -> float:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            logits = self.head(batch.x, batch.mask)  # (B, K)
-        loss = F.cross_entropy(logits.float(), batch.y, label_smoothing=self.settings.label_smoothing)
+            logits = self.head(x, mask)  # (B, K)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=self.settings.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.head.parameters(), MAX_GRADIENT_NORM)
@@ -181,7 +194,7 @@ class _Run:
         self.head.eval()
         with torch.inference_mode():
             logits = torch.cat(
-                [self.head(*pair) for pair in zip(self.val.x.split(256), self.val.mask.split(256), strict=True)]
+                [self.head(*pair) for pair in zip(self.val.x[0].split(256), self.val.mask[0].split(256), strict=True)]
             )
         right = (logits.argmax(1) == self.val.y).float().mean()
         return F.cross_entropy(logits, self.val.y).item(), right.item()
@@ -192,7 +205,8 @@ def _start(sequences: Sequences, fold: Fold, settings: TrainSettings, member: in
     torch.manual_seed(settings.seed * 1000 + member)
     head = HEADS[settings.head](sequences.x.shape[2], len(sequences.labels), settings.head_options).to(device)
     train, val = _member_rows(sequences, fold, member, settings.seed)
-    return _Run(head, settings, member, _Clips.load(sequences, train, device), _Clips.load(sequences, val, device))
+    load = partial(_Clips.load, sequences, device=device)
+    return _Run(head, settings, member, load(train, with_views=True), load(val, with_views=False))
 
 
 def _common_loss(runs: list[_Run], epochs: list[Epoch]) -> float:

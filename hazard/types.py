@@ -6,10 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from features.spec import PLAIN
+
+
+@dataclass(frozen=True)
+class View:
+    """An augmentation view of the clips of `Sequences`, in the same rows and of the same shape."""
+
+    name: str
+    x: NDArray[np.float32]  # (B, T, D)
+    mask: NDArray[np.bool_]  # (B, T) True = real
+
 
 @dataclass(frozen=True)
 class Sequences:
-    """A cache's tracks, padded to one length and held in memory."""
+    """A cache's tracks, padded to one length and held in memory. A row is a clip, however many views there are."""
 
     x: NDArray[np.float32]  # (B, T, D)
     mask: NDArray[np.bool_]  # (B, T) True = real
@@ -18,6 +29,8 @@ class Sequences:
     paths: NDArray[np.str_]  # (B,)
     splits: NDArray[np.str_]  # (B,) "" = none
     labels: tuple[str, ...]  # K names, y indexes them
+    views: tuple[View, ...] = ()
+    """Beside the plain one, and for training alone."""
 
     def __post_init__(self) -> None:
         if self.x.ndim != 3 or self.mask.shape != self.x.shape[:2] or self.mask.dtype != np.bool_:
@@ -25,9 +38,17 @@ class Sequences:
         for name in ("y", "groups", "paths", "splits"):
             if getattr(self, name).shape != self.x.shape[:1]:
                 raise ValueError(f"expected {name} ({len(self.x)},), got {getattr(self, name).shape}")
+        for view in self.views:
+            if view.x.shape != self.x.shape or view.mask.shape != self.mask.shape:
+                raise ValueError(f"expected a view {self.x.shape}, got {view.x.shape} and {view.mask.shape}")
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """All views, the plain one first."""
+        return (PLAIN, *(view.name for view in self.views))
 
     @property
     def clips_without_group(self) -> int:
@@ -42,7 +63,8 @@ class Sequences:
     def take(self, index: NDArray[np.int64]) -> "Sequences":
         """The rows that `index` names, in its order."""
         columns = {name: getattr(self, name)[index] for name in ("x", "mask", "y", "groups", "paths", "splits")}
-        return Sequences(**columns, labels=self.labels)
+        views = tuple(View(view.name, view.x[index], view.mask[index]) for view in self.views)
+        return Sequences(**columns, labels=self.labels, views=views)
 
 
 @dataclass(frozen=True)

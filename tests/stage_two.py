@@ -1,12 +1,14 @@
 """Small random sequences with a planted motion signal, and a cache that holds them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 
 from features.cache import Cache
-from hazard.types import Sequences
+from features.spec import FeatureSpec, Preprocessing, Sampling
+from hazard.types import Sequences, View
 
 WIDTH = 12
 
@@ -35,30 +37,47 @@ def moving_sequences(
     )
 
 
+def with_views(sequences: Sequences, *names: str, seed: int = 0) -> Sequences:
+    """The same clips with views beside them: the plain tracks and a little noise."""
+    rng = np.random.default_rng(seed)
+    noisy = [sequences.x + 0.1 * rng.normal(size=sequences.x.shape) for _ in names]
+    views = (np.where(sequences.mask[..., None], x, 0).astype(np.float32) for x in noisy)
+    return replace(sequences, views=tuple(View(name, x, sequences.mask) for name, x in zip(names, views, strict=True)))
+
+
 def as_cache(sequences: Sequences, **columns: object) -> Cache:
     """The cache that `sequences` could have come from; `columns` replace columns of its clip table."""
-    lengths = sequences.mask.sum(axis=1)
+    shown = ((sequences.x, sequences.mask), *((view.x, view.mask) for view in sequences.views))
+    lengths = np.concatenate([mask.sum(axis=1) for _, mask in shown])
     labels = np.array([*sequences.labels, ""])[sequences.y]
     table = {
-        "path": sequences.paths,
-        "label": labels,
-        "group": sequences.groups,
-        "split": sequences.splits,
-        "view": np.full(len(sequences), "none"),
+        "path": np.tile(sequences.paths, len(shown)),
+        "label": np.tile(labels, len(shown)),
+        "group": np.tile(sequences.groups, len(shown)),
+        "split": np.tile(sequences.splits, len(shown)),
+        "view": np.repeat(sequences.view_names, len(sequences)),
         "start": np.concatenate([[0], np.cumsum(lengths)[:-1]]),
         "length": lengths,
-        "duration": np.full(len(sequences), 2.0),
-        "status": np.full(len(sequences), "ok"),
+        "duration": np.full(len(lengths), 2.0),
+        "status": np.full(len(lengths), "ok"),
     } | columns
-    spec = {"backbone": "toy"}
+    spec = FeatureSpec(
+        sampling=Sampling(frames=sequences.x.shape[1]),
+        preprocessing=Preprocessing(),
+        backbone="toy",
+        weights="random",
+        weights_digest="d" * 64,
+        pooling="avg",
+        views=sequences.view_names,
+    )
     return cast(
         Cache,
         SimpleNamespace(
             clips=SimpleNamespace(**table),
-            features=sequences.x[sequences.mask].astype(np.float16),
+            features=np.concatenate([x[mask] for x, mask in shown]).astype(np.float16),
             times=np.zeros(int(lengths.sum())),
-            spec=SimpleNamespace(model_dump=lambda mode: spec),
-            fingerprint="0123456789abcdef",
+            spec=spec,
+            fingerprint=spec.fingerprint,
             reduction=None,
             weights_file="weights.pth",
             content_digest="d" * 64,

@@ -15,7 +15,7 @@ from hazard.heads import HEADS
 from hazard.model import open_model
 from hazard.run import train_run
 from hazard.splits import divide
-from tests.stage_two import as_cache, moving_sequences
+from tests.stage_two import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, folds=3, device="cpu")
@@ -92,6 +92,27 @@ def test_one_model_of_either_kind(tmp_path, changes, weights):
     tree = json.loads((tmp_path / "metrics.json").read_text())
     assert "folds" not in tree and tree["split"]["how"].startswith("hold-out")
     assert open_model(tmp_path).predict(DATA.x, DATA.mask).shape == (len(DATA), 2)
+
+
+def test_views_are_for_training_alone(tmp_path):
+    viewed, said = with_views(DATA, "crop", "flip"), []
+    summary = train_run(as_cache(viewed), QUICK, tmp_path / "a", echo=said.append)
+    assert summary.info.feature_spec["views"] == ["none"]
+    assert summary.info.fingerprint == as_cache(DATA).spec.fingerprint != as_cache(viewed).spec.fingerprint
+    assert summary.info.settings.views == ("none", "crop", "flip")
+    assert "views none, crop, flip" in said[1] and "none, crop, flip" in (tmp_path / "a" / "model_card.md").read_text()
+    rows = rows_of(tmp_path / "a" / "predictions.csv")
+    assert [row["path"] for row in rows] == DATA.paths.tolist()
+    assert summary.figures != train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=said.append).figures
+
+
+def test_a_baseline_is_the_same_with_and_without_views(tmp_path):
+    knn = QUICK.model_copy(update={"baseline": "knn"})
+    runs = [
+        train_run(as_cache(data), knn, tmp_path / name, echo=lambda text: None)
+        for name, data in (("a", DATA), ("b", with_views(DATA, "flip")))
+    ]
+    assert runs[0].figures == runs[1].figures
 
 
 def test_every_model_is_asked_about_the_same_clips_in_the_same_folds():

@@ -5,7 +5,7 @@ import pytest
 
 from features.errors import SettingsError
 from hazard.sequences import load_sequences, pad, thin
-from tests.stage_two import as_cache, moving_sequences
+from tests.stage_two import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences()
 
@@ -47,10 +47,39 @@ def test_unlabelled_clips_are_left_out_and_counted(caplog):
     assert "5 clips without a label" in caplog.text
 
 
-def test_augmentation_views_are_left_out():
-    view = np.where(np.arange(len(DATA)) % 2 == 0, "none", "flip")
-    label = np.where(np.arange(len(DATA)) % 4 < 2, "a", "b")
-    assert len(load_sequences(as_cache(DATA, view=view, label=label))) == len(DATA) // 2
+VIEWED = with_views(DATA, "crop", "flip")
+
+
+def test_a_clip_stays_one_row_however_many_views_it_has():
+    loaded = load_sequences(as_cache(VIEWED))
+    assert len(loaded) == len(DATA) and loaded.view_names == ("none", "crop", "flip")
+    np.testing.assert_allclose(loaded.x, DATA.x.astype(np.float16))
+    for view, original in zip(loaded.views, VIEWED.views, strict=True):
+        np.testing.assert_allclose(view.x, original.x.astype(np.float16))
+        np.testing.assert_array_equal(view.mask, DATA.mask)
+    taken = loaded.take(np.array([5, 2]))
+    np.testing.assert_array_equal(taken.views[1].x, loaded.views[1].x[[5, 2]])
+
+
+@pytest.mark.parametrize(
+    ("asked", "loaded"),
+    [(["flip"], ("none", "flip")), (["flip", "none", "crop"], ("none", "crop", "flip")), ([], ("none",))],
+)
+def test_views_are_loaded_by_name(asked, loaded):
+    assert load_sequences(as_cache(VIEWED), views=asked).view_names == loaded
+
+
+def test_a_view_that_a_clip_has_not_is_its_plain_track():
+    view = np.repeat(["none", "crop", "flip"], len(DATA))
+    view[2 * len(DATA) + 3] = "elsewhere"
+    loaded = load_sequences(as_cache(VIEWED, view=view), views=["flip"])
+    np.testing.assert_array_equal(loaded.views[0].x[3], loaded.x[3])
+    assert (loaded.views[0].x[4] != loaded.x[4]).any()
+
+
+def test_a_view_that_the_cache_does_not_hold_is_refused():
+    with pytest.raises(SettingsError, match="no view 'flp'; did you mean 'flip'"):
+        load_sequences(as_cache(VIEWED), views=["flp"])
 
 
 def test_a_clip_without_a_group_is_its_own_group():

@@ -12,6 +12,7 @@ from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.splits import Fold, grouped_folds
 from hazard.train import fit_head, pick_device, predict_head
+from hazard.types import View
 from tests.stage_two import moving_sequences
 
 DATA = moving_sequences(clips=80, groups=20)
@@ -47,6 +48,39 @@ def test_the_test_part_changes_nothing(name):
     first = fit_head(DATA, FOLD, settings(name, epochs=3))[0].state_dict()
     second = fit_head(dataclasses.replace(DATA, x=x, y=y), FOLD, settings(name, epochs=3))[0].state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def views_of(x):
+    return (View("shaken", np.where(DATA.mask[..., None], x, 0).astype(np.float32), DATA.mask),)
+
+
+def test_training_draws_from_every_view():
+    """Plain training clips that show nothing, and a view that shows all: only who sees the view learns."""
+    blank = DATA.x.copy()
+    blank[np.concatenate([FOLD.train, FOLD.val])] = 0
+    data = dataclasses.replace(DATA, x=blank)
+    for views, low, high in (((), 0.0, 0.7), (views_of(DATA.x), 0.85, 1.0)):
+        head, _ = fit_head(dataclasses.replace(data, views=views), FOLD, settings("lstm"))
+        probs = predict_head(head, DATA.x[FOLD.test], DATA.mask[FOLD.test])
+        assert low <= roc_auc_score(DATA.y[FOLD.test], probs[:, 1]) <= high
+
+
+def test_views_change_training_by_the_seed_and_never_validation_or_the_test_part():
+    def weights(noise, rows, seed=1):
+        x = DATA.x.copy()
+        x[rows] += noise
+        data = dataclasses.replace(DATA, views=views_of(x))
+        head, history = fit_head(data, FOLD, settings("lstm", members=1, epochs=3, seed=seed))
+        return head.state_dict(), [epoch.val_loss for epoch in history]
+
+    def alike(first, second):
+        return all(torch.equal(first[0][key], second[0][key]) for key in first[0]) and first[1] == second[1]
+
+    kept_out = np.concatenate([FOLD.val, FOLD.test])
+    plain = weights(0.5, FOLD.train)
+    assert alike(plain, weights(0.5, FOLD.train))
+    assert not alike(plain, weights(0.0, FOLD.train))
+    assert alike(weights(0.0, FOLD.train), weights(100.0, kept_out))
 
 
 def test_the_best_epoch_is_kept_and_training_stops_after_patience():

@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from features.clips import find_clips
-from features.commands import DONE, run_command
+from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -42,9 +42,10 @@ def verify(cache: Path, sources: tuple[Path, ...], label_map: Path | None, with_
     With the SOURCE that it was made of, also which clips are missing, vanished, changed since, or failed. Exit code 0
     where all is well, 3 where something is missing, vanished, stale or failed, 4 where something is damaged.
     """
+    from features.importing import find_what_fits
     from features.verify import describe_verdict, examine_cache
 
-    verdict = examine_cache(cache, find_clips(sources, label_map=label_map) if sources else None)
+    verdict = examine_cache(cache, find_what_fits(cache, sources, label_map=label_map) if sources else None)
     click.echo(json.dumps(asdict(verdict), indent=2) if as_json else describe_verdict(verdict, with_all=with_all))
     return verdict.exit_code
 
@@ -58,6 +59,67 @@ def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
     from features.merge import describe_merge, merge_caches
 
     click.echo(describe_merge(merge_caches(caches, output, with_force=with_force)))
+    return DONE
+
+
+@features.command("import")
+@click.argument("sources", metavar="FOLDER|MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=_FILE, help="The cache, such as features.h5.")
+@click.option("--name", help="What made the features, in a word; caches of other names do not mix. [features]")
+@click.option("--key", metavar="NAME", help="The array of .npz and .mat files that hold several.")
+@click.option("--transpose", "is_transposed", is_flag=True, help="Files hold (features, rows).")
+@click.option("--fps", type=float, help="Rows a second, of files without times beside them. [1]")
+@click.option("--width", type=click.IntRange(1), help="Numbers a row. [those of most files]")
+@click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction. [none]")
+def import_(sources: tuple[Path, ...], output: Path, **flags: Any) -> int:
+    """Make a cache of feature files that other programs made: .npy, .npz or .mat, one array (rows, features) a clip.
+
+    Class folders, split folders, a flat folder or a CSV manifest (path, label, group, split, duration), as with videos.
+    Times of rows are taken from `a.times.npy` beside `a.npy`, where it is there. Running it again imports what is new,
+    changed or failed.
+    """
+    from features.importing import ImportSettings, describe_import, import_features
+
+    settings = ImportSettings(**{name: value for name, value in flags.items() if value is not None})
+    with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
+        summary = import_features(sources, output, settings, is_stopped=lambda: bool(stop), announce=click.echo)
+    click.echo(describe_import(summary, output))
+    if stop:
+        return stop.exit_code
+    return FAILED_ITEMS if summary.failed else DONE
+
+
+@features.command()
+@click.argument("cache", type=_FILE)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder, new or empty.")
+@click.option("--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["float16", "float32"]), default="float32", show_default=True, help="In Parquet."
+)
+@click.option("--force", "with_force", is_flag=True, help="Write into a folder that holds files already.")
+def export(cache: Path, output: Path, kind: str, precision: str, with_force: bool) -> int:
+    """Write CACHE as files for other programs.
+
+    npy: a file (rows, features) a clip, its times beside it, and manifest.csv, which `import` reads back. parquet: one
+    table of all rows, with path, label, group, split, view, time and features.
+    """
+    from features.exporting import describe_export, export_cache
+
+    summary = export_cache(cache, output, kind=kind, precision=precision, with_force=with_force)
+    click.echo(describe_export(summary))
+    return DONE
+
+
+@features.command()
+@click.argument("cache", type=_FILE)
+@click.option("-o", "--output", required=True, type=_FILE, help="The smaller cache.")
+@click.option("--reduce", "reduction", required=True, metavar="select:512|pca:512|random:512", help="The reduction.")
+@click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT.")
+def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
+    """Reduce CACHE, made with --reduce none, to what extraction with this --reduce gives; nothing is decoded."""
+    from features.reduce import describe_reduce, reduce_cache
+
+    click.echo(describe_reduce(reduce_cache(cache, output, reduction, with_force=with_force)))
     return DONE
 
 

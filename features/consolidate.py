@@ -24,8 +24,8 @@ _ROW_BYTES = 600
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where a track's rows lie: in the cache (reduced already) or in a part (raw)."""
+class Source:
+    """Where a track's rows lie, and whether these are raw, as in a part, or reduced already, as in the cache."""
 
     path: Path
     row: dict[str, object]
@@ -36,13 +36,13 @@ class _Source:
 class Merged:
     """What is known of each clip, the newest word on it winning."""
 
-    tracks: dict[str, dict[str, _Source]]  # by clip, then by view
+    tracks: dict[str, dict[str, Source]]  # by clip, then by view
     failures: dict[str, Failure]
 
 
 def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
     """The newest track or failure of each clip."""
-    tracks: dict[str, dict[str, _Source]] = {}
+    tracks: dict[str, dict[str, Source]] = {}
     failures: dict[str, Failure] = {}
     sources = [(output, cache, False)] if cache else []
     for path, header, is_raw in [*sources, *((part.path, part.header, True) for part in parts)]:
@@ -50,7 +50,7 @@ def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
             tracks[name] = {}
             failures.pop(name, None)
         for i in range(len(header.clips)):
-            source = _Source(path, row(header.clips, i), is_raw)
+            source = Source(path, row(header.clips, i), is_raw)
             tracks[str(header.clips.path[i])][str(header.clips.view[i])] = source
         for i in range(len(header.failures)):
             clip = row_clip(header.failures, i)
@@ -82,7 +82,7 @@ def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weigh
         if cache:
             spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_rows
         else:
-            reduction, fitted_on = _fit(spec, sources, rows)
+            reduction, fitted_on = fit_reduction(spec.reduction, sources, rows)
             spec = spec.model_copy(update={"reduction_digest": reduction.digest if reduction else ""})
         _write(output, sources, rows, merged, named, spec, reduction, fitted_on, weights_file)
         remove_parts(output, [part.path for part in parts])
@@ -111,7 +111,7 @@ def _check_complete(output: Path, merged: Merged, clips: Sequence[Clip]) -> None
 
 def _write(
     output: Path,
-    sources: Sequence[_Source],
+    sources: Sequence[Source],
     rows: list[dict[str, object]],
     merged: Merged,
     named: dict[str, Clip],
@@ -130,7 +130,7 @@ def _write(
     with atomic_file(output, size_bytes=size_bytes) as file:
         write_cache(
             file,
-            _blocks(sources, reduction),
+            reduced(sources, reduction),
             width=width,
             spec=spec,
             reduction=reduction,
@@ -141,23 +141,37 @@ def _write(
         )
 
 
-def _fit(spec: FeatureSpec, sources: Sequence[_Source], rows: list[dict[str, object]]) -> tuple[Reduction | None, str]:
-    """Fitted on the training split, or on all rows where no split is known; plain views alone decide it."""
+def fit_reduction(
+    text: str, sources: Sequence[Source], rows: Sequence[dict[str, object]]
+) -> tuple[Reduction | None, str]:
+    """Fitted on the training split, or on all rows where no split is known, of plain views; and which of the two.
+
+    `rows` are the tracks' rows of the table, as labels and splits are named now.
+    """
     plain = [(source, r["split"]) for source, r in zip(sources, rows, strict=True) if r["view"] == PLAIN]
     training = [source for source, split in plain if split == "train"]
     raw = (features for _, features, _ in _read(training or [source for source, _ in plain]))
-    reduction = fit(spec.reduction, raw, width=read_width(sources[0].path))
+    reduction = fit(text, raw, width=read_width(sources[0].path))
     return reduction, ("train" if training else "all") if reduction else ""
 
 
-def _blocks(
-    sources: Sequence[_Source], reduction: Reduction | None
+def reduced(
+    sources: Sequence[Source], reduction: Reduction | None
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
+    """Features and times of each track in turn. Raises SettingsError where the reduction leaves float16's range."""
     for source, features, times in _read(sources):
-        yield (reduction.apply(features) if reduction and source.is_raw else features), times
+        if reduction and source.is_raw:
+            with np.errstate(over="ignore"):
+                features = reduction.apply(features)
+            if not np.isfinite(features).all():
+                raise SettingsError(
+                    f"{reduction.kind} gives numbers beyond float16's range ({np.finfo(np.float16).max:g}) for "
+                    f"'{source.row['path']}'; scale the features, or use select, which keeps them as they are"
+                )
+        yield features, times
 
 
-def _read(sources: Sequence[_Source]) -> Iterator[tuple[_Source, NDArray[np.float16], NDArray[np.float64]]]:
+def _read(sources: Sequence[Source]) -> Iterator[tuple[Source, NDArray[np.float16], NDArray[np.float64]]]:
     """The rows of each track in turn."""
     with RowReader() as reader:
         for source in sources:
@@ -169,8 +183,7 @@ def _read(sources: Sequence[_Source]) -> Iterator[tuple[_Source, NDArray[np.floa
                 if not source.is_raw:
                     raise
                 raise EnvironmentStopped(
-                    f"part {source.path} vanished or was damaged while it was read; "
-                    "run the same command again to mend that"
+                    f"{source.path} vanished or was damaged while it was read; run the same command again to mend that"
                 ) from None
             yield source, features, times
 

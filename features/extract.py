@@ -29,6 +29,11 @@ from features.views import check_views
 from features.weights import find_weights, weights_digest
 
 DEFAULT_FRAMES = 12
+PART_BYTES = 64 * 2**20
+"""Features that are committed together at most, about; they are held in memory until then."""
+
+Produce = Callable[[Sequence[Clip]], Iterable[Outcome]]
+"""From the clips that must be looked at to what becomes of each, as they come."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,12 @@ def _known(output: Path, spec: FeatureSpec, *, with_features: bool = True) -> _K
 
 def _cache_of(output: Path, spec: FeatureSpec, *, with_features: bool) -> Header:
     header = read_header(output)
+    if header.spec.is_imported != spec.is_imported:
+        kinds = ("extracted from videos", f"made elsewhere ({header.spec.backbone})")
+        raise ArtefactRefused(
+            f"{output} holds features {kinds[header.spec.is_imported]}; others cannot be added to them, "
+            "give another output with -o"
+        )
     if differences := header.spec.differences(spec):
         raise ArtefactRefused(
             f"{output} was made with other settings ({'; '.join(differences)}); "
@@ -223,6 +234,34 @@ def extract_to_cache(
     check_writable(output)
     spec, weights = build_spec(settings)
     check_devices(settings)
+    return fill_cache(
+        clips,
+        output,
+        spec,
+        lambda todo: extract_clips(todo, spec, weights, settings, is_stopped=is_stopped),
+        settings,
+        weights_file=str(weights.resolve()) if weights else "",
+        retry_failed=retry_failed,
+        shard=shard,
+        is_stopped=is_stopped,
+        announce=announce,
+    )
+
+
+def fill_cache(
+    clips: Sequence[Clip],
+    output: Path,
+    spec: FeatureSpec,
+    produce: Produce,
+    settings: ExtractSettings,
+    *,
+    weights_file: str = "",
+    retry_failed: bool = False,
+    shard: Shard = WHOLE,
+    is_stopped: Callable[[], bool] = lambda: False,
+    announce: Callable[[Plan], None] = lambda plan: None,
+) -> Summary:
+    """What `extract_to_cache` does, whatever makes the features: `produce` is given the clips that need it."""
     plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
     announce(plan)
     if plan.damage:
@@ -233,11 +272,10 @@ def extract_to_cache(
         shard, total=plan.total, kept=plan.kept, failed_before=plan.failed_before, source_clips=len(plan.clips)
     )
     began = time.monotonic()
-    hint = str(weights.resolve()) if weights else ""
     touched: dict[str, Clip] = {}
     if plan.todo:
-        outcomes = extract_clips(plan.todo, spec, weights, settings, is_stopped=is_stopped)
-        _commit(_shown(outcomes, summary, touched), output, spec, settings, hint)
+        shown = _shown(produce(plan.todo), summary, touched, what="import" if spec.is_imported else "extract")
+        _commit(shown, output, spec, settings, weights_file)
     summary.seconds = time.monotonic() - began
     summary.is_stopped = is_stopped()
     if summary.is_stopped:
@@ -246,7 +284,7 @@ def extract_to_cache(
         summary.unknown = _count_unknown(clips, output, spec)
     if not summary.unknown:
         named = [touched.get(clip.path, clip) for clip in clips]
-        summary.header = consolidate(output, spec, named, weights_file=hint)
+        summary.header = consolidate(output, spec, named, weights_file=weights_file)
     return summary
 
 
@@ -268,10 +306,12 @@ def _task(clip: Clip, known: Merged, *, retry_failed: bool) -> Clip | None:
     return replace(clip, digest=str(stored["digest"]))
 
 
-def _shown(outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Clip]) -> Iterator[Extracted | Failure]:
+def _shown(
+    outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Clip], *, what: str
+) -> Iterator[Extracted | Failure]:
     """Counts and shows what comes by; lets tracks and failures through."""
     todo = summary.total - summary.kept - summary.failed_before
-    with progress_bar(todo, what="extract", unit="clip") as bar:
+    with progress_bar(todo, what=what, unit="clip") as bar:
         for outcome in outcomes:
             _count(outcome, summary)
             rate = summary.frames / max(bar.format_dict["elapsed"], 1e-9)
@@ -301,15 +341,15 @@ def _commit(
 ) -> None:
     tracks: list[FeatureTrack] = []
     failures: list[Failure] = []
-    since, clips = time.monotonic(), 0
+    since, clips, held = time.monotonic(), 0, 0
 
     def commit() -> None:
-        nonlocal since, clips
+        nonlocal since, clips, held
         if tracks or failures:
             write_part(output, tracks, failures, spec=spec, weights_file=hint)
         tracks.clear()
         failures.clear()
-        since, clips = time.monotonic(), 0
+        since, clips, held = time.monotonic(), 0, 0
 
     try:
         for result in results:
@@ -318,7 +358,9 @@ def _commit(
             else:
                 tracks.extend(result.tracks)
                 clips += 1
-            if clips + len(failures) >= settings.part_clips or time.monotonic() - since > settings.part_seconds:
+                held += sum(track.features.nbytes for track in result.tracks)
+            is_full = clips + len(failures) >= settings.part_clips or held >= PART_BYTES
+            if is_full or time.monotonic() - since > settings.part_seconds:
                 commit()
     finally:
         commit()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from features.errors import EnvironmentStopped, SettingsError
@@ -15,15 +15,15 @@ VIDEO_SUFFIXES = frozenset(
 _GROUP = re.compile(r"(?:v_)?(.+_g\d{2,})_c\d+")
 
 
-def read_folder(root: Path) -> Iterator[Clip]:
-    """The clips below a folder: its videos, and its folders of images.
+def read_folder(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Iterator[Clip]:
+    """The clips below a folder: its files whose names end so and, where these are videos, its folders of images.
 
     `train/ val/ test/` of class folders, class folders, or a flat folder without labels. A folder that holds images and
     neither videos nor folders is one clip. Raises SettingsError where split folders are mixed with others,
     EnvironmentStopped where a folder cannot be read.
     """
     has_splits = _has_split_folders(root)
-    for file in _walk(root):
+    for file in _walk(root, suffixes):
         if file == root:
             yield Clip(path=safe_text(root.resolve().name), file=root)
             continue
@@ -62,7 +62,7 @@ def _has_split_folders(root: Path) -> bool:
     return bool(splits)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
     """Files with a video's name and folders of images, each folder visited once, whatever links there are."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
@@ -72,24 +72,24 @@ def _walk(root: Path) -> Iterator[Path]:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        inner, videos, has_images = _look_into(folder)
+        inner, videos, has_images = _look_into(folder, suffixes)
         pending += [folder / name for name in inner]
         yield from (folder / name for name in videos)
         if has_images and not inner and not videos:
             yield folder
 
 
-def _look_into(folder: Path) -> tuple[list[str], list[str], bool]:
+def _look_into(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[str], bool]:
     """The names of the folders and videos in a folder, sorted, and whether there are images."""
     inner, videos, has_images = [], [], False
     for entry in _entries(folder):
         suffix = entry.name[entry.name.rfind(".") :].lower()  # Path would keep each name for ever
         if entry.is_dir():
             inner.append(entry.name)
-        elif suffix in VIDEO_SUFFIXES:
+        elif suffix in suffixes:
             videos.append(entry.name)
         else:
-            has_images = has_images or suffix in IMAGE_SUFFIXES
+            has_images = has_images or (suffixes is VIDEO_SUFFIXES and suffix in IMAGE_SUFFIXES)
     return sorted(inner), sorted(videos), has_images
 
 

@@ -19,16 +19,9 @@ def read_manifest(manifest: Path) -> Iterator[Clip]:
     `start` and `end`, in seconds, name a part of a video; each part is a clip of its own, whose group is the video
     where no other is given. Raises SettingsError that names row and column.
     """
-    try:
-        with open(manifest, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(manifest, reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"manifest {manifest} cannot be read: {error}") from None
     seen: dict[str, int] = {}
     clips = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(manifest_rows(manifest), start=2):
         clip = _clip(manifest, number, row)
         if clip.path in seen:
             raise SettingsError(
@@ -37,6 +30,17 @@ def read_manifest(manifest: Path) -> Iterator[Clip]:
         seen[clip.path] = number
         clips.append(clip)
     return _grouped_by_video(clips)
+
+
+def manifest_rows(manifest: Path) -> list[dict[str | None, str]]:
+    """The rows of a manifest, with whatever other columns it has. Raises SettingsError where it is unreadable."""
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(manifest, reader.fieldnames or ())
+            return list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"manifest {manifest} cannot be read: {error}") from None
 
 
 def part_of(path: str, start_seconds: float, end_seconds: float | None) -> str:

@@ -173,16 +173,17 @@ def _write(inputs: Sequence[Path], headers: Sequence[Header], union: _Union, out
                 failures=failure_table(union.failures),
                 weights_file=fullest.weights_file,
             )
-            _check_unchanged(inputs, headers)
+            check_unchanged(inputs, headers)
     except ValueError as error:
         raise ArtefactRefused(f"an input does not hold what it says: {error}; check them with: verify") from None
 
 
-def _check_unchanged(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
+def check_unchanged(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
+    """Raises EnvironmentStopped where an input is another file than the one whose header is given."""
     for path, header in zip(inputs, headers, strict=True):
         now = read_header(path)
         if (now.content_digest, now.created) != (header.content_digest, header.created):
-            raise EnvironmentStopped(f"{path} was written anew while it was being merged; run the same command again")
+            raise EnvironmentStopped(f"{path} was written anew while it was being read; run the same command again")
 
 
 def _blocks(

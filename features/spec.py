@@ -60,8 +60,9 @@ class FeatureSpec(_Frozen):
     weights: Literal["pretrained", "random", "imported"]
     """`imported`: the features were made elsewhere, and no video can be put through the same."""
     weights_digest: str
-    """sha256 over the backbone's tensors, whatever file they came from."""
-    pooling: Literal["avg", "max", "avg+max"]
+    """sha256 over the backbone's tensors, whatever file they came from; of imported features, how wide they are."""
+    pooling: Literal["avg", "max", "avg+max", "none"]
+    """`none`: unknown, of features made elsewhere."""
     precision: Literal["fp32", "bf16"] = "fp32"
     views: tuple[str, ...] = (PLAIN,)
     """The augmentation views of each clip, the plain one first."""
@@ -76,6 +77,11 @@ class FeatureSpec(_Frozen):
         tree = self.model_dump(mode="json", exclude_defaults=True)  # a field that comes later changes no older one
         text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the features were made elsewhere."""
+        return self.weights == "imported"
 
     def raw(self) -> "FeatureSpec":
         """The same features before any reduction, as the parts of a running job hold them."""

@@ -40,6 +40,7 @@ class Verdict:
     """What `verify` found. The field names are the keys of its JSON; a class is None where it was not looked at."""
 
     cache: str
+    made_by: str  # extraction | import
     content_digest: str  # empty where the cache is damaged
     clips: int
     rows: int
@@ -74,6 +75,7 @@ def examine_cache(path: Path, clips: Sequence[Clip] | None) -> Verdict:
     found = _compare(header, parts, clips) if header and clips is not None else {}
     return Verdict(
         cache=str(path),
+        made_by="import" if header and header.spec.is_imported else "extraction",
         content_digest=header.content_digest if header else "",
         clips=len(set(header.clips.path.tolist())) if header else 0,
         rows=int(header.clips.length.sum()) if header else 0,
@@ -109,10 +111,12 @@ def describe_verdict(verdict: Verdict, *, with_all: bool = False) -> str:
 
 def _advice(verdict: Verdict) -> Iterator[str]:
     if not verdict.content_digest:
-        yield "the cache is damaged: delete it and extract it again"
+        yield "the cache is damaged: delete it and make it again"
     elif verdict.missing or verdict.stale or verdict.waiting.damaged:
-        yield "running the extraction again takes in what is missing and extracts anew what is stale or damaged"
-    if verdict.failed:
+        yield f"running the {verdict.made_by} again takes in what is missing and makes anew what is stale or damaged"
+    if verdict.failed and verdict.made_by == "import":
+        yield "running the import again tries the failed ones again"
+    elif verdict.failed:
         yield "running it with --retry-failed tries the failed ones again"
 
 

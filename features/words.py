@@ -49,6 +49,9 @@ def describe_reduction(reduction: str, fitted_on: str) -> str:
 
 def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
     """What decides the features before any reduction: a name and a few words each."""
+    if spec.is_imported:
+        each = f"{spec.sampling.fps:g} a second, unless a file says when"
+        return [("features", f"{spec.backbone} ({spec.weights_digest})"), ("rows", each)]
     picture = spec.preprocessing
     side = f"{picture.size} x {picture.size}"
     fits = {

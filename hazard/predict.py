@@ -32,8 +32,13 @@ def predict_clips(
 
     Raises ArtefactRefused where the weights at hand are not those that the model was trained on.
     """
-    check_devices(settings)
     spec = FeatureSpec.model_validate(predictor.feature_spec)
+    if spec.is_imported:
+        raise ArtefactRefused(
+            f"the model was trained on features made elsewhere ({spec.backbone}), which no video can be put through; "
+            "train one on a cache that extract-features made of videos"
+        )
+    check_devices(settings)
     file = model_weights(spec, weights, hint=predictor.info.weights_file)
     for outcome in extract_clips(clips, spec, file, settings, with_pictures=True, is_stopped=is_stopped):
         if isinstance(outcome, Failure):

@@ -1,0 +1,213 @@
+"""A cache as files for other programs: a .npy a clip with a manifest, or one table of frames in Parquet."""
+
+import csv
+import hashlib
+import io
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.cache import Header, RowReader, read_width, verify_cache
+from features.errors import SettingsError
+from features.files import atomic_file, check_writable, stopped, write_atomically
+from features.foreign import TIMES_SUFFIX
+from features.progress import progress_bar
+from features.tables import row
+from features.views import PLAIN
+from features.words import counted
+
+MANIFEST, TABLE = "manifest.csv", "features.parquet"
+COLUMNS = ("path", "label", "group", "split", "duration")
+_LONGEST_NAME = 180
+"""Characters of a file's name; file systems take 255 bytes."""
+_GROUP_BYTES = 64 * 2**20
+"""Of features in one row group of a Parquet file, about."""
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export did."""
+
+    target: Path
+    tracks: int
+    rows: int
+    width: int
+    views_left_out: int
+    failures_left_out: int
+
+
+def export_cache(
+    path: Path, output: Path, *, kind: str = "npy", precision: str = "float32", with_force: bool = False
+) -> ExportSummary:
+    """Writes the tracks of a cache under `output`: `kind` is `npy` or `parquet`, `precision` is Parquet's.
+
+    Raises ArtefactRefused where the cache is damaged, SettingsError where `output` holds files already or Parquet is
+    not installed.
+    """
+    if kind == "parquet":
+        _import_pyarrow()
+    _check_output(output, with_force=with_force)
+    header, width = verify_cache(path), read_width(path)
+    tracks: list[dict[str, Any]] = [row(header.clips, i) for i in range(len(header.clips))]
+    if kind == "npy":
+        chosen = [track for track in tracks if track["view"] == PLAIN]
+        target = _write_npy(path, header, chosen, output)
+    else:
+        chosen = tracks
+        target = _write_parquet(path, header, chosen, output / TABLE, width=width, precision=precision)
+    return ExportSummary(
+        target=target,
+        tracks=len(chosen),
+        rows=sum(track["length"] for track in chosen),
+        width=width,
+        views_left_out=len(tracks) - len(chosen),
+        failures_left_out=len(header.failures),
+    )
+
+
+def describe_export(summary: ExportSummary) -> str:
+    """One line for what was written, one for each kind of thing that was not."""
+    lines = [f"{summary.target}: {counted(summary.tracks, 'track')}, {summary.rows} rows of {summary.width} features"]
+    if summary.views_left_out:
+        left = counted(summary.views_left_out, "track")
+        lines.append(f"{left} of augmentation views left out; --format parquet takes them too")
+    if summary.failures_left_out:
+        lines.append(f"{counted(summary.failures_left_out, 'failed clip')} left out; `inspect` says why they failed")
+    return "\n".join(lines)
+
+
+def safe_names(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, str]:
+    """A relative file name without its suffix for each clip, its folders kept; no two meet, whatever the case.
+
+    Absolute paths, `..`, hidden names, control characters and overlong names are mended.
+    """
+    taken: set[str] = set()
+    names = {}
+    for path in paths:
+        *folders, last = map(_safe_part, _parts(path.removesuffix(".npy")))
+        above = "".join(f"{folder}_/" if folder.lower().endswith(".npy") else f"{folder}/" for folder in folders)
+        for number in itertools.count(1):
+            name = above + (last if number == 1 else f"{last}-{number}")
+            files = {unicodedata.normalize("NFC", name + suffix).casefold() for suffix in suffixes}
+            if not files & taken:
+                break
+        taken |= files
+        names[path] = name
+    return names
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")] or ["clip"]
+
+
+def _safe_part(part: str) -> str:
+    safe = re.sub(r"[^\w .,+=@#()\[\]~!%&-]", "_", part).strip()
+    safe = f"_{safe.lstrip('.')}" if safe.startswith(".") or not safe else safe
+    if len(safe.encode()) <= _LONGEST_NAME:
+        return safe
+    short = safe.encode()[: _LONGEST_NAME - 13].decode(errors="ignore")
+    return f"{short}-{hashlib.sha256(part.encode()).hexdigest()[:12]}"
+
+
+def _check_output(output: Path, *, with_force: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise SettingsError(f"{output} is a file; -o takes a folder")
+    if output.is_dir() and any(output.iterdir()) and not with_force:
+        raise SettingsError(f"{output} is not empty; --force writes into it, replacing files of the same names")
+    check_writable(output / MANIFEST)
+
+
+def _write_npy(path: Path, header: Header, tracks: Sequence[dict[str, Any]], output: Path) -> Path:
+    """The manifest comes last: a folder without one is an export that did not end."""
+    names = safe_names([track["path"] for track in tracks], [".npy", TIMES_SUFFIX])
+    (output / MANIFEST).unlink(missing_ok=True)
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS)
+    table.writeheader()
+    for track, features, times in _read(path, tracks):
+        file = output / names[track["path"]]
+        _save(file.with_name(file.name + ".npy"), features)
+        _save(file.with_name(file.name + TIMES_SUFFIX), times)
+        about = {name: track[name] for name in COLUMNS}
+        table.writerow(about | {"path": names[track["path"]] + ".npy", "duration": repr(track["duration"])})
+    write_atomically(output / MANIFEST, text.getvalue().encode())
+    return output / MANIFEST
+
+
+def _save(file: Path, array: NDArray) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "wb") as opened:
+            np.save(opened, array, allow_pickle=False)
+    except OSError as error:
+        raise stopped(error, file, array.nbytes) from None
+
+
+def _write_parquet(
+    path: Path, header: Header, tracks: Sequence[dict[str, Any]], target: Path, *, width: int, precision: str
+) -> Path:
+    arrow, parquet = _import_pyarrow()
+    facts = {"spec": header.spec.model_dump_json(), "fingerprint": header.fingerprint}
+    number = {"float16": arrow.float16(), "float32": arrow.float32()}[precision]
+    texts = ("path", "label", "group", "split", "view")
+    schema = arrow.schema(
+        [
+            *((name, arrow.string()) for name in texts),
+            ("time", arrow.float64()),
+            ("features", arrow.list_(number, width)),
+        ],
+        metadata=facts,
+    )
+    size_bytes = sum(track["length"] for track in tracks) * width * np.dtype(precision).itemsize
+    with (
+        atomic_file(target, size_bytes=size_bytes) as file,
+        parquet.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for group in _grouped(_read(path, tracks)):
+            columns: dict[str, Any] = {
+                name: [track[name] for track, _, times in group for _ in times] for name in texts
+            }
+            columns["time"] = np.concatenate([times for _, _, times in group])
+            flat = np.concatenate([features for _, features, _ in group]).astype(precision).ravel()
+            columns["features"] = arrow.FixedSizeListArray.from_arrays(arrow.array(flat, number), width)
+            writer.write_table(arrow.table(columns, schema=schema))
+    return target
+
+
+_Rows = tuple[dict[str, Any], NDArray[np.float16], NDArray[np.float64]]
+
+
+def _grouped(tracks: Iterator[_Rows]) -> Iterator[list[_Rows]]:
+    group: list[_Rows] = []
+    for track in tracks:
+        group.append(track)
+        if sum(features.nbytes for _, features, _ in group) >= _GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read(path: Path, tracks: Sequence[dict[str, Any]]) -> Iterator[_Rows]:
+    with RowReader() as reader, progress_bar(len(tracks), what="export", unit="track") as bar:
+        for track in tracks:
+            yield track, *reader.read(path, track["start"], track["length"])
+            bar.update()
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise SettingsError(
+            "--format parquet needs pyarrow; install it with: pip install 'hazard-video[parquet]'"
+        ) from None
+    return pyarrow, pyarrow.parquet

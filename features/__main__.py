@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from features.addresses import as_source
+from features.clips import DOWNLOADS
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -32,11 +34,11 @@ def inspect(cache: Path, as_json: bool) -> int:
 
 @features.command()
 @click.argument("cache", type=_FILE)
-@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=as_source)
 @click.option("--label-map", type=_FILE, help="As given to the extraction: clips of dropped classes are not missed.")
 @click.option("--all", "with_all", is_flag=True, help="Name everything that is found, not only ten of a kind.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object that names everything.")
-def verify(cache: Path, sources: tuple[Path, ...], label_map: Path | None, with_all: bool, as_json: bool) -> int:
+def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None, with_all: bool, as_json: bool) -> int:
     """Check CACHE: digest, shapes, finite numbers, the parts beside it.
 
     With the SOURCE that it was made of, also which clips are missing, vanished, changed since, or failed. Exit code 0
@@ -45,7 +47,8 @@ def verify(cache: Path, sources: tuple[Path, ...], label_map: Path | None, with_
     from features.importing import find_what_fits
     from features.verify import describe_verdict, examine_cache
 
-    verdict = examine_cache(cache, find_what_fits(cache, sources, label_map=label_map) if sources else None)
+    clips = find_what_fits(cache, sources, label_map=label_map, downloads=cache.parent / DOWNLOADS) if sources else None
+    verdict = examine_cache(cache, clips)
     click.echo(json.dumps(asdict(verdict), indent=2) if as_json else describe_verdict(verdict, with_all=with_all))
     return verdict.exit_code
 

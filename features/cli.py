@@ -4,14 +4,15 @@ from pathlib import Path
 
 import click
 
-from features.clips import find_clips
+from features.addresses import as_source
+from features.clips import DOWNLOADS, find_clips
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.config import ExtractSettings, load_settings
 from features.shards import parse_shard
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=as_source)
 @click.option(
     "-o",
     "--output",
@@ -47,7 +48,7 @@ from features.shards import parse_shard
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N clips.")
 def extract_features(
-    sources: tuple[Path, ...],
+    sources: tuple[Path | str, ...],
     output: Path,
     config: Path | None,
     overrides: tuple[str, ...],
@@ -60,8 +61,8 @@ def extract_features(
     """Decode every clip of SOURCE once and store the features of a frozen network in one HDF5 cache.
 
     SOURCE is a folder of class folders (of videos or of folders of images), of train/ val/ test/ folders of these, a
-    flat folder, a CSV manifest (path, label, group, split, start, end) or a video file. Running the same command again
-    extracts only what is new or changed.
+    flat folder, a CSV manifest (path, label, group, split, start, end), a video file or an address (https://…). Running
+    the same command again extracts only what is new or changed.
     """
     if views := flags.pop("views"):
         flags["views"] = [name.strip() for name in str(views).split(",")]
@@ -74,6 +75,7 @@ def extract_features(
         split_number=settings.split_number,
         split_absent=settings.split_absent,
         label_map=settings.label_map,
+        downloads=settings.downloads or output.parent / DOWNLOADS,
     )[:limit]
     # Imported here: `--help` and wrong options answer at once.
     from features.extract import Plan, build_spec, extract_to_cache, make_plan

@@ -1,9 +1,10 @@
-"""Folders, CSV manifests and single files to a list of clips."""
+"""Folders, CSV manifests, single files and addresses to a list of clips."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from features.addresses import address_clip, is_address
 from features.errors import SettingsError
 from features.folders import VIDEO_SUFFIXES, read_folder, safe_text
 from features.label_map import apply_label_map, read_label_map
@@ -12,47 +13,65 @@ from features.split_lists import Absent, apply_split_lists, read_split_lists
 from features.stamp import IMAGE_SUFFIXES
 from features.types import Clip
 
+DOWNLOADS = Path(".downloads")
+"""What the folder for the videos of addresses is called; such folders are not searched for clips."""
+
 
 def find_clips(
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     *,
     split_files: Sequence[Path] = (),
     split_number: int | None = None,
     split_absent: Absent = "refuse",
     label_map: Path | None = None,
     suffixes: Collection[str] = VIDEO_SUFFIXES,
+    downloads: Path = DOWNLOADS,
 ) -> list[Clip]:
     """The clips of folders, manifests and single files, sorted by path; in folders, files whose names end so.
 
-    Split lists name clips by the classes that the sources have; a label map then renames these. Raises SettingsError
-    where a source is absent, a manifest, list or map is wrong, or nothing is found.
+    The video of an address (text such as `https://…`) will lie in `downloads`. Split lists name clips by the classes
+    that the sources have; a label map then renames these. Raises SettingsError where a source is absent, a manifest,
+    list or map is wrong, or nothing is found.
     """
-    clips: dict[str, Clip] = {}
-    for source in sources:
-        for clip in _read_source(source, suffixes):
-            key = clip.path if clip.path not in clips else f"{safe_text(source.resolve().name)}/{clip.path}"
-            if key in clips:
-                raise SettingsError(
-                    f"two clips are called '{clip.path}': {clips[key].file} and {clip.file}; rename one source"
-                )
-            clips[key] = clip if key == clip.path else replace(clip, path=key)
-    if not clips:
-        named = ", ".join(str(source) for source in sources)
-        what, images = ("video", f" and folders of {' '.join(sorted(IMAGE_SUFFIXES))}")
-        if suffixes is not VIDEO_SUFFIXES:
-            what, images = ("file", "")
-        raise SettingsError(f"no {what} found in {named}; looked for {' '.join(sorted(suffixes))}{images}")
-    found = [clips[path] for path in sorted(clips)]
+    found = _united(sources, suffixes, downloads)
     if split_files:
         found = apply_split_lists(found, read_split_lists(split_files, number=split_number), absent=split_absent)
     return apply_label_map(found, read_label_map(label_map), file=label_map) if label_map else found
 
 
-def _read_source(source: Path, suffixes: Collection[str]) -> Iterator[Clip]:
+def _united(sources: Sequence[Path | str], suffixes: Collection[str], downloads: Path) -> list[Clip]:
+    """The clips of all sources under different paths."""
+    clips: dict[str, Clip] = {}
+    for source in sources:
+        for clip in _read_source(source, suffixes, downloads):
+            if is_address(clip.path) and clips.get(clip.path) == clip:
+                continue
+            is_free = clip.path not in clips or is_address(clip.path)
+            key = clip.path if is_free else f"{safe_text(Path(source).resolve().name)}/{clip.path}"
+            if key in clips:
+                raise SettingsError(
+                    f"two clips are called '{clip.path}': {clips[key].file} and {clip.file}; rename one source"
+                )
+            clips[key] = replace(clip, path=key)
+    if not clips:
+        raise SettingsError(_nothing(sources, suffixes))
+    return [clips[path] for path in sorted(clips)]
+
+
+def _nothing(sources: Sequence[Path | str], suffixes: Collection[str]) -> str:
+    named, looked_for = ", ".join(map(str, sources)), " ".join(sorted(suffixes))
+    if suffixes is not VIDEO_SUFFIXES:
+        return f"no file found in {named}; looked for {looked_for}"
+    return f"no video found in {named}; looked for {looked_for} and folders of {' '.join(sorted(IMAGE_SUFFIXES))}"
+
+
+def _read_source(source: Path | str, suffixes: Collection[str], downloads: Path) -> Iterator[Clip]:
+    if isinstance(source, str):
+        return iter([address_clip(source, downloads)])
     if source.is_dir():
         return read_folder(source, suffixes)
     if not source.exists():
         raise SettingsError(f"source {source} does not exist; give a folder, a CSV manifest or a video file")
     if source.suffix.lower() == ".csv":
-        return read_manifest(source)
+        return read_manifest(source, downloads)
     return iter([Clip(path=safe_text(source.name), file=source)])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, field_validator
 
 from features.errors import SettingsError
 
@@ -31,6 +31,19 @@ class RunSettings(BaseModel):
     """Frames, of a 3D network snippets, that go through the backbone at once."""
     deadline_seconds: float = Field(60.0, gt=0)
     """How long a clip may go without a single decoded frame before its worker is killed."""
+    downloads: Path | None = None
+    """Where the videos of addresses (URLs) are kept: `.downloads` beside a cache by default, nowhere for a report."""
+    download_bytes: int = Field(2 * 10**9, ge=1)
+    """The largest video that is fetched."""
+    download_seconds: float = Field(900.0, gt=0)
+    """How long one video may take to come, from the look-up to the last byte."""
+    download_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that addresses may lead to besides public ones, such as `192.168.1.0/24`."""
+
+    @field_validator("download_networks", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
 
 
 class ExtractSettings(RunSettings):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from features.addresses import is_address
 from features.backbones import get_backbone
 from features.cache import Header, read_header, verify_cache
 from features.config import ExtractSettings
@@ -300,7 +301,7 @@ def _task(clip: Clip, known: Merged, *, retry_failed: bool) -> Clip | None:
     try:
         now = size_and_time(clip.file)
     except OSError:
-        return clip if source else None
+        return clip if source and not is_address(clip.path) else None  # a download may be thrown away afterwards
     if now == (stored["size_bytes"], stored["mtime_ns"]):
         return None
     return replace(clip, digest=str(stored["digest"]))

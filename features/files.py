@@ -28,7 +28,7 @@ def atomic_file(path: Path, *, size_bytes: int = 0) -> Iterator[IO[bytes]]:
 
     `size_bytes` is what it will need, about: it is said where the disk is full.
     """
-    temporary = path.with_name(f".{path.name[:120]}{_TEMPORARY}{socket.gethostname()}-{os.getpid()}")
+    temporary = _temporary(path)
     try:
         with open(temporary, "w+b") as file:
             yield file
@@ -43,9 +43,35 @@ def atomic_file(path: Path, *, size_bytes: int = 0) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for a program that insists on writing files itself; it is gone when the block ends."""
+    folder = _temporary(path)
+    try:
+        _remove(folder)
+        folder.mkdir()
+    except OSError as error:
+        raise stopped(error, path) from error
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def move_whole(file: Path, path: Path) -> None:
+    """A finished file takes the place of `path`, on the same disk. Raises EnvironmentStopped."""
+    try:
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(file, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise stopped(error, path) from error
+
+
 def stopped(error: OSError, path: Path, size_bytes: int = 0) -> EnvironmentStopped:
     """The one line that says why the machine would not write `path`, which needs `size_bytes`."""
-    if error.errno in _FULL:
+    if is_full(error):
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         needed = f"{size_bytes / 1e6:.1f} MB needed, " if size_bytes else ""
         return EnvironmentStopped(
@@ -57,11 +83,16 @@ def stopped(error: OSError, path: Path, size_bytes: int = 0) -> EnvironmentStopp
     )
 
 
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no more space."""
+    return error.errno in _FULL
+
+
 def check_writable(path: Path) -> None:
     """Makes the folder of `path` and proves that files can be made there. Raises EnvironmentStopped."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.parent / f".{path.name[:120]}{_TEMPORARY}{socket.gethostname()}-{os.getpid()}"
+        probe = _temporary(path)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -69,12 +100,12 @@ def check_writable(path: Path) -> None:
 
 
 def sweep_temporary(folder: Path) -> int:
-    """Removes temporary files whose writer, a process of this machine, is gone. Returns how many."""
+    """Removes temporary files and folders whose writer, a process of this machine, is gone. Returns how many."""
     swept = 0
     for file in folder.glob(f".*{_TEMPORARY}*"):
         host, _, pid = file.name.rpartition(_TEMPORARY)[2].rpartition("-")
         if host == socket.gethostname() and pid.isdecimal() and not _runs(int(pid)):
-            file.unlink(missing_ok=True)
+            _remove(file)
             swept += 1
     return swept
 
@@ -98,6 +129,17 @@ def locked(path: Path) -> Iterator[None]:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name[:120]}{_TEMPORARY}{socket.gethostname()}-{os.getpid()}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _runs(pid: int) -> bool:

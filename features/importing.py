@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from features.cache import read_header
-from features.clips import find_clips
+from features.clips import DOWNLOADS, find_clips
 from features.config import ExtractSettings, load_settings
 from features.errors import ClipError, SettingsError, UserFacingError
 from features.extract import Plan, Summary, fill_cache
@@ -45,20 +45,22 @@ class ImportSettings:
     reduce: str = "none"
 
 
-def find_features(sources: Sequence[Path]) -> list[Clip]:
+def find_features(sources: Sequence[Path | str]) -> list[Clip]:
     """As `find_clips`, for feature files; files of times are part of the files beside them."""
     return [
         clip for clip in find_clips(sources, suffixes=FEATURE_SUFFIXES) if not clip.file.name.endswith(TIMES_SUFFIX)
     ]
 
 
-def find_what_fits(cache: Path, sources: Sequence[Path], *, label_map: Path | None = None) -> list[Clip]:
+def find_what_fits(
+    cache: Path, sources: Sequence[Path | str], *, label_map: Path | None = None, downloads: Path = DOWNLOADS
+) -> list[Clip]:
     """The clips of `sources` that a cache could have been made of: feature files, or videos."""
     try:
         is_imported = read_header(cache).spec.is_imported
     except UserFacingError:  # its reader says so
         is_imported = False
-    return find_features(sources) if is_imported else find_clips(sources, label_map=label_map)
+    return find_features(sources) if is_imported else find_clips(sources, label_map=label_map, downloads=downloads)
 
 
 def import_features(

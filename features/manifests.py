@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from features.addresses import address_clip, is_address
 from features.config import nearest
 from features.errors import SettingsError
 from features.types import SPLIT_NAMES, SPLITS, Clip
@@ -13,8 +14,8 @@ from features.types import SPLIT_NAMES, SPLITS, Clip
 COLUMNS = ("path", "label", "group", "split", "start", "end")
 
 
-def read_manifest(manifest: Path) -> Iterator[Clip]:
-    """The clips of a CSV file with the columns `path` (relative to it) and any other of COLUMNS.
+def read_manifest(manifest: Path, downloads: Path) -> Iterator[Clip]:
+    """The clips of a CSV file with the columns `path` (relative to it, or an address) and any other of COLUMNS.
 
     `start` and `end`, in seconds, name a part of a video; each part is a clip of its own, whose group is the video
     where no other is given. Raises SettingsError that names row and column.
@@ -22,7 +23,7 @@ def read_manifest(manifest: Path) -> Iterator[Clip]:
     seen: dict[str, int] = {}
     clips = []
     for number, row in enumerate(manifest_rows(manifest), start=2):
-        clip = _clip(manifest, number, row)
+        clip = _clip(manifest, number, row, downloads)
         if clip.path in seen:
             raise SettingsError(
                 f"{manifest}, row {number}, column 'path': '{clip.path}' stands in row {seen[clip.path]} already"
@@ -59,7 +60,7 @@ def _check_columns(manifest: Path, names: Sequence[str]) -> None:
             raise SettingsError(f"manifest {manifest}, row 1: unknown column '{name}'; {hint}")
 
 
-def _clip(manifest: Path, number: int, row: Mapping[str | None, str]) -> Clip:
+def _clip(manifest: Path, number: int, row: Mapping[str | None, str], downloads: Path) -> Clip:
     where = f"{manifest}, row {number}"
     if None in row or None in row.values():
         raise SettingsError(f"{where}: expected {sum(key is not None for key in row)} columns, as in row 1")
@@ -68,16 +69,14 @@ def _clip(manifest: Path, number: int, row: Mapping[str | None, str]) -> Clip:
         raise SettingsError(f"{where}, column 'path': empty")
     if values["split"] and values["split"].lower() not in SPLIT_NAMES:
         raise SettingsError(f"{where}, column 'split': '{values['split']}'; expected {', '.join(SPLITS)} or nothing")
-    path = PurePosixPath(values["path"]).as_posix()
     start, end = _span(where, values["start"], values["end"])
-    return Clip(
-        path=part_of(path, start, end),
-        file=manifest.parent / path,
-        label=values["label"],
-        group=values["group"],
-        split=SPLIT_NAMES.get(values["split"].lower(), ""),
-        start_seconds=start,
-        end_seconds=end,
+    if is_address(values["path"]):
+        clip = address_clip(part_of(values["path"], start, end), downloads)
+    else:
+        path = PurePosixPath(values["path"]).as_posix()
+        clip = Clip(part_of(path, start, end), manifest.parent / path, start_seconds=start, end_seconds=end)
+    return replace(
+        clip, label=values["label"], group=values["group"], split=SPLIT_NAMES.get(values["split"].lower(), "")
     )
 
 

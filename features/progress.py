@@ -24,6 +24,7 @@ def progress_bar(total: int, *, what: str, unit: str) -> Bar:
         desc=what,
         unit=unit,
         smoothing=0.05,
+        position=0,  # one at a time, in a log too
         dynamic_ncols=live,
         miniters=1,
         mininterval=0.1 if live else LOG_SECONDS,

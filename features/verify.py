@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from features.addresses import is_address
 from features.cache import Header, verify_cache
 from features.commands import DONE, FAILED_ITEMS
 from features.errors import ArtefactRefused
@@ -170,6 +171,8 @@ def _judge(clip: Clip, known: Clip | None, *, is_failed: bool) -> tuple[str, str
         is_readable = stat.S_ISREG(os.stat(clip.file).st_mode) or clip.file.is_dir()
         now = size_and_time(clip.file)
     except OSError as error:
+        if is_address(clip.path):  # a download may be thrown away
+            return ("failed" if is_failed else "", "") if known else ("missing", "never extracted")
         return "vanished", (error.strerror or str(error)).lower()
     if known is None:
         return "missing", "never extracted"

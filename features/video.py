@@ -78,6 +78,12 @@ def read_frames(
     return reader.sure(timeline, pick, span)
 
 
+def check_video(file: Path) -> None:
+    """Raises ClipError where a file is no video. Nothing of it is kept."""
+    with _opened(file):
+        pass
+
+
 @dataclass
 class _Decoded:
     images: dict[int, tuple[Image, bytes]] = field(default_factory=dict)

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
+from features.addresses import as_source
 from features.clips import find_clips
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.config import load_settings
@@ -13,7 +15,7 @@ from hazard.config import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=as_source)
 @click.option(
     "--model", "model_folder", required=True, type=click.Path(path_type=Path), help="A folder that training wrote."
 )
@@ -30,7 +32,7 @@ from hazard.config import InferSettings
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
 def infer(
-    sources: tuple[Path, ...],
+    sources: tuple[Path | str, ...],
     model_folder: Path,
     output: Path,
     config: Path | None,
@@ -39,10 +41,11 @@ def infer(
 ) -> int:
     """Say what happens in each clip of SOURCE: predictions.csv, report.json and report.html.
 
-    SOURCE is a folder, a CSV manifest or a video file. A clip that cannot be read is listed as failed, with the reason.
+    SOURCE is a folder, a CSV manifest, a video file or an address (https://…). A clip that cannot be read is listed
+    as failed, with the reason.
     """
     settings = load_settings(InferSettings, "infer", file=config, overrides=overrides, flags=flags)
-    clips = find_clips(sources, label_map=settings.label_map)
+    clips = find_clips(sources, label_map=settings.label_map, downloads=settings.downloads or _temporary_folder())
     check_writable(output / "report.html")
     # Imported here: `--help` and wrong options answer at once.
     from features.progress import progress_bar
@@ -79,6 +82,11 @@ def infer(
             click.echo(f"  failed {prediction.path!r}: {prediction.reason}")
     click.echo(f"report: {output / 'report.html'}")
     return FAILED_ITEMS if summary.failed else DONE
+
+
+def _temporary_folder() -> Path:
+    """A folder that is gone when the command ends."""
+    return Path(click.get_current_context().with_resource(TemporaryDirectory(prefix="hazard-infer-")))
 
 
 def main() -> None:

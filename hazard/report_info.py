@@ -12,7 +12,9 @@ _PARTS = {"crop": "the middle square", "squash": "all of it"}
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
 
 
-def report_info(predictor: Predictor, model_folder: Path, sources: Sequence[Path], *, created: datetime) -> ReportInfo:
+def report_info(
+    predictor: Predictor, model_folder: Path, sources: Sequence[Path | str], *, created: datetime
+) -> ReportInfo:
     """The model's name, fingerprint and, from its own metrics.json, how well it did on clips that it had not seen."""
     info = predictor.info
     return ReportInfo(

@@ -1,0 +1,112 @@
+"""Clips that are addresses: guarded, killable processes fetch their files before anything is decoded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urldefrag
+
+from features.addresses import Rules, is_address
+from features.config import RunSettings
+from features.download import Limits, PageMet, download, timeout_reason
+from features.errors import ClipError, EnvironmentStopped
+from features.files import check_writable, sweep_temporary
+from features.guard import guard_process
+from features.pages import can_read_pages, fetch_page
+from features.pool import Lost, run_tasks
+from features.progress import progress_bar
+from features.types import Clip, Failure
+
+AT_ONCE = 4
+"""How many videos are fetched side by side."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """One download: an address without its fragment, and where the file shall lie."""
+
+    url: str
+    place: Path
+
+
+@dataclass(frozen=True)
+class FetchJob:
+    """Fetches videos in a process that can connect to nothing but what the rules allow."""
+
+    rules: Rules
+    limits: Limits
+
+    def start(self) -> Callable[[Fetch, Callable[[], None]], ClipError | EnvironmentStopped | None]:
+        """Binds this process for good. `alive` is never called: the pool's deadline is one for the whole download."""
+        guard_process(self.rules)
+        return lambda task, alive: fetch_one(task, rules=self.rules, limits=self.limits)
+
+
+def fetch_one(task: Fetch, *, rules: Rules, limits: Limits) -> ClipError | EnvironmentStopped | None:
+    """Fetches a file, or the video of a page; gives None when it is there, or what is the matter."""
+    try:
+        try:
+            download(task.url, task.place, rules=rules, limits=limits)
+        except PageMet as met:
+            if not can_read_pages():
+                raise ClipError("fetch", f"{met}; pages need `pip install 'hazard-video[url]'`") from None
+            fetch_page(task.url, task.place, rules=rules, limits=limits)
+    except (ClipError, EnvironmentStopped) as error:
+        return error
+    except MemoryError:
+        return ClipError("fetch", "out of memory")
+    except Exception as error:
+        return ClipError("fetch", f"{type(error).__name__}: {error}".splitlines()[0])
+    return None
+
+
+def fetch_clips(
+    clips: Sequence[Clip], settings: RunSettings, *, is_stopped: Callable[[], bool] = lambda: False
+) -> tuple[list[Clip], list[Failure]]:
+    """Fetches what is not there yet; gives the clips whose file is there, and the failures of the others.
+
+    Clips that are not addresses pass. Stopped half-way, what was not tried is in neither list. Raises
+    EnvironmentStopped where the downloads cannot be written.
+    """
+    wanted = {
+        clip.file: Fetch(urldefrag(clip.path).url, clip.file)
+        for clip in clips
+        if is_address(clip.path) and not clip.file.is_file()
+    }
+    if not wanted:
+        return list(clips), []
+    problems = _fetch_all(list(wanted.values()), settings, is_stopped)
+    ready = [clip for clip in clips if clip.file not in wanted or (clip.file in problems and not problems[clip.file])]
+    failed = [Failure(clip, p.stage, p.reason) for clip in clips if (p := problems.get(clip.file)) is not None]
+    return ready, failed
+
+
+def _fetch_all(
+    tasks: Sequence[Fetch], settings: RunSettings, is_stopped: Callable[[], bool]
+) -> dict[Path, ClipError | None]:
+    """What became of each download: None where the file is there."""
+    folders = {task.place.parent for task in tasks}
+    for folder in folders:
+        check_writable(folder / "downloads")
+        sweep_temporary(folder)
+    limits = Limits(max_bytes=settings.download_bytes, seconds=settings.download_seconds)
+    job = FetchJob(Rules(networks=tuple(map(str, settings.download_networks))), limits)
+    workers = min(AT_ONCE, len(tasks))
+    results = run_tasks(job, tasks, workers=workers, deadline_seconds=limits.seconds, is_stopped=is_stopped)
+    problems: dict[Path, ClipError | None] = {}
+    try:
+        with progress_bar(len(tasks), what="fetch", unit="video") as bar:
+            for task, result in results:
+                if isinstance(result, EnvironmentStopped):
+                    raise result
+                problems[task.place] = _lost(result, limits) if isinstance(result, Lost) else result  # type: ignore[assignment]
+                bar.update()
+    finally:
+        results.close()  # type: ignore[attr-defined]
+        for folder in folders:
+            sweep_temporary(folder)
+    return problems
+
+
+def _lost(lost: Lost, limits: Limits) -> ClipError:
+    is_late = lost.reason.startswith("timeout")
+    return ClipError("fetch", timeout_reason(limits) if is_late else "the process that fetched it crashed")

@@ -1,0 +1,185 @@
+"""What may be opened and what may not: nothing here touches the network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from features.addresses import (
+    AddressRefused,
+    Rules,
+    address_clip,
+    as_source,
+    check_address,
+    file_name,
+    is_address,
+    parse_address,
+)
+from features.errors import SettingsError
+
+PUBLIC = "93.184.215.14"
+
+
+def resolving(*addresses: str) -> Rules:
+    return Rules(resolve=lambda host, port: list(addresses))
+
+
+def never(host: str, port: int) -> Sequence[str]:
+    raise AssertionError(f"{host} was looked up")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1.",
+        "127.1.2.3",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.31.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "169.254.169.254",
+        "168.63.129.16",
+        "192.0.0.192",
+        "192.0.2.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "2130706433",
+        "134744072",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "127.0.1",
+        "010.0.0.1",
+        "1.2.3.4.5",
+        "１２７.0.0.1",
+        "127。0。0。1",
+        "①②⑦.0.0.1",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:8.8.8.8]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::a00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:7f00:1::]",
+        "[2001:db8::1]",
+        "[3fff::1]",
+        "[fe80::1]",
+        "[fe80::1%25eth0]",
+        "[fec0::1]",
+        "[fd00:ec2::254]",
+        "[ff02::1]",
+        "[5f00::1]",
+        "[4000::1]",
+        "[::1",
+        "a..b",
+        "a b",
+        "%31%32%37.0.0.1",
+        "",
+    ],
+)
+def test_hosts_that_are_refused(host: str) -> None:
+    with pytest.raises(AddressRefused):
+        check_address(f"http://{host}/a.mp4", Rules(resolve=never))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://a.example/b", "ftp:// is not opened"),
+        ("file:///etc/passwd", "file:// is not opened"),
+        ("https://me:secret@a.example/b", "a user name or password"),
+        ("https://a.example@127.0.0.1/b", "a user name or password"),
+        ("https://a.example\\@127.0.0.1/b", "a backslash"),
+        ("https://a.example/b\r\nHost: c", "a control character"),
+        ("https://a.example:22/b", "port 22 is not opened"),
+        ("https://a.example:0/b", "port 0 is not opened"),
+        ("https://a.example:99999/b", "not an address"),
+        ("https://a.example/" + "b" * 5000, "5018 characters; at most 4096"),
+    ],
+)
+def test_addresses_that_are_refused_without_a_look_up(url: str, said: str) -> None:
+    with pytest.raises(AddressRefused, match=said) as refused:
+        check_address(url, Rules(resolve=never))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "100.64.0.1", "64:ff9b::7f00:1", "::1", "fe80::1%eth0"])
+def test_a_name_is_refused_where_any_of_its_addresses_is(address: str) -> None:
+    with pytest.raises(AddressRefused, match=r"a\.example leads to .*only public addresses are opened"):
+        check_address("http://a.example/", resolving(PUBLIC, address))
+
+
+def test_a_name_is_looked_up_once_and_gives_the_addresses_to_connect_to() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def resolve(host: str, port: int) -> Sequence[str]:
+        asked.append((host, port))
+        return [PUBLIC, "2606:2800:21f::1", PUBLIC]
+
+    target = check_address("HTTPS://Bücher.Example:8443/ä b".replace(" ", "%20") + "?q=ü#t=3", Rules(resolve=resolve))
+    assert asked == [("xn--bcher-kva.example", 8443)]
+    assert target.addresses == (PUBLIC, "2606:2800:21f::1")
+    assert target.url == "https://xn--bcher-kva.example:8443/%C3%A4%20b?q=%C3%BC"
+
+
+def test_networks_may_be_allowed_one_by_one() -> None:
+    rules = Rules(networks=("192.168.1.0/24", "::1/128"), resolve=never)
+    assert check_address("http://192.168.1.7:8080/a.mp4", rules).addresses == ("192.168.1.7",)
+    assert check_address("http://[::1]:8080/a.mp4", rules).url == "http://[::1]:8080/a.mp4"
+    for other in ("192.168.2.1", "[::ffff:192.168.1.7]"):
+        with pytest.raises(AddressRefused):
+            check_address(f"http://{other}/", rules)
+
+
+def test_no_address_at_all_is_refused() -> None:
+    with pytest.raises(AddressRefused, match="has no address"):
+        check_address("http://a.example/", resolving())
+
+
+def test_parts_of_a_plain_address() -> None:
+    target = parse_address("http://93.184.215.14")
+    assert (target.host, target.port, target.path, target.url) == (PUBLIC, 80, "/", f"http://{PUBLIC}/")
+
+
+def test_addresses_stay_text() -> None:
+    assert as_source("https://a.example//b.mp4") == "https://a.example//b.mp4"
+    assert as_source("videos//a.mp4") == Path("videos/a.mp4")
+    assert not is_address(Path("https://a")) and not is_address("C:/videos") and is_address("ftp://a")
+
+
+@pytest.mark.parametrize(
+    ("url", "readable", "suffix"),
+    [
+        ("https://a.example/x/clip%20one.MP4?t=1", "clip_one", ".MP4"),
+        ("https://a.example/watch?v=1", "watch", ""),
+        ("https://a.example/list.m3u8", "list_m3u8", ""),
+        ("https://a.example/", "a_example", ""),
+        ("https://a.example/..%2f..%2fetc%2fpasswd", "passwd", ""),
+        ("https://a.example/.mp4", "mp4", ""),
+    ],
+)
+def test_downloads_have_readable_names_of_their_own(url: str, readable: str, suffix: str) -> None:
+    name = file_name(url)
+    assert name.startswith(f"{readable}-") and Path(name).suffix == suffix and Path(name).name == name
+    assert name == file_name(url) != file_name(url + "&x")
+
+
+def test_a_media_fragment_names_a_part_of_one_download() -> None:
+    whole, part, rest, anchor = (
+        address_clip(f"https://a.example/b.mp4{fragment}", Path("d")) for fragment in ("", "#t=12,15.5", "#t=3", "#top")
+    )
+    assert whole.file == part.file == rest.file == anchor.file
+    assert (part.path, part.start_seconds, part.end_seconds) == ("https://a.example/b.mp4#t=12,15.5", 12.0, 15.5)
+    assert (rest.start_seconds, rest.end_seconds) == (3.0, None)
+    assert (anchor.start_seconds, anchor.end_seconds) == (whole.start_seconds, whole.end_seconds) == (0.0, None)
+    for wrong in ("#t=1m30s", "#t=5,3", "#t=5,5"):
+        with pytest.raises(SettingsError, match="written as #t=START,END in seconds"):
+            address_clip(f"https://a.example/b.mp4{wrong}", Path("d"))

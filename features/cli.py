@@ -43,6 +43,8 @@ from features.shards import parse_shard
 @click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), help="Who runs the workers. [local]")
+@click.option("--address", metavar="HOST:PORT|auto", help="The Ray cluster. [Ray on this machine alone]")
 @click.option("--shard", metavar="I/N", default="1/1", help="One of N equal shares, for N machines on one output.")
 @click.option("--retry-failed", is_flag=True, help="Try again what is in the failure ledger.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
@@ -78,15 +80,15 @@ def extract_features(
         downloads=settings.downloads or output.parent / DOWNLOADS,
     )[:limit]
     # Imported here: `--help` and wrong options answer at once.
+    from features.engines import check_engine
     from features.extract import Plan, build_spec, extract_to_cache, make_plan
-    from features.stream import check_devices
     from features.summary import describe_dry_run, describe_plan, describe_summary
 
     if dry_run:
         spec, _ = build_spec(settings)
-        devices, runtime = check_devices(settings)
+        where = check_engine(settings)
         plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=part)
-        click.echo(describe_dry_run(plan, spec, output, where=f"{', '.join(map(str, devices))} with {runtime}"))
+        click.echo(describe_dry_run(plan, spec, output, where=where))
         return DONE
 
     def announce(plan: Plan) -> None:

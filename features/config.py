@@ -31,6 +31,10 @@ class RunSettings(BaseModel):
     """Frames, of a 3D network snippets, that go through the backbone at once."""
     deadline_seconds: float = Field(60.0, gt=0)
     """How long a clip may go without a single decoded frame before its worker is killed."""
+    engine: Literal["local", "ray"] = "local"
+    """Who runs the workers: this machine's own processes, or Ray, on one machine or many."""
+    address: str | None = None
+    """The Ray cluster: `host:port` of its head, or `auto`; Ray on this machine alone by default."""
     downloads: Path | None = None
     """Where the videos of addresses (URLs) are kept: `.downloads` beside a cache by default, nowhere for a report."""
     download_bytes: int = Field(2 * 10**9, ge=1)

@@ -14,6 +14,7 @@ from features.cache import Header, read_header, verify_cache
 from features.config import ExtractSettings
 from features.consolidate import Merged, consolidate, merge
 from features.encoder import pooled_width
+from features.engines import check_engine, run_engine
 from features.errors import ArtefactRefused, DamagedCache, SettingsError
 from features.files import check_writable, locked
 from features.jobs import Extracted, Unchanged
@@ -24,7 +25,7 @@ from features.reduction import parse
 from features.shards import WHOLE, Shard
 from features.spec import FeatureSpec, Sampling
 from features.stamp import size_and_time
-from features.stream import Outcome, check_devices, extract_clips
+from features.stream import Outcome
 from features.types import Clip, Failure, FeatureTrack
 from features.views import check_views
 from features.weights import find_weights, weights_digest
@@ -234,12 +235,12 @@ def extract_to_cache(
     """
     check_writable(output)
     spec, weights = build_spec(settings)
-    check_devices(settings)
+    check_engine(settings)
     return fill_cache(
         clips,
         output,
         spec,
-        lambda todo: extract_clips(todo, spec, weights, settings, is_stopped=is_stopped),
+        lambda todo: run_engine(todo, spec, weights, settings, is_stopped=is_stopped),
         settings,
         weights_file=str(weights.resolve()) if weights else "",
         retry_failed=retry_failed,

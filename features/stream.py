@@ -72,7 +72,7 @@ def extract_clips(
             deadline_seconds=settings.deadline_seconds,
             is_stopped=is_stopped,
         )
-        named = (Failure(_stamped(clip), r.stage, r.reason) if isinstance(r, Lost) else r for clip, r in results)
+        named = (failure_of(clip, r) if isinstance(r, Lost) else r for clip, r in results)
         if devices[0].type == "cpu":
             yield from named  # type: ignore[misc]
         else:
@@ -124,13 +124,13 @@ def _rows(decoded: Decoded) -> int:
     return sum(len(view.frames) for view in decoded.views)
 
 
-def _stamped(clip: Clip) -> Clip:
+def failure_of(clip: Clip, lost: Lost) -> Failure:
     """With its file's size and time, by which a later run knows that it need not be tried again."""
     try:
         size_bytes, mtime_ns = size_and_time(clip.file)
     except OSError:
-        return clip
-    return replace(clip, size_bytes=size_bytes, mtime_ns=mtime_ns)
+        return Failure(clip, lost.stage, lost.reason)
+    return Failure(replace(clip, size_bytes=size_bytes, mtime_ns=mtime_ns), lost.stage, lost.reason)
 
 
 def _cores() -> int:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from features.config import RunSettings
+from features.engines import check_engine, run_engine
 from features.errors import ArtefactRefused
 from features.jobs import Extracted
 from features.spec import FeatureSpec
-from features.stream import check_devices, extract_clips
 from features.types import Clip, Failure, FeatureTrack
 from features.weights import find_weights, weights_digest
 from hazard.model import Predictor
@@ -38,9 +38,9 @@ def predict_clips(
             f"the model was trained on features made elsewhere ({spec.backbone}), which no video can be put through; "
             "train one on a cache that extract-features made of videos"
         )
-    check_devices(settings)
+    check_engine(settings)
     file = model_weights(spec, weights, hint=predictor.info.weights_file)
-    for outcome in extract_clips(clips, spec, file, settings, with_pictures=True, is_stopped=is_stopped):
+    for outcome in run_engine(clips, spec, file, settings, with_pictures=True, is_stopped=is_stopped):
         if isinstance(outcome, Failure):
             yield ClipPrediction(
                 path=outcome.clip.path,

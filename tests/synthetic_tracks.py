@@ -50,6 +50,6 @@ def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     def as_known(clip: Clip, known, *, retry_failed: bool) -> Clip | None:  # type: ignore[no-untyped-def]
         return None if clip.path in known.tracks else clip
 
-    monkeypatch.setattr("features.extract.extract_clips", fake_extract_clips)
+    monkeypatch.setattr("features.extract.run_engine", fake_extract_clips)
     monkeypatch.setattr("features.extract.build_spec", build_spec)
     monkeypatch.setattr("features.extract._task", as_known)

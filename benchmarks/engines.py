@@ -1,0 +1,111 @@
+"""What Ray costs: the same clips by the engines `local` and `ray`, in turns; and what a clip costs the one driver.
+
+    python benchmarks/engines.py --videos FOLDER|MANIFEST [--clips 64] [--rounds 3] [--workers 2]
+
+Both are counted from the moment when each worker has done one clip, and what came before is the start: clips a second,
+which mean something on an idle machine only, and CPU time a clip, of this process and all below it.
+"""
+
+import os
+import pickle
+import statistics
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import click
+from contenders import main_spec
+from extract import pretrained_or_random
+
+from features.clips import find_clips
+from features.cluster import connected
+from features.config import RunSettings
+from features.crew import Crew
+from features.engines import ENGINES, run_engine
+from features.schedule import Schedule
+from features.types import Clip, Failure
+
+ROW_BYTES = 12 * 1280 * 2
+"""What a clip brings back: twelve rows of MobileNetV2."""
+
+
+class Idle:
+    """A worker that does nothing: what is left is the cost of giving and taking."""
+
+    def ready(self, samples: list[str]) -> int:
+        return 0
+
+    def work(self, task: bytes) -> tuple[int, bytes]:
+        return 0, pickle.dumps(Failure(pickle.loads(task), "none", "x" * ROW_BYTES))  # noqa: S301
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of all that are below it, alive or reaped."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, float] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(folder.name))
+        spent[int(folder.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    waiting, total = [os.getpid()], 0.0
+    while waiting:
+        process = waiting.pop()
+        total += spent.get(process, 0.0)
+        waiting += children.get(process, [])
+    return total
+
+
+def measured(clips: list[Clip], weights: Path | None, engine: str, workers: int) -> tuple[float, float, float]:
+    """Seconds to start; from then on clips a second and milliseconds of CPU time a clip."""
+    settings = RunSettings(device="cpu", workers=workers, engine=engine)  # type: ignore[arg-type]
+    began, ends, cpu = time.monotonic(), [], [0.0, 0.0]
+    for _ in run_engine(clips, main_spec("fp32", weights), weights, settings):
+        ends.append(time.monotonic())
+        if len(ends) in (workers, len(clips)):
+            cpu[len(ends) == len(clips)] = cpu_seconds()
+    counted = len(ends) - workers
+    return ends[workers - 1] - began, counted / (ends[-1] - ends[workers - 1]), 1000 * (cpu[1] - cpu[0]) / counted
+
+
+def driver_milliseconds(workers: int, count: int = 2000) -> float:
+    """CPU time of the process that started the job, for one clip that comes back with its features."""
+    import ray
+
+    with connected(RunSettings(device="cpu", workers=workers)):
+        make = ray.remote(Idle).options(num_cpus=1).remote
+        clips = [Clip(str(i), Path(f"{i}.mp4")) for i in range(count)]
+        began = 0.0
+        for i, _ in enumerate(Schedule(clips, Crew(make, lambda: workers, samples=[], ahead=2), None).run(bool)):
+            if i == count // 4:
+                began = time.process_time()
+        return 1000 * (time.process_time() - began) / (count - count // 4)
+
+
+@click.command()
+@click.option("--videos", type=click.Path(path_type=Path), required=True, help="A folder or manifest.")
+@click.option("--clips", "count", default=64, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+def main(videos: Path, count: int, rounds: int, workers: int) -> None:
+    """Print the start and the speed of each engine, and a driver's cost of a clip."""
+    weights, clips = pretrained_or_random(), find_clips([videos])[:count]
+    click.echo(f"driver: {driver_milliseconds(workers):.2f} ms of CPU time a clip")
+    figures: dict[str, list[tuple[float, float, float]]] = {engine: [] for engine in ENGINES}
+    for i in range(rounds):
+        for engine in list(ENGINES)[:: 1 if i % 2 else -1]:
+            figures[engine].append(measured(clips, weights, engine, workers))
+            said = "start {:.1f} s, then {:.2f} clips/s, {:.0f} ms of CPU time a clip".format(*figures[engine][-1])
+            click.echo(f"  round {i + 1}, {engine}: {said}")
+    for name, at in (("clips/s", 1), ("CPU time a clip", 2)):
+        ratios = [ray[at] / plain[at] for ray, plain in zip(figures["ray"], figures["local"], strict=True)]
+        click.echo(
+            f"{name}, ray against local: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

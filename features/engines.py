@@ -1,0 +1,37 @@
+"""Who runs the workers: this machine's own processes, or Ray."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from features.cluster import check_cluster, extract_on_cluster
+from features.config import RunSettings
+from features.errors import SettingsError
+from features.spec import FeatureSpec
+from features.stream import Outcome, check_devices, extract_clips
+from features.types import Clip
+
+ENGINES = {"local": extract_clips, "ray": extract_on_cluster}
+
+
+def check_engine(settings: RunSettings) -> str:
+    """Where clips would be decoded and encoded, in words. Raises SettingsError where that is not to be had."""
+    if settings.engine == "ray":
+        return check_cluster(settings)
+    if settings.address:
+        raise SettingsError(f"address '{settings.address}' is of a Ray cluster; add --engine ray")
+    devices, runtime = check_devices(settings)
+    return f"{', '.join(map(str, devices))} with {runtime}"
+
+
+def run_engine(
+    clips: Sequence[Clip],
+    spec: FeatureSpec,
+    weights: Path | None,
+    settings: RunSettings,
+    *,
+    with_pictures: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Outcome]:
+    """Raw, unreduced features of each clip, or its failure, in the order they finish; by the engine of the settings."""
+    run = ENGINES[settings.engine]
+    return run(clips, spec, weights, settings, with_pictures=with_pictures, is_stopped=is_stopped)

@@ -1,0 +1,218 @@
+"""The engine `ray`: the same cache as the plain engine's, whatever dies on the way."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.cache import verify_cache
+from features.clips import find_clips
+from features.cluster import Layout, extract_on_cluster
+from features.config import ExtractSettings
+from features.crew import Crew
+from features.errors import EnvironmentStopped
+from features.extract import build_spec, extract_to_cache
+from features.jobs import Extracted
+from features.parts import parts_folder
+from features.pool import Lost
+from features.ray_worker import Shipment, Worker
+from features.schedule import ATTEMPTS, Schedule
+from features.stream import extract_clips
+from features.types import Clip, Failure
+from tests.conftest import Run
+from tests.media import write_numbered
+from tests.test_pool import Obedient
+
+ROOT = Path(__file__).parent.parent
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+SETTINGS = ExtractSettings(weights="random", runtime="torch", device="cpu", frames=3, part_clips=1, engine="ray")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(4):
+        write_numbered(folder / f"{i}.mp4", 12 + i)
+    return folder
+
+
+def plain(videos: Path, output: Path) -> str:
+    summary = extract_to_cache(find_clips([videos]), output, SETTINGS.model_copy(update={"engine": "local"}))
+    assert summary.header is not None
+    return summary.header.content_digest
+
+
+def test_one_machine(videos: Path, tmp_path: Path, extract: Run) -> None:
+    videos = Path(shutil.copytree(videos, tmp_path / "videos"))
+    (videos / "text.mp4").write_text("not a video")
+    ran = extract(videos, "-o", tmp_path / "r.h5", "--frames", "3", "--device", "cpu", "--engine", "ray")
+    assert ran.code == 3
+    assert "4 extracted, 0 kept, 1 failed" in ran.out
+    assert "1 x open: not a video" in ran.out
+    assert [line for line in ran.err.splitlines() if not line.startswith("extract: ") and line] == []
+    assert verify_cache(tmp_path / "r.h5").content_digest == plain(videos, tmp_path / "p.h5")
+    again = extract(videos, "-o", tmp_path / "r.h5", "--frames", "3", "--device", "cpu", "--engine", "ray")
+    assert "0 extracted, 4 kept, 0 failed" in again.out
+
+
+def test_a_worker_outlives_clips_that_hang_or_crash() -> None:
+    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=1.0)
+    results = [pickle.loads(worker.work(pickle.dumps(task))[1]) for task in ("a", "crash", "b", "hang", "c")]
+    assert results[0::2] == ["A", "B", "C"]
+    assert results[1] == Lost("decode", "the decoder crashed (SIGSEGV)")
+    assert results[3] == Lost("decode", "timeout: nothing decoded for 1 s")
+
+
+def test_a_node_that_does_not_see_the_videos_stops_the_job() -> None:
+    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=1.0)
+    with pytest.raises(EnvironmentStopped, match=r"does not see /absent/a\.mp4"):
+        worker.ready([__file__, "/absent/a.mp4"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--address", "auto"], "add --engine ray"),
+        (["--engine", "ray", "--device", "cuda:1"], "choose auto, cpu or cuda"),
+        (["--engine", "ray", "--address", "nowhere"], "host:port"),
+        (["--engine", "ray", "--address", "127.0.0.1:1"], "the Ray cluster at 127.0.0.1:1 cannot be joined"),
+    ],
+)
+def test_wrong_options(videos: Path, tmp_path: Path, extract: Run, arguments: list[str], said: str) -> None:
+    ran = extract(videos, "-o", tmp_path / "c.h5", *arguments)
+    assert ran.code == (5 if "joined" in said else 2)
+    assert ran.err.splitlines()[-1].startswith("error: ")
+    assert said in ran.err
+
+
+def test_without_ray(videos: Path, tmp_path: Path, extract: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("features.cluster.find_spec", lambda name: None)
+    ran = extract(videos, "-o", tmp_path / "c.h5", "--engine", "ray")
+    assert (ran.code, ran.err) == (
+        2,
+        "error: ray is not installed; pip install 'hazard-video[ray]', or use --engine local\n",
+    )
+
+
+@pytest.fixture
+def cluster() -> Iterator["ray.cluster_utils.Cluster"]:
+    """A head without a core, two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.long
+def test_a_node_is_killed(cluster: "ray.cluster_utils.Cluster", tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for i in range(12):
+        write_numbered(videos / f"{i}.mp4", 12 + i)
+    output, nodes = tmp_path / "r.h5", list(cluster.worker_nodes)
+
+    def kill_at_the_first_part() -> bool:
+        if len(nodes) == 2 and list(parts_folder(output).glob("part-*.h5")):
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        return False
+
+    summary = extract_to_cache(
+        find_clips([videos]),
+        output,
+        SETTINGS.model_copy(update={"address": cluster.address}),
+        is_stopped=kill_at_the_first_part,
+    )
+    assert len(nodes) == 1
+    assert (summary.extracted, summary.failed) == (12, 0)
+    assert verify_cache(output).content_digest == plain(videos, tmp_path / "p.h5")
+
+
+@pytest.mark.long
+def test_workers_decode_and_encoders_encode(cluster: "ray.cluster_utils.Cluster", videos: Path, tmp_path: Path) -> None:
+    """The layout for GPUs, with its device set to the CPU."""
+    settings = SETTINGS.model_copy(update={"address": cluster.address, "batch_size": 5})
+    spec, weights = build_spec(settings)
+    clips = [*find_clips([videos]), Clip("absent.mp4", tmp_path / "absent.mp4")]
+    outcomes = list(extract_on_cluster(clips, spec, weights, settings, layout=Layout(encoders=1)))
+    alone = extract_clips(clips, spec, weights, settings.model_copy(update={"engine": "local", "batch_size": 1}))
+    expected = {o.tracks[0].clip.path: o.tracks[0].features for o in alone if isinstance(o, Extracted)}
+    got = {o.tracks[0].clip.path: o.tracks[0].features for o in outcomes if isinstance(o, Extracted)}
+    assert got.keys() == expected.keys()
+    assert len(got) == 4
+    assert all(np.abs(got[path].astype(np.float32) - expected[path]).max() < 2e-3 for path in got)
+    assert "absent.mp4" in {outcome.clip.path for outcome in outcomes if isinstance(outcome, Failure)}
+
+
+class Mortal:
+    """A worker whose process some clips take with them."""
+
+    def ready(self, samples: list[str]) -> int:
+        return 0
+
+    def work(self, task: bytes) -> tuple[int, bytes]:
+        clip = pickle.loads(task)
+        if clip.path.startswith("poison"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0, pickle.dumps(Failure(clip, "decode", "done"))
+
+
+class Blind:
+    """A worker on a node that lacks something."""
+
+    def ready(self, samples: list[str]) -> int:
+        raise EnvironmentStopped("node far does not see it")
+
+
+@pytest.mark.long
+def test_a_clip_that_kills_its_workers_is_a_failure_and_costs_no_other() -> None:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+    try:
+        make: Callable[[], object] = partial(ray.remote(Mortal).remote)
+        clips = [Clip(f"{'poison' if i == 4 else 'good'}{i}", Path(f"{i}.mp4")) for i in range(12)]
+        schedule = Schedule(clips, Crew(make, lambda: 2, samples=[], ahead=2), None)
+        outcomes = [outcome for outcome in schedule.run(lambda: False) if isinstance(outcome, Failure)]
+        blind = Crew(ray.remote(Blind).remote, lambda: 1, samples=[], ahead=2)
+        with pytest.raises(EnvironmentStopped, match="node far does not see it"):
+            list(Schedule(clips, blind, None).run(lambda: False))
+    finally:
+        ray.shutdown()
+    reasons = {outcome.clip.path: outcome.reason for outcome in outcomes}
+    assert f"took its worker with it {ATTEMPTS} times" in reasons.pop("poison4")
+    assert reasons == {clip.path: "done" for clip in clips if clip.path != "poison4"}
+    assert len(outcomes) == len(clips)
+
+
+@pytest.mark.long
+def test_sigterm_commits_and_another_engine_goes_on(videos: Path, tmp_path: Path, extract: Run) -> None:
+    output = tmp_path / "r.h5"
+    arguments = [videos, "-o", output, "--frames", "3", "--device", "cpu", "--runtime", "torch", "--weights", "random"]
+    command = [sys.executable, ROOT / "extract_features.py", *arguments, "--set", "part_clips=1"]
+    process = subprocess.Popen(
+        [str(part) for part in (*command, "--engine", "ray", "--workers", "1")], stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list(parts_folder(output).glob("part-*.h5")):
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "stopping: finished clips are being committed" in said
+    assert not output.exists()
+    ran = extract(*arguments)
+    assert ran.code == 0
+    assert verify_cache(output).content_digest == plain(videos, tmp_path / "p.h5")

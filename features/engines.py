@@ -6,6 +6,7 @@ from pathlib import Path
 from features.cluster import check_cluster, extract_on_cluster
 from features.config import RunSettings
 from features.errors import SettingsError
+from features.fetch import fetch_clips
 from features.spec import FeatureSpec
 from features.stream import Outcome, check_devices, extract_clips
 from features.types import Clip
@@ -32,6 +33,12 @@ def run_engine(
     with_pictures: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
-    """Raw, unreduced features of each clip, or its failure, in the order they finish; by the engine of the settings."""
-    run = ENGINES[settings.engine]
-    return run(clips, spec, weights, settings, with_pictures=with_pictures, is_stopped=is_stopped)
+    """Raw, unreduced features of each clip, or its failure, in the order they finish; by the engine of the settings.
+
+    Addresses are fetched first, by this machine.
+    """
+    clips, unfetched = fetch_clips(clips, settings, is_stopped=is_stopped)
+    yield from unfetched
+    if clips and not is_stopped():
+        run = ENGINES[settings.engine]
+        yield from run(clips, spec, weights, settings, with_pictures=with_pictures, is_stopped=is_stopped)

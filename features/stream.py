@@ -21,7 +21,6 @@ import torch
 from features.config import RunSettings
 from features.encoder import Encoder, build_encoder, pick_devices
 from features.errors import ClipError
-from features.fetch import fetch_clips
 from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, tracks_of
 from features.openvino_runtime import convert, pick_runtime
 from features.pool import Lost, run_tasks
@@ -50,12 +49,8 @@ def extract_clips(
     with_pictures: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
-    """Raw, unreduced features of each clip, or its failure, in the order they finish. Addresses are fetched first."""
+    """Raw, unreduced features of each clip, or its failure, in the order they finish."""
     devices, runtime = check_devices(settings)
-    clips, unfetched = fetch_clips(clips, settings, is_stopped=is_stopped)
-    yield from unfetched
-    if not clips or is_stopped():
-        return
     decode = DecodeJob(spec, with_pictures)
     with ExitStack() as stack:
         if devices[0].type == "cpu":

@@ -22,8 +22,14 @@ from features.shards import parse_shard
 )
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `extract` is read.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
-@click.option("--split-file", "split_files", metavar="FILE", multiple=True, help="UCF101's or HMDB51's split lists.")
-@click.option("--split-number", type=click.IntRange(1), help="Which split of a folder of split lists.")
+@click.option(
+    "--split-file",
+    "split_files",
+    metavar="FILE",
+    multiple=True,
+    help="UCF101's or HMDB51's split list, or a folder of lists.",
+)
+@click.option("--split-number", type=click.IntRange(1), help="Which of the splits in that folder.")
 @click.option("--label-map", metavar="FILE", help="YAML, `old: new` a line: rename, merge or drop (`-`) classes.")
 @click.option("--backbone", metavar="NAME", help="Such as resnet18, r3d_18, timm:NAME, clip:MODEL. [mobilenet_v2]")
 @click.option("--weights", metavar="auto|random|PATH", help="Pretrained weights. [auto]")

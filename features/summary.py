@@ -27,7 +27,7 @@ def describe_plan(plan: Plan) -> str:
         lines.append(f"{failed} failed before and are not tried again (--retry-failed tries them)")
     if plan.others:
         are = "is" if plan.others == 1 else "are"
-        lines.append(f"{counted(plan.others, 'clip')} of the cache {are} not in SOURCE; it keeps them as they are")
+        lines.append(f"{counted(plan.others, 'clip')} of the cache {are} not among these; it keeps them as they are")
     if plan.damage:
         lines.insert(
             0, f"{plan.damage}: it is kept as {damaged_name(plan.output).name}, and its clips are extracted again"

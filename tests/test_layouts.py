@@ -141,6 +141,17 @@ def test_lists_label_a_flat_folder(ucf101: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_ucf101_as_image_folders(ucf101: Path, tmp_path: Path) -> None:
+    for video in (ucf101 / "videos").rglob("*.avi"):
+        tree(tmp_path, f"{video.parent.name}/{video.stem}/00001.jpg")
+    clips = find_clips([tmp_path], split_files=[ucf101 / "lists"], split_number=1)
+    assert told(clips)[:2] == [
+        ("Basketball/v_Basketball_g01_c01", "Basketball", "test"),
+        ("Basketball/v_Basketball_g02_c01", "Basketball", "train"),
+    ]
+    assert [clip.group for clip in clips[2:]] == ["HandStandPushups_g01", "HandStandPushups_g02"]
+
+
 def test_hmdb51_as_image_folders_with_its_lists(hmdb51: Path, dry: Dry) -> None:
     table, said = dry(hmdb51 / "frames", "--split-file", hmdb51 / "lists")
     assert table[0] == ["label", "train", "test", "no", "split", "all"]

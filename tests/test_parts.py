@@ -182,6 +182,9 @@ def test_again_verify_and_change(made: Path, run: Run, extract: Run) -> None:
     os.utime(made / "images/walk/good/frame_1.png")
     more = extract(*sources, "-o", made / "c.h5", "--frames", 6)
     assert "3 extracted, 2 kept, 0 failed" in more.out
+    assert "not among these" not in more.out
+    fewer = extract(made / "images", "-o", made / "c.h5", "--frames", 6, "--dry-run")
+    assert "4 clips of the cache are not among these; it keeps them as they are" in fewer.out
     table = read_header(made / "c.h5").clips
     assert dict(zip(table.path.tolist(), table.status.tolist(), strict=True))["long.mp4#t=3,5"] == "ok"
     assert "long.mp4#t=9" in table.path.tolist()

@@ -43,7 +43,7 @@ from features.shards import parse_shard
 @click.option(
     "--reduce",
     metavar="select:512|pca:512|random:512|none",
-    help="Numbers kept a frame, and how; also pca-scaled:512, pca-whitened:512. [select:512]",
+    help="Also pca-scaled, pca-whitened. [select:512]",
 )
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
 @click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")

@@ -143,7 +143,7 @@ class CheckedConnection(http.client.HTTPConnection):
         self._target, self._until = target, until
 
     def connect(self) -> None:
-        """Opens the checked address, whatever name the request has."""
+        """To the first address that answers. Raises OSError, TimeoutError when the time is over."""
         self.sock = self._plain()
         if self._target.scheme == "https":
             context = ssl.create_default_context()

@@ -37,7 +37,10 @@ def fetch_page(url: str, place: Path, *, rules: Rules, limits: Limits) -> None:
     bounded by whoever ends this process.
     """
     with scratch_folder(place) as folder:
-        _extract(url, folder, _Watch(rules, limits))
+        try:
+            _extract(url, folder, _Watch(rules, limits))
+        except OSError as error:
+            raise stopped(error, place) from error
         came = [file for file in folder.iterdir() if file.is_file()]
         if len(came) != 1:
             raise ClipError("fetch", f"{len(came)} files came of the page, one was expected")
@@ -46,6 +49,7 @@ def fetch_page(url: str, place: Path, *, rules: Rules, limits: Limits) -> None:
 
 
 def _extract(url: str, folder: Path, watch: "_Watch") -> None:
+    """Raises ClipError, and OSError where there is no space."""
     from yt_dlp.globals import plugin_dirs
     from yt_dlp.utils import UnsupportedError, YoutubeDLError
 
@@ -53,12 +57,16 @@ def _extract(url: str, folder: Path, watch: "_Watch") -> None:
     try:
         with _downloader(_options(folder), watch) as downloader:
             info = _one_video(downloader.extract_info(url, download=False))
+            if not watch.has_checked:
+                raise ClipError("fetch", "this version of yt-dlp goes around the address checks; install another")
             downloader.process_ie_result(info, download=True)
     except (YoutubeDLError, OSError) as error:
         if watch.problem:
             raise watch.problem from None
+        if refusal := next(_causes(error, AddressRefused), None):
+            raise ClipError("fetch", f"refused: {refusal}") from None
         if full := next(filter(is_full, _causes(error, OSError)), None):
-            raise stopped(full, folder) from error
+            raise full from None
         if next(_causes(error, UnsupportedError), None):
             raise ClipError("fetch", "no video was found on the page") from None
         raise ClipError("fetch", _said(error)) from None
@@ -141,10 +149,12 @@ class _Watch:
 
     def __init__(self, rules: Rules, limits: Limits) -> None:
         self.problem: ClipError | None = None
+        self.has_checked = False
         self._rules, self._limits, self._received = rules, limits, 0
 
     def check(self, url: str) -> None:
         """Raises AddressRefused."""
+        self.has_checked = True
         try:
             check_address(url, self._rules)
         except AddressRefused as error:

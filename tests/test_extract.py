@@ -15,6 +15,7 @@ import pytest
 from features.cache import read_cache, read_header
 from features.cli import extract_features
 from features.parts import parts_folder
+from features.reduction import fit
 from tests.conftest import Run
 from tests.media import truncate, write_numbered
 
@@ -92,6 +93,28 @@ def test_nothing_but_bad_clips(tmp_path: Path, extract: Run) -> None:
     ran = extract(tmp_path, "-o", tmp_path / "c.h5")
     assert (ran.code, "no clip could be extracted" in ran.out) == (3, True)
     assert not (tmp_path / "c.h5").exists()
+
+
+def test_a_reduction_is_fitted_on_training_rows_and_kept_in_the_cache(
+    numbered: Path, tmp_path: Path, extract: Run
+) -> None:
+    manifest = tmp_path / "m.csv"
+    rows = [f"{numbered}/calm/0.mp4,x,train", f"{numbered}/calm/1.mp4,y,train", f"{numbered}/wild/0.mp4,y,test"]
+    manifest.write_text("path,label,split\n" + "\n".join(rows))
+    assert extract(manifest, "-o", tmp_path / "raw.h5", "--reduce", "none").code == 0
+    raw = read_cache(tmp_path / "raw.h5")
+    training = [
+        raw.features[start : start + length]
+        for start, length, split in zip(raw.clips.start, raw.clips.length, raw.clips.split, strict=True)
+        if split == "train"
+    ]
+    for text in ("pca-scaled:8", "pca-whitened:8"):
+        output = tmp_path / f"{text.partition(':')[0]}.h5"
+        assert extract(manifest, "-o", output, "--reduce", text).code == 0
+        small, expected = read_cache(output), fit(text, training, width=1280)
+        assert expected is not None and small.reduction is not None
+        assert (small.reduction.digest, small.reduction_rows) == (expected.digest, "train")
+        assert (small.features == expected.apply(raw.features)).all()
 
 
 def test_labels_groups_and_splits_follow_the_manifest_without_extraction(

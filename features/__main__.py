@@ -1,4 +1,4 @@
-"""The command `python -m features`: looking after caches."""
+"""The command `python -m features`: preparing clips, and looking after caches."""
 
 import json
 from dataclasses import asdict
@@ -10,13 +10,72 @@ import click
 from features.addresses import as_source
 from features.clips import DOWNLOADS
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.errors import SettingsError
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def features() -> None:
-    """Look after caches of features."""
+    """Prepare clips for extraction, and look after caches of features."""
+
+
+@features.command()
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=_FILE, help="The CSV to write; best beside the videos.")
+@click.option(
+    "--group-from",
+    type=click.Choice(["auto", "column", "pattern", "folder", "frames"]),
+    default="auto",
+    show_default=True,
+    help="What tells which clips belong together: the group column of a manifest; a pattern in their paths; the folder "
+    "between class and clip; near-duplicate frames. auto: the column, else UCF101's names, else frames.",
+)
+@click.option(
+    "--group-pattern", metavar="REGEX", help=r"For pattern: its first group is the group; by default _(g\d+)_"
+)
+@click.option("--join-alike", is_flag=True, help="Groups that share a scene, by near-duplicate frames, become one.")
+@click.option("--alike", type=click.FloatRange(0, 1, min_open=True), help="Correlation of near-duplicate frames [0.55]")
+@click.option("--split", metavar="SHARES", help="Make a split: 70/15/15 (train/val/test), 80/20 (train/test) or none.")
+@click.option(
+    "--keep-split", is_flag=True, help="Keep the source's split; done anyway where there is one and no --split."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split that is made.")
+@click.option("--folder-fps", type=click.FloatRange(0, min_open=True), default=25.0, show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes; one a core by default.")
+@click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT; the old one is kept as .bak.")
+def manifest(
+    sources: tuple[Path, ...],
+    output: Path,
+    split: str | None,
+    keep_split: bool,
+    folder_fps: float,
+    workers: int | None,
+    with_force: bool,
+    **wishes: Any,
+) -> int:
+    """Write a manifest of the clips of SOURCE, to look at and edit: path, label, group, split, duration.
+
+    Each clip is opened and three of its frames are looked at. Classes that are too small, clips that repeat, and scenes
+    on both sides of a split are named. Exit code 3 where a clip cannot be read; it is left out.
+    """
+    from features.division import read_shares
+    from features.manifest import Wishes, describe_left_out, describe_written, make_manifest
+    from features.review import describe_manifest, warnings_of
+
+    if split and keep_split:
+        raise SettingsError("give either --split or --keep-split")
+    if wishes["group_pattern"] and wishes["group_from"] not in ("auto", "pattern"):
+        raise SettingsError(f"--group-pattern does not go with --group-from {wishes['group_from']}; leave one out")
+    wishes |= {"shares": read_shares(split)} if split and split != "none" else {"with_split": split != "none"}
+    given = Wishes(keep_split=keep_split, **{key: value for key, value in wishes.items() if value is not None})
+    made = make_manifest(sources, output, given, workers=workers, folder_fps=folder_fps, with_force=with_force)
+    if made.looks:
+        click.echo(describe_manifest(made))
+    for line in [*(f"warning: {text}" for text in warnings_of(made)), *describe_left_out(made.failures)]:
+        click.echo(line, err=True)
+    click.echo(describe_written(made, output))
+    return FAILED_ITEMS if made.failures else DONE
 
 
 @features.command()

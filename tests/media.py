@@ -152,3 +152,19 @@ def flip_bits(path: Path, count: int, seed: int = 0, start: float = 0.02, end: f
         data[at] ^= 1 << int(rng.integers(8))
     path.write_bytes(data)
     return path
+
+
+def write_scene(path: Path, seed: int, *, count: int = 12, start: int = 0, rate: int = 25) -> Path:
+    """A still scene, told by its seed, and a block that moves through it from `start` on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scene = np.random.default_rng(seed).integers(0, 256, (8, 10, 1), np.uint8)
+    still = scene.repeat(12, axis=0).repeat(12, axis=1).repeat(3, axis=2)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = still.shape[1], still.shape[0], "yuv420p"
+        for number in range(count):
+            image = still.copy()
+            image[40:64, (start + 3 * number) % 100 :][:, :16] = 255
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        file.mux(stream.encode(None))
+    return path

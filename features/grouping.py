@@ -71,7 +71,7 @@ def _from_column(clips: Sequence[Clip], scenes: NDArray[np.int64]) -> tuple[list
         groups.append(clip.group or known[scene])
     without = sum(not clip.group for clip in clips)
     filled = f"; {counted(without, 'clip')} without one by near-duplicate frames" if without else ""
-    return groups, f"the group column of the source{filled}"
+    return groups, f"the groups that the source tells (a column, or names of UCF101's kind){filled}"
 
 
 def _from_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:

@@ -52,6 +52,7 @@ def plain(videos: Path, output: Path) -> str:
     return summary.header.content_digest
 
 
+@pytest.mark.long
 def test_one_machine(videos: Path, tmp_path: Path, extract: Run) -> None:
     videos = Path(shutil.copytree(videos, tmp_path / "videos"))
     (videos / "text.mp4").write_text("not a video")

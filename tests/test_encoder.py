@@ -43,8 +43,8 @@ def test_a_norm_that_does_more_is_not_folded() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), Rectified(4)).eval()
     x = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
-        assert torch.equal(fold_batch_norms(network)(x), network[1](network[0](x)))
-        assert fold_batch_norms(network)(x).min() == 0
+        expected = network(x)
+        assert torch.equal(fold_batch_norms(network)(x), expected)
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "avg+max"])

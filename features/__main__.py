@@ -28,8 +28,8 @@ def features() -> None:
     type=click.Choice(["auto", "column", "pattern", "folder", "frames"]),
     default="auto",
     show_default=True,
-    help="What tells which clips belong together: the groups that the source tells; a pattern in their paths; the folder "
-    "between class and clip; near-duplicate frames. auto: those of the source, UCF101's names among them, else frames.",
+    help="What tells which clips belong together: those of the source; a pattern in their paths; the folder "
+    "between class and clip; near-duplicate frames. auto: those of the source, else frames.",
 )
 @click.option(
     "--group-pattern", metavar="REGEX", help=r"For pattern: its first group is the group; by default _(g\d+)_"

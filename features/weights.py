@@ -173,14 +173,15 @@ def _random_network(backbone: Backbone) -> nn.Module:
         if isinstance(module, _BATCH_NORMS):
             nn.init.ones_(module.bias)
             module.momentum = None  # a plain average over the calibration batch
-        if type(module).__name__ == "SqueezeExcitation":
-            nn.init.zeros_(module.fc2.weight)  # type: ignore[union-attr, arg-type]
         if getattr(module, "use_res_connect", False):
             last = [norm for norm in module.modules() if isinstance(norm, _BATCH_NORMS)][-1]
             nn.init.constant_(last.weight, 0.2)
-    if any(isinstance(module, _BATCH_NORMS) for module in network.modules()):
+    norms = [module for module in network.eval().modules() if isinstance(module, _BATCH_NORMS)]
+    for norm in norms:  # and nothing else: dropped paths would make each process another network
+        norm.train()
+    if norms:
         with torch.inference_mode():
-            network.train()(noise)
+            network(noise)
     return network
 
 

@@ -107,7 +107,7 @@ def describe_inspection(header: Header, facts: Inspection) -> str:
     """Lines for people: a title, the spec, the clips by label and split, what failed, what waits."""
     size = f"{facts.rows} rows of {facts.width} features, {lasting(facts.duration_seconds)} of video"
     pairs = [
-        *describe_spec(header.spec),
+        *(pair for pair in describe_spec(header.spec) if pair[0] != "views"),
         *([("tracks", _tracks(facts.views))] if len(facts.views) > 1 else []),
         ("reduction", describe_reduction(header.spec.reduction, facts.reduction_fitted_on)),
         ("fingerprint", facts.fingerprint),

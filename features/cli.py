@@ -87,7 +87,9 @@ def extract_features(
     )[:limit]
     # Imported here: `--help` and wrong options answer at once.
     from features.engines import check_engine
-    from features.extract import Plan, build_spec, extract_to_cache, make_plan
+    from features.extract import extract_to_cache
+    from features.plan import Plan, make_plan
+    from features.recipe import build_spec
     from features.summary import describe_dry_run, describe_plan, describe_summary
 
     if dry_run:

@@ -11,12 +11,13 @@ from features.cache import read_header
 from features.clips import DOWNLOADS, find_clips
 from features.config import ExtractSettings, load_settings
 from features.errors import ClipError, SettingsError, UserFacingError
-from features.extract import Plan, Summary, fill_cache
+from features.extract import Summary, fill_cache
 from features.files import check_writable
 from features.foreign import FEATURE_SUFFIXES, STAGE, TIMES_SUFFIX, Stored, find_array, read_rows, read_times
 from features.jobs import Extracted, Unchanged
 from features.manifests import manifest_rows
 from features.parts import remove_parts, scan_parts
+from features.plan import Plan
 from features.reduction import parse
 from features.sampling import instants
 from features.spec import FeatureSpec, Preprocessing, Sampling

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.backbones import get_backbone
-from features.extract import Plan, Summary, damaged_name
+from features.extract import Summary
 from features.inspect import count_labels, label_rows
 from features.parts import parts_folder
+from features.plan import Plan, damaged_name
 from features.spec import FeatureSpec
 from features.types import Clip
 from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, printable

@@ -52,4 +52,4 @@ def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("features.extract.run_engine", fake_extract_clips)
     monkeypatch.setattr("features.extract.build_spec", build_spec)
-    monkeypatch.setattr("features.extract._task", as_known)
+    monkeypatch.setattr("features.plan._task", as_known)

@@ -20,11 +20,12 @@ from features.cluster import Layout, extract_on_cluster
 from features.config import ExtractSettings
 from features.crew import Crew
 from features.errors import EnvironmentStopped
-from features.extract import build_spec, extract_to_cache
+from features.extract import extract_to_cache
 from features.jobs import Extracted
 from features.parts import parts_folder
 from features.pool import Lost
 from features.ray_worker import Shipment, Worker
+from features.recipe import build_spec
 from features.schedule import ATTEMPTS, Schedule
 from features.stream import extract_clips
 from features.types import Clip, Failure

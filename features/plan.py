@@ -1,0 +1,134 @@
+"""What a run would do: which clips are new or changed, and what lies in the way."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from features.addresses import is_address
+from features.cache import Header, read_header, verify_cache
+from features.consolidate import Merged, merge
+from features.errors import ArtefactRefused, DamagedCache
+from features.files import locked
+from features.parts import read_parts
+from features.shards import WHOLE, Shard
+from features.spec import FeatureSpec
+from features.stamp import size_and_time
+from features.types import Clip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    output: Path
+    clips: list[Clip]
+    shard: Shard
+    total: int  # clips of this shard
+    todo: list[Clip]  # of this shard; one with a digest is known, but its file looks touched
+    kept: int
+    failed_before: int
+    damaged_parts: list[Path]
+    has_parts: bool
+    damage: str = ""
+    """What is the matter with the cache that is there, if anything: it will be set aside and made anew."""
+    others: int = 0
+    """Clips that cache and parts know and that are not among `clips`."""
+
+
+def make_plan(
+    clips: Sequence[Clip], output: Path, spec: FeatureSpec, *, retry_failed: bool = False, shard: Shard = WHOLE
+) -> Plan:
+    """Which clips are new or changed. Raises ArtefactRefused where the cache or its parts have other settings."""
+    known = _known(output, spec)
+    own = [clip for clip in clips if shard.takes(clip.path)]
+    todo = [task for clip in own if (task := _task(clip, known.clips, retry_failed=retry_failed)) is not None]
+    waiting = {clip.path for clip in todo}
+    failed_before = sum(clip.path in known.clips.failures and clip.path not in waiting for clip in own)
+    return Plan(
+        output=output,
+        clips=list(clips),
+        shard=shard,
+        total=len(own),
+        todo=todo,
+        kept=len(own) - len(todo) - failed_before,
+        failed_before=failed_before,
+        damaged_parts=known.damaged_parts,
+        has_parts=known.has_parts,
+        damage=known.damage,
+        others=len((known.clips.tracks.keys() | known.clips.failures.keys()) - {clip.path for clip in clips}),
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What cache and parts know of each clip, and what is the matter with them."""
+
+    clips: Merged
+    damaged_parts: list[Path]
+    has_parts: bool
+    damage: str  # of the cache
+
+
+def _known(output: Path, spec: FeatureSpec, *, with_features: bool = True) -> _Known:
+    """Reads parts and cache, its features too where asked. Raises ArtefactRefused where they have other settings."""
+    parts, damaged = read_parts(output, spec)  # before the cache, which has whatever is consolidated meanwhile
+    cache, damage = None, ""
+    try:
+        if output.is_file():
+            cache = _cache_of(output, spec, with_features=with_features)
+    except DamagedCache as error:
+        damage = str(error)
+    return _Known(merge(output, cache, parts), damaged, bool(parts or damaged), damage)
+
+
+def _cache_of(output: Path, spec: FeatureSpec, *, with_features: bool) -> Header:
+    header = read_header(output)
+    if header.spec.is_imported != spec.is_imported:
+        kinds = ("extracted from videos", f"made elsewhere ({header.spec.backbone})")
+        raise ArtefactRefused(
+            f"{output} holds features {kinds[header.spec.is_imported]}; others cannot be added to them, "
+            "give another output with -o"
+        )
+    if differences := header.spec.differences(spec):
+        raise ArtefactRefused(
+            f"{output} was made with other settings ({'; '.join(differences)}); "
+            "use those settings, or give another output with -o"
+        )
+    return verify_cache(output) if with_features else header
+
+
+def set_aside(output: Path, spec: FeatureSpec) -> None:
+    """Renames a damaged cache, unless another process has just made a new one."""
+    with locked(output.with_name(f".{output.name}.lock")):
+        if _known(output, spec).damage:
+            os.replace(output, damaged_name(output))
+
+
+def damaged_name(output: Path) -> Path:
+    """Where a damaged cache is kept."""
+    return output.with_name(f"{output.name}.damaged")
+
+
+def count_unknown(clips: Sequence[Clip], output: Path, spec: FeatureSpec) -> int:
+    """Clips that neither the cache nor a part knows, as a track or as a failure."""
+    known = _known(output, spec, with_features=False).clips
+    return sum(clip.path not in known.tracks and clip.path not in known.failures for clip in clips)
+
+
+def _task(clip: Clip, known: Merged, *, retry_failed: bool) -> Clip | None:
+    """The clip if it must be looked at, with the digest it had when it was extracted; None where nothing changed."""
+    views, failure = known.tracks.get(clip.path, {}), known.failures.get(clip.path)
+    source = next(iter(views.values()), None)
+    if failure and retry_failed:
+        return clip
+    stored = source.row if source else vars(failure.clip) if failure else None
+    if stored is None:
+        return clip
+    try:
+        now = size_and_time(clip.file)
+    except OSError:
+        return clip if source and not is_address(clip.path) else None  # a download may be thrown away afterwards
+    if now == (stored["size_bytes"], stored["mtime_ns"]):
+        return None
+    return replace(clip, digest=str(stored["digest"]))

@@ -1,0 +1,71 @@
+"""Settings to the one FeatureSpec that they ask for, and to the weights."""
+
+from pathlib import Path
+from typing import Any
+
+from features.backbones import get_backbone
+from features.config import ExtractSettings
+from features.encoder import pooled_width
+from features.errors import SettingsError
+from features.network import Backbone
+from features.reduction import parse
+from features.spec import FeatureSpec, Sampling
+from features.views import check_views
+from features.weights import find_weights, weights_digest
+
+DEFAULT_FRAMES = 12
+
+
+def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
+    """The spec that the settings ask for, and the weights' file. Raises where a name or the weights are wrong."""
+    backbone = get_backbone(settings.backbone)
+    parse(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
+    weights = find_weights(settings.backbone, settings.weights)
+    sampling = _sampling(settings, backbone)
+    spec = FeatureSpec(
+        sampling=sampling,
+        preprocessing=backbone.preprocessing.model_copy(update={"fit": settings.fit} if settings.fit else {}),
+        backbone=settings.backbone,
+        weights="random" if weights is None else "pretrained",
+        weights_digest=weights_digest(settings.backbone, weights),
+        pooling=settings.pooling,
+        precision=settings.precision,
+        views=check_views(settings.views, sampling),
+        reduction=settings.reduce,
+    )
+    return spec, weights
+
+
+def _sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:
+    """The one way of sampling that the settings ask for. Raises SettingsError where they ask for two."""
+    asked = {
+        "fps": settings.fps is not None and not backbone.snippet,
+        "every": settings.every is not None,
+        "all_frames": settings.all_frames,
+        "window_seconds": settings.window_seconds is not None,
+    }
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if backbone.snippet and names:
+        raise SettingsError(
+            f"backbone '{settings.backbone}' looks at snippets: set frames, fps or stride_seconds, not {names[0]}"
+        )
+    if len(names) > 1:
+        raise SettingsError(f"give either {' or '.join(names)}, not both")
+    common: dict[str, Any] = {"folder_fps": settings.folder_fps}
+    if backbone.snippet:
+        frames, fps = settings.frames or backbone.snippet[0], settings.fps or backbone.snippet[1]
+        stride = settings.stride_seconds or frames / fps / 2
+        return Sampling(kind="snippets", frames=frames, fps=fps, stride_seconds=stride, **common)
+    if settings.fps is not None:
+        return Sampling(kind="rate", frames=None, fps=settings.fps, **common)
+    if settings.every is not None:
+        return Sampling(kind="every", frames=None, every=settings.every, **common)
+    if settings.all_frames:
+        return Sampling(kind="all", frames=None, **common)
+    frames = settings.frames or DEFAULT_FRAMES
+    if settings.window_seconds is None:
+        return Sampling(frames=frames, **common)
+    stride = settings.stride_seconds or settings.window_seconds / 2
+    return Sampling(
+        kind="windows", frames=frames, window_seconds=settings.window_seconds, stride_seconds=stride, **common
+    )

@@ -133,22 +133,27 @@ class RowReader:
     """Rows of many caches: the last few stay open, and their chunks in memory. Close it, or use it in a `with`."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[h5py.File, h5py.Dataset, h5py.Dataset]] = OrderedDict()
 
     def read(self, path: Path, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
         """Features (n, D) and times (n,) of one track. Raises as `read_header` does."""
         with _refusing(path):
-            h5 = self._files.pop(path, None) or h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
-            self._files[path] = h5
-            if len(self._files) > OPEN_CACHES:
-                self._files.popitem(last=False)[1].close()
-            return h5["features"][start : start + length], h5["times"][start : start + length]
+            self._open[path] = self._open.pop(path) if path in self._open else self._opened(path)
+            if len(self._open) > OPEN_CACHES:
+                self._open.popitem(last=False)[1][0].close()
+            _, features, times = self._open[path]
+            return features[start : start + length], times[start : start + length]
+
+    def _opened(self, path: Path) -> tuple[h5py.File, h5py.Dataset, h5py.Dataset]:
+        """The data sets stay open too: HDF5 forgets their chunks when they are closed."""
+        h5 = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+        return h5, h5["features"], h5["times"]
 
     def __enter__(self) -> "RowReader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for h5 in self._files.values():
+        for h5, _, _ in self._open.values():
             h5.close()
 
 

@@ -103,8 +103,9 @@ class DecodeJob:
 def _view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
     rows = batch.rows[view]  # (R, L)
     used, places = np.unique(rows, return_inverse=True)
-    frames = apply_view(view, batch.data[used], digest)[places.reshape(rows.shape)]  # (R, L, S, S, 3)
-    return ViewFrames(view, frames if is_snippets else frames[:, 0], batch.times[rows].mean(axis=1))
+    data = batch.data if len(used) == len(batch.data) else batch.data[used]  # copying pictures takes its time
+    frames = apply_view(view, data, digest)[places.reshape(rows.shape) if is_snippets else ...]
+    return ViewFrames(view, frames, batch.times[rows].mean(axis=1))
 
 
 @dataclass(frozen=True)

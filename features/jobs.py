@@ -19,7 +19,7 @@ from features.footage import read_clip
 from features.openvino_runtime import openvino_encoder
 from features.sampling import pick_rows
 from features.spec import PLAIN, FeatureSpec
-from features.stamp import content_digest, images_of, size_and_time
+from features.stamp import content_digest, digest_of_parts, images_of, size_and_time
 from features.transform import prepare, thumbnail
 from features.types import Clip, Failure, FeatureTrack, FrameBatch
 from features.views import apply_view, time_seed
@@ -178,7 +178,8 @@ def _stamp(clip: Clip) -> Clip:
             os.stat(clip.file)  # what is absent says so
             raise ClipError("open", "not a regular file")
         size_bytes, mtime_ns = size_and_time(clip.file)
-        digest = content_digest(clip.file)
+        is_part = clip.start_seconds or clip.end_seconds is not None
+        digest = digest_of_parts(clip.file, size_bytes, mtime_ns) if is_part else content_digest(clip.file)
     except OSError as error:
         raise ClipError("open", (error.strerror or str(error)).lower()) from None
     return replace(clip, digest=digest, size_bytes=size_bytes, mtime_ns=mtime_ns)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
@@ -28,6 +29,12 @@ def content_digest(file: Path) -> str:
         with open(image, "rb") as opened:
             digest.update(os.fsencode(image.name) + b"\0" + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def digest_of_parts(file: Path, size_bytes: int, mtime_ns: int) -> str:
+    """`content_digest`, once for all parts of a long video that one process is given."""
+    return content_digest(file)
 
 
 def images_of(folder: Path) -> Iterator[Path]:

@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -135,14 +135,15 @@ class RowReader:
     def __init__(self) -> None:
         self._open: OrderedDict[Path, tuple[h5py.File, h5py.Dataset, h5py.Dataset]] = OrderedDict()
 
-    def read(self, path: Path, start: int, length: int) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-        """Features (n, D) and times (n,) of one track. Raises as `read_header` does."""
+    def read_track(self, path: Path, track: Mapping[str, Any]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+        """Features (n, D) and times (n,) of one row of a cache's tracks. Raises as `read_header` does."""
+        rows = slice(track["start"], track["start"] + track["length"])
         with _refusing(path):
             self._open[path] = self._open.pop(path) if path in self._open else self._opened(path)
             if len(self._open) > OPEN_CACHES:
                 self._open.popitem(last=False)[1][0].close()
             _, features, times = self._open[path]
-            return features[start : start + length], times[start : start + length]
+            return features[rows], times[rows]
 
     def _opened(self, path: Path) -> tuple[h5py.File, h5py.Dataset, h5py.Dataset]:
         """The data sets stay open too: HDF5 forgets their chunks when they are closed."""

@@ -8,7 +8,8 @@ from features.addresses import as_source
 from features.clips import DOWNLOADS, find_clips
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.config import ExtractSettings, load_settings
-from features.shards import parse_shard
+from features.shards import Shard, parse_shard
+from features.types import Clip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,22 +86,32 @@ def extract_features(
         label_map=settings.label_map,
         downloads=settings.downloads or output.parent / DOWNLOADS,
     )[:limit]
-    # Imported here: `--help` and wrong options answer at once.
-    from features.engines import check_engine
-    from features.extract import extract_to_cache
-    from features.plan import Plan, make_plan
-    from features.recipe import build_spec
-    from features.summary import describe_dry_run, describe_plan, describe_summary
-
     if dry_run:
-        spec, _ = build_spec(settings)
-        where = check_engine(settings)
-        plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=part)
-        click.echo(describe_dry_run(plan, spec, output, where=where))
-        return DONE
+        return _say_what_would_be_done(clips, output, settings, retry_failed=retry_failed, shard=part)
+    return _extract(clips, output, settings, retry_failed=retry_failed, shard=part)
 
-    def announce(plan: Plan) -> None:
-        click.echo(describe_plan(plan))
+
+# What is imported below is heavy: `--help` and wrong options answer at once.
+
+
+def _say_what_would_be_done(
+    clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard
+) -> int:
+    from features.engines import check_engine
+    from features.plan import make_plan
+    from features.recipe import build_spec
+    from features.summary import describe_dry_run
+
+    spec, _ = build_spec(settings)
+    where = check_engine(settings)
+    plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
+    click.echo(describe_dry_run(plan, spec, output, where=where))
+    return DONE
+
+
+def _extract(clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard) -> int:
+    from features.extract import extract_to_cache
+    from features.summary import describe_plan, describe_summary
 
     with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
         summary = extract_to_cache(
@@ -108,9 +119,9 @@ def extract_features(
             output,
             settings,
             retry_failed=retry_failed,
-            shard=part,
+            shard=shard,
             is_stopped=lambda: bool(stop),
-            announce=announce,
+            announce=lambda plan: click.echo(describe_plan(plan)),
         )
     click.echo(describe_summary(summary, output))
     if stop:

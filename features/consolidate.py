@@ -14,7 +14,7 @@ from features.files import atomic_file, locked
 from features.parts import Part, parts_folder, read_parts, remove_parts
 from features.reduction import Reduction, fit
 from features.spec import PLAIN, FeatureSpec
-from features.tables import clip_table, failure_table, row, row_clip
+from features.tables import clip_table, failure_table, row, row_failure
 from features.types import Clip, Failure
 
 _NAMED = 5
@@ -53,9 +53,9 @@ def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
             source = Source(path, row(header.clips, i), is_raw)
             tracks[str(header.clips.path[i])][str(header.clips.view[i])] = source
         for i in range(len(header.failures)):
-            clip = row_clip(header.failures, i)
-            failures[clip.path] = Failure(clip, str(header.failures.stage[i]), str(header.failures.reason[i]))
-            tracks.pop(clip.path, None)
+            failure = row_failure(header.failures, i)
+            failures[failure.clip.path] = failure
+            tracks.pop(failure.clip.path, None)
     return Merged(tracks, failures)
 
 
@@ -120,13 +120,11 @@ def _write(
     fitted_on: str,
     weights_file: str,
 ) -> None:
-    starts = np.concatenate([[0], np.cumsum([r["length"] for r in rows])])
-    for table_row, start in zip(rows, starts, strict=False):
-        table_row["start"] = int(start)
+    table = clip_table(rows)
     failures = [merged.failures[path] for path in sorted(merged.failures)]
     renamed = [Failure(_renamed_clip(f.clip, named), f.stage, f.reason) for f in failures]
     width = reduction.width if reduction else read_width(sources[0].path)
-    size_bytes = int(starts[-1]) * (2 * width + 8) + _ROW_BYTES * (len(rows) + len(failures))
+    size_bytes = int(table.length.sum()) * (2 * width + 8) + _ROW_BYTES * (len(rows) + len(failures))
     with atomic_file(output, size_bytes=size_bytes) as file:
         write_cache(
             file,
@@ -135,7 +133,7 @@ def _write(
             spec=spec,
             reduction=reduction,
             reduction_rows=fitted_on,
-            clips=clip_table(rows),
+            clips=table,
             failures=failure_table(renamed),
             weights_file=weights_file,
         )
@@ -175,10 +173,8 @@ def _read(sources: Sequence[Source]) -> Iterator[tuple[Source, NDArray[np.float1
     """The rows of each track in turn."""
     with RowReader() as reader:
         for source in sources:
-            start, length = source.row["start"], source.row["length"]
-            assert isinstance(start, int) and isinstance(length, int)
             try:
-                features, times = reader.read(source.path, start, length)
+                features, times = reader.read_track(source.path, source.row)
             except (SettingsError, ArtefactRefused):
                 if not source.is_raw:
                     raise

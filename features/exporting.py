@@ -198,7 +198,7 @@ def _grouped(tracks: Iterator[_Rows]) -> Iterator[list[_Rows]]:
 def _read(path: Path, tracks: Sequence[dict[str, Any]]) -> Iterator[_Rows]:
     with RowReader() as reader, progress_bar(len(tracks), what="export", unit="track") as bar:
         for track in tracks:
-            yield track, *reader.read(path, track["start"], track["length"])
+            yield track, *reader.read_track(path, track)
             bar.update()
 
 

@@ -79,7 +79,7 @@ def _from_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
         matcher = re.compile(pattern)
     except re.error as error:
         raise SettingsError(f"--group-pattern '{pattern}' is no regular expression: {error}") from None
-    matches = [matcher.search(_bare(clip)) for clip in clips]
+    matches = [matcher.search(clip.file_path) for clip in clips]
     missed = [clip.path for clip, match in zip(clips, matches, strict=True) if match is None]
     if missed:
         raise SettingsError(
@@ -98,7 +98,7 @@ def _from_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
 
 
 def _folder(clip: Clip) -> str:
-    above = PurePosixPath(_bare(clip)).parts[:-1]
+    above = PurePosixPath(clip.file_path).parts[:-1]
     labels = [i for i, part in enumerate(above) if clip.label and part == clip.label]
     inner = above[labels[-1] + 1 :] if labels else above
     if not inner:
@@ -109,13 +109,8 @@ def _folder(clip: Clip) -> str:
     return "/".join(inner)
 
 
-def _bare(clip: Clip) -> str:
-    """The path without the part of the video that is meant."""
-    return clip.path.partition("#t=")[0] if clip.start_seconds or clip.end_seconds is not None else clip.path
-
-
 def _stem(clip: Clip) -> str:
-    return PurePosixPath(_bare(clip)).stem
+    return PurePosixPath(clip.file_path).stem
 
 
 def _scene_name(number: int) -> str:

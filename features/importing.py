@@ -21,7 +21,7 @@ from features.plan import Plan
 from features.reduction import parse
 from features.sampling import instants
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.stamp import content_digest, size_and_time
+from features.stamp import stamped
 from features.stream import Outcome
 from features.types import Clip, Failure, FeatureTrack
 from features.words import by_kind, counted, describe_reduction, printable
@@ -189,25 +189,17 @@ def _durations(sources: Sequence[Path]) -> Mapping[Path, float]:
 
 def _outcome(clip: Clip, read: Callable[[Clip], FeatureTrack]) -> Outcome:
     try:
-        stamped = _stamped(clip)
-    except OSError as error:
-        return Failure(replace(clip, digest=""), STAGE, (error.strerror or str(error)).lower())
-    if clip.digest and clip.digest == stamped.digest:
-        return Unchanged(stamped)
-    try:
-        return Extracted((read(stamped),), decode_seconds=0.0, encode_seconds=0.0)
+        now = stamped(clip)
     except ClipError as error:
-        return Failure(stamped, error.stage, error.reason)
+        return Failure(replace(clip, digest=""), STAGE, error.reason)
+    if clip.digest and clip.digest == now.digest:
+        return Unchanged(now)
+    try:
+        return Extracted((read(now),), decode_seconds=0.0, encode_seconds=0.0)
+    except ClipError as error:
+        return Failure.of(now, error)
     except OSError as error:
-        return Failure(stamped, STAGE, (error.strerror or str(error)).lower())
-
-
-def _stamped(clip: Clip) -> Clip:
-    if not clip.file.is_file():  # a folder, or nothing that can be read to its end
-        clip.file.stat()
-        return replace(clip, digest="")
-    size_bytes, mtime_ns = size_and_time(clip.file)
-    return replace(clip, digest=content_digest(clip.file), size_bytes=size_bytes, mtime_ns=mtime_ns)
+        return Failure(now, STAGE, (error.strerror or str(error)).lower())
 
 
 def _track(

@@ -1,6 +1,5 @@
 """What a worker process does to one clip: read it, decode it and, on a CPU, encode it."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from features.footage import read_clip
 from features.openvino_runtime import openvino_encoder
 from features.sampling import pick_rows
 from features.spec import PLAIN, FeatureSpec
-from features.stamp import content_digest, digest_of_parts, images_of, size_and_time
+from features.stamp import stamped
 from features.transform import prepare, thumbnail
 from features.types import Clip, Failure, FeatureTrack, FrameBatch
 from features.views import apply_view, time_seed
@@ -81,12 +80,12 @@ class DecodeJob:
 
     def _decode(self, clip: Clip, alive: Callable[[], None]) -> Decoded | Unchanged:
         began = time.process_time()
-        stamped = _stamp(clip)
-        if clip.digest and clip.digest == stamped.digest:
-            return Unchanged(stamped)
-        seeds = {view: time_seed(view, stamped.digest) for view in self.spec.views}
+        now = stamped(clip)
+        if clip.digest and clip.digest == now.digest:
+            return Unchanged(now)
+        seeds = {view: time_seed(view, now.digest) for view in self.spec.views}
         batch = read_clip(
-            stamped,
+            now,
             pick_rows(self.spec.sampling, seeds),
             lambda image: prepare(image, self.spec.preprocessing),
             picture=thumbnail if self.with_pictures else lambda image: b"",
@@ -94,10 +93,10 @@ class DecodeJob:
             alive=alive,
         )
         is_snippets = self.spec.sampling.kind == "snippets"
-        views = tuple(_view_frames(batch, view, stamped.digest, is_snippets=is_snippets) for view in self.spec.views)
+        views = tuple(_view_frames(batch, view, now.digest, is_snippets=is_snippets) for view in self.spec.views)
         middles = [int(row[len(row) // 2]) for row in batch.rows[PLAIN]]
         pictures = tuple(batch.pictures[i] for i in middles)
-        return Decoded(stamped, views, batch.duration, batch.decoded_share, time.process_time() - began, pictures)
+        return Decoded(now, views, batch.duration, batch.decoded_share, time.process_time() - began, pictures)
 
 
 def _view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
@@ -160,33 +159,14 @@ def _encoded(decoded: Decoded, encoder: Encoder, began: float) -> Extracted:
 
 
 def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:
-    """A clip that fails is a Failure, whatever the reason: it must never end the job."""
     try:
         return work()
-    except ClipError as error:
-        return Failure(_stamped_or_not(clip), error.stage, error.reason)
-    except MemoryError:
-        return Failure(_stamped_or_not(clip), "decode", "out of memory")
     except Exception as error:
-        return Failure(_stamped_or_not(clip), "internal", f"{type(error).__name__}: {error}".splitlines()[0])
-
-
-def _stamp(clip: Clip) -> Clip:
-    """The clip with its file's digest, size and time. Raises ClipError where the file cannot be read."""
-    try:
-        if not os.path.isfile(clip.file) and not (clip.file.is_dir() and any(images_of(clip.file))):
-            os.stat(clip.file)  # what is absent says so
-            raise ClipError("open", "not a regular file")
-        size_bytes, mtime_ns = size_and_time(clip.file)
-        is_part = clip.start_seconds or clip.end_seconds is not None
-        digest = digest_of_parts(clip.file, size_bytes, mtime_ns) if is_part else content_digest(clip.file)
-    except OSError as error:
-        raise ClipError("open", (error.strerror or str(error)).lower()) from None
-    return replace(clip, digest=digest, size_bytes=size_bytes, mtime_ns=mtime_ns)
+        return Failure.of(_stamped_or_not(clip), error)
 
 
 def _stamped_or_not(clip: Clip) -> Clip:
     try:
-        return _stamp(clip)
+        return stamped(clip)
     except ClipError:
         return replace(clip, digest="")

@@ -16,6 +16,7 @@ from features.division import Shares, divide_groups
 from features.errors import SettingsError
 from features.files import check_writable, write_atomically
 from features.grouping import group_clips, unite_groups
+from features.manifests import in_words
 from features.progress import progress_bar
 from features.similar import ALIKE, join_alike
 from features.survey import Look, survey_clips
@@ -168,21 +169,20 @@ def _relative(file: Path, output: Path) -> str:
 
 
 def _as_csv(looks: Sequence[Look], output: Path) -> bytes:
-    has_parts = any(look.clip.start_seconds or look.clip.end_seconds is not None for look in looks)
+    has_parts = any(look.clip.is_part for look in looks)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "group", "split", *(("start", "end") if has_parts else ()), "duration"])
     for look in looks:
         clip = look.clip
-        part = (_number(clip.start_seconds), _number(clip.end_seconds)) if has_parts else ()
+        part = (
+            (in_words(clip.start_seconds), "" if clip.end_seconds is None else in_words(clip.end_seconds))
+            if has_parts
+            else ()
+        )
         path = _relative(clip.file, output)
-        writer.writerow([path, clip.label, clip.group, clip.split, *part, _number(round(look.duration, 3))])
+        writer.writerow([path, clip.label, clip.group, clip.split, *part, in_words(round(look.duration, 3))])
     return text.getvalue().encode()
-
-
-def _number(seconds: float | None) -> str:
-    """To the microsecond, as the identity of a part says it."""
-    return "" if seconds is None else f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _backup(output: Path) -> Path:

@@ -49,7 +49,7 @@ def part_of(path: str, start_seconds: float, end_seconds: float | None) -> str:
     if not start_seconds and end_seconds is None:
         return path
     times = (start_seconds,) if end_seconds is None else (start_seconds, end_seconds)
-    return f"{path}#t={','.join(_in_words(time) for time in times)}"
+    return f"{path}#t={','.join(in_words(time) for time in times)}"
 
 
 def _check_columns(manifest: Path, names: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def _span(where: str, start_text: str, end_text: str) -> tuple[float, float | No
     start = _seconds(where, "start", start_text, "the beginning") or 0.0
     end = _seconds(where, "end", end_text, "the end")
     if end is not None and end <= start:
-        raise SettingsError(f"{where}, column 'end': {_in_words(end)} is not after the start, {_in_words(start)}")
+        raise SettingsError(f"{where}, column 'end': {in_words(end)} is not after the start, {in_words(start)}")
     return start, end
 
 
@@ -106,16 +106,13 @@ def _seconds(where: str, column: str, text: str, default: str) -> float | None:
     return round(seconds, 6)
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """To the microsecond, and no longer than need be: identities and manifests say it alike."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _grouped_by_video(clips: Sequence[Clip]) -> Iterator[Clip]:
     """Clips of a video of which parts are named belong together, unless their groups say otherwise."""
-    cut = {clip.file for clip in clips if clip.start_seconds or clip.end_seconds is not None}
+    cut = {clip.file for clip in clips if clip.is_part}
     for clip in clips:
-        yield (
-            replace(clip, group=clip.path.rpartition("#t=")[0] or clip.path)
-            if (clip.file in cut and not clip.group)
-            else clip
-        )
+        yield (replace(clip, group=clip.file_path) if (clip.file in cut and not clip.group) else clip)

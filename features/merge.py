@@ -11,7 +11,7 @@ from features.cache import Header, RowReader, read_header, read_width, write_cac
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import atomic_file, check_writable, locked
 from features.parts import parts_folder
-from features.tables import clip_table, failure_table, row, row_clip
+from features.tables import clip_table, failure_table, row, row_failure
 from features.types import Failure
 from features.words import counted, printable
 
@@ -130,9 +130,8 @@ def _unite(inputs: Sequence[Path], headers: Sequence[Header]) -> _Union:
             if any(first.row[name] != track.row[name] for name in _ABOUT_CLIP):
                 relabelled.add(path)
         for i in range(len(header.failures)):
-            clip = row_clip(header.failures, i)
-            failure = Failure(clip, str(header.failures.stage[i]), str(header.failures.reason[i]))
-            failures.setdefault(clip.path, failure)
+            failure = row_failure(header.failures, i)
+            failures.setdefault(failure.clip.path, failure)
     healed = {path for path, _ in tracks} & set(failures)
     return _Union(
         tracks=[tracks[key] for key in sorted(tracks)],
@@ -154,14 +153,11 @@ def _check_same(inputs: Sequence[Path], first: _Track, second: _Track) -> None:
 
 
 def _write(inputs: Sequence[Path], headers: Sequence[Header], union: _Union, output: Path) -> None:
-    rows = [dict(track.row) for track in union.tracks]
-    starts = np.cumsum([0, *(r["length"] for r in rows)])
-    for table_row, start in zip(rows, starts, strict=False):
-        table_row["start"] = int(start)
+    table = clip_table([track.row for track in union.tracks])
     fullest = next((header for header in headers if header.weights_file), headers[0])
     width = read_width(inputs[0])
     try:
-        with atomic_file(output, size_bytes=int(starts[-1]) * (2 * width + 8)) as file:
+        with atomic_file(output, size_bytes=int(table.length.sum()) * (2 * width + 8)) as file:
             write_cache(
                 file,
                 _blocks(inputs, union.tracks),
@@ -169,7 +165,7 @@ def _write(inputs: Sequence[Path], headers: Sequence[Header], union: _Union, out
                 spec=headers[0].spec,
                 reduction=headers[0].reduction,
                 reduction_rows=headers[0].reduction_rows,
-                clips=clip_table(rows),
+                clips=table,
                 failures=failure_table(union.failures),
                 weights_file=fullest.weights_file,
             )
@@ -191,6 +187,4 @@ def _blocks(
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
     with RowReader() as reader:
         for track in tracks:
-            start, length = track.row["start"], track.row["length"]
-            assert isinstance(start, int) and isinstance(length, int)
-            yield reader.read(inputs[track.source], start, length)
+            yield reader.read_track(inputs[track.source], track.row)

@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from features.cache import Header, read_header, write_cache
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.files import check_writable, sweep_temporary, write_atomically
@@ -61,19 +59,17 @@ def write_part(
 
 
 def track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
-    """The rows of a clip table for tracks that lie back to back."""
-    starts = np.concatenate([[0], np.cumsum([len(track.features) for track in tracks])])
+    """The rows of a clip table."""
     return [
         {
             **vars(track.clip),
             "view": track.view,
-            "start": int(start),
             "length": len(track.features),
             "duration": track.duration,
             "status": track.status,
             "decoded_share": track.decoded_share,
         }
-        for track, start in zip(tracks, starts, strict=False)
+        for track in tracks
     ]
 
 

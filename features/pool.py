@@ -37,6 +37,11 @@ class Lost:
     reason: str
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_tasks(
     job: Job,
     tasks: Iterable[Any],

@@ -179,7 +179,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 
 def _find(clip: Clip, lines: Mapping[Key, Listed], by_name: Mapping[str, Sequence[Listed]]) -> Listed | None:
     """The line that names a clip: of its label or folder; a clip without a label is found by its name alone."""
-    *folders, last = clip.path.rpartition("#t=")[0].split("/") if _is_part(clip) else clip.path.split("/")
+    *folders, last = clip.file_path.split("/")
     name = clip_name(last).lower()
     for label in (clip.label, *folders[-1:], ""):
         if line := lines.get((label.lower(), name)):
@@ -192,10 +192,6 @@ def _find(clip: Clip, lines: Mapping[Key, Listed], by_name: Mapping[str, Sequenc
             f"'{clip.path}' may be {some([line.title for line in named])} of the lists; keep clips in class folders"
         )
     return named[0] if named else None
-
-
-def _is_part(clip: Clip) -> bool:
-    return clip.start_seconds > 0 or clip.end_seconds is not None
 
 
 def _listed_clip(clip: Clip, line: Listed | None) -> Clip:

@@ -4,8 +4,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+
+from features.errors import ClipError
+from features.types import Clip
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
 
@@ -31,9 +35,22 @@ def content_digest(file: Path) -> str:
     return digest.hexdigest()
 
 
+def stamped(clip: Clip) -> Clip:
+    """The clip with its file's digest, size and time. Raises ClipError where the file cannot be read."""
+    try:
+        if not clip.file.is_file() and not (clip.file.is_dir() and any(images_of(clip.file))):
+            os.stat(clip.file)  # what is absent says so
+            raise ClipError("open", "not a regular file")
+        size_bytes, mtime_ns = size_and_time(clip.file)
+        digest = _digest(clip.file, size_bytes, mtime_ns)
+    except OSError as error:
+        raise ClipError("open", (error.strerror or str(error)).lower()) from None
+    return replace(clip, digest=digest, size_bytes=size_bytes, mtime_ns=mtime_ns)
+
+
 @lru_cache(maxsize=64)
-def digest_of_parts(file: Path, size_bytes: int, mtime_ns: int) -> str:
-    """`content_digest`, once for all parts of a long video that one process is given."""
+def _digest(file: Path, size_bytes: int, mtime_ns: int) -> str:
+    """Once for all parts of a long video that one process is given, and for a clip that then fails."""
     return content_digest(file)
 
 

@@ -4,7 +4,6 @@ On a CPU each worker process decodes and encodes with one thread. On GPUs worker
 each GPU with large batches of many clips' frames from a thread of its own: decoding, copying and computing overlap.
 """
 
-import os
 import tempfile
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from features.encoder import Encoder, build_encoder, pick_devices
 from features.errors import ClipError
 from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, tracks_of
 from features.openvino_runtime import convert, pick_runtime
-from features.pool import Lost, run_tasks
+from features.pool import Lost, cores, run_tasks
 from features.spec import FeatureSpec
 from features.stamp import size_and_time
 from features.types import Clip, Failure
@@ -63,7 +62,7 @@ def extract_clips(
         results = run_tasks(
             job,
             clips,
-            workers=min(settings.workers or _cores(), len(clips)),
+            workers=min(settings.workers or cores(), len(clips)),
             deadline_seconds=settings.deadline_seconds,
             is_stopped=is_stopped,
         )
@@ -126,8 +125,3 @@ def failure_of(clip: Clip, lost: Lost) -> Failure:
     except OSError:
         return Failure(clip, lost.stage, lost.reason)
     return Failure(replace(clip, size_bytes=size_bytes, mtime_ns=mtime_ns), lost.stage, lost.reason)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -54,7 +54,7 @@ def describe_dry_run(plan: Plan, spec: FeatureSpec, output: Path, *, where: str)
 
 def _describe_clips(clips: Sequence[Clip]) -> list[tuple[str, str]]:
     """What the clips are kept in, and how many groups they come from."""
-    parts = sum(clip.start_seconds > 0 or clip.end_seconds is not None for clip in clips)
+    parts = sum(clip.is_part for clip in clips)
     folders = sum(clip.file.is_dir() for clip in clips)
     kinds = [counted(n, noun) for n, noun in ((len(clips) - folders, "video file"), (folders, "image folder")) if n]
     cut = [f"{parts} of them parts of longer ones"] if parts else []

@@ -55,8 +55,9 @@ class FailureTable:
 
 
 def clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
-    """Columns from one dict a track."""
-    return ClipTable(**_columns(ClipTable, rows))
+    """Columns from one dict a track, the tracks lying back to back in this order."""
+    ends = np.cumsum([0, *(r["length"] for r in rows)])
+    return ClipTable(**_columns(ClipTable, [r | {"start": int(start)} for r, start in zip(rows, ends, strict=False)]))
 
 
 def failure_table(failures: Sequence[Failure]) -> FailureTable:
@@ -74,6 +75,11 @@ def row_clip(table: ClipTable | FailureTable, index: int) -> Clip:
     """One row as a Clip without a file."""
     names = ("path", "label", "group", "split", "digest", "size_bytes", "mtime_ns")
     return Clip(file=Path(), **{name: getattr(table, name)[index].item() for name in names})
+
+
+def row_failure(table: FailureTable, index: int) -> Failure:
+    """One row of the ledger, its clip without a file."""
+    return Failure(row_clip(table, index), str(table.stage[index]), str(table.reason[index]))
 
 
 def write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:

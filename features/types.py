@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import ClipError
+
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     "train": "train",
@@ -42,6 +44,16 @@ class Clip:
     mtime_ns: int = -1
     start_seconds: float = 0.0
     end_seconds: float | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a part of its file is meant."""
+        return self.start_seconds > 0 or self.end_seconds is not None
+
+    @property
+    def file_path(self) -> str:
+        """`path` without the part that is meant."""
+        return self.path.rpartition("#t=")[0] if self.is_part else self.path
 
 
 @dataclass(frozen=True)
@@ -103,3 +115,12 @@ class Failure:
     clip: Clip
     stage: str
     reason: str
+
+    @classmethod
+    def of(cls, clip: Clip, error: Exception) -> "Failure":
+        """What an error, of whatever kind, makes of a clip: it must never end the job."""
+        if isinstance(error, ClipError):
+            return cls(clip, error.stage, error.reason)
+        if isinstance(error, MemoryError):
+            return cls(clip, "decode", "out of memory")
+        return cls(clip, "internal", f"{type(error).__name__}: {error}".splitlines()[0])

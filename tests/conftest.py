@@ -1,7 +1,7 @@
 """What the tests share: small clips, a cache of them, and commands run as a user would."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from features.cli import extract_features
 from features.commands import run_command
 from tests.media import write_numbered
+from tests.web import Site, serving
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -80,3 +81,16 @@ def real_weights() -> Path:
     if not any(folder.glob("mobilenet_v2*")):
         pytest.skip("the real weights are not beside the project")
     return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The content of a small video."""
+    return write_numbered(tmp_path_factory.mktemp("video") / "a.mp4", 12).read_bytes()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server on this machine."""
+    with serving() as site:
+        yield site

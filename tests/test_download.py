@@ -13,21 +13,9 @@ import pytest
 from features.addresses import Rules
 from features.download import Limits, PageMet, download
 from features.errors import ClipError, EnvironmentStopped
-from tests.media import write_numbered
 from tests.web import Site, drip, drip_headers, endless, serving
 
 HERE = Rules(networks=("127.0.0.1/32",))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return write_numbered(tmp_path_factory.mktemp("video") / "a.mp4", 12).read_bytes()
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving() as site:
-        yield site
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import csv
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -25,21 +25,9 @@ from features.pool import run_tasks
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
 from tests.conftest import Run
-from tests.media import write_numbered
 from tests.web import Site, drip_headers, serving
 
 ALLOWED = ("--set", "download_networks=127.0.0.1/32")
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return write_numbered(tmp_path_factory.mktemp("video") / "a.mp4", 12).read_bytes()
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving() as site:
-        yield site
 
 
 @dataclass(frozen=True)

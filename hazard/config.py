@@ -29,8 +29,10 @@ class TrainSettings(BaseModel):
     """Share of values that each training step hides."""
     inputs: tuple[str, ...] = INPUTS
     """What a head is offered of each step: `features`, `differences`, `absolute_differences`."""
-    projection: int = Field(64, ge=1, le=8192)
-    """Width that the offered values are projected to before the recurrent layer."""
+    bidirectional: bool = False
+    """Whether recurrent layers also read the clip backwards; `bilstm_attention` always does."""
+    projection: int = Field(64, ge=0, le=8192)
+    """Width that the offered values are projected to before the recurrent layer; 0: they are not."""
     members: int = Field(5, ge=1, le=100)
     """Heads that are trained side by side on different inner splits and averaged."""
     epochs: int = Field(30, ge=1)
@@ -89,6 +91,7 @@ class TrainSettings(BaseModel):
         return HeadOptions(
             hidden_size=self.hidden_size,
             layers=self.layers,
+            bidirectional=self.bidirectional,
             dropout=self.dropout,
             inputs=self.inputs,
             projection=self.projection,

@@ -78,6 +78,14 @@ def test_any_choice_of_inputs(name, inputs):
     assert head(X, MASK).shape == (len(X), 2)
 
 
+@pytest.mark.parametrize("changes", [{"projection": 0}, {"bidirectional": True}])
+@pytest.mark.parametrize("name", HEADS)
+def test_any_shape(name, changes):
+    head = HEADS[name](WIDTH, 2, HeadOptions(**{"hidden_size": 4, "projection": 4} | changes))
+    head.fit_statistics(X, MASK, Y)
+    assert head(X, MASK).shape == (len(X), 2)
+
+
 def test_differences_and_pooling_by_hand():
     x = torch.tensor([[[1.0], [3.0], [0.0], [9.0]]])
     mask = torch.tensor([[True, True, True, False]])

@@ -11,10 +11,10 @@ class BilstmAttentionHead(nn.Module):
     def __init__(self, width: int, classes: int, options: HeadOptions) -> None:
         super().__init__()
         self.inputs = MotionInputs(width, options.inputs)
-        self.project = Projection(self.inputs.width, options.projection, options.dropout)
+        self.project = Projection(self.inputs.width, options)
         between = options.dropout if options.layers > 1 else 0.0
         self.lstm = nn.LSTM(
-            options.projection,
+            self.project.width,
             options.hidden_size,
             options.layers,
             batch_first=True,

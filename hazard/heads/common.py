@@ -28,9 +28,11 @@ class HeadOptions:
 
     hidden_size: int = 64
     layers: int = 1
+    bidirectional: bool = False
     dropout: float = 0.5
     inputs: tuple[str, ...] = INPUTS
     projection: int = 64
+    """0: none, the recurrent layer is fed what is offered."""
 
 
 class Head(Protocol):
@@ -159,12 +161,13 @@ class PooledPath(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """(B, T, W) → (B, T, P): the learned reduction in front of a recurrent layer."""
+    """(B, T, W) → (B, T, P): the learned reduction in front of a recurrent layer; without one dropout alone, P = W."""
 
-    def __init__(self, width: int, projection: int, dropout: float) -> None:
-        super().__init__(
-            nn.Dropout(dropout), nn.Linear(width, projection), nn.LayerNorm(projection), nn.GELU(), nn.Dropout(dropout)
-        )
+    def __init__(self, width: int, options: HeadOptions) -> None:
+        drop, size = options.dropout, options.projection
+        learned = [nn.Linear(width, size), nn.LayerNorm(size), nn.GELU(), nn.Dropout(drop)] if size else []
+        super().__init__(nn.Dropout(drop), *learned)
+        self.width = size or width
 
 
 def run_recurrent(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:

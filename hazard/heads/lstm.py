@@ -1,4 +1,4 @@
-"""The classic head: a forward LSTM over the steps, the mean of its states, a linear layer."""
+"""The classic head: an LSTM over the steps, the mean of its states, a linear layer."""
 
 from torch import Tensor, nn
 
@@ -11,10 +11,18 @@ class LstmHead(nn.Module):
     def __init__(self, width: int, classes: int, options: HeadOptions) -> None:
         super().__init__()
         self.inputs = MotionInputs(width, options.inputs)
-        self.project = Projection(self.inputs.width, options.projection, options.dropout)
+        self.project = Projection(self.inputs.width, options)
         between = options.dropout if options.layers > 1 else 0.0
-        self.lstm = nn.LSTM(options.projection, options.hidden_size, options.layers, batch_first=True, dropout=between)
-        self.classify = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(options.hidden_size, classes))
+        self.lstm = nn.LSTM(
+            self.project.width,
+            options.hidden_size,
+            options.layers,
+            batch_first=True,
+            bidirectional=options.bidirectional,
+            dropout=between,
+        )
+        directions = 2 if options.bidirectional else 1
+        self.classify = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(directions * options.hidden_size, classes))
         self.pooled = PooledPath(width, classes)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor) -> None:

@@ -40,6 +40,7 @@ from features.types import Clip
 @click.option("--all-frames", is_flag=True, default=None, help="Each frame, instead of --frames.")
 @click.option("--folder-fps", type=float, help="Frames a second of folders of images. [25]")
 @click.option("--views", metavar="none,flip,...", help="Augmentation views to cache beside each clip. [none]")
+@click.option("--size", type=click.IntRange(32, 2048), help="Side of the picture, in pixels. [the backbone's: 224]")
 @click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Of the last feature map. [avg]")
 @click.option(
     "--reduce",

@@ -43,6 +43,7 @@ def clip_backbone(name: str) -> Backbone:
         licence=_licence(weights),
         preprocessing=_preprocessing(name, config, weights or open_clip.get_pretrained_cfg(model, (tags or [""])[0])),
         is_pooled=True,
+        any_size=False,
         calibration_side=config["vision_cfg"].get("image_size", 224),
         library=f"open_clip {version('open_clip_torch')}",
         no_weights=_whose(model, tags),

@@ -83,6 +83,8 @@ class ExtractSettings(RunSettings):
     """`auto`, `random` or the path of a state dict."""
     fit: Literal["crop", "squash"] | None = None
     """How a frame becomes a square: the backbone's own way by default; `squash` shows all of a wide picture."""
+    size: int | None = Field(None, ge=32, le=2048)
+    """Side of the square in pixels, the backbone's own by default: larger shows smaller things and costs its square."""
     pooling: Literal["avg", "max", "avg+max"] = "avg"
     """How the last feature map becomes one vector."""
     reduce: str = "select:512"

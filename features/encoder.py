@@ -23,7 +23,7 @@ CPU_BATCH = {"fp32": 1, "bf16": 12}
 GPU_BATCH = 1024
 """At most so many on a GPU; fewer where its free memory is small."""
 GPU_BYTES_A_FRAME = 48 * 2**20
-"""What a frame may take on the way through, generously; a batch that is still too large is halved."""
+"""What a frame of 224 pixels may take on the way through, generously; a batch that is still too large is halved."""
 
 
 class Encoder:
@@ -105,7 +105,7 @@ def torch_encoder(
             batch = batch.pin_memory().to(device, non_blocking=True)
         return features(batch).cpu().numpy()
 
-    return Encoder(forward, batch_size=batch_size or _batch_size(device, precision, frames_a_row))
+    return Encoder(forward, batch_size=batch_size or _batch_size(device, precision, frames_a_row, preprocessing.size))
 
 
 def pool(maps: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -182,8 +182,9 @@ def frames_a_row(spec: FeatureSpec) -> int:
     return spec.sampling.frames or 1 if spec.sampling.kind == "snippets" else 1
 
 
-def _batch_size(device: torch.device, precision: str, frames_a_row: int) -> int:
+def _batch_size(device: torch.device, precision: str, frames_a_row: int, side: int) -> int:
     if device.type == "cpu":
         return max(1, CPU_BATCH[precision] // frames_a_row)
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return int(max(1, min(GPU_BATCH, free_bytes // GPU_BYTES_A_FRAME) // frames_a_row))
+    frame_bytes = GPU_BYTES_A_FRAME * max(1.0, (side / 224) ** 2)
+    return int(max(1, min(GPU_BATCH, free_bytes // frame_bytes) // frames_a_row))

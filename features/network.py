@@ -33,6 +33,8 @@ class Backbone:
     snippet: tuple[int, float] | None = None
     """Of a 3D network: frames a snippet and frames a second, as it was trained."""
     is_pooled: bool = False
+    any_size: bool = True
+    """Whether it takes squares of another side than it was trained on, as networks of convolutions do."""
     wrap: Callable[[nn.Module], nn.Module] = _same
     """From the network that was built, its weights in place, to the one that gives the maps."""
     convert: Callable[[StateDict, nn.Module], StateDict] | None = None

@@ -9,7 +9,7 @@ from features.encoder import pooled_width
 from features.errors import SettingsError
 from features.network import Backbone
 from features.reduction import parse
-from features.spec import FeatureSpec, Sampling
+from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.views import check_views
 from features.weights import find_weights, weights_digest
 
@@ -24,7 +24,7 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     sampling = _sampling(settings, backbone)
     spec = FeatureSpec(
         sampling=sampling,
-        preprocessing=backbone.preprocessing.model_copy(update={"fit": settings.fit} if settings.fit else {}),
+        preprocessing=_preprocessing(settings, backbone),
         backbone=settings.backbone,
         weights="random" if weights is None else "pretrained",
         weights_digest=weights_digest(settings.backbone, weights),
@@ -34,6 +34,17 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
         reduction=settings.reduce,
     )
     return spec, weights
+
+
+def _preprocessing(settings: ExtractSettings, backbone: Backbone) -> Preprocessing:
+    """The backbone's own, but for what the settings change. Raises SettingsError where it takes one size alone."""
+    own = backbone.preprocessing
+    changes: dict[str, Any] = {"fit": settings.fit} if settings.fit else {}
+    if settings.size is not None and settings.size != own.size:
+        if not backbone.any_size:
+            raise SettingsError(f"backbone '{settings.backbone}' takes pictures of {own.size} pixels; leave out size")
+        changes |= {"size": settings.size, "resize": round(own.resize * settings.size / own.size)}
+    return own.model_copy(update=changes)
 
 
 def _sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:

@@ -56,6 +56,7 @@ def timm_backbone(name: str) -> Backbone:
             std=config.std,
         ),
         is_pooled=layout == "pooled",
+        any_size=layout == "maps" and not config.fixed_input_size,
         wrap=partial(Maps, layout=layout),
         convert=_convert,
         calibration_side=height,

@@ -147,6 +147,15 @@ def test_other_settings_are_refused_and_named(clips: Path, tmp_path: Path, extra
     assert output.read_bytes() == before
 
 
+def test_larger_pictures_show_the_same_part_of_the_frame(numbered: Path, tmp_path: Path, extract: Run) -> None:
+    output = tmp_path / "c.h5"
+    assert extract(numbered, "-o", output, "--size", 320, "--frames", 2).code == 0
+    spec = read_header(output).spec.preprocessing
+    assert (spec.size, spec.resize) == (320, 366)  # 224 of 256, as the weights were trained
+    refused = extract(numbered, "-o", output, "--backbone", "clip:ViT-S-32-alt", "--reduce", "none", "--size", 320)
+    assert (refused.code, "takes pictures of 224 pixels" in refused.err) == (2, True)
+
+
 def test_fps_sampling_makes_tracks_of_different_lengths(clips: Path, tmp_path: Path, extract: Run) -> None:
     output = tmp_path / "c.h5"
     assert extract(clips, "-o", output, "--fps", 10, "--reduce", "none", "--pooling", "avg+max").code == 0

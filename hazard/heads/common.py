@@ -14,7 +14,11 @@ SPREAD_FLOOR = 1e-3
 """Added to every spread: a channel that never moves in training must not blow up when it moves later."""
 
 POOLED_C = 0.01
-"""Inverse penalty of logistic regression on pooled clips: a thousand and more columns meet a few hundred clips."""
+"""Inverse penalty of logistic regression on pooled clips: a thousand and more columns meet a few hundred clips.
+
+It need not follow the number of clips: scikit-learn weighs it against the sum of their losses, so that the penalty a clip
+falls as clips are added. On 9,600 generated clips of 101 classes 0.001 is worse, and 0.1 no better, than 0.01.
+"""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ SPREAD_FLOOR = 1e-3
 POOLED_C = 0.01
 """Inverse penalty of logistic regression on pooled clips: a thousand and more columns meet a few hundred clips.
 
-It need not follow the number of clips: scikit-learn weighs it against the sum of their losses, so that the penalty a clip
-falls as clips are added. On 9,600 generated clips of 101 classes 0.001 is worse, and 0.1 no better, than 0.01.
+It need not follow the number of clips: scikit-learn weighs it against the sum of the clips' losses, so that the penalty
+falls a clip as clips are added. On 9,600 generated clips of 101 classes accuracy was .533, and .511 with 0.001;
+on easier ones .874, .872 with 0.001 and .873 with 0.1.
 """
 
 

@@ -25,7 +25,7 @@ from features.config import load_settings
 @click.option("--folds", type=click.IntRange(2), help="So many folds, which never split a group.")
 @click.option("--split", metavar="FILE|COLUMN", help="A CSV file (path, split), or `split` for the cache's own column.")
 @click.option("--epochs", type=click.IntRange(1), help="At most so many passes over the training clips. [30]")
-@click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [32]")
+@click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [by the number of clips]")
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
 @click.option("--seed", type=click.IntRange(0), help="Of splits, initial weights and batches. [0]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of training. [fp32]")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from features.config import RunSettings, nearest
 from hazard.baselines import BASELINES
 from hazard.heads import HEADS
-from hazard.heads.common import INPUTS, HeadOptions
+from hazard.heads.common import INPUTS
 
 
 class TrainSettings(BaseModel):
@@ -21,26 +21,26 @@ class TrainSettings(BaseModel):
     """A name in HEADS."""
     baseline: str | None = None
     """A name in BASELINES: train that instead of a head."""
-    hidden_size: int = Field(64, ge=1, le=8192)
-    """Width of the recurrent state, a direction each."""
+    hidden_size: int | None = Field(None, ge=1, le=8192)
+    """Width of what looks along time, a direction each; by the number of training clips (`hazard.sizes`) by default."""
     layers: int = Field(1, ge=1, le=16)
-    """Recurrent layers on top of each other."""
-    dropout: float = Field(0.5, ge=0, lt=1)
-    """Share of values that each training step hides."""
+    """Layers on top of each other."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Share of values that each training step hides; by the number of training clips by default."""
     inputs: tuple[str, ...] = INPUTS
     """What a head is offered of each step: `features`, `differences`, `absolute_differences`."""
     bidirectional: bool = False
-    """Whether recurrent layers also read the clip backwards; `bilstm_attention` always does."""
-    projection: int = Field(64, ge=0, le=8192)
-    """Width that the offered values are projected to before the recurrent layer; 0: they are not."""
-    members: int = Field(5, ge=1, le=100)
-    """Heads that are trained side by side on different inner splits and averaged."""
+    """Whether recurrent layers also read the clip backwards; the other kinds, and `bilstm_attention`, see both ways."""
+    projection: int | None = Field(None, ge=0, le=8192)
+    """Width that the offered values are projected to first, 0: they are not; by the number of clips by default."""
+    members: int | None = Field(None, ge=1, le=100)
+    """Heads that are trained side by side on different inner splits and averaged; by the number of clips by default."""
     epochs: int = Field(30, ge=1)
     """At most this many passes over the training clips."""
     patience: int = Field(6, ge=1)
     """Epochs without a lower loss on the inner validation clips before training stops."""
-    batch_size: int = Field(32, ge=1)
-    """Clips a training step."""
+    batch_size: int | None = Field(None, ge=1)
+    """Clips a training step; by the number of training clips by default."""
     lr: float = Field(1e-3, gt=0)
     """Highest learning rate; it falls to zero along a cosine."""
     weight_decay: float = Field(0.1, ge=0)
@@ -84,18 +84,6 @@ class TrainSettings(BaseModel):
         for name in value:
             _known("input", name, INPUTS)
         return value
-
-    @property
-    def head_options(self) -> HeadOptions:
-        """The part that decides a head's shape."""
-        return HeadOptions(
-            hidden_size=self.hidden_size,
-            layers=self.layers,
-            bidirectional=self.bidirectional,
-            dropout=self.dropout,
-            inputs=self.inputs,
-            projection=self.projection,
-        )
 
 
 class InferSettings(RunSettings):

@@ -19,6 +19,7 @@ from hazard.evaluate import Evaluation, Progress
 from hazard.heads import HEADS
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions, save_model
 from hazard.sequences import load_sequences
+from hazard.sizes import sized
 from hazard.splits import Division, Fold, divide, inner_split
 from hazard.train import Epoch, pick_device
 from hazard.types import Sequences
@@ -46,6 +47,8 @@ def train_run(
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
     division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
+    clips = max(fold.training_clips for fold in division.folds)
+    settings = sized(settings, clips=clips, classes=len(sequences.labels))
     check_writable(folder / "model.json")
     _announce(sequences, division, echo)
     with _Bar(sequences, division, settings, compare=compare) as bar:

@@ -35,6 +35,11 @@ class Fold:
         if len(np.unique(parts)) != len(parts):
             raise ValueError("train, val and test of a fold overlap")
 
+    @property
+    def training_clips(self) -> int:
+        """How many clips a model may learn from, whether to fit or to stop."""
+        return len(self.train) + len(self.val)
+
 
 @dataclass(frozen=True)
 class Division:

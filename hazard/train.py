@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from features.errors import SettingsError
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
+from hazard.sizes import SizedSettings, sized
 from hazard.splits import Fold, Index, inner_split
 from hazard.types import Sequences
 
@@ -54,7 +55,8 @@ class Committee(nn.Module):
 
 
 def build(width: int, classes: int, settings: TrainSettings) -> Committee:
-    """An untrained committee as `settings` describe it."""
+    """An untrained committee as `settings` describe it; sizes that they leave open are those for few clips."""
+    settings = sized(settings, clips=0, classes=classes)
     return Committee([HEADS[settings.head](width, classes, settings.head_options) for _ in range(settings.members)])
 
 
@@ -68,6 +70,7 @@ def fit_head(
     the epoch with the lowest loss over all validation clips: on few clips each one's own would be a matter of luck.
     `progress` is called after each epoch with its number and that loss.
     """
+    settings = sized(settings, clips=fold.training_clips, classes=len(sequences.labels))
     runs = [_start(sequences, fold, settings, member) for member in range(settings.members)]
     history: list[Epoch] = []
     best_loss, best_epoch = math.inf, 0
@@ -138,7 +141,7 @@ class _Clips:
 class _Run:
     """The training of one member."""
 
-    def __init__(self, head: nn.Module, settings: TrainSettings, member: int, train: _Clips, val: _Clips) -> None:
+    def __init__(self, head: nn.Module, settings: SizedSettings, member: int, train: _Clips, val: _Clips) -> None:
         self.head, self.settings, self.member, self.train, self.val = head, settings, member, train, val
         self.device = train.x.device
         self.random = torch.Generator().manual_seed(settings.seed * 1000 + member)
@@ -197,7 +200,7 @@ class _Run:
         return F.cross_entropy(logits, self.val.y).item(), right.item()
 
 
-def _start(sequences: Sequences, fold: Fold, settings: TrainSettings, member: int) -> _Run:
+def _start(sequences: Sequences, fold: Fold, settings: SizedSettings, member: int) -> _Run:
     device = pick_device(settings.device)
     torch.manual_seed(settings.seed * 1000 + member)
     head = HEADS[settings.head](sequences.x.shape[2], len(sequences.labels), settings.head_options).to(device)

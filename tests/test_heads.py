@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,9 +54,27 @@ def test_a_clip_of_one_step_has_logits(head):
     assert head(X[:, :1], MASK[:, :1]).isfinite().all()
 
 
-def test_the_order_of_the_steps_counts(head):
+def test_a_longer_clip_than_any_in_training_has_logits(head):
+    x, mask = X.repeat(1, 40, 1), torch.ones(len(X), 40 * X.shape[1], dtype=torch.bool)
+    assert head(x, mask).isfinite().all()
+
+
+def test_a_clip_without_a_real_step_spoils_no_other(head):
+    mask = torch.cat([MASK[:1] & False, MASK[1:]])
+    logits = head(X, mask)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits[1:], head(X[1:], MASK[1:]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_order_of_the_steps_counts_for_all_heads_but_mean(name):
+    """Backwards the pooled path sees the same; so does what is averaged of the features alone."""
+    torch.manual_seed(0)
+    head = HEADS[name](WIDTH, 3, replace(OPTIONS, inputs=("features",))).eval()
+    head.fit_statistics(X, MASK, Y)
     full = MASK.all(1)
-    assert not torch.allclose(head(X[full].flip(1), MASK[full]), head(X[full], MASK[full]), atol=1e-4)
+    forward, backward = head(X[full], MASK[full]), head(X[full].flip(1), MASK[full])
+    assert torch.allclose(forward, backward, atol=1e-4) == (name == "mean")
 
 
 def test_every_weight_learns(head):

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -16,10 +14,12 @@ SPREAD_FLOOR = 1e-3
 """Added to every spread: a channel that never moves in training must not blow up when it moves later."""
 
 POOLED_C = 0.01
-"""Inverse penalty of logistic regression on pooled clips: a thousand and more columns meet a few hundred clips."""
+"""Inverse penalty of logistic regression on pooled clips: a thousand and more columns meet a few hundred clips.
 
-UNSEEN_MARGIN = 3.0
-"""How far, in logits, a class that no training clip shows starts below the rarest one that some do."""
+It need not follow the number of clips: scikit-learn weighs it against the sum of the clips' losses, so that the penalty
+falls a clip as clips are added. On 9,600 generated clips of 101 classes accuracy was .533, and .511 with 0.001;
+on easier ones .874, .872 with 0.001 and .873 with 0.1.
+"""
 
 
 @dataclass(frozen=True)
@@ -92,74 +92,6 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.spread
 
 
-class MotionInputs(nn.Module):
-    """(B, T, D) → (B, T, n D): features and their changes side by side, standardised, zero where undefined."""
-
-    def __init__(self, width: int, inputs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.inputs = inputs
-        self.width = width * len(inputs)
-        self.scales = nn.ModuleDict({name: Standardise(width) for name in inputs})
-
-    def fit(self, x: Tensor, mask: Tensor) -> None:
-        """Statistics over the real steps of training clips."""
-        for name, (values, real) in self._offered(x, mask).items():
-            scale = self.scales[name]
-            assert isinstance(scale, Standardise)
-            if real.any():  # clips of a single step have no differences
-                scale.fit(values[real])
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, n D)."""
-        parts = [
-            self.scales[name](values) * real.unsqueeze(-1) for name, (values, real) in self._offered(x, mask).items()
-        ]
-        return torch.cat(parts, dim=-1)  # (B, T, n D)
-
-    def _offered(self, x: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        step, real = differences(x, mask)
-        offered = {"features": (x, mask), "differences": (step, real), "absolute_differences": (step.abs(), real)}
-        return {name: offered[name] for name in self.inputs}
-
-
-class PooledPath(nn.Module):
-    """(B, T, D) → (B, K): logistic regression on the pooled clip, fitted at once and then left as it is.
-
-    The recurrent part is trained on top of it and adds what order in time is worth. On little data gradient steps
-    alone did worse: Adam moves every weight alike, the penalty keeps those small that tell nothing.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.scale = Standardise(3 * width)
-        self.register_buffer("weight", torch.zeros(classes, 3 * width))
-        self.register_buffer("bias", torch.zeros(classes))
-
-    def fit(self, x: Tensor, mask: Tensor, y: Tensor) -> None:
-        """On training clips x (B, T, D) with their labels y (B,); nothing where these are all of one label."""
-        pooled = pool(x, mask)  # (B, 3 D)
-        self.scale.fit(pooled)
-        if len(y.unique()) < 2:
-            return
-        model = LogisticRegression(C=POOLED_C, max_iter=2000).fit(self.scale(pooled).cpu().numpy(), y.cpu().numpy())
-        coefficients, offsets = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # one row says how much the second class is likelier: half for it, half against
-            coefficients, offsets = (
-                np.concatenate([-coefficients, coefficients]) / 2,
-                np.concatenate([-offsets, offsets]) / 2,
-            )
-        self.bias.fill_(float(offsets.min()) - UNSEEN_MARGIN if len(model.classes_) < len(self.bias) else 0.0)
-        self.weight[model.classes_] = torch.from_numpy(coefficients).to(self.weight)
-        self.bias[model.classes_] = torch.from_numpy(offsets).to(self.bias)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Logits (B, K)."""
-        return nn.functional.linear(self.scale(pool(x, mask)), self.weight, self.bias)  # (B, K)
-
-
 class Projection(nn.Sequential):
     """(B, T, W) → (B, T, P): the learned reduction in front of a recurrent layer; without one dropout alone, P = W."""
 
@@ -170,7 +102,7 @@ class Projection(nn.Sequential):
         self.width = size or width
 
 
-def run_recurrent(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:
+def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     """(B, T, P) → (B, T, H) over the real steps alone, so that the backward direction starts at each clip's own end.
 
     The mask must be True first and False after: that is how `hazard.sequences.pad` makes it.
@@ -179,6 +111,22 @@ def run_recurrent(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     hidden, _ = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])
     return hidden
+
+
+class MeanPooling(nn.Module):
+    """(B, T, H) → (B, H): the mean over the real steps, of any width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def weights(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Every real step counts alike (B, T)."""
+        return mask / mask.sum(1, keepdim=True).clamp(min=1)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(B, H)."""
+        return masked_mean(hidden, mask)
 
 
 class AttentionPooling(nn.Module):

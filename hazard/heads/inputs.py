@@ -1,0 +1,36 @@
+"""What a head is offered of each step: features, their changes, or several of them side by side."""
+
+import torch
+from torch import Tensor, nn
+
+from hazard.heads.common import Standardise, differences
+
+
+class MotionInputs(nn.Module):
+    """(B, T, D) → (B, T, n D): features and their changes side by side, standardised, zero where undefined."""
+
+    def __init__(self, width: int, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.width = width * len(inputs)
+        self.scales = nn.ModuleDict({name: Standardise(width) for name in inputs})
+
+    def fit(self, x: Tensor, mask: Tensor) -> None:
+        """Statistics over the real steps of training clips."""
+        for name, (values, real) in self._offered(x, mask).items():
+            scale = self.scales[name]
+            assert isinstance(scale, Standardise)
+            if real.any():  # clips of a single step have no differences
+                scale.fit(values[real])
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, n D)."""
+        parts = [
+            self.scales[name](values) * real.unsqueeze(-1) for name, (values, real) in self._offered(x, mask).items()
+        ]
+        return torch.cat(parts, dim=-1)  # (B, T, n D)
+
+    def _offered(self, x: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        step, real = differences(x, mask)
+        offered = {"features": (x, mask), "differences": (step, real), "absolute_differences": (step.abs(), real)}
+        return {name: offered[name] for name in self.inputs}

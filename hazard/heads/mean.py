@@ -1,0 +1,44 @@
+"""An MLP on the mean step: what a head is worth that learns but knows no order."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from hazard.heads.common import HeadOptions, MeanPooling, Projection
+from hazard.heads.inputs import MotionInputs
+from hazard.heads.pooled import PooledPath
+
+
+class MeanHead(nn.Module):
+    """x (B, T, D), mask (B, T) → logits (B, K).
+
+    Averaged before anything is learned: of the order it sees what the offered differences and the pooled path, which
+    compare neighbours, tell. `options.bidirectional` has no say.
+    """
+
+    def __init__(self, width: int, classes: int, options: HeadOptions) -> None:
+        super().__init__()
+        self.inputs = MotionInputs(width, options.inputs)
+        self.pooling = MeanPooling(self.inputs.width)
+        self.project = Projection(self.inputs.width, options)
+        widths = [self.project.width, *[options.hidden_size] * options.layers]
+        layers = [
+            nn.Sequential(nn.Linear(before, after), nn.GELU(), nn.Dropout(options.dropout))
+            for before, after in pairwise(widths)
+        ]
+        self.classify = nn.Sequential(*layers, nn.Linear(options.hidden_size, classes))
+        self.pooled = PooledPath(width, classes)
+
+    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor) -> None:
+        """Scales, and the pooled path, from training clips."""
+        self.inputs.fit(x, mask)
+        self.pooled.fit(x, mask, y)
+
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Every real step counts alike (B, T)."""
+        return self.pooling.weights(x, mask)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        summary = self.pooling(self.inputs(x, mask), mask)  # (B, n D)
+        return self.classify(self.project(summary)) + self.pooled(x, mask)  # (B, K)

@@ -1,0 +1,75 @@
+"""What most heads are: something that looks along time, a pooling of what it saw, and the pooled path beside it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from hazard.heads.common import HeadOptions, Projection
+from hazard.heads.inputs import MotionInputs
+from hazard.heads.pooled import PooledPath
+
+
+class Body(Protocol):
+    """An `nn.Module` that looks along time: (B, T, P) and mask (B, T) → (B, T, H), the real steps blind to padding."""
+
+    width: int
+    """H."""
+
+    def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What stands at padded steps is never read."""
+
+
+class Pooling(Protocol):
+    """An `nn.Module` that gives one row a clip: (B, T, H) and mask (B, T) → (B, H)."""
+
+    def weights(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """How much each step counts (B, T)."""
+
+    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """The mean by those weights (B, H)."""
+
+
+class TemporalHead(nn.Module):
+    """x (B, T, D), mask (B, T) → logits (B, K): inputs, projection, body, pooling, a linear layer, and the pooled path.
+
+    `body` is made from the projection's width, `pooling` from the body's.
+    """
+
+    body: Body
+    pooling: Pooling
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        options: HeadOptions,
+        *,
+        body: Callable[[int], Body],
+        pooling: Callable[[int], Pooling],
+    ) -> None:
+        super().__init__()
+        self.inputs = MotionInputs(width, options.inputs)
+        self.project = Projection(self.inputs.width, options)
+        self.body = body(self.project.width)
+        self.pooling = pooling(self.body.width)
+        self.classify = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(self.body.width, classes))
+        self.pooled = PooledPath(width, classes)
+
+    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor) -> None:
+        """Scales, and the pooled path, from training clips."""
+        self.inputs.fit(x, mask)
+        self.pooled.fit(x, mask, y)
+
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The weight of each step (B, T) in the pooling."""
+        return self.pooling.weights(self._hidden(x, mask), mask)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        summary = self.pooling(self._hidden(x, mask), mask)  # (B, H)
+        return self.classify(summary) + self.pooled(x, mask)  # (B, K)
+
+    def _hidden(self, x: Tensor, mask: Tensor) -> Tensor:
+        steps = self.project(self.inputs(x, mask))  # (B, T, P)
+        return self.body(steps, mask)  # (B, T, H)

@@ -1,0 +1,73 @@
+"""A small Transformer encoder (Vaswani et al. 2017, normalised first as in Xiong et al. 2020), pooled by attention."""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hazard.heads.common import AttentionPooling, HeadOptions
+from hazard.heads.temporal import TemporalHead
+
+MOST_HEADS = 4
+LONGEST_WAVE = 10_000.0
+"""Steps to one turn of the slowest sine, as in Vaswani et al. 2017."""
+
+
+def positions(steps: int, width: int, like: Tensor) -> Tensor:
+    """Sines and cosines (T, H) that tell a step's place; defined for any number of steps, so that none was unseen."""
+    place = torch.arange(steps, device=like.device, dtype=torch.float32).unsqueeze(1)  # (T, 1)
+    pair = torch.arange((width + 1) // 2, device=like.device, dtype=torch.float32)
+    angle = place * torch.exp(pair * (-2 * math.log(LONGEST_WAVE) / width))  # (T, H / 2)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width].to(like.dtype)
+
+
+class Block(nn.Module):
+    """Self-attention over the real steps and an MLP a step, each beside a connection that skips it."""
+
+    def __init__(self, width: int, *, dropout: float) -> None:
+        super().__init__()
+        self.heads = math.gcd(width, MOST_HEADS)
+        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.gather = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H) → (B, T, H)."""
+        x = x + self.drop(self._attend(self.before_attention(x), mask))
+        return x + self.drop(self.mlp(self.before_mlp(x)))
+
+    def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, steps, width = x.shape
+        parts = self.query_key_value(x).view(batch, steps, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (B, heads, T, H / heads)
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return self.gather(found.transpose(1, 2).reshape(batch, steps, width))  # (B, T, H)
+
+
+class Encoder(nn.Module):
+    """(B, T, P) → (B, T, H): places added, a block a layer, normalised at the end."""
+
+    def __init__(self, width: int, options: HeadOptions) -> None:
+        super().__init__()
+        self.width = options.hidden_size
+        self.enter = nn.Linear(width, self.width)
+        self.blocks = nn.ModuleList(Block(self.width, dropout=options.dropout) for _ in range(options.layers))
+        self.finish = nn.LayerNorm(self.width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H)."""
+        x = self.enter(x)  # (B, T, H)
+        x = x + positions(x.shape[1], self.width, x)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.finish(x)
+
+
+def transformer(width: int, classes: int, options: HeadOptions) -> TemporalHead:
+    """`options.bidirectional` has no say: every step sees all the others."""
+    return TemporalHead(width, classes, options, body=partial(Encoder, options=options), pooling=AttentionPooling)

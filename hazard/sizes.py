@@ -1,0 +1,66 @@
+"""Sizes follow the data: a head for 200 clips is not one for 13,000."""
+
+from typing import Any
+
+from pydantic import Field
+
+from hazard.config import TrainSettings
+from hazard.heads.common import HeadOptions
+
+FEW_CLIPS, MANY_CLIPS = 1_000, 5_000
+
+
+class SizedSettings(TrainSettings):
+    """Settings that leave no size open."""
+
+    hidden_size: int = Field(ge=1, le=8192)
+    dropout: float = Field(ge=0, lt=1)
+    projection: int = Field(ge=0, le=8192)
+    members: int = Field(ge=1, le=100)
+    batch_size: int = Field(ge=1)
+
+    @property
+    def head_options(self) -> HeadOptions:
+        """The part that decides a head's shape."""
+        return HeadOptions(
+            hidden_size=self.hidden_size,
+            layers=self.layers,
+            bidirectional=self.bidirectional,
+            dropout=self.dropout,
+            inputs=self.inputs,
+            projection=self.projection,
+        )
+
+
+def sized(settings: TrainSettings, *, clips: int, classes: int) -> SizedSettings:
+    """`settings` with each size that they leave open (None) chosen by the numbers of training clips and classes.
+
+    | training clips | hidden_size, projection | dropout | members | batch_size |
+    |---|---|---|---|---|
+    | under 1,000 | 64 | 0.5 | 5 | 32 |
+    | under 5,000 | 128 | 0.5 | 3 | 64 |
+    | from 5,000 on | 256 | 0.5 | 1 | 256 |
+
+    Few clips: small heads, and a committee, for what one of them learns is a matter of luck. Many clips: one wide head
+    in large batches, which keep a processor busy. hidden_size and projection are never less than what tells the
+    classes apart: the least power of two from `classes` on, up to 256. What is given stays as it is.
+    """
+    if isinstance(settings, SizedSettings):
+        return settings
+    chosen = _by_clips(clips)
+    if clips >= FEW_CLIPS:
+        chosen |= {name: max(chosen[name], _width_for(classes)) for name in ("hidden_size", "projection")}
+    given = settings.model_dump()
+    return SizedSettings(**given | {name: value for name, value in chosen.items() if given[name] is None})
+
+
+def _by_clips(clips: int) -> dict[str, Any]:
+    if clips < FEW_CLIPS:
+        return {"hidden_size": 64, "projection": 64, "dropout": 0.5, "members": 5, "batch_size": 32}
+    if clips < MANY_CLIPS:
+        return {"hidden_size": 128, "projection": 128, "dropout": 0.5, "members": 3, "batch_size": 64}
+    return {"hidden_size": 256, "projection": 256, "dropout": 0.5, "members": 1, "batch_size": 256}
+
+
+def _width_for(classes: int) -> int:
+    return min(256, 1 << (classes - 1).bit_length())

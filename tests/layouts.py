@@ -1,0 +1,68 @@
+"""Small copies of the data sets that configs/ are for, under the names that their headers use."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import yaml
+
+from tests.image_folders import write_images
+from tests.media import write_scene
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+MIXED = yaml.safe_load((CONFIGS / "label_maps" / "mixed_ten.yaml").read_text())
+
+
+def class_folders(root: Path, name: str = "videos", labels: Iterable[str] = ("normal", "hazardous")) -> None:
+    """Four videos a class."""
+    for k, label in enumerate(labels):
+        for i in range(4):
+            write_scene(root / name / label / f"{i}.mp4", 10 * k + i, count=8)
+
+
+def factory(root: Path) -> None:
+    """Two of the eight classes are enough to see the recipe run."""
+    class_folders(root, "factory", ("safe_walkway", "safe_walkway_violation"))
+
+
+def ucf101(root: Path, labels: Iterable[str] = ("Archery", "Biking")) -> None:
+    """Videos of two groups a class, and the lists that have the first in test."""
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir(exist_ok=True)
+    train, test, classes = [], [], []
+    for k, label in enumerate(labels):
+        names = [f"{label}/v_{label}_g{group:02d}_c01.avi" for group in (1, 8)]
+        for name in names:
+            write_scene(root / "UCF-101" / name, 10 * k + int(names.index(name)), count=8)
+        test.append(f"{names[0]}\n")
+        train.append(f"{names[1]} {k + 1}\n")
+        classes.append(f"{k + 1} {label}\n")
+    for file, lines in (("trainlist01.txt", train), ("testlist01.txt", test), ("classInd.txt", classes)):
+        (lists / file).write_text("".join(lines))
+
+
+def hmdb51(root: Path, labels: Iterable[str] = ("climb", "golf")) -> None:
+    """Folders of images, and the lists: a clip in test, one in train."""
+    lists = root / "testTrainMulti_7030_splits"
+    lists.mkdir(exist_ok=True)
+    for label in labels:
+        names = [f"A_film_{label}_u_nm_np1_fr_goo_{i}" for i in range(2)]
+        for name in names:
+            write_images(root / "hmdb51" / label / name, 6, name="frame_{:04d}")
+        lines = [f"{name}.avi {side} \n" for name, side in zip(names, (2, 1), strict=True)]
+        (lists / f"{label}_test_split1.txt").write_text("".join(lines))
+
+
+def mixed(root: Path) -> None:
+    """All classes that the label map names, for it may name none that is not there, and one that it drops."""
+    ucf101(root, [label for label in MIXED if label[0].isupper()] + ["Typing"])
+    hmdb51(root, [label for label in MIXED if label[0].islower()])
+
+
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "ucf101": ucf101,
+    "ucf101_resnet18_bilstm_attention": ucf101,
+    "hmdb51": hmdb51,
+    "mixed_ten_3dcnn_lstm_gru": mixed,
+    "workplace_safety": factory,
+}
+"""Stem of a config → maker of the folders that its commands name; class folders `videos/` for all others."""

@@ -159,7 +159,11 @@ def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
         lines.append("- The head holds a logistic regression of the pooled clip: its score is not what order adds.")
     if contenders > 1:
         lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
-    if refitted:
+    if refitted and info.settings.keep == "folds":
+        lines.append(
+            "- The saved model is the models of the folds together; the figures are of each alone, and cautious."
+        )
+    elif refitted:
         lines.append(
             "- The saved model was fitted again on all labelled clips after the folds; the figures are the folds'."
         )

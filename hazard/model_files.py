@@ -6,7 +6,7 @@ and never read as a mixture of two models.
 
 import hashlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import safetensors.numpy
 import safetensors.torch
 import skops.io
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from sklearn.pipeline import Pipeline
 
@@ -186,11 +187,25 @@ def _load_baseline(folder: Path, info: ModelInfo, file: str, name: str) -> Pipel
         type(step) for _, step in fresh.steps
     ]:
         raise ArtefactRefused(f"{folder / file} refused: it does not hold a {name}")
+    if not all(bool(np.isfinite(array).all()) for array in _arrays(model)):
+        raise ArtefactRefused(f"{folder / file} refused: it holds NaN or infinity")
     probe = np.zeros((1, 2, info.width), np.float32), np.ones((1, 2), np.bool_)
     probs = _guarded(folder / file, lambda: predict_baseline(model, *probe, classes=len(info.labels)))
     if not np.isclose(probs.sum(), 1.0):
-        raise ArtefactRefused(f"{folder / file} refused: its probabilities do not sum to one; it may hold NaN")
+        raise ArtefactRefused(f"{folder / file} refused: its probabilities do not sum to one")
     return model
+
+
+def _arrays(part: object) -> Iterator[NDArray[np.floating]]:
+    """All arrays of floats that an estimator holds, and those of the estimators within it."""
+    if isinstance(part, np.ndarray):
+        if np.issubdtype(part.dtype, np.floating):
+            yield part
+    elif isinstance(part, list | tuple):
+        for one in part:
+            yield from _arrays(one)
+    elif type(part).__module__.startswith("sklearn."):
+        yield from _arrays(list(getattr(part, "__dict__", {}).values()))
 
 
 def _load_reduction(folder: Path, info: ModelInfo) -> Reduction | None:

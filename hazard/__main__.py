@@ -25,6 +25,25 @@ def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> 
     return run_demo(output, videos=videos, clips_per_class=clips_per_class, seed=seed, echo=click.echo)
 
 
+@hazard.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="[RUN/model.onnx, RUN/whole.onnx]"
+)
+@click.option("--whole", is_flag=True, help="From frames on, with the backbone, instead of from features on.")
+@click.option("--weights", default="auto", metavar="auto|PATH", help="The backbone's weights, for --whole. [auto]")
+def export(run: Path, format: str, output: Path | None, whole: bool, weights: str) -> None:
+    """Write the model of the folder RUN as one ONNX file, checked in ONNX Runtime against the model itself."""
+    from hazard.export import export_onnx
+
+    made = export_onnx(run, output, whole=whole, weights=weights)
+    click.echo(f"{made.file}: {made.size_bytes / 1e6:.1f} MB, takes {', '.join(map(' '.join, made.inputs.items()))}")
+    click.echo(
+        f"gives probabilities (B, K); ONNX Runtime differs from the model itself by {made.difference:.1e} at most"
+    )
+
+
 def main() -> None:
     """The program `hazard`."""
     run_command(hazard)

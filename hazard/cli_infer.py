@@ -49,7 +49,7 @@ def infer(
     check_writable(output / "report.html")
     # Imported here: `--help` and wrong options answer at once.
     from features.progress import progress_bar
-    from hazard.model import open_model
+    from hazard.model_files import open_model
     from hazard.predict import predict_clips
     from hazard.report import summarise, write_report
     from hazard.report_info import report_info

@@ -21,6 +21,12 @@ from features.config import load_settings
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
 @click.option("--head", help="A name in HEADS. [lstm]")
 @click.option("--baseline", help="A name in BASELINES, instead of a head.")
+@click.option(
+    "--ensemble",
+    metavar="MODELS",
+    help="Several models as one: seeds:5 of the head or baseline that is set, NAME[:SEEDS][=WEIGHT],… or heads.",
+)
+@click.option("--keep", type=click.Choice(["refit", "folds"]), help="Save a refit on all clips, or the folds' models.")
 @click.option("--compare", is_flag=True, help="Every head and baseline on the same folds: leaderboard.csv and a plot.")
 @click.option("--folds", type=click.IntRange(2), help="So many folds, which never split a group.")
 @click.option("--split", metavar="FILE|COLUMN", help="A CSV file (path, split), or `split` for the cache's own column.")
@@ -44,6 +50,8 @@ def train_temporal(
 
     if flags["head"]:
         overrides = (*overrides, "baseline=null")  # a head on the command line outranks a baseline in the file
+    if (flags["head"] or flags["baseline"]) and not flags["ensemble"]:
+        overrides = ("ensemble=null", *overrides)
     settings = load_settings(TrainSettings, "train", file=config, overrides=overrides, flags=flags)
     import torch
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from features.config import RunSettings, nearest
 from hazard.baselines import BASELINES
 from hazard.heads import HEADS
 from hazard.heads.common import INPUTS
+from hazard.lineup import parse_lineup
 
 
 class TrainSettings(BaseModel):
@@ -21,6 +22,11 @@ class TrainSettings(BaseModel):
     """A name in HEADS."""
     baseline: str | None = None
     """A name in BASELINES: train that instead of a head."""
+    ensemble: str | None = None
+    """Several models as one: NAME[:SEEDS][=WEIGHT],… of heads and baselines, `seeds:5` for five of the chosen one,
+    `heads` or `baselines` for all."""
+    keep: Literal["refit", "folds"] = "refit"
+    """What is saved after folds: one model fitted again on all clips, or the folds' own models as an ensemble."""
     hidden_size: int | None = Field(None, ge=1, le=8192)
     """Width of what looks along time, a direction each; by the number of training clips (`hazard.sizes`) by default."""
     layers: int = Field(1, ge=1, le=16)
@@ -76,6 +82,13 @@ class TrainSettings(BaseModel):
     def _known_baseline(cls, value: str | None) -> str | None:
         return value if value is None else _known("baseline", value, BASELINES)
 
+    @field_validator("ensemble")
+    @classmethod
+    def _known_ensemble(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            parse_lineup(value, chosen=info.data.get("baseline") or info.data.get("head") or "lstm")
+        return value
+
     @field_validator("inputs")
     @classmethod
     def _known_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -84,6 +97,28 @@ class TrainSettings(BaseModel):
         for name in value:
             _known("input", name, INPUTS)
         return value
+
+    @property
+    def kind_and_name(self) -> tuple[Literal["head", "baseline", "ensemble"], str]:
+        """What is to be fitted; of an ensemble the full list, so that `of` gives the same again."""
+        if self.ensemble:
+            places = parse_lineup(self.ensemble, chosen=self.baseline or self.head)
+            return "ensemble", ",".join(map(str, places))
+        return ("baseline", self.baseline) if self.baseline else ("head", self.head)
+
+    def of(self, kind: str, name: str) -> "TrainSettings":
+        """The same settings for another head, baseline or ensemble."""
+        return self.model_copy(update={"baseline": None, "ensemble": None} | {kind: name})
+
+    def singles(self) -> list[tuple["TrainSettings", float]]:
+        """The settings of each model of an ensemble, with its weight; of a head or a baseline these alone."""
+        if not self.ensemble:
+            return [(self, 1.0)]
+        return [
+            (self.of(place.kind, place.name).model_copy(update={"seed": self.seed + i}), place.weight / place.seeds)
+            for place in parse_lineup(self.ensemble, chosen=self.baseline or self.head)
+            for i in range(place.seeds)
+        ]
 
 
 class InferSettings(RunSettings):

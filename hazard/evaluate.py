@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hazard import metrics
 from hazard.baselines import BASELINES, fit_baseline, parameter_count
 from hazard.config import TrainSettings
+from hazard.ensemble import Ensemble, join
 from hazard.heads import HEADS
 from hazard.model import Model, predict_probs
 from hazard.splits import Division, Fold, Index
@@ -29,7 +30,7 @@ class Evaluation:
     """What one model predicted for the clips of every test part, N of them in all."""
 
     name: str
-    kind: str  # head | baseline
+    kind: str  # head | baseline | ensemble
     rows: Index  # (N,) into the sequences
     folds: Index  # (N,) which fold's test part
     probs: NDArray[np.float64]  # (N, K)
@@ -39,9 +40,9 @@ class Evaluation:
     models: tuple[Model, ...]  # one a fold
 
 
-def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline"], str]:
-    """`baseline` and its name where the settings ask for one, else `head` and its name."""
-    return ("baseline", settings.baseline) if settings.baseline else ("head", settings.head)
+def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline", "ensemble"], str]:
+    """What the settings ask for: an ensemble, else a baseline, else a head."""
+    return settings.kind_and_name
 
 
 def fit(
@@ -49,6 +50,8 @@ def fit(
 ) -> tuple[Model, list[Epoch]]:
     """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline)."""
     kind, name = kind_and_name(settings)
+    if kind == "ensemble":
+        return _fit_ensemble(sequences, fold, settings, progress=progress)
     if kind == "head":
         return fit_head(sequences, fold, settings, progress=_epoch_line(name, progress))
     rows = fold.train if fold.val_is_given else np.sort(np.concatenate([fold.train, fold.val]))
@@ -56,6 +59,21 @@ def fit(
     if progress:
         progress(name)
     return model, []
+
+
+def _fit_ensemble(
+    sequences: Sequences, fold: Fold, settings: TrainSettings, *, progress: Progress | None
+) -> tuple[Ensemble, list[Epoch]]:
+    """Each single model in turn; in the history members are numbered through."""
+    each, weights = zip(*settings.singles(), strict=True)
+    models: list[Model] = []
+    history: list[Epoch] = []
+    for one in each:
+        model, epochs = fit(sequences, fold, one, progress=progress)
+        first = max((epoch.member for epoch in history), default=-1) + 1
+        history += [replace(epoch, member=first + epoch.member) for epoch in epochs]
+        models.append(model)
+    return join(models, each, weights), history
 
 
 def evaluate(
@@ -86,15 +104,18 @@ def evaluate(
 def compare(
     sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
 ) -> list[Evaluation]:
-    """Every head and every baseline on the same folds, best first."""
-    contenders = [settings.model_copy(update={"head": head, "baseline": None}) for head in HEADS]
-    contenders += [settings.model_copy(update={"baseline": name}) for name in BASELINES]
+    """Every head, every baseline, and the ensemble if one is set, on the same folds, best first."""
+    contenders = [settings.of("head", head) for head in HEADS]
+    contenders += [settings.of("baseline", name) for name in BASELINES]
+    contenders += [settings] if settings.ensemble else []
     results = [evaluate(sequences, division, contender, progress=progress) for contender in contenders]
     return sorted(results, key=lambda result: _rank(sequences, result, settings), reverse=True)
 
 
 def count_parameters(model: Model) -> int:
-    """Trained numbers of a head, or what `hazard.baselines.parameter_count` says of a baseline."""
+    """Trained numbers of a head, or what `hazard.baselines.parameter_count` says of a baseline; of an ensemble all."""
+    if isinstance(model, Ensemble):
+        return sum(count_parameters(member.model) for member in model.members)
     if isinstance(model, Committee):
         return sum(parameter.numel() for parameter in model.parameters())
     return parameter_count(model)

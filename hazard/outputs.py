@@ -30,6 +30,18 @@ NO_LEAK = "every clip names its group, and no group lies on two sides of the spl
 History = Sequence[tuple[int | str, Epoch]]
 
 
+_USE = """\
+This folder is all that it takes, wherever it is moved, besides the program (`pip install hazard-video`) and the
+backbone's weights, which are found or downloaded, and refused if they are others. From where this file lies:
+
+```
+hazard-infer VIDEOS --model . -o report/     # report/report.html and predictions.csv
+hazard export . --format onnx                # the same model as one ONNX file, for other programs
+```
+
+`metrics.json` holds all figures, `predictions.csv` what was said of each clip that was tested.""".splitlines()
+
+
 def leak_warning(sequences: Sequences) -> str | None:
     """The warning that figures may be too good, or None where every clip names its group."""
     return (
@@ -106,7 +118,7 @@ def model_card(
     lines = [
         f"# {info.name}",
         "",
-        f"A {info.kind} that names clips as {', '.join(info.labels)}"
+        f"{'An' if info.kind == 'ensemble' else 'A'} {info.kind} that names clips as {', '.join(info.labels)}"
         + (
             f"; the alarm is for **{info.positive_label}**, from probability {info.threshold:g} on."
             if info.positive_label
@@ -135,6 +147,10 @@ def model_card(
         "## Limits",
         "",
         *_limits(info, result, contenders),
+        "",
+        "## How to use it",
+        "",
+        *_USE,
     ]
     return "\n".join(lines) + "\n"
 
@@ -155,11 +171,17 @@ def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
         "- Its features must be made with the very settings that model.json holds; anything else is refused.",
         "- It is no substitute for a person who watches: expect misses and false alarms at the rates above.",
     ]
+    if members := [f"{member.name} (weight {member.weight:g})" for member in info.members]:
+        lines.append(f"- Its probabilities are the weighted mean of {', '.join(members)}.")
     if info.kind == "head":
         lines.append("- The head holds a logistic regression of the pooled clip: its score is not what order adds.")
     if contenders > 1:
         lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
-    if refitted:
+    if refitted and info.settings.keep == "folds":
+        lines.append(
+            "- The saved model is the models of the folds together; the figures are of each alone, and cautious."
+        )
+    elif refitted:
         lines.append(
             "- The saved model was fitted again on all labelled clips after the folds; the figures are the folds'."
         )

@@ -15,9 +15,11 @@ from features.spec import PLAIN
 from hazard import evaluate, outputs
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
+from hazard.ensemble import Ensemble, join
 from hazard.evaluate import Evaluation, Progress
 from hazard.heads import HEADS
-from hazard.model import Model, ModelInfo, TrainedWindow, library_versions, save_model
+from hazard.model import Model, ModelInfo, TrainedWindow, library_versions
+from hazard.model_files import save_model
 from hazard.sequences import load_sequences
 from hazard.sizes import sized
 from hazard.splits import Division, Fold, divide, inner_split
@@ -54,12 +56,12 @@ def train_run(
     with _Bar(sequences, division, settings, compare=compare) as bar:
         results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick)
         best = results[0]
-        settings = settings.model_copy(
-            update={best.kind: best.name} | ({"baseline": None} if best.kind == "head" else {})
-        )
+        settings = settings.of(best.kind, best.name)
         model, final = _kept_model(sequences, best, settings, bar.tick)
     figures = [evaluate.figures(sequences, result, settings) for result in results]
-    info = save_model(folder, info=_info(cache, sequences, division, settings), model=model, reduction=cache.reduction)
+    info = save_model(
+        folder, info=_info(cache, sequences, division, settings, model), model=model, reduction=cache.reduction
+    )
     history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
     outputs.write_outputs(
         folder,
@@ -89,9 +91,13 @@ def _evaluate(
 def _kept_model(
     sequences: Sequences, best: Evaluation, settings: TrainSettings, progress: Progress
 ) -> tuple[Model, list[Epoch]]:
-    """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips."""
+    """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips, or the
+    folds' models together."""
     if len(best.models) == 1:
         return best.models[0], []
+    if settings.keep == "folds":
+        count = len(best.models)
+        return join(best.models, [settings] * count, [1.0] * count), []
     everything = np.arange(len(sequences))
     fold = Fold(*inner_split(sequences, everything, seed=settings.seed), test=everything[:0])
     return evaluate.fit(sequences, fold, settings, progress=progress)
@@ -117,12 +123,14 @@ def _announce(sequences: Sequences, division: Division, echo: Callable[[str], No
         echo(f"WARNING: {warning}")
 
 
-def _info(cache: Cache, sequences: Sequences, division: Division, settings: TrainSettings) -> ModelInfo:
+def _info(cache: Cache, sequences: Sequences, division: Division, settings: TrainSettings, model: Model) -> ModelInfo:
     used = (cache.clips.view == PLAIN) & (cache.clips.label != "") & (cache.clips.length > 0)
     window = TrainedWindow(
         duration_seconds=float(np.median(cache.clips.duration[used])), steps=int(np.median(sequences.mask.sum(axis=1)))
     )
     kind, name = evaluate.kind_and_name(settings)
+    if isinstance(model, Ensemble) and kind != "ensemble":
+        kind, name = "ensemble", f"{name}, {len(model.members)} folds"
     spec = cache.spec.plain()  # views are of training alone: inference computes none
     return ModelInfo(
         kind=kind,
@@ -155,8 +163,9 @@ class _Bar:
 
     def __init__(self, sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool) -> None:
         fits = len(division.folds)
-        heads = len(HEADS) if compare else int(settings.baseline is None)
-        baselines = len(BASELINES) if compare else 1 - heads
+        singles = [one for one, _ in settings.singles()] if settings.ensemble or not compare else []
+        heads = sum(one.baseline is None for one in singles) + (len(HEADS) if compare else 0)
+        baselines = sum(one.baseline is not None for one in singles) + (len(BASELINES) if compare else 0)
         self._bar = progress_bar(fits * (heads * settings.epochs + baselines), what="training", unit="epoch")
 
     def tick(self, line: str) -> None:

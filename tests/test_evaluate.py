@@ -12,7 +12,7 @@ from hazard.baselines import BASELINES
 from hazard.cli_train import train_temporal
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
-from hazard.model import open_model
+from hazard.model_files import open_model
 from hazard.run import train_run
 from hazard.splits import divide
 from tests.stage_two import as_cache, moving_sequences, with_views

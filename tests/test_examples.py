@@ -1,13 +1,18 @@
 """The example scripts, with a stand-in for what they submit to."""
 
 import os
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from features.__main__ import features
 from features.cache import read_header
+from tests.conftest import Run
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "examples" / "slurm_extract.sh"
@@ -49,6 +54,26 @@ def test_slurm_submits_each_share_and_a_last_job(tmp_path: Path) -> None:
     ]
     shares = [f"extracts a folder -o c.h5 --shard {i}/3 --workers 1" for i in (1, 2, 3)]
     assert ran.stderr.splitlines() == [*shares, "extracts a folder -o c.h5 --workers 1"]
+
+
+def test_keras_trains_on_a_cache_that_h5py_reads(tmp_path: Path, run: Run) -> None:
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed: pip install 'hazard-video[test]'")
+    rng, lines = np.random.default_rng(0), ["path,label,group"]
+    for label, middle in (("calm", -1), ("fight", 1)):  # far apart
+        for i in range(8):
+            np.save(tmp_path / f"{label}{i}.npy", (middle + 0.1 * rng.normal(size=(2 + i % 3, 6))).astype(np.float16))
+            lines.append(f"{label}{i}.npy,{label},group {i % 4}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    assert run(features, "import", tmp_path / "manifest.csv", "-o", tmp_path / "c.h5").code == 0
+    command = [sys.executable, ROOT / "examples" / "keras_lstm.py", tmp_path / "c.h5", "--epochs", "8"]
+    environment = os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path), "PYTHONPATH": ""}
+    ran = subprocess.run([str(part) for part in command], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "16 clips of up to 4 steps" in ran.stdout
+    assert "are for testing" in ran.stdout
+    found = re.search(r"^accuracy (\d\.\d+) on", ran.stdout, re.MULTILINE)
+    assert found is not None and float(found[1]) > 0.7
 
 
 @pytest.mark.parametrize("arguments", [[], ["clips"], ["0", "clips"], ["4"]])

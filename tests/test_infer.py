@@ -10,9 +10,10 @@ import pytest
 
 from features.cache import read_cache
 from features.cli import extract_features
+from features.spec import FeatureSpec
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
-from hazard.model import open_model
+from hazard.model_files import open_model
 from hazard.sequences import load_sequences
 from hazard.synthetic import draw_dataset
 from tests.conftest import Run
@@ -118,8 +119,10 @@ def test_threshold_decides_the_label(drawn: Path, model: Path, tmp_path: Path, r
 
 def test_foreign_features_are_refused(drawn: Path, model: Path, tmp_path: Path, run: Run) -> None:
     foreign = Path(shutil.copytree(model, tmp_path / "foreign"))
-    text = (foreign / "model.json").read_text()
-    (foreign / "model.json").write_text(text.replace("random, seed 0", "random, seed 1"))
+    tree = json.loads((foreign / "model.json").read_text())
+    tree["feature_spec"]["weights_digest"] = "random, seed 1"
+    tree["fingerprint"] = FeatureSpec.model_validate(tree["feature_spec"]).fingerprint
+    (foreign / "model.json").write_text(json.dumps(tree))
     ran = run(infer, drawn, "--model", foreign, "-o", tmp_path / "report")
     assert ran.code == 4
     assert "other mobilenet_v2 weights" in ran.err

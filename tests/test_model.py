@@ -12,11 +12,13 @@ from features.reduction import Reduction
 from hazard.baselines import BASELINES, fit_baseline
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
-from hazard.model import ModelInfo, TrainedWindow, library_versions, open_model, save_model
+from hazard.model import ModelInfo, TrainedWindow, library_versions
+from hazard.model_files import open_model, save_model
 from hazard.train import build
-from tests.stage_two import WIDTH, moving_sequences
+from tests.stage_two import WIDTH, as_cache, moving_sequences
 
 DATA = moving_sequences(clips=40)
+SPEC = as_cache(DATA).spec
 ALL = [("head", name) for name in HEADS] + [("baseline", name) for name in BASELINES]
 
 
@@ -28,8 +30,8 @@ def info(kind, name, **changes):
         "labels": DATA.labels,
         "positive_label": "fight",
         "width": WIDTH,
-        "feature_spec": {"backbone": "toy"},
-        "fingerprint": "0123",
+        "feature_spec": SPEC.model_dump(mode="json"),
+        "fingerprint": SPEC.fingerprint,
         "reduction_kind": "select:12",
         "weights_file": "weights.pth",
         "window": TrainedWindow(duration_seconds=2.0, steps=8),
@@ -66,7 +68,7 @@ def test_a_model_is_opened_by_its_folder_alone(folder):
     np.testing.assert_allclose(probs.sum(1), 1)
     np.testing.assert_array_equal(second.predict(DATA.x, DATA.mask), probs)
     assert (first.labels, first.positive_label, first.threshold) == (DATA.labels, "fight", 0.5)
-    assert first.feature_spec == {"backbone": "toy"} and first.fingerprint == "0123"
+    assert first.feature_spec["backbone"] == "toy" and first.fingerprint == SPEC.fingerprint
     assert first.reduction.channels.tolist() == list(range(WIDTH))
 
 

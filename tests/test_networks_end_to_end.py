@@ -10,7 +10,7 @@ from features.cache import read_cache
 from features.cli import extract_features
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
-from hazard.model import open_model
+from hazard.model_files import open_model
 from hazard.sequences import load_sequences
 from hazard.synthetic import draw_clip, draw_dataset
 from tests.conftest import Run

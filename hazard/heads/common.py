@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from hazard.heads.onnx_recurrent import onnx_recurrent
+
 INPUTS = ("features", "differences", "absolute_differences")
 """What a head can be offered of each step."""
 
@@ -107,6 +109,8 @@ def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
 
     The mask must be True first and False after: that is how `hazard.sequences.pad` makes it.
     """
+    if torch.onnx.is_in_onnx_export():
+        return onnx_recurrent(layer, x, mask)
     lengths = mask.sum(1).clamp(min=1).cpu()  # packing refuses empty rows; an empty row's output is masked anyway
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     hidden, _ = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])

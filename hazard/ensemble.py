@@ -1,0 +1,82 @@
+"""Several fitted models as one: the weighted mean of their probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from hazard.baselines import predict_baseline
+from hazard.config import TrainSettings
+from hazard.lineup import Kind
+from hazard.train import Committee, predict_head
+
+Single: TypeAlias = Committee | Pipeline
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of an ensemble, with the settings that it was fitted by."""
+
+    settings: TrainSettings
+    model: Single
+    weight: float = 1.0
+
+    @property
+    def kind(self) -> Kind:
+        """Its family."""
+        return "head" if isinstance(self.model, Committee) else "baseline"
+
+    @property
+    def name(self) -> str:
+        """In HEADS or BASELINES."""
+        return self.settings.baseline or self.settings.head
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members that were fitted for the same labels on the same features."""
+
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("an ensemble has one member or more")
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The members' weights (M,), which sum to one."""
+        weights = np.array([member.weight for member in self.members])
+        return weights / weights.sum()
+
+    def predict(
+        self, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
+    ) -> NDArray[np.float64]:
+        """Probabilities (B, K) of x (B, T, D)."""
+        each = [predict_single(member.model, x, mask, classes, batch_size=batch_size) for member in self.members]
+        return np.tensordot(self.shares, np.stack(each), axes=1)  # (B, K)
+
+
+def predict_single(
+    model: Single, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
+) -> NDArray[np.float64]:
+    """Probabilities (B, K) of a head or a baseline."""
+    if isinstance(model, Committee):
+        return predict_head(model, x, mask, batch_size=batch_size)
+    return predict_baseline(model, x, mask, classes=classes)
+
+
+def join(
+    models: Sequence["Single | Ensemble"], settings: Sequence[TrainSettings], weights: Sequence[float]
+) -> Ensemble:
+    """One ensemble of models and ensembles, each with its settings and its weight; an ensemble's members share its."""
+    members: list[Member] = []
+    for model, one, weight in zip(models, settings, weights, strict=True):
+        inner = model if isinstance(model, Ensemble) else Ensemble((Member(one, model),))
+        members += [
+            Member(member.settings, member.model, weight * float(share))
+            for member, share in zip(inner.members, inner.shares, strict=True)
+        ]
+    return Ensemble(tuple(members))

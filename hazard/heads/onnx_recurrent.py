@@ -1,0 +1,59 @@
+"""LSTM and GRU layers as ONNX's own operators, for export alone: packed sequences cannot be exported.
+
+ONNX's operators take the length of each sequence, so that the backward direction starts at each clip's own end, and
+give zeros after it, as unpacking does. Shapes: B batch, T steps, P input width, H hidden width, d directions, G gates.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+"""ONNX's order of gates, by torch's: iofc where torch has ifco, zrh where torch has rzn."""
+
+OPSET = 14
+"""The version of both operators, which any runtime of the last years has."""
+
+
+def onnx_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, T, P), mask (B, T) True first and False after → the last layer's states (B, T, d H), zero where padded."""
+    lengths = mask.sum(1).to(torch.int32)  # (B,)
+    hidden = x.transpose(0, 1)  # (T, B, P)
+    for number in range(layer.num_layers):
+        hidden = _one_layer(layer, number, hidden, lengths)  # (T, B, d H)
+    return hidden.transpose(0, 1)  # (B, T, d H)
+
+
+def _one_layer(layer: nn.LSTM | nn.GRU, number: int, x: Tensor, lengths: Tensor) -> Tensor:
+    suffixes = [f"l{number}", f"l{number}_reverse"][: 2 if layer.bidirectional else 1]
+    kind, directions = layer.mode, len(suffixes)
+    steps, batch = x.shape[:2]
+    attributes: dict[str, Any] = {
+        "hidden_size": layer.hidden_size,
+        "direction": "bidirectional" if layer.bidirectional else "forward",
+    }
+    if kind == "GRU":
+        attributes["linear_before_reset"] = 1  # as torch has it
+    states = [directions, batch, layer.hidden_size]
+    outputs = [[steps, *states], *[states] * (2 if kind == "LSTM" else 1)]
+    hidden = torch.onnx.ops.symbolic_multi_out(
+        f"::{kind}",
+        (x, *_weights(layer, suffixes), lengths),
+        attributes,
+        dtypes=[x.dtype] * len(outputs),
+        shapes=outputs,
+        version=OPSET,
+    )[0]  # (T, d, B, H)
+    return hidden.transpose(1, 2).flatten(2)  # (T, B, d H)
+
+
+def _weights(layer: nn.LSTM | nn.GRU, suffixes: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """W (d, G H, P), R (d, G H, H) and the biases of both (d, 2 G H), gates in ONNX's order."""
+
+    def ordered(name: str) -> Tensor:
+        gates = torch.tensor(GATES[layer.mode])
+        whole = [getattr(layer, f"{name}_{suffix}").unflatten(0, (len(gates), -1)) for suffix in suffixes]
+        return torch.stack([parts[gates].flatten(0, 1) for parts in whole])
+
+    return ordered("weight_ih"), ordered("weight_hh"), torch.cat([ordered("bias_ih"), ordered("bias_hh")], dim=1)

@@ -1,0 +1,244 @@
+"""The model folder: everything that inference needs, opened by its folder alone.
+
+`model.json` is written last and holds the digests of the files beside it, so that a folder half overwritten is refused
+and never read as a mixture of two models.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import skops.io
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from sklearn.pipeline import Pipeline
+
+from features.errors import ArtefactRefused, SettingsError
+from features.files import check_writable, write_atomically
+from features.reduction import Reduction
+from features.spec import FeatureSpec
+from hazard.baselines import BASELINES, predict_baseline
+from hazard.config import TrainSettings
+from hazard.ensemble import Ensemble, Member, Single
+from hazard.model import MemberInfo, Model, ModelInfo, Predictor
+from hazard.train import Committee, build
+
+TRUSTED = [
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.tree._tree.Tree",
+]
+"""Types beyond skops's own list that a model.skops of ours may hold. Never taken from the file."""
+
+SUFFIXES = {"head": ".safetensors", "baseline": ".skops"}
+REDUCTION = "reduction.safetensors"
+
+T = TypeVar("T")
+
+
+def save_model(folder: Path, *, info: ModelInfo, model: Model, reduction: Reduction | None) -> ModelInfo:
+    """Writes the model folder, each file whole or not at all, and returns `info` with members and digests filled in.
+
+    Raises EnvironmentStopped where the folder cannot be written.
+    """
+    check_writable(folder / "model.json")
+    if isinstance(model, Ensemble):
+        members = tuple(_member_info(number, member) for number, member in enumerate(model.members))
+        contents = {row.file: _dump(member.model) for row, member in zip(members, model.members, strict=True)}
+    else:
+        members, contents = (), {_single_file(info.kind): _dump(model)}
+    if reduction is not None:
+        contents[REDUCTION] = safetensors.numpy.save(
+            {k: np.ascontiguousarray(v) for k, v in reduction.to_arrays().items()}
+        )
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    info = info.model_copy(update={"digests": digests, "members": members})
+    write_atomically(folder / "model.json", (info.model_dump_json(indent=2) + "\n").encode())
+    for stale in _weights_in(folder) - {folder / name for name in contents}:  # left by an earlier model
+        stale.unlink(missing_ok=True)
+    return info
+
+
+def open_model(folder: Path) -> Predictor:
+    """The model of a folder that `save_model` wrote.
+
+    Raises SettingsError where there is no model, ArtefactRefused where it is damaged, foreign or inconsistent.
+    """
+    info = _read_info(folder)
+    _check_spec(folder / "model.json", info)
+    if info.kind == "ensemble" and not info.members:
+        raise ArtefactRefused(f"{folder / 'model.json'} refused: members: an ensemble has one or more")
+    if info.kind == "ensemble":
+        model: Model = Ensemble(tuple(_load_member(folder, info, member) for member in info.members))
+    else:
+        model = _load_single(folder, info, _single_file(info.kind), info.name, info.settings)
+    return Predictor(info, model, _load_reduction(folder, info))
+
+
+def _read_info(folder: Path) -> ModelInfo:
+    file = folder / "model.json"
+    if not file.is_file():
+        raise SettingsError(
+            f"no model at {folder} (no model.json there); make one with: train-temporal CACHE -o {folder}"
+        )
+    try:
+        return ModelInfo.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtefactRefused(f"{file} refused: {where + ': ' if where else ''}{first['msg']}") from None
+    except OSError as error:
+        raise ArtefactRefused(f"{file} refused: {error.strerror}") from None
+
+
+def _check_spec(file: Path, info: ModelInfo) -> None:
+    """The fingerprint must be that of the features that model.json describes."""
+    try:
+        spec = FeatureSpec.model_validate(info.feature_spec)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        raise ArtefactRefused(f"{file} refused: feature_spec is not of this version, differing in: {fields}") from None
+    if spec.fingerprint != info.fingerprint:
+        raise ArtefactRefused(
+            f"{file} refused: feature_spec was changed: its fingerprint is {spec.fingerprint}, not {info.fingerprint}; "
+            "take the model.json that training wrote"
+        )
+
+
+def _single_file(kind: str) -> str:
+    return f"model{SUFFIXES[kind]}"
+
+
+def _weights_in(folder: Path) -> set[Path]:
+    patterns = [f"{stem}{suffix}" for stem in ("model", "member-*") for suffix in SUFFIXES.values()]
+    return {file for pattern in [*patterns, REDUCTION] for file in folder.glob(pattern)}
+
+
+def _member_info(number: int, member: Member) -> MemberInfo:
+    return MemberInfo(
+        kind=member.kind,
+        name=member.name,
+        settings=member.settings,
+        weight=member.weight,
+        file=f"member-{number:02d}{SUFFIXES[member.kind]}",
+    )
+
+
+def _load_member(folder: Path, info: ModelInfo, member: MemberInfo) -> Member:
+    model = _load_single(folder, info, member.file, member.name, member.settings)
+    return Member(member.settings, model, member.weight)
+
+
+def _dump(model: Single) -> bytes:
+    if isinstance(model, Committee):
+        return safetensors.torch.save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    return skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
+
+
+def _load_single(folder: Path, info: ModelInfo, file: str, name: str, settings: TrainSettings) -> Single:
+    if file.endswith(SUFFIXES["head"]):
+        return _load_head(folder, info, file, settings.of("head", name))
+    return _load_baseline(folder, info, file, name)
+
+
+def _load_head(folder: Path, info: ModelInfo, file: str, settings: TrainSettings) -> Committee:
+    tensors = _parse(folder, file, info, safetensors.torch.load)
+    with torch.device("meta"):  # compare shapes before any memory is spent on what model.json claims
+        expected = build(info.width, len(info.labels), settings).state_dict()
+    if differing := _difference(expected, tensors):
+        raise ArtefactRefused(
+            f"{folder / file} refused: its tensors are not those that model.json describes: {differing}"
+        )
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ArtefactRefused(f"{folder / file} refused: {name} holds NaN or infinity")
+    head = build(info.width, len(info.labels), settings)
+    head.load_state_dict(tensors)
+    return head.eval()
+
+
+def _difference(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> str:
+    """The first tensor that is missing, unexpected, or of another shape or type; empty where all are as they must."""
+
+    def show(tensors: dict[str, torch.Tensor], name: str) -> str:
+        if name not in tensors:
+            return "nothing"
+        return f"{str(tensors[name].dtype).removeprefix('torch.')} {tuple(tensors[name].shape)}"
+
+    for name in (*expected, *got):
+        if show(expected, name) != show(got, name):
+            return f"{name}: expected {show(expected, name)}, got {show(got, name)}"
+    return ""
+
+
+def _load_baseline(folder: Path, info: ModelInfo, file: str, name: str) -> Pipeline:
+    model = _parse(folder, file, info, lambda content: skops.io.loads(content, trusted=TRUSTED))
+    fresh = BASELINES[name](0)
+    if not isinstance(model, Pipeline) or [type(step) for _, step in model.steps] != [
+        type(step) for _, step in fresh.steps
+    ]:
+        raise ArtefactRefused(f"{folder / file} refused: it does not hold a {name}")
+    if not all(bool(np.isfinite(array).all()) for array in _arrays(model)):
+        raise ArtefactRefused(f"{folder / file} refused: it holds NaN or infinity")
+    probe = np.zeros((1, 2, info.width), np.float32), np.ones((1, 2), np.bool_)
+    probs = _guarded(folder / file, lambda: predict_baseline(model, *probe, classes=len(info.labels)))
+    if not np.isclose(probs.sum(), 1.0):
+        raise ArtefactRefused(f"{folder / file} refused: its probabilities do not sum to one")
+    return model
+
+
+def _arrays(part: object) -> Iterator[NDArray[np.floating]]:
+    """All arrays of floats that an estimator holds, and those of the estimators within it."""
+    if isinstance(part, np.ndarray):
+        if np.issubdtype(part.dtype, np.floating):
+            yield part
+    elif isinstance(part, list | tuple):
+        for one in part:
+            yield from _arrays(one)
+    elif type(part).__module__.startswith("sklearn."):
+        yield from _arrays(list(getattr(part, "__dict__", {}).values()))
+
+
+def _load_reduction(folder: Path, info: ModelInfo) -> Reduction | None:
+    if info.reduction_kind is None:
+        return None
+    file, kind = folder / REDUCTION, info.reduction_kind
+    arrays = _parse(folder, REDUCTION, info, safetensors.numpy.load)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ArtefactRefused(f"{file} refused: it holds NaN or infinity")
+    reduction = _guarded(file, lambda: Reduction.from_arrays(kind, arrays))
+    if reduction.width != info.width:
+        raise ArtefactRefused(f"{file} refused: it gives {reduction.width} numbers, the model takes {info.width}")
+    digest = info.feature_spec.get("reduction_digest")
+    if digest and digest != reduction.digest:
+        raise ArtefactRefused(
+            f"{file} refused: reduction_digest: {reduction.digest[:12]}…, not {digest[:12]}… as model.json says"
+        )
+    return reduction
+
+
+def _parse(folder: Path, name: str, info: ModelInfo, parse: Callable[[bytes], T]) -> T:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise ArtefactRefused(f"{folder / name} refused: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != info.digests.get(name):
+        raise ArtefactRefused(f"{folder / name} refused: it is damaged, or belongs to another model.json")
+    return _guarded(folder / name, lambda: parse(content))
+
+
+def _guarded(file: Path, action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except Exception as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtefactRefused(f"{file} refused: {said}") from None

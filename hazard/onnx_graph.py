@@ -1,0 +1,162 @@
+"""What is exported, as torch modules: any model from features to probabilities, and the whole chain from frames.
+
+Shapes: B batch, T steps, D feature width, K classes, S side of the network's input.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from features.errors import SettingsError
+from features.reduction import Reduction
+from hazard.ensemble import Ensemble, Member, Single
+from hazard.heads import common
+from hazard.model import Model, Predictor
+from hazard.train import Committee
+
+LINEAR = (LogisticRegression, LinearDiscriminantAnalysis)
+"""Estimators whose probabilities are the softmax, or of two classes the sigmoid, of `decision_function`."""
+
+
+class Probabilities(nn.Module):
+    """x (B, T, D), mask (B, T) → probabilities (B, K), at the model's temperature where it has one."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        model = predictor.model if isinstance(predictor.model, Ensemble) else _alone(predictor)
+        classes = len(predictor.labels)
+        self.members = nn.ModuleList(_module(member.model, member.name, classes) for member in model.members)
+        self.register_buffer("shares", torch.from_numpy(model.shares).float())
+        self.temperature = float(getattr(predictor.info, "temperature", None) or 1.0)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, K), rows sum to one."""
+        each = torch.stack([member(x, mask) for member in self.members], dim=-1)  # (B, K, members)
+        probs = (each * self.get_buffer("shares")).sum(-1)  # (B, K)
+        return probs if self.temperature == 1.0 else (probs.log() / self.temperature).softmax(-1)
+
+
+class WholeChain(nn.Module):
+    """Frames uint8 (B, T, S, S, 3) as the network takes them, mask (B, T) → probabilities (B, K).
+
+    A 3D network takes snippets (B, T, L, S, S, 3). Features are rounded to float16 on the way, as in a cache.
+    """
+
+    def __init__(self, features: nn.Module, reduction: Reduction | None, probabilities: Probabilities) -> None:
+        super().__init__()
+        self.features, self.probabilities = features, probabilities
+        self.is_selection = reduction is not None and reduction.channels is not None
+        for name, array in (reduction.to_arrays() if reduction else {}).items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(B, K)."""
+        rows = self._reduced(self.features(frames.flatten(0, 1)).half())  # (B T, D)
+        x = rows.float().unflatten(0, (frames.shape[0], frames.shape[1]))  # (B, T, D)
+        return self.probabilities(x * mask.unsqueeze(-1), mask)
+
+    def _reduced(self, rows: Tensor) -> Tensor:
+        if self.is_selection:
+            return rows[:, self.get_buffer("channels")]
+        if "components" not in self._buffers:
+            return rows
+        return ((rows.float() - self.get_buffer("mean")) @ self.get_buffer("components").T).half()
+
+
+class HeadProbabilities(nn.Module):
+    """A committee's probabilities."""
+
+    def __init__(self, head: Committee) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, K)."""
+        return self.head(x, mask).softmax(-1)
+
+
+class LinearBaseline(nn.Module):
+    """A scaled, linear scikit-learn pipeline on the pooled clip: the same numbers as matrix products."""
+
+    def __init__(self, pipeline: Pipeline, name: str, classes: int) -> None:
+        super().__init__()
+        scaler, last = pipeline[0], pipeline[-1]
+        linear, sigmoids = _parts(pipeline, name)
+        self.is_one_against_rest = bool(sigmoids)
+        self.classes, self.is_binary = classes, len(last.classes_) == 2
+        slopes = [(sigmoid.a_, sigmoid.b_) for sigmoid in sigmoids] or [(-1.0, 0.0)] * len(linear.coef_)
+        for key, array in {
+            "mean": scaler.mean_,
+            "scale": scaler.scale_,
+            "weight": linear.coef_,
+            "bias": linear.intercept_,
+            "slope": [-a for a, _ in slopes],  # scikit-learn's sigmoid is 1 / (1 + exp(a f + b))
+            "offset": [-b for _, b in slopes],
+        }.items():
+            self.register_buffer(key, torch.as_tensor(np.asarray(array)).float())
+        met = np.zeros((len(last.classes_), classes), np.float32)  # a class that training never showed gets zero
+        met[np.arange(len(met)), last.classes_] = 1
+        self.register_buffer("met", torch.from_numpy(met))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, K)."""
+        get = self.get_buffer
+        rows = (common.pool(x, mask) - get("mean")) / get("scale")  # (B, columns)
+        scores = nn.functional.linear(rows, get("weight"), get("bias")) * get("slope") + get("offset")
+        return self._probs(scores) @ get("met")
+
+    def _probs(self, scores: Tensor) -> Tensor:
+        if self.is_binary:
+            second = scores.sigmoid()  # (B, 1)
+            return torch.cat([1 - second, second], dim=-1)
+        if not self.is_one_against_rest:
+            return scores.softmax(-1)
+        each = scores.sigmoid()
+        return each / each.sum(-1, keepdim=True)
+
+
+def typical(model: Model, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation (D,) of what the model was trained on, as far as it tells: for probes that do not saturate."""
+    first = model.members[0].model if isinstance(model, Ensemble) else model
+    if isinstance(first, Committee):
+        scales = [m for m in first.modules() if isinstance(m, common.Standardise) and len(m.mean) >= width]
+        if scales:
+            return scales[0].mean[:width].numpy(), scales[0].spread[:width].numpy()
+    elif isinstance(first[0], StandardScaler):
+        return first[0].mean_[:width].astype(np.float32), first[0].scale_[:width].astype(np.float32)
+    return np.zeros(width, np.float32), np.ones(width, np.float32)
+
+
+def _alone(predictor: Predictor) -> Ensemble:
+    assert not isinstance(predictor.model, Ensemble)
+    settings = predictor.info.settings.of(predictor.info.kind, predictor.info.name)
+    return Ensemble((Member(settings, predictor.model),))
+
+
+def _module(model: Single, name: str, classes: int) -> nn.Module:
+    return HeadProbabilities(model) if isinstance(model, Committee) else LinearBaseline(model, name, classes)
+
+
+def _parts(pipeline: Pipeline, name: str) -> tuple[LogisticRegression, list]:
+    """The linear estimator of a pipeline and the sigmoids that calibrate it, one a class where there are any.
+
+    Raises SettingsError for what is no scaler followed by such an estimator.
+    """
+    last = pipeline[-1]
+    if len(pipeline) == 2 and isinstance(pipeline[0], StandardScaler):
+        if isinstance(last, LINEAR):
+            return last, []
+        if isinstance(last, CalibratedClassifierCV) and len(last.calibrated_classifiers_) == 1:
+            inner = last.calibrated_classifiers_[0]
+            if hasattr(inner.estimator, "coef_") and all(hasattr(c, "a_") for c in inner.calibrators):
+                return inner.estimator, list(inner.calibrators)
+    raise SettingsError(
+        f"baseline {name} cannot be exported: ONNX files are made of heads, of baselines that are linear (such as "
+        "logistic_regression and linear_svm), and of ensembles of these"
+    )

@@ -12,14 +12,16 @@ from features.errors import SettingsError
 from features.files import check_writable
 from features.progress import progress_bar
 from features.spec import PLAIN
-from hazard import evaluate, outputs
+from hazard import evaluate, leakage, outputs, random_folds
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
 from hazard.evaluate import Evaluation, Progress
 from hazard.heads import HEADS
+from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table, model_to_save
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions, save_model
+from hazard.protocols import choose_division
 from hazard.sequences import load_sequences
-from hazard.splits import Division, Fold, divide, inner_split
+from hazard.splits import HOLD_OUT_PARTS, Division, Fold, inner_split
 from hazard.train import Epoch, pick_device
 from hazard.types import Sequences
 
@@ -45,17 +47,27 @@ def train_run(
     pick_device(settings.device)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
-    division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
+    sequences, alike = _joined(sequences, settings, echo)
+    division = _divide(sequences, settings)
+    leaks = leakage.report(leakage.across(alike, division), sequences, division)
     check_writable(folder / "model.json")
-    _announce(sequences, division, echo)
+    _announce(sequences, division, leaks, echo)
     with _Bar(sequences, division, settings, compare=compare) as bar:
         results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick)
-        best = results[0]
+        best = model_to_save(results)
         settings = settings.model_copy(
             update={best.kind: best.name} | ({"baseline": None} if best.kind == "head" else {})
         )
         model, final = _kept_model(sequences, best, settings, bar.tick)
-    figures = [evaluate.figures(sequences, result, settings) for result in results]
+        measured = [evaluate.measure(sequences, result, settings) for result in results]
+        (figures,) = [
+            one.figures | {"leakage": leaks} for result, one in zip(results, measured, strict=True) if result is best
+        ]
+        if settings.random_folds:
+            figures["random_split"] = random_folds.random_split(sequences, settings, figures, progress=bar.tick)
+    rows = leaderboard(results, measured, division) if compare else []
+    if compare:
+        figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
     info = save_model(folder, info=_info(cache, sequences, division, settings), model=model, reduction=cache.reduction)
     history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
     outputs.write_outputs(
@@ -63,16 +75,17 @@ def train_run(
         info=info,
         sequences=sequences,
         result=best,
-        figures=figures[0],
+        figures=figures,
         history=history,
         contenders=len(results),
     )
-    rows = evaluate.leaderboard(zip(results, figures, strict=True)) if compare else []
     if compare:
         outputs.write_leaderboard(folder, rows)
-        echo(evaluate.leaderboard_table(rows))
-    echo(_closing(info, figures[0], folder))
-    return RunSummary(folder, info, figures[0], tuple(rows))
+        echo(leaderboard_table(rows))
+    for line in outputs.remarks(results, best, figures):
+        echo(line)
+    echo(_closing(info, figures, folder))
+    return RunSummary(folder, info, figures, tuple(rows))
 
 
 def _evaluate(
@@ -103,14 +116,38 @@ def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> Tr
     return settings.model_copy(update={"positive_label": evaluate.positive_label(labels, settings)})
 
 
-def _announce(sequences: Sequences, division: Division, echo: Callable[[str], None]) -> None:
+def _joined(
+    sequences: Sequences, settings: TrainSettings, echo: Callable[[str], None]
+) -> tuple[Sequences, leakage.Pairs]:
+    """The clips, those that look alike in one group where the settings say so, and the pairs that still are not."""
+    if settings.duplicates == "ignore":
+        return sequences, leakage.NONE
+    alike = leakage.find_alike(sequences)
+    if settings.duplicates == "report" or not len(alike):
+        return sequences, alike
+    echo(f"clips that look alike were given one group: {leakage.words(alike, sequences)}")
+    return leakage.join_alike(sequences, alike), leakage.NONE
+
+
+def _divide(sequences: Sequences, settings: TrainSettings) -> Division:
+    return choose_division(
+        sequences,
+        folds=settings.folds,
+        repeats=settings.repeats,
+        split=settings.split,
+        split_files=settings.split_files,
+        may_split_groups=settings.split_groups == "allow",
+        seed=settings.seed,
+    )
+
+
+def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], echo: Callable[[str], None]) -> None:
     counts = np.bincount(sequences.y, minlength=len(sequences.labels))
     clips = ", ".join(f"{label} {count}" for label, count in zip(sequences.labels, counts, strict=True))
     echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {division.how}")
     if sequences.views:
         echo(f"heads are trained on views {', '.join(sequences.view_names)}; everything is measured on the plain one")
-    warning = outputs.leak_warning(sequences)
-    if warning:
+    for warning in outputs.leak_warnings(sequences, leaks):
         echo(f"WARNING: {warning}")
 
 
@@ -154,7 +191,9 @@ class _Bar:
         fits = len(division.folds)
         heads = len(HEADS) if compare else int(settings.baseline is None)
         baselines = len(BASELINES) if compare else 1 - heads
-        self._bar = progress_bar(fits * (heads * settings.epochs + baselines), what="training", unit="epoch")
+        again = (settings.folds or HOLD_OUT_PARTS) * settings.repeats if settings.random_folds else 0
+        epochs = fits * (heads * settings.epochs + baselines) + again * (settings.epochs if heads else 1)
+        self._bar = progress_bar(epochs, what="training", unit="epoch")
 
     def tick(self, line: str) -> None:
         self._bar.set_postfix_str(line, refresh=False)

@@ -24,6 +24,9 @@ Progress = Callable[[str], None]
 
 RANKED_BY = "roc_auc"
 
+ENSEMBLES = {"mean_of_heads": ("head",), "mean_of_all": ("head", "baseline")}
+"""Name → the kinds of model whose probabilities it averages."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -109,8 +112,9 @@ def compare(
     contenders = [settings.model_copy(update={"head": head, "baseline": None}) for head in HEADS]
     contenders += [settings.model_copy(update={"baseline": name}) for name in BASELINES]
     results = [evaluate(sequences, division, contender, progress=progress) for contender in contenders]
-    heads = [result for result in results if result.kind == "head"]
-    results += [average("mean_of_heads", heads), average("mean_of_all", results)]
+    results += [
+        average(name, [result for result in results if result.kind in kinds]) for name, kinds in ENSEMBLES.items()
+    ]
     return sorted(results, key=lambda result: _rank(sequences, result, settings), reverse=True)
 
 

@@ -113,7 +113,11 @@ def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figu
         "labels": list(info.labels),
         "positive_label": info.positive_label,
     }
-    counts = {"clips": len(result.rows), "train_seconds": result.train_seconds, "parameters": result.parameters}
+    counts = {
+        "clips": len(np.unique(result.rows)),
+        "train_seconds": result.train_seconds,
+        "parameters": result.parameters,
+    }
     return about | {"threshold": info.threshold} | counts | {"split": split} | figures
 
 
@@ -142,7 +146,7 @@ def model_card(
         "",
         "## How it was measured",
         "",
-        f"- split: {info.split}; {len(result.rows)} clips were predicted by a model that had not seen them",
+        f"- split: {info.split}; {len(np.unique(result.rows))} clips were predicted by a model that had not seen them",
         *(f"- leakage: {line}" for line in leak_warnings(sequences, figures["leakage"]) or [NO_LEAK]),
         *(f"- {line}" for line in remarks([result], result, figures)),
         "- early stopping used validation clips that were none of those; they were not looked at before the end",

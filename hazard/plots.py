@@ -142,13 +142,15 @@ def leaderboard(rows: Sequence[dict[str, Any]], *, figure_name: str = "roc_auc")
     for colour, marker, name in [KINDS[kind] for kind in KINDS if any(row["kind"] == kind for row in rows)]:
         axes.plot([], [], marker, color=colour, ms=8, label=name)
     if any(row.get("within_noise") == 0 for row in rows):
-        axes.plot([], [], "o", color=GREY, ms=8, markerfacecolor="white", label="hollow: worse than the best")
+        axes.plot(
+            [], [], "o", color=GREY, ms=8, markerfacecolor="white", label="hollow: worse than the best, beyond noise"
+        )
     axes.set_yticks(range(len(rows)), [row["model"].replace("_", " ") for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.set(xlabel="ROC AUC, with 95 % interval over groups", title="Leaderboard, the same folds for all")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -(0.6 + 0.1) / (0.45 * len(rows))), ncols=4, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -(0.6 + 0.1) / (0.45 * len(rows))), ncols=2, frameon=False)
     return figure
 
 

@@ -12,14 +12,14 @@ from features.errors import SettingsError
 from features.files import check_writable
 from features.progress import progress_bar
 from features.spec import PLAIN
-from hazard import evaluate, leakage, outputs, random_folds
+from hazard import evaluate, outputs, random_folds
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
+from hazard.dividing import divide_honestly
 from hazard.evaluate import Evaluation, Progress
 from hazard.heads import HEADS
 from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table, model_to_save
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions, save_model
-from hazard.protocols import choose_division
 from hazard.sequences import load_sequences
 from hazard.splits import HOLD_OUT_PARTS, Division, Fold, inner_split
 from hazard.train import Epoch, pick_device
@@ -47,9 +47,7 @@ def train_run(
     pick_device(settings.device)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
-    sequences, alike = _joined(sequences, settings, echo)
-    division = _divide(sequences, settings)
-    leaks = leakage.report(leakage.across(alike, division), sequences, division)
+    sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
     check_writable(folder / "model.json")
     _announce(sequences, division, leaks, echo)
     with _Bar(sequences, division, settings, compare=compare) as bar:
@@ -114,31 +112,6 @@ def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> Tr
             f"positive_label '{wanted}' is not a label of the cache; choose one of: {', '.join(labels)}"
         )
     return settings.model_copy(update={"positive_label": evaluate.positive_label(labels, settings)})
-
-
-def _joined(
-    sequences: Sequences, settings: TrainSettings, echo: Callable[[str], None]
-) -> tuple[Sequences, leakage.Pairs]:
-    """The clips, those that look alike in one group where the settings say so, and the pairs that still are not."""
-    if settings.duplicates == "ignore":
-        return sequences, leakage.NONE
-    alike = leakage.find_alike(sequences)
-    if settings.duplicates == "report" or not len(alike):
-        return sequences, alike
-    echo(f"clips that look alike were given one group: {leakage.words(alike, sequences)}")
-    return leakage.join_alike(sequences, alike), leakage.NONE
-
-
-def _divide(sequences: Sequences, settings: TrainSettings) -> Division:
-    return choose_division(
-        sequences,
-        folds=settings.folds,
-        repeats=settings.repeats,
-        split=settings.split,
-        split_files=settings.split_files,
-        may_split_groups=settings.split_groups == "allow",
-        seed=settings.seed,
-    )
 
 
 def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], echo: Callable[[str], None]) -> None:

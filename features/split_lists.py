@@ -70,6 +70,19 @@ def read_split_lists(files: Sequence[Path], *, number: int | None = None) -> dic
     return lines
 
 
+def split_numbers(folder: Path) -> list[int]:
+    """The numbers of the splits that a folder of lists holds, 1 to 3 in UCF101's and HMDB51's.
+
+    Raises SettingsError where it holds none.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is not a folder of split lists; expected one with {FORMS}")
+    numbers = sorted({found for entry in folder.iterdir() if (found := _number(entry))})
+    if not numbers:
+        raise SettingsError(f"no numbered split list in {folder}; expected {FORMS}")
+    return numbers
+
+
 def apply_split_lists(clips: Sequence[Clip], lines: Mapping[Key, Listed], *, absent: Absent = "refuse") -> list[Clip]:
     """The clips with the splits of the lists, and with their labels and groups where there were none.
 

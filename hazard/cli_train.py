@@ -29,7 +29,18 @@ from features.config import load_settings
 @click.option("--keep", type=click.Choice(["refit", "folds"]), help="Save a refit on all clips, or the folds' models.")
 @click.option("--compare", is_flag=True, help="Every head and baseline on the same folds: leaderboard.csv and a plot.")
 @click.option("--folds", type=click.IntRange(2), help="So many folds, which never split a group.")
+@click.option("--repeats", type=click.IntRange(1), help="Draw the folds so many times and average. [1]")
 @click.option("--split", metavar="FILE|COLUMN", help="A CSV file (path, split), or `split` for the cache's own column.")
+@click.option(
+    "--split-files", type=click.Path(path_type=Path), help="A folder of UCF101's or HMDB51's lists: all splits in turn."
+)
+@click.option(
+    "--show-leak",
+    "random_folds",
+    is_flag=True,
+    default=None,
+    help="Measure on random folds too, and say the difference.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many passes over the training clips. [30]")
 @click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [by the number of clips]")
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")

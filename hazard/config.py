@@ -57,8 +57,18 @@ class TrainSettings(BaseModel):
     """Seed of splits, initial weights, batches and baselines."""
     folds: int | None = Field(None, ge=2)
     """Grouped folds; none: the given split, the cache's own, or a hold-out."""
+    repeats: int = Field(1, ge=1, le=100)
+    """How often the folds are drawn, otherwise each time; figures are averaged over the repeats."""
     split: str | None = None
     """A CSV file (path, split), or `split` for the cache's own column."""
+    split_files: Path | None = None
+    """A folder of official lists (UCF101, HMDB51): one fold for each of their splits."""
+    split_groups: Literal["refuse", "allow"] = "refuse"
+    """What to do about official lists that put a group on two sides; any other split that does so is refused."""
+    duplicates: Literal["report", "ignore", "group"] = "report"
+    """Clips of different groups that look alike: named where a split parts them, or given one group beforehand."""
+    random_folds: bool = False
+    """Measure the model once more on random folds, which part groups, to show how much that would flatter it."""
     max_steps: int | None = Field(64, ge=1)
     """Longer tracks are thinned evenly to this many steps."""
     views: tuple[str, ...] | None = None

@@ -2,19 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard import metrics
+from hazard import metrics, resampling
 from hazard.baselines import BASELINES, fit_baseline, parameter_count
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, join
 from hazard.heads import HEADS
+from hazard.lineup import parse_lineup
 from hazard.model import Model, predict_probs
+from hazard.resampling import Draws
 from hazard.splits import Division, Fold, Index
 from hazard.train import Committee, Epoch, fit_head
 from hazard.types import Sequences
@@ -24,20 +26,35 @@ Progress = Callable[[str], None]
 
 RANKED_BY = "roc_auc"
 
+ENSEMBLES = {"mean_of_heads": "heads", "mean_of_all": "heads,baselines"}
+"""Name → the lineup of the ensembles that a comparison has besides."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model predicted for the clips of every test part, N of them in all."""
+    """What one model predicted for the clips of every test part, N of them in all.
+
+    With repeats a clip is predicted once in each. Folds are counted through all repeats.
+    """
 
     name: str
     kind: str  # head | baseline | ensemble
     rows: Index  # (N,) into the sequences
     folds: Index  # (N,) which fold's test part
+    repeats: Index  # (N,) which repeat that fold belongs to
     probs: NDArray[np.float64]  # (N, K)
     train_seconds: float
     parameters: int
     history: tuple[tuple[int, Epoch], ...]  # fold and epoch
     models: tuple[Model, ...]  # one a fold
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation's part of metrics.json, and its headline figures in draws of groups, the same for all models."""
+
+    figures: dict[str, Any]
+    draws: Draws  # name → (R,)
 
 
 def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline", "ensemble"], str]:
@@ -93,6 +110,7 @@ def evaluate(
         kind=kind,
         rows=np.concatenate([fold.test for fold in division.folds]),
         folds=np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)]),
+        repeats=np.concatenate([np.full(len(fold.test), fold.repeat) for fold in division.folds]),
         probs=np.concatenate(probs),
         train_seconds=seconds,
         parameters=count_parameters(fitted[0][0]),
@@ -104,12 +122,35 @@ def evaluate(
 def compare(
     sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
 ) -> list[Evaluation]:
-    """Every head, every baseline, and the ensemble if one is set, on the same folds, best first."""
+    """Every head, every baseline, their ensembles, and the ensemble that is set, on the same folds, best first.
+
+    What the ensembles average is fixed beforehand, so that nothing about them is chosen on the test parts.
+    """
     contenders = [settings.of("head", head) for head in HEADS]
     contenders += [settings.of("baseline", name) for name in BASELINES]
     contenders += [settings] if settings.ensemble else []
     results = [evaluate(sequences, division, contender, progress=progress) for contender in contenders]
+    singles = [result for result in results if result.kind != "ensemble"]
+    for name, lineup in ENSEMBLES.items():
+        kinds = {place.kind for place in parse_lineup(lineup, chosen=settings.head)}
+        results.append(average(name, [result for result in singles if result.kind in kinds], settings))
     return sorted(results, key=lambda result: _rank(sequences, result, settings), reverse=True)
+
+
+def average(name: str, results: Sequence[Evaluation], settings: TrainSettings) -> Evaluation:
+    """The ensemble of models evaluated on the same folds: the mean of their probabilities."""
+    each = [settings.of(result.kind, result.name) for result in results]
+    models = zip(*(result.models for result in results), strict=True)
+    return replace(
+        results[0],
+        name=name,
+        kind="ensemble",
+        probs=np.mean([result.probs for result in results], axis=0),
+        train_seconds=sum(result.train_seconds for result in results),
+        parameters=sum(result.parameters for result in results),
+        history=(),
+        models=tuple(join(of_fold, each, [1.0] * len(each)) for of_fold in models),
+    )
 
 
 def count_parameters(model: Model) -> int:
@@ -126,67 +167,55 @@ def positive_label(labels: Sequence[str], settings: TrainSettings) -> str | None
     return None if len(labels) != 2 else settings.positive_label or metrics.guess_positive(labels)
 
 
-def figures(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> dict[str, Any]:
-    """Headline figures with intervals over all test parts together, one entry a fold, and the folds' mean and std."""
+def measure(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> Measured:
+    """Headline figures with intervals over groups, one entry a fold and a repeat, and the folds' mean and std.
+
+    A figure is that of all test parts of a repeat together, averaged over the repeats.
+    """
     y, groups, labels = sequences.y[result.rows], sequences.groups[result.rows], sequences.labels
-    positive = positive_label(labels, settings)
-    pooled = metrics.summary(y, result.probs, groups, labels, positive=positive, seed=settings.seed)
-    each = [_fold_figures(y, result, labels, fold, positive) for fold in np.unique(result.folds).tolist()]
-    return pooled | {"folds": each} | _spread(each) if len(each) > 1 else pooled
-
-
-def leaderboard(named: Iterable[tuple[Evaluation, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of leaderboard.csv: model, kind, each figure with _low and _high, train_seconds, parameters."""
-    rows = []
-    for result, values in named:
-        row: dict[str, Any] = {"model": result.name, "kind": result.kind}
-        for name in _headline_names(values):
-            row |= {
-                name: values[name]["value"],
-                f"{name}_low": values[name]["low"],
-                f"{name}_high": values[name]["high"],
-            }
-        rows.append(row | {"train_seconds": round(result.train_seconds, 3), "parameters": result.parameters})
-    return rows
-
-
-def leaderboard_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The leaderboard as text for a terminal."""
-    lines = [
-        f"{'model':<20} {'kind':<9} {'ROC AUC':>7} {'95 %':>13} {'PR AUC':>7} {'accuracy':>8} {'F1':>6} {'train s':>8}"
-    ]
-    for row in rows:
-        interval = f"{row['roc_auc_low']:.3f}–{row['roc_auc_high']:.3f}"
-        lines.append(
-            f"{row['model']:<20} {row['kind']:<9} {row['roc_auc']:>7.3f} {interval:>13} {row['pr_auc']:>7.3f} "
-            f"{row['accuracy']:>8.3f} {row['macro_f1']:>6.3f} {row['train_seconds']:>8.1f}"
-        )
-    return "\n".join(lines)
-
-
-def _headline_names(values: dict[str, Any]) -> list[str]:
-    return [name for name in (*metrics.HEADLINE, "top5_accuracy") if name in values]
+    positive = _number(labels, positive_label(labels, settings))
+    weights = resampling.group_draws(groups, seed=settings.seed)
+    draws = resampling.repeated(y, result.probs, result.repeats, weights, positive=positive)
+    whole = resampling.everything(len(y))
+    values = resampling.plain(resampling.repeated(y, result.probs, result.repeats, whole, positive=positive))
+    predicted = metrics.decide(result.probs, positive=positive)
+    tree: dict[str, Any] = resampling.with_intervals(values, draws) | {
+        "per_class": metrics.per_class(y, predicted, labels),
+        "confusion": {"labels": list(labels), "counts": metrics.confusion(y, predicted, len(labels)).tolist()},
+    }
+    each = _figures_of(y, result, result.folds, "fold", positive)
+    for entry in each:
+        entry["repeat"] = int(result.repeats[result.folds == entry["fold"]][0])
+    repeats = _figures_of(y, result, result.repeats, "repeat", positive)
+    tree |= ({"folds": each} | _spread(each)) if len(each) > 1 else {}
+    return Measured(tree | ({"repeats": repeats} if len(repeats) > 1 else {}), draws)
 
 
 def _rank(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> tuple[float, float]:
-    """By ROC AUC, then accuracy; an undefined figure comes last."""
-    y, labels = sequences.y[result.rows], sequences.labels
-    values = metrics.headline(y, result.probs, positive=_number(labels, positive_label(labels, settings)))
+    """By ROC AUC, then accuracy, each averaged over the repeats; an undefined figure comes last."""
+    labels = sequences.labels
+    y, whole = sequences.y[result.rows], resampling.everything(len(result.rows))
+    positive = _number(labels, positive_label(labels, settings))
+    values = resampling.plain(resampling.repeated(y, result.probs, result.repeats, whole, positive=positive))
     return tuple(-1.0 if math.isnan(values[name]) else values[name] for name in (RANKED_BY, "accuracy"))  # type: ignore[return-value]
 
 
-def _fold_figures(
-    y: NDArray[np.int64], result: Evaluation, labels: Sequence[str], fold: int, positive: str | None
-) -> dict[str, Any]:
-    rows = result.folds == fold
-    values = metrics.headline(y[rows], result.probs[rows], positive=_number(labels, positive))
-    return {"fold": fold, "clips": int(rows.sum())} | values
+def _figures_of(
+    y: NDArray[np.int64], result: Evaluation, which: Index, word: str, positive: int | None
+) -> list[dict[str, Any]]:
+    """An entry for each number in `which`, called `word`: its clips and headline figures."""
+    draws = resampling.headline(y, result.probs, resampling.parts(which), positive=positive)
+    numbers, clips = np.unique(which, return_counts=True)
+    return [
+        {word: int(number), "clips": int(clips[place]), **resampling.plain(draws, place)}
+        for place, number in enumerate(numbers)
+    ]
 
 
 def _spread(each: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (n - 1) of each figure over the folds where it is defined."""
     spread: dict[str, dict[str, float]] = {"mean": {}, "std": {}}
-    for name in [key for key in each[0] if key not in ("fold", "clips")]:
+    for name in [key for key in each[0] if key not in ("fold", "repeat", "clips")]:
         known = np.array([values[name] for values in each if math.isfinite(values[name])])
         spread["mean"][name] = float(known.mean()) if len(known) else math.nan
         spread["std"][name] = float(known.std(ddof=1)) if len(known) > 1 else math.nan

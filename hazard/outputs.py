@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from features.files import write_atomically
-from hazard import metrics, plots
+from hazard import metrics, plots, random_folds
 from hazard.evaluate import Evaluation
 from hazard.model import ModelInfo
 from hazard.train import Epoch
@@ -42,11 +42,25 @@ hazard export . --format onnx                # the same model as one ONNX file, 
 `metrics.json` holds all figures, `predictions.csv` what was said of each clip that was tested.""".splitlines()
 
 
-def leak_warning(sequences: Sequences) -> str | None:
-    """The warning that figures may be too good, or None where every clip names its group."""
-    return (
-        None if sequences.groups_known else INFLATED.format(count=sequences.clips_without_group, clips=len(sequences))
-    )
+def leak_warnings(sequences: Sequences, leaks: dict[str, Any]) -> list[str]:
+    """The warnings that figures may be too good; `leaks` as `leakage.report` gives it."""
+    unknown = INFLATED.format(count=sequences.clips_without_group, clips=len(sequences))
+    return [*([] if sequences.groups_known else [unknown]), *leaks["warnings"]]
+
+
+def remarks(figures: dict[str, Any]) -> list[str]:
+    """What a run says of its figures besides the figures."""
+    lines = []
+    if chosen := figures.get("chosen_elsewhere"):
+        lines.append(_chosen_line(chosen))
+    if random := figures.get("random_split"):
+        lines.append(random_folds.leak_line(random, figures))
+    return lines
+
+
+def _chosen_line(chosen: dict[str, Any]) -> str:
+    accuracy, area = (f"{chosen[name]['value']:.3f}" for name in ("accuracy", "roc_auc"))
+    return f"with each fold's model chosen on the other folds: accuracy {accuracy}, ROC AUC {area}"
 
 
 def write_outputs(
@@ -76,7 +90,9 @@ def write_outputs(
     for fold, epoch in history:
         runs.setdefault((fold, epoch.member), []).append((epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.best))
     pictures = {
-        "confusion.png": plots.confusion(np.array(figures["confusion"]["counts"]), info.labels),
+        "confusion.png": plots.confusion(
+            np.array(figures["confusion"]["counts"]), info.labels, repeats=len(np.unique(result.repeats))
+        ),
         "curves.png": plots.curves(y, result.probs, info.labels, positive=info.positive_label),
         "history.png": plots.history(list(runs.values())),
         "reliability.png": plots.reliability(y, result.probs),
@@ -98,7 +114,8 @@ def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figu
         "how": info.split,
         "groups_known": info.groups_known,
         "clips_without_group": sequences.clips_without_group,
-        "folds": len(result.models),
+        "folds": len(np.unique(result.folds)),
+        "repeats": len(np.unique(result.repeats)),
     }
     about = {
         "model": result.name,
@@ -106,7 +123,11 @@ def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figu
         "labels": list(info.labels),
         "positive_label": info.positive_label,
     }
-    counts = {"clips": len(result.rows), "train_seconds": result.train_seconds, "parameters": result.parameters}
+    counts = {
+        "clips": len(np.unique(result.rows)),
+        "train_seconds": result.train_seconds,
+        "parameters": result.parameters,
+    }
     return about | {"threshold": info.threshold} | counts | {"split": split} | figures
 
 
@@ -135,10 +156,12 @@ def model_card(
         "",
         "## How it was measured",
         "",
-        f"- split: {info.split}; {len(result.rows)} clips were predicted by a model that had not seen them",
-        f"- leakage: {leak_warning(sequences) or NO_LEAK}",
+        f"- split: {info.split}; {len(np.unique(result.rows))} clips were predicted by a model that had not seen them",
+        *(f"- leakage: {line}" for line in leak_warnings(sequences, figures["leakage"]) or [NO_LEAK]),
+        *(f"- {line}" for line in remarks(figures)),
         "- early stopping used validation clips that were none of those; they were not looked at before the end",
-        "- intervals: 95 %, bootstrap over groups",
+        "- intervals: 95 %, bootstrap over groups"
+        + (f"; figures are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),
         "",
         "## Figures",
         "",
@@ -165,7 +188,7 @@ def _figure_table(figures: dict[str, Any]) -> list[str]:
 
 
 def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
-    refitted = len(result.models) > 1
+    refitted = len(np.unique(result.folds)) > 1
     lines = [
         "- It has only been measured on clips like those above: other cameras, scenes and clip lengths may do worse.",
         "- Its features must be made with the very settings that model.json holds; anything else is refused.",
@@ -192,11 +215,12 @@ def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
 def _prediction_rows(info: ModelInfo, sequences: Sequences, result: Evaluation) -> Iterable[Sequence[object]]:
     positive = None if info.positive_label is None else info.labels.index(info.positive_label)
     predicted = metrics.decide(result.probs, positive=positive, threshold=info.threshold)
-    yield ("path", "label", "predicted", "fold", *info.labels)
-    for i in np.argsort(result.rows, kind="stable").tolist():
-        row = result.rows[i]
+    repeated = len(np.unique(result.repeats)) > 1
+    yield ("path", "label", "predicted", "fold", *(["repeat"] if repeated else []), *info.labels)
+    for i in np.lexsort((result.repeats, result.rows)).tolist():
+        row, repeat = result.rows[i], [result.repeats[i]] if repeated else []
         names = (info.labels[sequences.y[row]], info.labels[predicted[i]])
-        yield (sequences.paths[row], *names, result.folds[i], *(f"{p:.6f}" for p in result.probs[i]))
+        yield (sequences.paths[row], *names, result.folds[i], *repeat, *(f"{p:.6f}" for p in result.probs[i]))
 
 
 def _history_rows(history: History) -> Iterable[Sequence[object]]:

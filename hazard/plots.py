@@ -16,6 +16,12 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from hazard import metrics
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+KINDS = {
+    "head": (BLUE, "o", "temporal head"),
+    "baseline": (ORANGE, "s", "baseline"),
+    "ensemble": (GREEN, "D", "ensemble"),
+}
+"""How the kinds of model are drawn: colour, marker and name."""
 MAX_NAMED_CLASSES = 25
 """Above that, class names no longer fit beside a matrix."""
 MAX_PRINTED_CLASSES = 12
@@ -29,8 +35,9 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+def confusion(counts: NDArray[np.int64], labels: Sequence[str], *, repeats: int = 1) -> Figure:
     """counts (K, K), rows the truth: coloured by the share of each row, with the counts printed in."""
+    clips = f"{counts.sum()} clips" if repeats == 1 else f"{counts.sum()} predictions, {repeats} repeats"
     side = min(4.5 + 0.28 * len(labels), 13.0)
     figure, axes = _figure(side + 0.8, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -42,7 +49,7 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     axes.set_yticks(ticks, [_short(labels[k]) for k in ticks])
     for tick in axes.get_xticklabels():
         tick.set_horizontalalignment("right" if len(labels) > 2 else "center")
-    axes.set(xlabel="predicted label", ylabel="true label", title=f"Confusion of {counts.sum()} clips")
+    axes.set(xlabel="predicted label", ylabel="true label", title=f"Confusion of {clips}")
     figure.colorbar(image, ax=axes, label="share of the true label's clips", shrink=0.82)
     return figure
 
@@ -126,19 +133,24 @@ def leaderboard(rows: Sequence[dict[str, Any]], *, figure_name: str = "roc_auc")
     figure, axes = _figure(7.5, 1.4 + 0.45 * len(rows))
     for place, row in enumerate(rows):
         value, low, high = (row[figure_name + suffix] for suffix in ("", "_low", "_high"))
-        colour = BLUE if row["kind"] == "head" else ORANGE
+        colour, marker, _ = KINDS[row["kind"]]
         axes.plot([low, high], [place, place], color=colour, lw=2.2, alpha=0.6)
-        axes.plot(value, place, "o" if row["kind"] == "head" else "s", color=colour, ms=8)
+        noise = row.get("within_noise", 1) == 1  # filled, where it may be as good as the best
+        axes.plot(value, place, marker, color=colour, ms=8, markerfacecolor=colour if noise else "white")
         if math.isfinite(value):
             axes.annotate(f"{value:.3f}", (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
-    for kind, colour, marker in (("temporal head", BLUE, "o"), ("baseline", ORANGE, "s")):
-        axes.plot([], [], marker, color=colour, ms=8, label=kind)
+    for colour, marker, name in [KINDS[kind] for kind in KINDS if any(row["kind"] == kind for row in rows)]:
+        axes.plot([], [], marker, color=colour, ms=8, label=name)
+    if any(row.get("within_noise") == 0 for row in rows):
+        axes.plot(
+            [], [], "o", color=GREY, ms=8, markerfacecolor="white", label="hollow: worse than the best, beyond noise"
+        )
     axes.set_yticks(range(len(rows)), [row["model"].replace("_", " ") for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.set(xlabel="ROC AUC, with 95 % interval over groups", title="Leaderboard, the same folds for all")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22 - 0.35 / len(rows)), ncols=2, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -(0.6 + 0.1) / (0.45 * len(rows))), ncols=2, frameon=False)
     return figure
 
 

@@ -12,17 +12,19 @@ from features.errors import SettingsError
 from features.files import check_writable
 from features.progress import progress_bar
 from features.spec import PLAIN
-from hazard import evaluate, outputs
+from hazard import evaluate, outputs, random_folds
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
+from hazard.dividing import divide_honestly
 from hazard.ensemble import Ensemble, join
-from hazard.evaluate import Evaluation, Progress
+from hazard.evaluate import ENSEMBLES, Evaluation, Progress
 from hazard.heads import HEADS
+from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions
 from hazard.model_files import save_model
 from hazard.sequences import load_sequences
 from hazard.sizes import sized
-from hazard.splits import Division, Fold, divide, inner_split
+from hazard.splits import HOLD_OUT_PARTS, Division, Fold, inner_split
 from hazard.train import Epoch, pick_device
 from hazard.types import Sequences
 
@@ -48,17 +50,23 @@ def train_run(
     pick_device(settings.device)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
-    division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
+    sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
     clips = max(fold.training_clips for fold in division.folds)
     settings = sized(settings, clips=clips, classes=len(sequences.labels))
     check_writable(folder / "model.json")
-    _announce(sequences, division, echo)
+    _announce(sequences, division, leaks, echo)
     with _Bar(sequences, division, settings, compare=compare) as bar:
         results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick)
         best = results[0]
-        settings = settings.of(best.kind, best.name)
+        settings = settings.of(best.kind, ENSEMBLES.get(best.name, best.name))
         model, final = _kept_model(sequences, best, settings, bar.tick)
-    figures = [evaluate.figures(sequences, result, settings) for result in results]
+        measured = [evaluate.measure(sequences, result, settings) for result in results]
+        figures = measured[0].figures | {"leakage": leaks}
+        if settings.random_folds:
+            figures["random_split"] = random_folds.random_split(sequences, settings, figures, progress=bar.tick)
+    rows = leaderboard(results, measured, division) if compare else []
+    if compare:
+        figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
     info = save_model(
         folder, info=_info(cache, sequences, division, settings, model), model=model, reduction=cache.reduction
     )
@@ -68,16 +76,17 @@ def train_run(
         info=info,
         sequences=sequences,
         result=best,
-        figures=figures[0],
+        figures=figures,
         history=history,
         contenders=len(results),
     )
-    rows = evaluate.leaderboard(zip(results, figures, strict=True)) if compare else []
     if compare:
         outputs.write_leaderboard(folder, rows)
-        echo(evaluate.leaderboard_table(rows))
-    echo(_closing(info, figures[0], folder))
-    return RunSummary(folder, info, figures[0], tuple(rows))
+        echo(leaderboard_table(rows))
+    for line in outputs.remarks(figures):
+        echo(line)
+    echo(_closing(info, figures, folder))
+    return RunSummary(folder, info, figures, tuple(rows))
 
 
 def _evaluate(
@@ -112,14 +121,13 @@ def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> Tr
     return settings.model_copy(update={"positive_label": evaluate.positive_label(labels, settings)})
 
 
-def _announce(sequences: Sequences, division: Division, echo: Callable[[str], None]) -> None:
+def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], echo: Callable[[str], None]) -> None:
     counts = np.bincount(sequences.y, minlength=len(sequences.labels))
     clips = ", ".join(f"{label} {count}" for label, count in zip(sequences.labels, counts, strict=True))
     echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {division.how}")
     if sequences.views:
         echo(f"heads are trained on views {', '.join(sequences.view_names)}; everything is measured on the plain one")
-    warning = outputs.leak_warning(sequences)
-    if warning:
+    for warning in outputs.leak_warnings(sequences, leaks):
         echo(f"WARNING: {warning}")
 
 
@@ -166,7 +174,9 @@ class _Bar:
         singles = [one for one, _ in settings.singles()] if settings.ensemble or not compare else []
         heads = sum(one.baseline is None for one in singles) + (len(HEADS) if compare else 0)
         baselines = sum(one.baseline is not None for one in singles) + (len(BASELINES) if compare else 0)
-        self._bar = progress_bar(fits * (heads * settings.epochs + baselines), what="training", unit="epoch")
+        again = (settings.folds or HOLD_OUT_PARTS) * settings.repeats if settings.random_folds else 0
+        epochs = fits * (heads * settings.epochs + baselines) + again * (settings.epochs if heads else 1)
+        self._bar = progress_bar(epochs, what="training", unit="epoch")
 
     def tick(self, line: str) -> None:
         self._bar.set_postfix_str(line, refresh=False)

@@ -29,6 +29,8 @@ class Fold:
     test: Index
     val_is_given: bool = False
     """Whether the user named the validation clips, so that no others may take their place."""
+    repeat: int = 0
+    """Folds of one repeat share out the clips; another repeat does so anew."""
 
     def __post_init__(self) -> None:
         parts = np.concatenate([self.train, self.val, self.test])
@@ -47,20 +49,32 @@ class Division:
 
     folds: tuple[Fold, ...]
     how: str
+    split_groups: tuple[str, ...] = ()
+    """Groups that lie on both sides all the same, because an official list puts them there."""
+
+    @property
+    def repeats(self) -> int:
+        """How often the clips were shared out."""
+        return len({fold.repeat for fold in self.folds})
 
 
-def divide(sequences: Sequences, *, folds: int | None = None, split: str | None = None, seed: int = 0) -> Division:
+def divide(
+    sequences: Sequences, *, folds: int | None = None, repeats: int = 1, split: str | None = None, seed: int = 0
+) -> Division:
     """The division that was asked for: N grouped folds, a given split, else the cache's own, else a grouped hold-out.
 
-    `split` is a CSV file with the columns path and split, or the word `split` for the cache's own column. Raises
-    SettingsError for a split that puts a group on two sides, or that cannot be made.
+    `repeats` draws the folds so many times, otherwise each time. `split` is a CSV file with the columns path and split,
+    or the word `split` for the cache's own column. Raises SettingsError for a split that puts a group on two sides, or
+    that cannot be made.
     """
     if folds is not None and split is not None:
         raise SettingsError("give either a number of folds or a split, not both")
+    if repeats > 1 and folds is None:
+        raise SettingsError(f"{repeats} repeats need folds that can be drawn again; give --folds N, or no --repeats")
     if folds is not None:
-        return Division(
-            grouped_folds(sequences, folds, seed=seed), f"{folds} folds that never split a group, seed {seed}"
-        )
+        drawn = [grouped_folds(sequences, folds, seed=seed, repeat=repeat) for repeat in range(repeats)]
+        times = f", drawn {repeats} times" if repeats > 1 else ""
+        return Division(sum(drawn, ()), f"{folds} folds that never split a group{times}, seed {seed}")
     if split is not None:
         sides, how = _named_split(sequences, split)
         return Division((given_split(sequences, sides, seed=seed),), how)
@@ -71,8 +85,13 @@ def divide(sequences: Sequences, *, folds: int | None = None, split: str | None 
     return Division((fold,), f"hold-out of one part in {parts} that never splits a group, seed {seed}")
 
 
-def grouped_folds(sequences: Sequences, count: int, *, seed: int, what: str = "folds") -> tuple[Fold, ...]:
-    """`count` folds whose test parts cover every clip once, stratified by label, no group in two parts."""
+def grouped_folds(
+    sequences: Sequences, count: int, *, seed: int, repeat: int = 0, what: str = "folds"
+) -> tuple[Fold, ...]:
+    """`count` folds whose test parts cover every clip once, stratified by label, no group in two parts.
+
+    `repeat` N gives other folds for each N. Raises SettingsError where there are fewer groups than folds.
+    """
     if count < 2:
         raise SettingsError(f"folds must be 2 or more, got {count}")
     groups = len(np.unique(sequences.groups))
@@ -82,8 +101,8 @@ def grouped_folds(sequences: Sequences, count: int, *, seed: int, what: str = "f
             "give fewer --folds, or a group column that tells source videos apart"
         )
     everything = np.arange(len(sequences))
-    parts = _grouped_parts(sequences, everything, count, seed)
-    return tuple(Fold(*inner_split(sequences, rest, seed=seed), test=test) for rest, test in parts)
+    parts = _grouped_parts(sequences, everything, count, _repeat_seed(seed, repeat))
+    return tuple(Fold(*inner_split(sequences, rest, seed=seed), test=test, repeat=repeat) for rest, test in parts)
 
 
 def inner_split(sequences: Sequences, rows: Index, *, seed: int, part: int = 0) -> tuple[Index, Index]:
@@ -100,13 +119,14 @@ def inner_split(sequences: Sequences, rows: Index, *, seed: int, part: int = 0) 
     return usable[part % len(usable)] if usable else (rows, rows[:0])
 
 
-def given_split(sequences: Sequences, sides: NDArray[np.str_], *, seed: int) -> Fold:
+def given_split(sequences: Sequences, sides: NDArray[np.str_], *, seed: int, may_split_groups: bool = False) -> Fold:
     """The fold that a column of train / val / test describes; clips with an empty entry take no part.
 
     Evaluated on test, else on val. Early stopping uses val where test is there too, else a grouped part of train.
     """
     _refuse_unknown(sides)
-    _refuse_split_groups(sequences.groups, sides)
+    if not may_split_groups:
+        _refuse_split_groups(sequences.groups, sides)
     train, val, test = (np.flatnonzero(sides == side) for side in SPLITS)
     if not len(train) or not len(val) + len(test):
         found = ", ".join(f"{side}: {int((sides == side).sum())}" for side in SPLITS)
@@ -114,6 +134,11 @@ def given_split(sequences: Sequences, sides: NDArray[np.str_], *, seed: int) -> 
     if len(val) and len(test):
         return Fold(train, val, test, val_is_given=True)
     return Fold(*inner_split(sequences, train, seed=seed), test=np.concatenate([val, test]))
+
+
+def _repeat_seed(seed: int, repeat: int) -> int:
+    """The first repeat is what one alone would be; the others share no stream with any other seed."""
+    return seed if repeat == 0 else int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
 def _grouped_parts(sequences: Sequences, rows: Index, count: int, seed: int) -> Iterator[tuple[Index, Index]]:
@@ -158,12 +183,16 @@ def _refuse_unknown(sides: NDArray[np.str_]) -> None:
         raise SettingsError(f"unknown split '{unknown[0]}'; choose one of: {', '.join(SPLITS)}")
 
 
+def groups_on_both_sides(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> list[str]:
+    """Groups whose clips have two entries or more of train, val and test in `sides`."""
+    used = sides != ""
+    pairs = np.unique(np.stack([groups[used], sides[used]]).astype(str), axis=1)  # (2, distinct pairs)
+    names, counts = np.unique(pairs[0], return_counts=True)
+    return [str(name) for name in names[counts > 1]]
+
+
 def _refuse_split_groups(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> None:
     """Clips of one group on two sides would make the accuracy look better than it is."""
-    used = sides != ""
-    for group in np.unique(groups[used]).tolist():
-        found = np.unique(sides[used & (groups == group)]).tolist()
-        if len(found) > 1:
-            raise SettingsError(
-                f"the split puts group '{group}' into {' and '.join(found)}; a group must stay on one side"
-            )
+    for group in groups_on_both_sides(groups, sides)[:1]:
+        found = np.unique(sides[(groups == group) & (sides != "")]).tolist()
+        raise SettingsError(f"the split puts group '{group}' into {' and '.join(found)}; a group must stay on one side")

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,9 @@ from hazard import evaluate
 from hazard.baselines import BASELINES
 from hazard.cli_train import train_temporal
 from hazard.config import TrainSettings
+from hazard.evaluate import ENSEMBLES
 from hazard.heads import HEADS
+from hazard.leaderboard import MARK
 from hazard.model_files import open_model
 from hazard.run import train_run
 from hazard.splits import divide
@@ -38,14 +41,42 @@ def compared(tmp_path_factory):
 def test_a_comparison_ranks_every_head_and_baseline(compared):
     folder, said, summary = compared
     rows = rows_of(folder / "leaderboard.csv")
-    assert {row["model"] for row in rows} == {*HEADS, *BASELINES}
+    assert {row["model"] for row in rows} == {*HEADS, *BASELINES, *ENSEMBLES}
     values = [float(row["roc_auc"]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert all(float(row["roc_auc_low"]) <= float(row["roc_auc"]) <= float(row["roc_auc_high"]) for row in rows)
     assert {"kind", "accuracy", "accuracy_low", "pr_auc_high", "ece", "train_seconds", "parameters"} <= set(rows[0])
     assert all(row["model"] in said for row in rows)
-    assert open_model(folder).info.name == rows[0]["model"] == summary.info.name
+    saved = next(row["model"] for row in rows if row["kind"] != "ensemble")
+    assert open_model(folder).info.name == saved == summary.info.name
     assert (folder / "leaderboard.png").is_file()
+
+
+def test_every_model_is_compared_with_the_best_on_the_same_draws(compared):
+    folder, said, _ = compared
+    rows = rows_of(folder / "leaderboard.csv")
+    for row in rows:
+        behind = float(row["roc_auc_behind"])
+        assert behind == pytest.approx(float(rows[0]["roc_auc"]) - float(row["roc_auc"]), abs=1e-5) and behind >= 0
+        assert float(row["accuracy_behind_low"]) <= float(row["accuracy_behind_high"])
+        assert 0 < float(row["roc_auc_behind_p"]) <= 1 and 0 <= float(row["accuracy_behind_t_p"]) <= 1
+        assert row["within_noise"] == str(int(float(row["roc_auc_behind_low"]) <= 0))
+    marked = {line.split()[0] for line in said.splitlines() if f" {MARK} " in line and line[0] != MARK}
+    assert marked == {row["model"] for row in rows if row["within_noise"] == "1"}
+
+
+def test_an_ensemble_that_wins_is_said_and_the_best_single_model_saved(compared):
+    folder, said, summary = compared
+    rows = rows_of(folder / "leaderboard.csv")
+    assert {row["model"] for row in rows if row["kind"] == "ensemble"} == set(ENSEMBLES)
+    assert (rows[0]["kind"] == "ensemble") == (f"saved is {summary.info.name}, the best that is one model" in said)
+
+
+def test_what_choosing_is_worth_is_said(compared):
+    folder, said, summary = compared
+    chosen = json.loads((folder / "metrics.json").read_text())["chosen_elsewhere"]
+    assert len(chosen["models"]) == 3 and set(chosen["models"]) <= {row["model"] for row in summary.leaderboard}
+    assert f"chosen on the other folds: accuracy {chosen['accuracy']['value']:.3f}" in said
 
 
 def test_metrics_json_has_the_promised_names(compared):
@@ -94,6 +125,49 @@ def test_one_model_of_either_kind(tmp_path, changes, weights):
     assert open_model(tmp_path).predict(DATA.x, DATA.mask).shape == (len(DATA), 2)
 
 
+def test_repeats_draw_other_folds_and_predict_every_clip_once_in_each(tmp_path):
+    settings = QUICK.model_copy(update={"baseline": "knn", "repeats": 2})
+    train_run(as_cache(DATA), settings, tmp_path, echo=lambda text: None)
+    rows, tree = rows_of(tmp_path / "predictions.csv"), json.loads((tmp_path / "metrics.json").read_text())
+    assert [(row["path"], row["repeat"]) for row in rows] == [(path, n) for path in DATA.paths for n in "01"]
+    assert {row["fold"] for row in rows if row["repeat"] == "1"} == {"3", "4", "5"}
+    together = {n: {row["path"] for row in rows if row["fold"] == n} for n in "012345"}
+    assert not any(together[a] == together[b] for a in "012" for b in "345")
+    assert [(fold["fold"], fold["repeat"]) for fold in tree["folds"]] == [(n, n // 3) for n in range(6)]
+    assert tree["roc_auc"]["value"] == pytest.approx(np.mean([repeat["roc_auc"] for repeat in tree["repeats"]]))
+    assert tree["mean"]["accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in tree["folds"]]))
+    assert tree["clips"] == len(DATA) and tree["split"]["repeats"] == 2
+
+
+def test_the_first_repeat_is_what_one_alone_would_be():
+    settings = QUICK.model_copy(update={"baseline": "knn"})
+    one, two = (evaluate.evaluate(DATA, divide(DATA, folds=3, repeats=n), settings) for n in (1, 2))
+    np.testing.assert_array_equal(one.probs, two.probs[two.repeats == 0])
+
+
+def test_random_folds_are_shown_beside_the_honest_ones(tmp_path):
+    """Clips of a group share a label and a look: only who has seen the group can tell its label."""
+    rng = np.random.default_rng(0)
+    group = np.arange(60) // 5
+    x = (rng.normal(size=(12, 1, 12))[group] + 0.1 * rng.normal(size=(60, 8, 12))).astype(np.float32)
+    names = {"groups": np.array([f"v{g}" for g in group]), "paths": np.array([f"{i}.mp4" for i in range(60)])}
+    data = dataclasses.replace(
+        moving_sequences(clips=60), x=x, mask=np.ones((60, 8), bool), y=np.int64(group % 2), **names
+    )
+    said = []
+    settings = QUICK.model_copy(update={"baseline": "logistic_regression", "random_folds": True})
+    train_run(as_cache(data), settings, tmp_path, echo=said.append)
+    tree = json.loads((tmp_path / "metrics.json").read_text())
+    honest, random = tree["accuracy"]["value"], tree["random_split"]["accuracy"]["value"]
+    assert random > 0.9 and random > honest + 0.1
+    assert tree["random_split"]["leakage"]["accuracy"] == pytest.approx(random - honest)
+    assert "inflated" in tree["random_split"]["how"]
+    assert (
+        sum("random folds" in line and f"accuracy {random:.3f} instead of {honest:.3f}" in line for line in said) == 1
+    )
+    assert "random folds" in (tmp_path / "model_card.md").read_text()
+
+
 def test_views_are_for_training_alone(tmp_path):
     viewed, said = with_views(DATA, "crop", "flip"), []
     summary = train_run(as_cache(viewed), QUICK, tmp_path / "a", echo=said.append)
@@ -118,7 +192,7 @@ def test_a_baseline_is_the_same_with_and_without_views(tmp_path):
 def test_every_model_is_asked_about_the_same_clips_in_the_same_folds():
     division = divide(DATA, folds=3)
     results = evaluate.compare(DATA, division, QUICK)
-    assert len(results) == len(HEADS) + len(BASELINES)
+    assert len(results) == len(HEADS) + len(BASELINES) + len(ENSEMBLES)
     for result in results[1:]:
         np.testing.assert_array_equal(result.rows, results[0].rows)
         np.testing.assert_array_equal(result.folds, results[0].folds)

@@ -59,3 +59,10 @@ def test_the_leaderboard_shows_every_model_even_without_a_figure():
     figure = plots.leaderboard(rows)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["lstm", "knn"]
     assert plots.png(figure).startswith(PNG)
+
+
+def test_the_leaderboard_names_the_kinds_that_are_there_and_marks_what_is_worse():
+    row = {"model": "mean_of_all", "kind": "ensemble", "roc_auc": 0.8, "roc_auc_low": 0.7, "roc_auc_high": 0.9}
+    worse = row | {"model": "knn", "kind": "baseline", "within_noise": 0}
+    words = [text.get_text() for text in plots.leaderboard([row, worse]).axes[0].get_legend().get_texts()]
+    assert words[:2] == ["baseline", "ensemble"] and "worse than the best" in words[2]

@@ -35,6 +35,23 @@ def test_folds_depend_on_the_seed_alone():
     assert again[0] == again[1] != again[2]
 
 
+def test_repeats_are_other_folds_each_of_which_covers_every_clip_once():
+    division = divide(DATA, folds=5, repeats=3)
+    assert division.repeats == 3 and [fold.repeat for fold in division.folds] == [0] * 5 + [1] * 5 + [2] * 5
+    tested = [sorted(tuple(fold.test) for fold in division.folds if fold.repeat == n) for n in range(3)]
+    assert tested[0] != tested[1] != tested[2] != tested[0]
+    for repeat in tested:
+        np.testing.assert_array_equal(np.sort(np.concatenate(repeat)), np.arange(len(DATA)))
+    for fold in division.folds:
+        assert not set(DATA.groups[fold.test]) & set(DATA.groups[np.concatenate([fold.train, fold.val])])
+    assert "drawn 3 times" in division.how
+
+
+def test_repeats_need_folds():
+    with pytest.raises(SettingsError, match="give --folds N"):
+        divide(DATA, repeats=3)
+
+
 def test_more_folds_than_groups_is_an_error_that_counts_them():
     with pytest.raises(SettingsError, match=r"11 groups or more.*60 clips come from 10"):
         divide(DATA, folds=11)

@@ -1,0 +1,186 @@
+"""Headline figures over many draws of whole groups, all draws at once.
+
+A draw is a weight a group, the number of times that it was drawn, so that a figure is a few sums over weights: no row
+is ever copied, and 500 draws of 101 classes take seconds. The definitions are those of `hazard.metrics`.
+
+N predictions, K classes, U groups, R draws.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from hazard import metrics
+from hazard.metrics import Labels, Probs
+
+ROUNDS = 500
+LEVEL = 0.95
+
+Draws = dict[str, NDArray[np.float64]]
+"""A figure's name and its value in each draw, (R,)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How often each of U units counts in each of R draws, and which unit each prediction belongs to."""
+
+    units: Labels  # (N,)
+    counts: NDArray[np.float64]  # (U, R)
+
+    def take(self, rows: NDArray) -> "Weights":
+        """The same draws for some of the predictions."""
+        return Weights(self.units[rows], self.counts)
+
+    def of(self, column: Labels, length: int, values: NDArray | None = None) -> NDArray[np.float64]:
+        """Weighted sums (length, R) of `values` (N,), by default ones, over the rows of each number in `column`."""
+        shape = (length, len(self.counts))
+        table = csr_array((np.ones(len(column)) if values is None else values, (column, self.units)), shape=shape)
+        return np.asarray(table @ self.counts)
+
+
+def group_draws(groups: NDArray, *, rounds: int = ROUNDS, seed: int = 0) -> Weights:
+    """Draws with replacement of as many groups as there are, each with all its clips (Efron and Tibshirani 1993)."""
+    names, units = np.unique(groups, return_inverse=True)
+    shares = np.full(len(names), 1 / len(names))
+    return Weights(units, np.random.default_rng(seed).multinomial(len(names), shares, size=rounds).T.astype(float))
+
+
+def parts(which: NDArray) -> Weights:
+    """One "draw" for each distinct number in `which` (N,), in their order: the predictions that have it."""
+    names, units = np.unique(which, return_inverse=True)
+    return Weights(units, np.eye(len(names)))
+
+
+def headline(
+    y: Labels, probs: Probs, weights: Weights, *, positive: int | None = None, threshold: float = 0.5
+) -> Draws:
+    """Every headline figure in every draw; NaN where a draw leaves it undefined."""
+    classes = probs.shape[1]
+    predicted = metrics.decide(probs, positive=positive, threshold=threshold)
+    positive = positive if classes == 2 else None
+    hits = weights.of(y, classes, (predicted == y).astype(float))  # (K, R), as are the next two
+    said, truly = weights.of(predicted, classes), weights.of(y, classes)
+    clips = truly.sum(axis=0)  # (R,)
+    areas = [_areas(y == k, probs[:, k], weights) for k in ([positive] if positive is not None else range(classes))]
+    figures = {
+        "accuracy": _share(hits.sum(axis=0), clips),
+        "balanced_accuracy": _mean(_share(hits, truly)),
+        "macro_f1": _class_mean(2 * hits, said + truly, said + truly, None),
+        "precision": _class_mean(hits, said, said + truly, positive),
+        "recall": _class_mean(hits, truly, said + truly, positive),
+        "roc_auc": _mean(np.stack([roc for roc, _ in areas])),
+        "pr_auc": _mean(np.stack([pr for _, pr in areas])),
+        "ece": _ece(y, probs, weights),
+    }
+    return figures | ({"top5_accuracy": _top5(y, probs, weights)} if classes >= 5 else {})
+
+
+def repeated(
+    y: Labels,
+    probs: Probs,
+    repeats: Labels,
+    weights: Weights,
+    *,
+    positive: int | None = None,
+    threshold: float = 0.5,
+) -> Draws:
+    """`headline` of each repeat apart, averaged over the repeats: every draw takes the same groups in all of them."""
+    each = [
+        headline(y[rows], probs[rows], weights.take(rows), positive=positive, threshold=threshold)
+        for rows in (repeats == repeat for repeat in np.unique(repeats))
+    ]
+    return {name: np.mean([draws[name] for draws in each], axis=0) for name in each[0]}
+
+
+def interval(draws: NDArray[np.float64], *, level: float = LEVEL) -> dict[str, float]:
+    """The percentile interval of one figure, from the draws where it is defined."""
+    known = draws[np.isfinite(draws)]
+    if not len(known):
+        return {"low": np.nan, "high": np.nan}
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return {"low": float(low), "high": float(high)}
+
+
+def with_intervals(values: dict[str, float], draws: Draws) -> dict[str, dict[str, float]]:
+    """Name → value, low, high."""
+    return {name: {"value": values[name], **interval(draws[name])} for name in draws}
+
+
+def plain(draws: Draws, place: int = 0) -> dict[str, float]:
+    """The figures of one draw as plain numbers."""
+    return {name: float(values[place]) for name, values in draws.items()}
+
+
+def everything(count: int) -> Weights:
+    """One draw that takes each of `count` predictions once."""
+    return parts(np.zeros(count))
+
+
+def _areas(
+    wanted: NDArray[np.bool_], score: NDArray[np.float64], weights: Weights
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Areas (R,) under the ROC curve, ties counting half, and under precision-recall, as average precision.
+
+    Sums over the P positives of the weight of all that scores as high or higher.
+    """
+    order = np.flatnonzero(wanted)[np.argsort(score[wanted], kind="stable")]
+    own, misses, marks = weights.counts[weights.units[order]], weights.take(~wanted), score[order]  # own (P, R)
+    true_above = _from_top(own)[np.searchsorted(marks, marks, "left")]  # (P, R)
+    passed, beaten = (np.searchsorted(marks, score[~wanted], side) for side in ("right", "left"))
+    no_less = _above(misses, passed, len(marks))
+    more = no_less if np.array_equal(passed, beaten) else _above(misses, beaten, len(marks))
+    positives = own.sum(axis=0)
+    negatives = np.bincount(misses.units, minlength=len(weights.counts)) @ weights.counts
+    below = negatives - (no_less + more) / 2
+    defined = (positives > 0) & (negatives > 0)
+    precision = true_above / np.maximum(true_above + no_less, 1)
+    roc = (own * below).sum(axis=0) / np.maximum(positives * negatives, 1)
+    pr = (own * precision).sum(axis=0) / np.maximum(positives, 1)
+    return np.where(defined, roc, np.nan), np.where(defined, pr, np.nan)
+
+
+def _above(misses: Weights, passed: Labels, positives: int) -> NDArray[np.float64]:
+    """The weight (P, R) of the negatives above each positive; `passed` is how many positives each one passes."""
+    return _from_top(misses.of(passed, positives + 1)[1:])
+
+
+def _from_top(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.cumsum(rows[::-1], axis=0)[::-1]
+
+
+def _ece(y: Labels, probs: Probs, weights: Weights, *, bins: int = 10) -> NDArray[np.float64]:
+    """As `metrics.ece`."""
+    confidence, right = probs.max(axis=1), (probs.argmax(axis=1) == y).astype(float)
+    bucket = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.abs(weights.of(bucket, bins, right - confidence))  # (bins, R)
+    return _share(gaps.sum(axis=0), weights.of(bucket, bins).sum(axis=0))
+
+
+def _top5(y: Labels, probs: Probs, weights: Weights) -> NDArray[np.float64]:
+    best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
+    hit = (best == y[:, None]).any(axis=1).astype(float)
+    everyone = np.zeros(len(y), np.int64)
+    return _share(weights.of(everyone, 1, hit)[0], weights.of(everyone, 1)[0])
+
+
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NaN where the whole is nothing."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean (R,) over the rows (J, R) that are defined."""
+    known = np.isfinite(rows)
+    return _share(np.where(known, rows, 0).sum(axis=0), known.sum(axis=0).astype(float))
+
+
+def _class_mean(
+    part: NDArray[np.float64], whole: NDArray[np.float64], present: NDArray[np.float64], positive: int | None
+) -> NDArray[np.float64]:
+    """Of the positive class, or the mean over the classes that are present; 0 for a share of nothing."""
+    shares = part / np.maximum(whole, 1)
+    if positive is not None:
+        return np.where(present.sum(axis=0) > 0, shares[positive], np.nan)
+    return _mean(np.where(present > 0, shares, np.nan))

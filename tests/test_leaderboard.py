@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from hazard import leaderboard
+from hazard.config import TrainSettings
+from hazard.evaluate import Evaluation, average
+from hazard.splits import divide
+from tests.stage_two import moving_sequences
+
+DATA = moving_sequences(clips=40, groups=10)
+
+
+def result(name, probs, division):
+    rows = np.concatenate([fold.test for fold in division.folds])
+    folds = np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)])
+    repeats = np.array([fold.repeat for fold in division.folds])[folds]
+    return Evaluation(name, "head", rows, folds, repeats, probs(rows, folds), 1.0, 10, (), ())
+
+
+def right_in(folds_where_right):
+    """Scores that are right in some folds and upside down in the others."""
+
+    def probs(rows, folds):
+        score = np.where(np.isin(folds, folds_where_right), DATA.y[rows], 1 - DATA.y[rows]) * 0.8 + 0.1
+        return np.stack([1 - score, score], axis=1)
+
+    return probs
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_the_model_of_a_fold_is_chosen_on_other_clips(repeats):
+    """One model is right in all folds but the last, where another is, by luck: that one must not be chosen there."""
+    division = divide(DATA, folds=5, repeats=repeats)
+    good, luck = ([n for n in range(5 * repeats) if (n % 5 == 4) is wanted] for wanted in (False, True))
+    results = [result("good", right_in(good), division), result("luck", right_in(luck), division)]
+    found = leaderboard.chosen_elsewhere(DATA, results, TrainSettings())
+    assert found["models"] == ["good"] * 5 * repeats
+    assert found["accuracy"]["value"] == np.mean(results[0].probs.argmax(1) == DATA.y[results[0].rows]) < 1
+
+
+def test_a_single_split_leaves_nothing_to_choose_on():
+    division = divide(DATA)
+    assert leaderboard.chosen_elsewhere(DATA, [result("a", right_in([0]), division)], TrainSettings()) is None
+
+
+def test_an_ensemble_is_the_mean_of_its_members():
+    division = divide(DATA, folds=3)
+    first, second = (result(name, right_in(folds), division) for name, folds in (("lstm", [0]), ("gru", [1])))
+    both = average("both", [first, second], TrainSettings())
+    np.testing.assert_allclose(both.probs, (first.probs + second.probs) / 2)
+    assert (both.kind, both.name, both.parameters) == ("ensemble", "both", 20)

@@ -10,6 +10,7 @@ from features.config import RunSettings, nearest
 from hazard.baselines import BASELINES
 from hazard.heads import HEADS
 from hazard.heads.common import INPUTS, HeadOptions
+from hazard.tracking import TRACKERS
 
 
 class TrainSettings(BaseModel):
@@ -53,6 +54,10 @@ class TrainSettings(BaseModel):
     """Grouped folds; none: the given split, the cache's own, or a hold-out."""
     split: str | None = None
     """A CSV file (path, split), or `split` for the cache's own column."""
+    tune: int | None = Field(None, ge=1)
+    """Trials of a search on inner folds of the training clips, over what in SPACE no file, `--set` or flag names."""
+    tracker: str = "none"
+    """A name in TRACKERS: where curves, figures and pictures are sent besides the run's own folder."""
     max_steps: int | None = Field(64, ge=1)
     """Longer tracks are thinned evenly to this many steps."""
     views: tuple[str, ...] | None = None
@@ -75,6 +80,11 @@ class TrainSettings(BaseModel):
     @classmethod
     def _known_baseline(cls, value: str | None) -> str | None:
         return value if value is None else _known("baseline", value, BASELINES)
+
+    @field_validator("tracker")
+    @classmethod
+    def _known_tracker(cls, value: str) -> str:
+        return _known("tracker", value, TRACKERS)
 
     @field_validator("inputs")
     @classmethod

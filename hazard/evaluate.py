@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,12 @@ from hazard.types import Sequences
 Progress = Callable[[str], None]
 """Called with one line for each epoch or fitted baseline."""
 
+Choose = Callable[[Sequences, int | str, TrainSettings], TrainSettings]
+"""From the training clips of a fold, its number and the settings as given to those that it is trained with."""
+
+OnEpoch = Callable[[str, int | str, Epoch], None]
+"""Called with the model's name, the fold's number and the epoch of each member."""
+
 RANKED_BY = "roc_auc"
 
 
@@ -37,6 +44,7 @@ class Evaluation:
     parameters: int
     history: tuple[tuple[int, Epoch], ...]  # fold and epoch
     models: tuple[Model, ...]  # one a fold
+    settings: tuple[TrainSettings, ...] = ()  # one a fold
 
 
 def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline"], str]:
@@ -45,12 +53,17 @@ def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline"],
 
 
 def fit(
-    sequences: Sequences, fold: Fold, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences,
+    fold: Fold,
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[Model, list[Epoch]]:
     """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline)."""
     kind, name = kind_and_name(settings)
     if kind == "head":
-        return fit_head(sequences, fold, settings, progress=_epoch_line(name, progress))
+        return fit_head(sequences, fold, settings, progress=_epoch_line(name, progress), on_epoch=on_epoch)
     rows = fold.train if fold.val_is_given else np.sort(np.concatenate([fold.train, fold.val]))
     model = fit_baseline(name, sequences.take(rows), seed=settings.seed)
     if progress:
@@ -59,20 +72,32 @@ def fit(
 
 
 def evaluate(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences,
+    division: Division,
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    choose: Choose | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Evaluation:
-    """A fresh model a fold, each asked only about the clips of its own test part."""
-    kind, name = kind_and_name(settings)
+    """A fresh model a fold, each asked only about the clips of its own test part.
+
+    `choose` may give each fold settings of its own; it is shown the clips of train and val alone.
+    """
     began = time.perf_counter()
-    fitted = [fit(sequences, fold, settings, progress=progress) for fold in division.folds]
+    chosen, fitted = [], []
+    for number, fold in enumerate(division.folds):
+        chosen.append(choose(sequences.take(_seen(fold)), number, settings) if choose else settings)
+        watch = partial(on_epoch, kind_and_name(chosen[-1])[1], number) if on_epoch else None
+        fitted.append(fit(sequences, fold, chosen[-1], progress=progress, on_epoch=watch))
     seconds = time.perf_counter() - began
     probs = [
         predict_probs(model, sequences.x[fold.test], sequences.mask[fold.test], len(sequences.labels))
         for (model, _), fold in zip(fitted, division.folds, strict=True)
     ]
     return Evaluation(
-        name=name,
-        kind=kind,
+        name=" or ".join(dict.fromkeys(kind_and_name(each)[1] for each in chosen)),
+        kind=kind_and_name(settings)[0],
         rows=np.concatenate([fold.test for fold in division.folds]),
         folds=np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)]),
         probs=np.concatenate(probs),
@@ -80,16 +105,24 @@ def evaluate(
         parameters=count_parameters(fitted[0][0]),
         history=tuple((number, epoch) for number, (_, epochs) in enumerate(fitted) for epoch in epochs),
         models=tuple(model for model, _ in fitted),
+        settings=tuple(chosen),
     )
 
 
 def compare(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences,
+    division: Division,
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    choose: Choose | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[Evaluation]:
     """Every head and every baseline on the same folds, best first."""
     contenders = [settings.model_copy(update={"head": head, "baseline": None}) for head in HEADS]
     contenders += [settings.model_copy(update={"baseline": name}) for name in BASELINES]
-    results = [evaluate(sequences, division, contender, progress=progress) for contender in contenders]
+    watch: dict[str, Any] = {"progress": progress, "choose": choose, "on_epoch": on_epoch}
+    results = [evaluate(sequences, division, contender, **watch) for contender in contenders]
     return sorted(results, key=lambda result: _rank(sequences, result, settings), reverse=True)
 
 
@@ -141,6 +174,11 @@ def leaderboard_table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['accuracy']:>8.3f} {row['macro_f1']:>6.3f} {row['train_seconds']:>8.1f}"
         )
     return "\n".join(lines)
+
+
+def _seen(fold: Fold) -> Index:
+    """The rows that training may learn from."""
+    return np.sort(np.concatenate([fold.train, fold.val]))
 
 
 def _headline_names(values: dict[str, Any]) -> list[str]:

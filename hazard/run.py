@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from features.errors import SettingsError
 from features.files import check_writable
 from features.progress import progress_bar
 from features.spec import PLAIN
-from hazard import evaluate, outputs
+from hazard import evaluate, outputs, tracking
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
-from hazard.evaluate import Evaluation, Progress
+from hazard.evaluate import Choose, Evaluation, OnEpoch, Progress
 from hazard.heads import HEADS
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions, save_model
+from hazard.search import Tuner, check_tune
+from hazard.search_outputs import write_picture, write_trials
 from hazard.sequences import load_sequences
 from hazard.splits import Division, Fold, divide, inner_split
+from hazard.tracking import Tracker
 from hazard.train import Epoch, pick_device
 from hazard.types import Sequences
 
@@ -43,18 +47,41 @@ def train_run(
     written, both before anything is trained.
     """
     pick_device(settings.device)
+    check_tune(settings, compare=compare)
+    tracking.check_installed(settings.tracker)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
     division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
     check_writable(folder / "model.json")
     _announce(sequences, division, echo)
+    with tracking.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
+        summary = _train(cache, sequences, division, settings, folder, compare=compare, echo=echo, tracker=tracker)
+        tracker.results(summary.figures, sorted(folder.glob("*.png")))
+    return summary
+
+
+def _train(
+    cache: Cache,
+    sequences: Sequences,
+    division: Division,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    compare: bool,
+    echo: Callable[[str], None],
+    tracker: Tracker,
+) -> RunSummary:
     with _Bar(sequences, division, settings, compare=compare) as bar:
-        results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick)
+        tuner = Tuner(on_trial=bar.trial, keep=partial(write_trials, folder))
+        watch: dict[str, Any] = {"progress": bar.tick, "on_epoch": tracker.epoch}
+        watch["choose"] = None if settings.tune is None else tuner.choose
+        results = _evaluate(sequences, division, settings, compare=compare, **watch)
         best = results[0]
-        settings = settings.model_copy(
-            update={best.kind: best.name} | ({"baseline": None} if best.kind == "head" else {})
-        )
-        model, final = _kept_model(sequences, best, settings, bar.tick)
+        if compare:
+            settings = settings.model_copy(
+                update={best.kind: best.name} | ({"baseline": None} if best.kind == "head" else {})
+            )
+        settings, model, final = _kept_model(sequences, best, settings, **watch)
     figures = [evaluate.figures(sequences, result, settings) for result in results]
     info = save_model(folder, info=_info(cache, sequences, division, settings), model=model, reduction=cache.reduction)
     history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
@@ -67,6 +94,8 @@ def train_run(
         history=history,
         contenders=len(results),
     )
+    if tuner.searches:
+        write_picture(folder, tuner.searches)
     rows = evaluate.leaderboard(zip(results, figures, strict=True)) if compare else []
     if compare:
         outputs.write_leaderboard(folder, rows)
@@ -76,22 +105,31 @@ def train_run(
 
 
 def _evaluate(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool, progress: Progress
+    sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool, **watch: Any
 ) -> list[Evaluation]:
     if compare:
-        return evaluate.compare(sequences, division, settings, progress=progress)
-    return [evaluate.evaluate(sequences, division, settings, progress=progress)]
+        return evaluate.compare(sequences, division, settings, **watch)
+    return [evaluate.evaluate(sequences, division, settings, **watch)]
 
 
 def _kept_model(
-    sequences: Sequences, best: Evaluation, settings: TrainSettings, progress: Progress
-) -> tuple[Model, list[Epoch]]:
+    sequences: Sequences,
+    best: Evaluation,
+    settings: TrainSettings,
+    *,
+    progress: Progress,
+    choose: Choose | None,
+    on_epoch: OnEpoch,
+) -> tuple[TrainSettings, Model, list[Epoch]]:
     """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips."""
     if len(best.models) == 1:
-        return best.models[0], []
+        return best.settings[0], best.models[0], []
+    if choose:
+        settings = choose(sequences, outputs.FINAL, settings)
     everything = np.arange(len(sequences))
     fold = Fold(*inner_split(sequences, everything, seed=settings.seed), test=everything[:0])
-    return evaluate.fit(sequences, fold, settings, progress=progress)
+    watch = partial(on_epoch, evaluate.kind_and_name(settings)[1], outputs.FINAL)
+    return settings, *evaluate.fit(sequences, fold, settings, progress=progress, on_epoch=watch)
 
 
 def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> TrainSettings:
@@ -154,9 +192,18 @@ class _Bar:
         fits = len(division.folds)
         heads = len(HEADS) if compare else int(settings.baseline is None)
         baselines = len(BASELINES) if compare else 1 - heads
-        self._bar = progress_bar(fits * (heads * settings.epochs + baselines), what="training", unit="epoch")
+        self._trials = settings.tune is not None
+        if settings.tune is not None:
+            searches = fits * heads + (fits > 1)
+            self._bar = progress_bar(searches * settings.tune, what="search", unit="trial")
+        else:
+            self._bar = progress_bar(fits * (heads * settings.epochs + baselines), what="training", unit="epoch")
 
     def tick(self, line: str) -> None:
+        self._bar.set_postfix_str(line, refresh=False)
+        self._bar.update(0 if self._trials else 1)
+
+    def trial(self, line: str) -> None:
         self._bar.set_postfix_str(line, refresh=False)
         self._bar.update()
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -122,24 +123,22 @@ class MLflow(Sink):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         self._client = MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         self._run = self._client.create_run(experiment, run_name=folder.name).info.run_id
-        for key, value in settings.items():
-            self._client.log_param(self._run, key, value)
+        self._client.log_batch(self._run, params=[Param(key, str(value)) for key, value in settings.items()])
 
     def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
         """Metrics, one a key."""
-        for key, value in values.items():
-            self._client.log_metric(self._run, f"{name}/{key}", value, step=step)
+        self._log({f"{name}/{key}": value for key, value in values.items()}, step)
 
     def figures(self, values: Mapping[str, float]) -> None:
-        """Metrics without steps."""
-        for name, value in values.items():
-            self._client.log_metric(self._run, name, value)
+        """Metrics of a single step."""
+        self._log(values, 0)
 
     def picture(self, file: Path) -> None:
         """An artifact."""
@@ -148,6 +147,12 @@ class MLflow(Sink):
     def close(self, *, done: bool) -> None:
         """Terminates the run with its status."""
         self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 10**6  # milliseconds
+        self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
 
 
 TRACKERS: dict[str, type[Sink]] = {

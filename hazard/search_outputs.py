@@ -41,6 +41,7 @@ def picture(searches: Sequence[Search]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     for number, search in enumerate(searches):
         _progress(left, search, alpha=1.0 if len(searches) == 1 else 0.6, named=number == 0)
+    left.margins(x=0.1)  # room for the folds' names
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     goals = list(dict.fromkeys(search.objective for search in searches))
     what = "Search" if len(searches) == 1 else f"{len(searches)} searches, on training clips alone"

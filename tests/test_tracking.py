@@ -110,7 +110,12 @@ def test_wandb_leaves_an_offline_run(offline, tmp_path):
         record = pb.Record.FromString(data)
         for item in [*record.history.item, *record.summary.update]:
             keys.add(item.key or "/".join(item.nested_key))
-    assert {"lstm/fold 0/member 1/train_loss", "lstm/fold final/member 0/val_loss", "accuracy", "confusion"} <= keys
+    assert {
+        "lstm/fold 0/member 1/train_loss",
+        "lstm/fold final/member 0/val_loss",
+        "accuracy",
+        "confusion/path",
+    } <= keys
 
 
 def test_mlflow_can_be_asked(offline, tmp_path):

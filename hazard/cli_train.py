@@ -46,6 +46,8 @@ from features.config import load_settings
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
 @click.option("--seed", type=click.IntRange(0), help="Of splits, initial weights and batches. [0]")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of training. [fp32]")
+@click.option("--tune", type=click.IntRange(1), metavar="N", help="N trials of a search on inner folds, for each fold.")
+@click.option("--tracker", metavar="none|tensorboard|wandb|mlflow", help="Where curves are sent as well. [none]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where heads are trained. [auto]")
 def train_temporal(
     cache: Path, output: Path, config: Path | None, overrides: tuple[str, ...], compare: bool, **flags: object

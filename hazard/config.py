@@ -11,6 +11,7 @@ from hazard.baselines import BASELINES
 from hazard.heads import HEADS
 from hazard.heads.common import INPUTS
 from hazard.lineup import parse_lineup
+from hazard.tracking import TRACKERS
 
 
 class TrainSettings(BaseModel):
@@ -69,6 +70,10 @@ class TrainSettings(BaseModel):
     """Clips of different groups that look alike: named where a split parts them, or given one group beforehand."""
     random_folds: bool = False
     """Measure the model once more on random folds, which part groups, to show how much that would flatter it."""
+    tune: int | None = Field(None, ge=1)
+    """Trials of a search on inner folds of the training clips, over what in SPACE no file, `--set` or flag names."""
+    tracker: str = "none"
+    """A name in TRACKERS: where curves, figures and pictures are sent besides the run's own folder."""
     max_steps: int | None = Field(64, ge=1)
     """Longer tracks are thinned evenly to this many steps."""
     views: tuple[str, ...] | None = None
@@ -98,6 +103,11 @@ class TrainSettings(BaseModel):
         if value is not None:
             parse_lineup(value, chosen=info.data.get("baseline") or info.data.get("head") or "lstm")
         return value
+
+    @field_validator("tracker")
+    @classmethod
+    def _known_tracker(cls, value: str) -> str:
+        return _known("tracker", value, TRACKERS)
 
     @field_validator("inputs")
     @classmethod

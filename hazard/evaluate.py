@@ -2,27 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hazard import metrics, resampling
-from hazard.baselines import BASELINES, fit_baseline, parameter_count
+from hazard.baselines import BASELINES, parameter_count
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, join
+from hazard.fitting import ALONE, Watch, fit, seen
 from hazard.heads import HEADS
 from hazard.lineup import parse_lineup
 from hazard.model import Model, predict_probs
 from hazard.resampling import Draws
-from hazard.splits import Division, Fold, Index
-from hazard.train import Committee, Epoch, fit_head
+from hazard.splits import Division, Index
+from hazard.train import Committee, Epoch
 from hazard.types import Sequences
-
-Progress = Callable[[str], None]
-"""Called with one line for each epoch or fitted baseline."""
 
 RANKED_BY = "roc_auc"
 
@@ -47,6 +45,7 @@ class Evaluation:
     parameters: int
     history: tuple[tuple[int, Epoch], ...]  # fold and epoch
     models: tuple[Model, ...]  # one a fold
+    settings: tuple[TrainSettings, ...] = ()  # one a fold
 
 
 @dataclass(frozen=True)
@@ -57,57 +56,25 @@ class Measured:
     draws: Draws  # name → (R,)
 
 
-def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline", "ensemble"], str]:
-    """What the settings ask for: an ensemble, else a baseline, else a head."""
-    return settings.kind_and_name
+def evaluate(sequences: Sequences, division: Division, settings: TrainSettings, *, watch: Watch = ALONE) -> Evaluation:
+    """A fresh model a fold, each asked only about the clips of its own test part.
 
-
-def fit(
-    sequences: Sequences, fold: Fold, settings: TrainSettings, *, progress: Progress | None = None
-) -> tuple[Model, list[Epoch]]:
-    """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline)."""
-    kind, name = kind_and_name(settings)
-    if kind == "ensemble":
-        return _fit_ensemble(sequences, fold, settings, progress=progress)
-    if kind == "head":
-        return fit_head(sequences, fold, settings, progress=_epoch_line(name, progress))
-    rows = fold.train if fold.val_is_given else np.sort(np.concatenate([fold.train, fold.val]))
-    model = fit_baseline(name, sequences.take(rows), seed=settings.seed)
-    if progress:
-        progress(name)
-    return model, []
-
-
-def _fit_ensemble(
-    sequences: Sequences, fold: Fold, settings: TrainSettings, *, progress: Progress | None
-) -> tuple[Ensemble, list[Epoch]]:
-    """Each single model in turn; in the history members are numbered through."""
-    each, weights = zip(*settings.singles(), strict=True)
-    models: list[Model] = []
-    history: list[Epoch] = []
-    for one in each:
-        model, epochs = fit(sequences, fold, one, progress=progress)
-        first = max((epoch.member for epoch in history), default=-1) + 1
-        history += [replace(epoch, member=first + epoch.member) for epoch in epochs]
-        models.append(model)
-    return join(models, each, weights), history
-
-
-def evaluate(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
-) -> Evaluation:
-    """A fresh model a fold, each asked only about the clips of its own test part."""
-    kind, name = kind_and_name(settings)
+    `watch.choose` may give each fold settings of its own; it is shown the clips of train and val alone.
+    """
     began = time.perf_counter()
-    fitted = [fit(sequences, fold, settings, progress=progress) for fold in division.folds]
+    chosen, fitted = [], []
+    for number, fold in enumerate(division.folds):
+        mine = watch.choose(sequences.take(seen(fold)), number, settings) if watch.choose else settings
+        chosen.append(mine)
+        fitted.append(fit(sequences, fold, mine, watch=watch, part=number))
     seconds = time.perf_counter() - began
     probs = [
         predict_probs(model, sequences.x[fold.test], sequences.mask[fold.test], len(sequences.labels))
         for (model, _), fold in zip(fitted, division.folds, strict=True)
     ]
     return Evaluation(
-        name=name,
-        kind=kind,
+        name=" or ".join(dict.fromkeys(each.kind_and_name[1] for each in chosen)),
+        kind=settings.kind_and_name[0],
         rows=np.concatenate([fold.test for fold in division.folds]),
         folds=np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)]),
         repeats=np.concatenate([np.full(len(fold.test), fold.repeat) for fold in division.folds]),
@@ -116,11 +83,12 @@ def evaluate(
         parameters=count_parameters(fitted[0][0]),
         history=tuple((number, epoch) for number, (_, epochs) in enumerate(fitted) for epoch in epochs),
         models=tuple(model for model, _ in fitted),
+        settings=tuple(chosen),
     )
 
 
 def compare(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences, division: Division, settings: TrainSettings, *, watch: Watch = ALONE
 ) -> list[Evaluation]:
     """Every head, every baseline, their ensembles, and the ensemble that is set, on the same folds, best first.
 
@@ -129,18 +97,18 @@ def compare(
     contenders = [settings.of("head", head) for head in HEADS]
     contenders += [settings.of("baseline", name) for name in BASELINES]
     contenders += [settings] if settings.ensemble else []
-    results = [evaluate(sequences, division, contender, progress=progress) for contender in contenders]
+    results = [evaluate(sequences, division, contender, watch=watch) for contender in contenders]
     singles = [result for result in results if result.kind != "ensemble"]
     for name, lineup in ENSEMBLES.items():
         kinds = {place.kind for place in parse_lineup(lineup, chosen=settings.head)}
-        results.append(average(name, [result for result in singles if result.kind in kinds], settings))
+        results.append(average(name, [result for result in singles if result.kind in kinds]))
     return sorted(results, key=lambda result: _rank(sequences, result, settings), reverse=True)
 
 
-def average(name: str, results: Sequence[Evaluation], settings: TrainSettings) -> Evaluation:
+def average(name: str, results: Sequence[Evaluation]) -> Evaluation:
     """The ensemble of models evaluated on the same folds: the mean of their probabilities."""
-    each = [settings.of(result.kind, result.name) for result in results]
     models = zip(*(result.models for result in results), strict=True)
+    settings = zip(*(result.settings for result in results), strict=True)
     return replace(
         results[0],
         name=name,
@@ -149,7 +117,8 @@ def average(name: str, results: Sequence[Evaluation], settings: TrainSettings) -
         train_seconds=sum(result.train_seconds for result in results),
         parameters=sum(result.parameters for result in results),
         history=(),
-        models=tuple(join(of_fold, each, [1.0] * len(each)) for of_fold in models),
+        models=tuple(join(each, given, [1.0] * len(each)) for each, given in zip(models, settings, strict=True)),
+        settings=(),
     )
 
 
@@ -224,9 +193,3 @@ def _spread(each: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def _number(labels: Sequence[str], positive: str | None) -> int | None:
     return None if positive is None else list(labels).index(positive)
-
-
-def _epoch_line(name: str, progress: Progress | None) -> Callable[[int, float], None] | None:
-    if progress is None:
-        return None
-    return lambda epoch, loss: progress(f"{name} epoch {epoch} val loss {loss:.3f}")

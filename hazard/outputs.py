@@ -25,6 +25,8 @@ INFLATED = (
     "so these figures may be inflated; give a manifest with a group column."
 )
 
+SEARCHED = "settings: the best of {trials} trials on inner folds of each part's training clips; test clips had no say"
+
 NO_LEAK = "every clip names its group, and no group lies on two sides of the split"
 
 History = Sequence[tuple[int | str, Epoch]]
@@ -159,6 +161,7 @@ def model_card(
         f"- split: {info.split}; {len(np.unique(result.rows))} clips were predicted by a model that had not seen them",
         *(f"- leakage: {line}" for line in leak_warnings(sequences, figures["leakage"]) or [NO_LEAK]),
         *(f"- {line}" for line in remarks(figures)),
+        *([f"- {SEARCHED.format(trials=info.settings.tune)}"] if info.settings.tune and info.kind == "head" else []),
         "- early stopping used validation clips that were none of those; they were not looked at before the end",
         "- intervals: 95 %, bootstrap over groups"
         + (f"; figures are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),

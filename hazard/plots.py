@@ -26,6 +26,10 @@ MAX_NAMED_CLASSES = 25
 """Above that, class names no longer fit beside a matrix."""
 MAX_PRINTED_CLASSES = 12
 """Above that, numbers no longer fit into its cells."""
+MAX_PLAIN_RUNS = 6
+"""Above that, single lines of training can no longer be told apart."""
+LOSSES = ((1, BLUE, "training, labels smoothed"), (2, ORANGE, "inner validation"))
+"""Column of a run, colour, name."""
 
 
 def png(figure: Figure) -> bytes:
@@ -86,29 +90,50 @@ def curves(y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[st
 
 
 def history(runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> Figure:
-    """One run a head that was trained: (epoch, training loss, validation loss, best) an epoch."""
+    """One run a head that was trained: (epoch, training loss, validation loss, best) an epoch.
+
+    With many runs each line is faint, and a thick one is the median, for as long as half of them were trained.
+    """
     figure, axes = _figure(7.5, 4.6)
+    many = len(runs) > MAX_PLAIN_RUNS
     for number, run in enumerate(runs):
-        epochs = [row[0] for row in run]
-        names = ("training, labels smoothed", "inner validation", "kept epoch") if number == 0 else (None, None, None)
-        faint = 1.0 if len(runs) == 1 else 0.45
-        axes.plot(epochs, [row[1] for row in run], color=BLUE, lw=1.3, alpha=faint, label=names[0])
-        if not all(math.isnan(row[2]) for row in run):
-            axes.plot(epochs, [row[2] for row in run], color=ORANGE, lw=1.3, alpha=faint, label=names[1])
-        for best in [row for row in run if row[3] and not math.isnan(row[2])]:
-            axes.plot(best[0], best[2], "o", color=VERMILION, ms=5, label=names[2])
+        faint = 0.2 if many else 0.45 if len(runs) > 1 else 1.0
+        for column, colour, name in LOSSES:
+            label = name if number == 0 and not many else None
+            points = [row for row in run if not math.isnan(row[column])]
+            if points:
+                axes.plot(*_points(points, column), color=colour, lw=0.9 if many else 1.3, alpha=faint, label=label)
+        kept = [row for row in run if row[3] and not math.isnan(row[2])]
+        label = "kept epoch" if number == 0 else None
+        axes.plot(*_points(kept, 2), "o", color=VERMILION, ms=4 if many else 5, alpha=0.5 if many else 1, label=label)
+    if many:
+        _median_lines(axes, runs)
     if runs:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
     else:
         _note(axes, "a baseline is fitted at once: there are no epochs to show")
     axes.set(
         xlabel="epoch",
         ylabel="cross entropy (nats)",
-        title="Training, one line a head" if len(runs) > 1 else "Training",
+        title=f"Training of {len(runs)} heads, one line each" if len(runs) > 1 else "Training",
     )
     return figure
+
+
+def _median_lines(axes: Axes, runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> None:
+    lasting = sorted((len(run) for run in runs), reverse=True)[len(runs) // 2]  # a median of few would jump
+    epochs = range(1, lasting + 1)
+    for column, colour, name in LOSSES:
+        each = [[row[column] for run in runs for row in run if row[0] == epoch] for epoch in epochs]
+        values = [float(np.nanmedian(some)) if np.isfinite(some).any() else math.nan for some in each]
+        axes.plot(epochs, values, color="white", lw=4.5)
+        axes.plot(epochs, values, color=colour, lw=2.5, label=f"{name}, median")
+
+
+def _points(rows: Sequence[tuple[int, float, float, bool]], column: int) -> tuple[list[int], list[float]]:
+    return [row[0] for row in rows], [row[column] for row in rows]
 
 
 def reliability(y: NDArray[np.int64], probs: NDArray[np.float64], *, bins: int = 10) -> Figure:

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from hazard.config import TrainSettings
-from hazard.evaluate import Progress, evaluate, measure
+from hazard.evaluate import evaluate, measure
+from hazard.fitting import ALONE, Watch
 from hazard.splits import HOLD_OUT_PARTS, divide
 from hazard.types import Sequences
 
@@ -12,7 +13,7 @@ SHOWN = ("accuracy", "roc_auc")
 
 
 def random_split(
-    sequences: Sequences, settings: TrainSettings, figures: dict[str, Any], *, progress: Progress | None = None
+    sequences: Sequences, settings: TrainSettings, figures: dict[str, Any], *, watch: Watch = ALONE
 ) -> dict[str, Any]:
     """The model of `settings` on random stratified folds, beside its honest `figures`: metrics.json's `random_split`.
 
@@ -21,7 +22,7 @@ def random_split(
     count = settings.folds or HOLD_OUT_PARTS
     apart = replace(sequences, groups=sequences.paths)
     division = divide(apart, folds=count, repeats=settings.repeats, seed=settings.seed)
-    found = measure(sequences, evaluate(apart, division, settings, progress=progress), settings)
+    found = measure(sequences, evaluate(apart, division, settings, watch=watch), settings)
     random = {name: found.figures[name] for name in found.draws}
     return {
         "how": f"{count} random stratified folds that split groups, seed {settings.seed}: these figures are inflated",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,24 @@ import numpy as np
 from features.cache import Cache
 from features.errors import SettingsError
 from features.files import check_writable
-from features.progress import progress_bar
 from features.spec import PLAIN
-from hazard import evaluate, outputs, random_folds
-from hazard.baselines import BASELINES
+from hazard import evaluate, outputs, random_folds, tracking
 from hazard.config import TrainSettings
 from hazard.dividing import divide_honestly
 from hazard.ensemble import Ensemble, join
-from hazard.evaluate import ENSEMBLES, Evaluation, Progress
-from hazard.heads import HEADS
+from hazard.evaluate import ENSEMBLES, Evaluation
+from hazard.fitting import Choose, Watch, fit_all
 from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions
 from hazard.model_files import save_model
+from hazard.search import Tuner, check_tune
+from hazard.search_outputs import write_picture, write_trials
 from hazard.sequences import load_sequences
 from hazard.sizes import sized
-from hazard.splits import HOLD_OUT_PARTS, Division, Fold, inner_split
+from hazard.splits import Division, Fold, inner_split
+from hazard.tracking import Tracker
 from hazard.train import Epoch, pick_device
+from hazard.training_bar import TrainingBar
 from hazard.types import Sequences
 
 
@@ -48,68 +51,104 @@ def train_run(
     written, both before anything is trained.
     """
     pick_device(settings.device)
+    check_tune(settings, compare=compare)
+    tracking.check_installed(settings.tracker)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
     sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
-    clips = max(fold.training_clips for fold in division.folds)
-    settings = sized(settings, clips=clips, classes=len(sequences.labels))
     check_writable(folder / "model.json")
     _announce(sequences, division, leaks, echo)
-    with _Bar(sequences, division, settings, compare=compare) as bar:
-        results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick)
-        best = results[0]
-        settings = settings.of(best.kind, ENSEMBLES.get(best.name, best.name))
-        model, final = _kept_model(sequences, best, settings, bar.tick)
-        measured = [evaluate.measure(sequences, result, settings) for result in results]
-        figures = measured[0].figures | {"leakage": leaks}
-        if settings.random_folds:
-            figures["random_split"] = random_folds.random_split(sequences, settings, figures, progress=bar.tick)
-    rows = leaderboard(results, measured, division) if compare else []
-    if compare:
-        figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
-    info = save_model(
-        folder, info=_info(cache, sequences, division, settings, model), model=model, reduction=cache.reduction
-    )
-    history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
-    outputs.write_outputs(
-        folder,
-        info=info,
-        sequences=sequences,
-        result=best,
-        figures=figures,
-        history=history,
-        contenders=len(results),
-    )
-    if compare:
-        outputs.write_leaderboard(folder, rows)
-        echo(leaderboard_table(rows))
-    for line in outputs.remarks(figures):
-        echo(line)
-    echo(_closing(info, figures, folder))
-    return RunSummary(folder, info, figures, tuple(rows))
+    with tracking.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
+        run = _Run(cache, sequences, division, leaks, folder, compare, echo)
+        summary = run.train(settings, tracker)
+        tracker.results(summary.figures, sorted(folder.glob("*.png")))
+    return summary
 
 
-def _evaluate(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool, progress: Progress
-) -> list[Evaluation]:
-    if compare:
-        return evaluate.compare(sequences, division, settings, progress=progress)
-    return [evaluate.evaluate(sequences, division, settings, progress=progress)]
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from the first fit to the last file."""
 
+    cache: Cache
+    sequences: Sequences
+    division: Division
+    leaks: dict[str, Any]
+    folder: Path
+    compare: bool
+    echo: Callable[[str], None]
 
-def _kept_model(
-    sequences: Sequences, best: Evaluation, settings: TrainSettings, progress: Progress
-) -> tuple[Model, list[Epoch]]:
-    """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips, or the
-    folds' models together."""
-    if len(best.models) == 1:
-        return best.models[0], []
-    if settings.keep == "folds":
-        count = len(best.models)
-        return join(best.models, [settings] * count, [1.0] * count), []
-    everything = np.arange(len(sequences))
-    fold = Fold(*inner_split(sequences, everything, seed=settings.seed), test=everything[:0])
-    return evaluate.fit(sequences, fold, settings, progress=progress)
+    def train(self, settings: TrainSettings, tracker: Tracker) -> RunSummary:
+        """Everything from the first fold to the model folder."""
+        sequences, folder = self.sequences, self.folder
+        with TrainingBar(self.division, settings, compare=self.compare) as bar:
+            tuner = Tuner(on_trial=bar.trial, keep=partial(write_trials, folder))
+            settings, choose = self._sizes(settings, tuner)
+            watch = Watch(bar.tick, tracker.epoch, choose)
+            results = self._evaluate(settings, watch)
+            best = results[0]
+            if self.compare:
+                settings = settings.of(best.kind, ENSEMBLES.get(best.name, best.name))
+            bar.expect_refit(best, settings)
+            settings, model, final = self._kept(best, settings, watch)
+            measured = [evaluate.measure(sequences, result, settings) for result in results]
+            figures = measured[0].figures | {"leakage": self.leaks}
+            if settings.random_folds:
+                figures["random_split"] = random_folds.random_split(sequences, settings, figures, watch=watch)
+        if self.compare:
+            figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
+        info = _info(self.cache, sequences, self.division, settings, model)
+        info = save_model(folder, info=info, model=model, reduction=self.cache.reduction)
+        history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
+        outputs.write_outputs(
+            folder,
+            info=info,
+            sequences=sequences,
+            result=best,
+            figures=figures,
+            history=history,
+            contenders=len(results),
+        )
+        write_picture(folder, tuner.searches)
+        rows = leaderboard(results, measured, self.division) if self.compare else []
+        if self.compare:
+            outputs.write_leaderboard(folder, rows)
+            self.echo(leaderboard_table(rows))
+        for line in outputs.remarks(figures):
+            self.echo(line)
+        self.echo(_closing(info, figures, folder))
+        return RunSummary(folder, info, figures, tuple(rows))
+
+    def _sizes(self, settings: TrainSettings, tuner: Tuner) -> tuple[TrainSettings, Choose | None]:
+        """Settings with no size left open; those of a search only once it has chosen, so that it may choose sizes."""
+        clips = max(fold.training_clips for fold in self.division.folds)
+        fixed = partial(sized, clips=clips, classes=len(self.sequences.labels))
+        if settings.tune is None:
+            return fixed(settings), None
+        return settings, lambda sequences, part, given: fixed(tuner.choose(sequences, part, given))
+
+    def _evaluate(self, settings: TrainSettings, watch: Watch) -> list[Evaluation]:
+        if self.compare:
+            return evaluate.compare(self.sequences, self.division, settings, watch=watch)
+        return [evaluate.evaluate(self.sequences, self.division, settings, watch=watch)]
+
+    def _kept(
+        self, best: Evaluation, settings: TrainSettings, watch: Watch
+    ) -> tuple[TrainSettings, Model, list[Epoch]]:
+        """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips, or
+        the folds' models together."""
+        if len(best.models) == 1:
+            return best.settings[0] if best.settings else settings, best.models[0], []
+        if settings.keep == "folds":
+            count = len(best.models)
+            return settings, join(best.models, best.settings or [settings] * count, [1.0] * count), []
+        each = [
+            (watch.choose(self.sequences, outputs.FINAL, one) if watch.choose else one, weight)
+            for one, weight in settings.singles()
+        ]
+        everything = np.arange(len(self.sequences))
+        fold = Fold(*inner_split(self.sequences, everything, seed=settings.seed), test=everything[:0])
+        model, history = fit_all(self.sequences, fold, each, watch=watch, part=outputs.FINAL)
+        return each[0][0] if len(each) == 1 else settings, model, history
 
 
 def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> TrainSettings:
@@ -136,7 +175,7 @@ def _info(cache: Cache, sequences: Sequences, division: Division, settings: Trai
     window = TrainedWindow(
         duration_seconds=float(np.median(cache.clips.duration[used])), steps=int(np.median(sequences.mask.sum(axis=1)))
     )
-    kind, name = evaluate.kind_and_name(settings)
+    kind, name = settings.kind_and_name
     if isinstance(model, Ensemble) and kind != "ensemble":
         kind, name = "ensemble", f"{name}, {len(model.members)} folds"
     spec = cache.spec.plain()  # views are of training alone: inference computes none
@@ -164,26 +203,3 @@ def _closing(info: ModelInfo, figures: dict[str, Any], folder: Path) -> str:
         return f"{figures[name]['value']:.3f} ({figures[name]['low']:.3f}–{figures[name]['high']:.3f})"
 
     return f"{info.kind} {info.name}: accuracy {show('accuracy')}, ROC AUC {show('roc_auc')}; saved to {folder}"
-
-
-class _Bar:
-    """A progress bar over heads' epochs and baselines; it ends early where training stops early."""
-
-    def __init__(self, sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool) -> None:
-        fits = len(division.folds)
-        singles = [one for one, _ in settings.singles()] if settings.ensemble or not compare else []
-        heads = sum(one.baseline is None for one in singles) + (len(HEADS) if compare else 0)
-        baselines = sum(one.baseline is not None for one in singles) + (len(BASELINES) if compare else 0)
-        again = (settings.folds or HOLD_OUT_PARTS) * settings.repeats if settings.random_folds else 0
-        epochs = fits * (heads * settings.epochs + baselines) + again * (settings.epochs if heads else 1)
-        self._bar = progress_bar(epochs, what="training", unit="epoch")
-
-    def tick(self, line: str) -> None:
-        self._bar.set_postfix_str(line, refresh=False)
-        self._bar.update()
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()

@@ -61,14 +61,19 @@ def build(width: int, classes: int, settings: TrainSettings) -> Committee:
 
 
 def fit_head(
-    sequences: Sequences, fold: Fold, settings: TrainSettings, *, progress: Callable[[int, float], None] | None = None
+    sequences: Sequences,
+    fold: Fold,
+    settings: TrainSettings,
+    *,
+    progress: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[Committee, list[Epoch]]:
     """A committee trained on `fold.train` and `fold.val`, on the CPU again and in eval mode, and its history.
 
     Member m is validated on part m of the grouped inner splits, so that together they are trained on every clip; where
     the split itself names the validation clips, all members use those. All train side by side and stop together at
     the epoch with the lowest loss over all validation clips: on few clips each one's own would be a matter of luck.
-    `progress` is called after each epoch with its number and that loss.
+    `progress` is called after each epoch with its number and that loss, `on_epoch` with each member's row.
     """
     settings = sized(settings, clips=fold.training_clips, classes=len(sequences.labels))
     runs = [_start(sequences, fold, settings, member) for member in range(settings.members)]
@@ -77,6 +82,8 @@ def fit_head(
     for epoch in range(1, settings.epochs + 1):
         history += [run.epoch(epoch) for run in runs]
         loss = _common_loss(runs, history[-len(runs) :])
+        for row in history[-len(runs) :] if on_epoch else []:
+            on_epoch(row)  # type: ignore[misc]
         if math.isnan(loss) or loss < best_loss:
             best_loss, best_epoch = loss, epoch
             for run in runs:

@@ -14,7 +14,7 @@ from features.config import ExtractSettings, load_settings
 from features.label_map import OTHERS, read_label_map
 from hazard.cli_train import train_temporal
 from hazard.config import TrainSettings
-from hazard.model import open_model
+from hazard.model_files import open_model
 from hazard.sequences import load_sequences
 from tests.conftest import Run
 from tests.layouts import CONFIGS, LAYOUTS, class_folders

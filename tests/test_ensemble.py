@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.errors import ArtefactRefused
-from hazard import evaluate
+from hazard import evaluate, fitting
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, Member, join
@@ -159,7 +159,7 @@ def test_a_single_model_takes_the_place_of_an_ensemble(mixed: Path, tmp_path: Pa
 
 
 def test_ensembles_of_ensembles_are_flat() -> None:
-    one = Member(QUICK, evaluate.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], QUICK)[0])  # type: ignore[arg-type]
+    one = Member(QUICK, fitting.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], QUICK)[0])  # type: ignore[arg-type]
     inner = Ensemble((one, one))
     joined = join([inner, one.model], [QUICK, QUICK], [1, 1])
     np.testing.assert_allclose(joined.shares, [0.25, 0.25, 0.5])

@@ -13,7 +13,7 @@ from features.reduction import Reduction
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.types import Clip, FeatureTrack
 from features.weights import weights_digest
-from hazard import evaluate
+from hazard import fitting
 from hazard.__main__ import hazard
 from hazard.baselines import BASELINES
 from hazard.config import TrainSettings
@@ -40,7 +40,7 @@ CLOSE = 1e-4
 
 def saved(folder: Path, settings: TrainSettings, data: Any = TWO, reduction: Reduction | None = None) -> Path:
     """A model that was trained for a moment on the first of three folds."""
-    model, _ = evaluate.fit(data, divide(data, folds=3, split=None, seed=0).folds[0], settings)
+    model, _ = fitting.fit(data, divide(data, folds=3, split=None, seed=0).folds[0], settings)
     kind, name = settings.kind_and_name
     about = {"settings": settings, "labels": data.labels, "reduction_kind": reduction.kind if reduction else None}
     about |= {"positive_label": "fight" if len(data.labels) == 2 else None}

@@ -46,6 +46,6 @@ def test_a_single_split_leaves_nothing_to_choose_on():
 def test_an_ensemble_is_the_mean_of_its_members():
     division = divide(DATA, folds=3)
     first, second = (result(name, right_in(folds), division) for name, folds in (("lstm", [0]), ("gru", [1])))
-    both = average("both", [first, second], TrainSettings())
+    both = average("both", [first, second])
     np.testing.assert_allclose(both.probs, (first.probs + second.probs) / 2)
     assert (both.kind, both.name, both.parameters) == ("ensemble", "both", 20)

@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from features.reduction import Reduction
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.weights import weights_digest
-from hazard import evaluate
+from hazard import fitting
 from hazard.cli_infer import infer
 from hazard.config import TrainSettings
 from hazard.model_files import open_model, save_model
@@ -56,7 +56,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for kind, name in KINDS.items():
         settings = QUICK.of(kind, name)
-        model, _ = evaluate.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], settings)
+        model, _ = fitting.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], settings)
         folders[kind] = tmp_path_factory.mktemp(kind)
         described = info(kind, name, settings=settings, weights_file="", **about)
         save_model(folders[kind], info=described, model=model, reduction=REDUCTION)

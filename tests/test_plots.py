@@ -39,7 +39,13 @@ def test_curves_of_one_class_say_that_they_are_undefined():
 
 
 @pytest.mark.parametrize(
-    "runs", [[], [[(1, 0.7, float("nan"), True)]], [[(1, 0.7, 0.8, False), (2, 0.6, 0.7, True)]] * 5]
+    "runs",
+    [
+        [],
+        [[(1, 0.7, float("nan"), True)]],
+        [[(1, 0.7, 0.8, False), (2, 0.6, 0.7, True)]] * 5,
+        [[(1, 0.7, 0.8, True)]] * 9,
+    ],
 )
 def test_history_of_none_one_and_many(runs):
     assert plots.png(plots.history(runs)).startswith(PNG)

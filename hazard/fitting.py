@@ -1,0 +1,89 @@
+"""One model, fitted as its settings say, whatever kind it is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from hazard.baselines import fit_baseline
+from hazard.config import TrainSettings
+from hazard.ensemble import join
+from hazard.model import Model
+from hazard.splits import Fold
+from hazard.train import Epoch, fit_head
+from hazard.types import Sequences
+
+Progress = Callable[[str], None]
+"""Called with one line for each epoch or fitted baseline."""
+
+Choose = Callable[[Sequences, int | str, TrainSettings], TrainSettings]
+"""From the training clips of a fold, its number and the settings as given to those that it is trained with."""
+
+OnEpoch = Callable[[str, int | str, Epoch], None]
+"""Called with the model's name, the fold's number and the epoch of each member."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while models are fitted; any of it may be left out."""
+
+    progress: Progress | None = None
+    on_epoch: OnEpoch | None = None
+    choose: Choose | None = None
+
+
+ALONE = Watch()
+
+
+def fit(
+    sequences: Sequences, fold: Fold, settings: TrainSettings, *, watch: Watch = ALONE, part: int | str = 0
+) -> tuple[Model, list[Epoch]]:
+    """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline).
+
+    `part` is what `watch` is told that the fold is called.
+    """
+    kind, name = settings.kind_and_name
+    if kind == "ensemble":
+        return fit_all(sequences, fold, settings.singles(), watch=watch, part=part)
+    if kind == "head":
+        line = _epoch_line(name, watch.progress)
+        on_epoch = partial(watch.on_epoch, name, part) if watch.on_epoch else None
+        return fit_head(sequences, fold, settings, progress=line, on_epoch=on_epoch)
+    rows = fold.train if fold.val_is_given else seen(fold)
+    model = fit_baseline(name, sequences.take(rows), seed=settings.seed)
+    if watch.progress:
+        watch.progress(name)
+    return model, []
+
+
+def fit_all(
+    sequences: Sequences,
+    fold: Fold,
+    each: Sequence[tuple[TrainSettings, float]],
+    *,
+    watch: Watch = ALONE,
+    part: int | str = 0,
+) -> tuple[Model, list[Epoch]]:
+    """Several models with their weights as one, or the only one; in the history members are numbered through."""
+    if len(each) == 1:
+        return fit(sequences, fold, each[0][0], watch=watch, part=part)
+    models: list[Model] = []
+    history: list[Epoch] = []
+    for settings, _ in each:
+        model, epochs = fit(sequences, fold, settings, watch=watch, part=part)
+        first = max((epoch.member for epoch in history), default=-1) + 1
+        history += [replace(epoch, member=first + epoch.member) for epoch in epochs]
+        models.append(model)
+    return join(models, *zip(*each, strict=True)), history
+
+
+def seen(fold: Fold) -> np.ndarray:
+    """The rows that training may learn from."""
+    return np.sort(np.concatenate([fold.train, fold.val]))
+
+
+def _epoch_line(name: str, progress: Progress | None) -> Callable[[int, float], None] | None:
+    if progress is None:
+        return None
+    return lambda epoch, loss: progress(f"{name} epoch {epoch} val loss {loss:.3f}")

@@ -1,0 +1,80 @@
+"""What `--tune` looks for. To add a setting to the search: one line in SPACE."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from hazard.heads import HEADS
+from hazard.heads.common import INPUTS
+
+
+class Suggests(Protocol):
+    """The part of an Optuna trial that draws values."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of `choices`."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number from `low` to `high`."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values."""
+
+    values: tuple[Any, ...]
+
+    def draw(self, trial: Suggests, name: str) -> Any:
+        """The value that `trial` suggests."""
+        named = {written(value): value for value in self.values}
+        return named[trial.suggest_categorical(name, list(named))]
+
+    def including(self, value: Any) -> "Choice":
+        """The same choice with `value` among it."""
+        return self if value in self.values else replace(self, values=(value, *self.values))
+
+    def covers(self, value: Any) -> bool:
+        """Whether a trial can be told to take `value`."""
+        return value in self.values
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number from `low` to `high`; with `log` each order of magnitude is as likely as any other."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def draw(self, trial: Suggests, name: str) -> float:
+        """The value that `trial` suggests."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def including(self, value: Any) -> "Range":
+        """The range stretched to `value`, where that is a number that it can reach."""
+        if value is None or (self.log and value <= 0):
+            return self
+        return replace(self, low=min(self.low, value), high=max(self.high, value))
+
+    def covers(self, value: Any) -> bool:
+        """Whether a trial can be told to take `value`."""
+        return value is not None and self.low <= value <= self.high
+
+
+def written(value: Any) -> Any:
+    """A value as trials and trials.csv name it: `features+differences` for a tuple, others as they are."""
+    return "+".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+SPACE: dict[str, Choice | Range] = {
+    "head": Choice(tuple(HEADS)),
+    "hidden_size": Choice((16, 32, 64, 128)),
+    "projection": Choice((0, 32, 64, 128)),
+    "layers": Choice((1, 2)),
+    "bidirectional": Choice((False, True)),
+    "inputs": Choice((INPUTS, INPUTS[:1], INPUTS[:2], INPUTS[1:])),
+    "dropout": Choice((0.1, 0.3, 0.5, 0.7)),
+    "lr": Range(1e-4, 1e-2, log=True),
+    "weight_decay": Range(1e-3, 1.0, log=True),
+    "label_smoothing": Choice((0.0, 0.1, 0.2)),
+}
+"""Setting → what it may be. The value that the settings hold already always takes part."""

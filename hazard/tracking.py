@@ -1,0 +1,238 @@
+"""Trackers: curves, figures and pictures of a run, sent where people like to look at them besides the run's folder.
+
+Nothing depends on a tracker: one that fails in the middle is left out with a warning, and training goes on.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from features.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+PROJECT = "hazard-video"
+"""W&B's project and MLflow's experiment, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME say otherwise."""
+
+
+class Sink:
+    """The contract of every member of TRACKERS; this one, `none`, sends nothing: all is in the run's folder anyway."""
+
+    package = ""
+    """What must be installed; the extra that brings it has the tracker's name."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """For the run in `folder`, with its settings."""
+
+    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+        """One more point of each of the curves of NAME."""
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        """What the run is worth in the end."""
+
+    def picture(self, file: Path) -> None:
+        """A PNG."""
+
+    def close(self, *, done: bool) -> None:
+        """Everything is written; `done` is False where the run was stopped."""
+
+
+class TensorBoard(Sink):
+    """Event files in `FOLDER/tensorboard`; look with `tensorboard --logdir runs`."""
+
+    package = "tensorboard"
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+        self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}")
+
+    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+        """Scalars, one a key."""
+        for key, value in values.items():
+            self._writer.add_scalar(f"{key}/{name}", value, step)  # TensorBoard groups by what is before the slash
+        self._writer.flush()
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        """Scalars of a single step."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"figures/{name}", value, 0)
+
+    def picture(self, file: Path) -> None:
+        """An image."""
+        with Image.open(file) as image:
+            self._writer.add_image(file.stem, np.asarray(image.convert("RGB")), dataformats="HWC")
+
+    def close(self, *, done: bool) -> None:
+        """Flushes."""
+        self._writer.close()
+
+
+class WeightsAndBiases(Sink):
+    """A run of W&B, offline with WANDB_MODE=offline; its own files are in `FOLDER/wandb`."""
+
+    package = "wandb"
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._wandb = wandb
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=folder.name,
+            dir=str(folder),
+            config=dict(settings),
+            settings=wandb.Settings(console="off"),
+        )
+        self._run.define_metric("*", step_metric="epoch")  # each fold and member starts again at epoch 1
+
+    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+        """A row with its epoch."""
+        self._run.log({f"{name}/{key}": value for key, value in values.items()} | {"epoch": step})
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        """The run's summary."""
+        self._run.summary.update(dict(values))
+
+    def picture(self, file: Path) -> None:
+        """An image."""
+        self._run.log({file.stem: self._wandb.Image(str(file))})
+
+    def close(self, *, done: bool) -> None:
+        """Finishes, or marks as failed."""
+        self._run.finish(exit_code=0 if done else 1)
+
+
+class MLflow(Sink):
+    """A run of MLflow, in the store that MLFLOW_TRACKING_URI names, else in MLflow's own default."""
+
+    package = "mlflow"
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client = MlflowClient()
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        found = self._client.get_experiment_by_name(name)
+        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        self._run = self._client.create_run(experiment, run_name=folder.name).info.run_id
+        self._client.log_batch(self._run, params=[Param(key, str(value)) for key, value in settings.items()])
+
+    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+        """Metrics, one a key."""
+        self._log({f"{name}/{key}": value for key, value in values.items()}, step)
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        """Metrics of a single step."""
+        self._log(values, 0)
+
+    def picture(self, file: Path) -> None:
+        """An artifact."""
+        self._client.log_artifact(self._run, str(file), "pictures")
+
+    def close(self, *, done: bool) -> None:
+        """Terminates the run with its status."""
+        self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 10**6  # milliseconds
+        self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+
+
+TRACKERS: dict[str, type[Sink]] = {
+    "none": Sink,
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+}
+"""Name → maker. To add one: a class, a line, and an extra of that name in setup.cfg; the tests pick it up."""
+
+
+class Tracker:
+    """A sink that cannot stop a run: the first time that it fails, it is left out from there on, with a warning."""
+
+    def __init__(self, name: str, sink: Sink) -> None:
+        self._name, self._sink, self._failed = name, sink, False
+
+    def epoch(self, model: str, fold: int | str, epoch: Any) -> None:
+        """The numbers of an epoch, a dataclass with `member` and `epoch`, as points of MODEL/fold F/member M."""
+        values = {
+            key: value for key, value in dataclasses.asdict(epoch).items() if key not in ("member", "epoch", "best")
+        }
+        name = f"{model}/fold {fold}/member {epoch.member}"
+        self._guarded(lambda: self._sink.curve(name, _finite(values), epoch.epoch))
+
+    def results(self, figures: Mapping[str, Any], pictures: Iterable[Path]) -> None:
+        """The headline figures of metrics.json with their intervals, and the run's pictures."""
+        headline = {name: each for name, each in figures.items() if isinstance(each, Mapping) and "low" in each}
+        values = {name: each["value"] for name, each in headline.items()}
+        values |= {f"{name}_{end}": each[end] for name, each in headline.items() for end in ("low", "high")}
+        self._guarded(lambda: self._sink.figures(_finite(values)))
+        for file in pictures:
+            self._guarded(lambda file=file: self._sink.picture(file))  # type: ignore[misc]
+
+    def close(self, *, done: bool) -> None:
+        """Everything is written, or the run was stopped."""
+        self._guarded(lambda: self._sink.close(done=done))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            action()
+        except Exception as error:  # a full disk, a lost network, a bug of theirs: no reason to lose a model
+            self._failed = True
+            log.warning("tracker %s failed and is left out from here on: %s", self._name, _first_line(error))
+
+
+@contextmanager
+def track(name: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Tracker]:
+    """The tracker NAME for the run in `folder`, closed in the end whatever happens.
+
+    Raises SettingsError where its package is not installed, or where it cannot start.
+    """
+    check_installed(name)
+    try:
+        tracker = Tracker(name, TRACKERS[name](folder, settings))
+    except Exception as error:
+        raise SettingsError(f"tracker {name} cannot start: {_first_line(error)}; or use --tracker none") from None
+    done = False
+    try:
+        yield tracker
+        done = True
+    finally:
+        tracker.close(done=done)
+
+
+def check_installed(name: str) -> None:
+    """Raises SettingsError where the package of tracker NAME is missing."""
+    package = TRACKERS[name].package
+    spec = find_spec(package) if package else None
+    if package and (spec is None or spec.origin is None):  # a mere folder `wandb` has a spec too, but no origin
+        raise SettingsError(f"--tracker {name} needs {package}: pip install 'hazard-video[{name}]'")
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value) for name, value in values.items() if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

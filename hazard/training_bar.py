@@ -1,0 +1,48 @@
+"""The progress bar of a training run: over heads' epochs and baselines, or over the trials of a search."""
+
+from features.progress import progress_bar
+from hazard.baselines import BASELINES
+from hazard.config import TrainSettings
+from hazard.evaluate import Evaluation
+from hazard.heads import HEADS
+from hazard.splits import HOLD_OUT_PARTS, Division
+
+
+class TrainingBar:
+    """Epochs that early stopping spares count as done."""
+
+    def __init__(self, division: Division, settings: TrainSettings, *, compare: bool) -> None:
+        fits = len(division.folds)
+        singles = [one for one, _ in settings.singles()] if settings.ensemble or not compare else []
+        heads = sum(one.baseline is None for one in singles) + (len(HEADS) if compare else 0)
+        baselines = sum(one.baseline is not None for one in singles) + (len(BASELINES) if compare else 0)
+        self._trials = settings.tune is not None
+        if settings.tune is not None:
+            searches = fits * heads + (fits > 1)
+            self._bar = progress_bar(searches * settings.tune, what="search", unit="trial")
+            return
+        again = (settings.folds or HOLD_OUT_PARTS) * settings.repeats if settings.random_folds else 0
+        epochs = fits * (heads * settings.epochs + baselines) + again * (settings.epochs if heads else 1)
+        self._bar = progress_bar(epochs, what="training", unit="epoch")
+
+    def expect_refit(self, best: Evaluation, settings: TrainSettings) -> None:
+        """After folds, one more fit is to come."""
+        if len(best.models) > 1 and settings.keep == "refit" and not self._trials:
+            epochs = sum(settings.epochs if one.baseline is None else 1 for one, _ in settings.singles())
+            self._bar.total = (self._bar.total or 0) + epochs
+
+    def tick(self, line: str) -> None:
+        """One more epoch, or baseline."""
+        self._bar.set_postfix_str(line, refresh=False)
+        self._bar.update(0 if self._trials else 1)
+
+    def trial(self, line: str) -> None:
+        """One more trial of a search."""
+        self._bar.set_postfix_str(line, refresh=False)
+        self._bar.update()
+
+    def __enter__(self) -> "TrainingBar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()

@@ -1,0 +1,237 @@
+import csv
+import dataclasses
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import features.cache
+from features.errors import SettingsError
+from hazard import search as searching
+from hazard.cli_train import train_temporal
+from hazard.config import TrainSettings
+from hazard.evaluate import evaluate
+from hazard.fitting import Watch
+from hazard.model_files import open_model
+from hazard.run import train_run
+from hazard.search import Search, Trial, Tuner, free_space, objective, search
+from hazard.search_outputs import picture
+from hazard.search_space import SPACE, Choice, Range
+from hazard.splits import divide
+from tests.stage_two import as_cache, moving_sequences, with_views
+
+DATA = moving_sequences(clips=48, groups=12)
+QUICK = TrainSettings(
+    hidden_size=4, projection=4, layers=1, bidirectional=False, members=2, epochs=2, patience=2, tune=3, device="cpu"
+)
+FREE = {"head", "inputs", "dropout", "lr", "weight_decay", "label_smoothing"}
+needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="Optuna is not installed")
+
+
+def rows_of(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_searched_setting_is_one_and_every_value_is_valid():
+    for name, draw in SPACE.items():
+        for value in draw.values if isinstance(draw, Choice) else (draw.low, draw.high):
+            assert getattr(TrainSettings(**{name: value}), name) == value
+
+
+def test_what_is_given_is_kept_and_everything_else_is_free():
+    assert set(free_space(TrainSettings(tune=3))) == set(SPACE)
+    assert set(free_space(QUICK)) >= FREE and "hidden_size" not in free_space(QUICK)
+    with pytest.raises(SettingsError, match="nothing to search"):
+        free_space(TrainSettings(**{name: getattr(TrainSettings(), name) for name in SPACE}))
+
+
+def test_the_values_that_are_given_take_part():
+    assert Choice((1, 2)).including(3).values == (3, 1, 2)
+    assert Range(1e-3, 1, log=True).including(1e-5) == Range(1e-5, 1, log=True)
+    assert Range(1e-3, 1, log=True).including(0) == Range(1e-3, 1, log=True)
+    assert not Range(0, 1).covers(None)
+
+
+@needs_optuna
+@pytest.mark.parametrize("views", [(), ("flip",)])
+def test_the_test_part_has_no_say(views):
+    """Other features, labels and lengths in the test parts must change no trial and no choice."""
+    data = with_views(DATA, *views) if views else DATA
+    division = divide(data, folds=3)
+    test = division.folds[0].test
+    x, y, mask = data.x.copy(), data.y.copy(), data.mask.copy()
+    x[test], y[test], mask[test, 3:] = 100.0, 1 - y[test], False
+    other = dataclasses.replace(
+        data,
+        x=x,
+        y=y,
+        mask=mask,
+        views=tuple(
+            dataclasses.replace(view, x=np.where(np.isin(np.arange(len(x)), test)[:, None, None], 9, view.x))
+            for view in data.views
+        ),
+    )
+    found = []
+    for sequences in (data, other):
+        tuner = Tuner()
+        one = dataclasses.replace(division, folds=division.folds[:1])
+        result = evaluate(sequences, one, QUICK, watch=Watch(choose=tuner.choose))
+        found.append((tuner.searches[0].trials, result.settings))
+    assert found[0] == found[1]
+
+
+@needs_optuna
+def test_a_search_sees_train_and_val_alone():
+    seen = []
+    division = divide(DATA, folds=3)
+
+    def choose(clips, part, given):
+        seen.append((part, set(clips.paths)))
+        return given
+
+    evaluate(DATA, division, QUICK, watch=Watch(choose=choose))
+    assert [part for part, _ in seen] == [0, 1, 2]
+    for (_, paths), fold in zip(seen, division.folds, strict=True):
+        assert paths == set(DATA.paths) - set(DATA.paths[fold.test])
+
+
+@needs_optuna
+def test_the_seed_decides_every_trial_and_the_first_is_as_given():
+    first, again, other = (search(DATA, QUICK.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
+    assert first.trials == again.trials != other.trials
+    assert first.settings == again.settings
+    given = {name: getattr(QUICK, name) for name in first.trials[0].parameters}
+    assert first.trials[0].parameters == given
+
+
+@needs_optuna
+def test_the_best_trial_is_chosen_and_keeps_all_that_was_given():
+    found = search(DATA, QUICK.model_copy(update={"tune": 5}))
+    complete = [trial for trial in found.trials if trial.state == "complete"]
+    best = max(complete, key=lambda trial: trial.value)
+    assert [trial for trial in found.trials if trial.chosen] == [best]
+    assert found.settings == QUICK.model_copy(update={"tune": 5, **best.parameters})
+    assert found.settings.members == 2 and found.settings.hidden_size == 4
+
+
+@needs_optuna
+def test_a_search_closes_in_on_what_is_best(monkeypatch):
+    """Training is replaced by a score that is highest at one learning rate, far from the one that is given."""
+    monkeypatch.setattr(searching, "SPACE", {"lr": SPACE["lr"]})
+    monkeypatch.setattr(searching, "fit_head", lambda clips, fold, settings: (settings.lr, []))
+    monkeypatch.setattr(searching, "predict_probs", lambda lr, *arguments: np.array([[lr]]))
+    score = "nearness", lambda y, probs: -abs(float(np.log10(probs[0, 0])) + 2.2)
+    monkeypatch.setattr(searching, "objective", lambda clips, folds: score)
+    found = search(DATA, QUICK.model_copy(update={"tune": 30}))
+    assert np.log10(found.settings.lr) == pytest.approx(-2.2, abs=0.1)
+    assert found.importance == {"lr": 1.0}
+
+
+@needs_optuna
+def test_many_labels_are_judged_by_their_likelihood():
+    data = moving_sequences(clips=60, labels=("a", "b", "c"), groups=5)
+    found = search(data, QUICK)
+    assert "log likelihood" in found.objective
+    assert all(trial.value < 0 for trial in found.trials)
+    probs = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    score = objective(data, ())[1]
+    assert score(np.array([0, 1]), probs) == pytest.approx(np.log(0.5) / 2)
+
+
+@needs_optuna
+def test_a_diverged_trial_is_failed_and_never_chosen(monkeypatch):
+    calls = []
+    real = searching.predict_probs
+
+    def diverged(*arguments):
+        calls.append(1)
+        return real(*arguments) * (np.nan if len(calls) == 1 else 1.0)
+
+    monkeypatch.setattr(searching, "predict_probs", diverged)
+    found = search(DATA, QUICK)
+    assert found.trials[0].state == "failed" and not found.trials[0].chosen
+    assert sum(trial.chosen for trial in found.trials) == 1
+
+
+@needs_optuna
+def test_one_group_cannot_be_searched_on():
+    one = dataclasses.replace(DATA, groups=np.full(len(DATA), "one"))
+    with pytest.raises(SettingsError, match="two groups or more"):
+        search(one, QUICK)
+
+
+@needs_optuna
+@pytest.mark.parametrize(("flags", "parts"), [(["--folds", "2"], ["0", "1", "final"]), ([], ["0"])])
+def test_the_command(tmp_path, monkeypatch, flags, parts):
+    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    sizes = [f"{name}={getattr(QUICK, name)}" for name in ("hidden_size", "projection", "members", "epochs")]
+    arguments = ["any.h5", "-o", str(tmp_path), "--head", "lstm", "--tune", "2", *flags]
+    arguments += [word for size in sizes for word in ("--set", size)]
+    done = CliRunner().invoke(train_temporal, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    rows = rows_of(tmp_path / "trials.csv")
+    assert [(row["part"], row["trial"]) for row in rows] == [(part, trial) for part in parts for trial in "01"]
+    assert {"inputs", "dropout", "lr", "value", "inner_folds", "state", "chosen"} <= set(rows[0])
+    assert "head" not in rows[0] and (tmp_path / "trials.png").is_file()
+    saved = open_model(tmp_path).info.settings
+    chosen = next(row for row in rows if row["part"] == parts[-1] and row["chosen"] == "1")
+    assert "+".join(saved.inputs) == chosen["inputs"] and saved.lr == pytest.approx(float(chosen["lr"]), rel=1e-4)
+    assert saved.head == "lstm" and saved.members == 2
+
+
+@needs_optuna
+def test_the_saved_model_is_searched_on_all_clips_and_named_after_its_head(tmp_path):
+    summary = train_run(
+        as_cache(DATA), QUICK.model_copy(update={"folds": 2, "tune": 2}), tmp_path, echo=lambda line: None
+    )
+    rows = rows_of(tmp_path / "trials.csv")
+    heads = {row["part"]: row["head"] for row in rows if row["chosen"] == "1"}
+    assert summary.info.name == summary.info.settings.head == heads["final"]
+    tree = json.loads((tmp_path / "metrics.json").read_text())
+    assert tree["model"].split(" or ") == list(dict.fromkeys([heads["0"], heads["1"]]))
+    assert "best of 2 trials" in (tmp_path / "model_card.md").read_text()
+
+
+@needs_optuna
+def test_ctrl_c_keeps_the_trials_so_far(tmp_path, monkeypatch, caplog):
+    real, fits = searching.fit_head, []
+
+    def stopping(*arguments):
+        fits.append(1)
+        if len(fits) > 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(searching, "fit_head", stopping)
+    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    arguments = ["any.h5", "-o", str(tmp_path), "--tune", "3", "--set", "epochs=1", "--set", "members=1"]
+    with caplog.at_level("WARNING"):
+        done = CliRunner().invoke(train_temporal, arguments)
+    assert done.exit_code != 0 and "1 trials that were finished" in caplog.text
+    assert len(rows_of(tmp_path / "trials.csv")) == 1
+
+
+def test_without_optuna_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"pip install 'hazard-video\[tune\]'"):
+        train_run(as_cache(DATA), QUICK, tmp_path / "run", echo=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+@needs_optuna
+def test_a_baseline_is_not_searched(tmp_path):
+    with pytest.raises(SettingsError, match="searches heads"):
+        train_run(as_cache(DATA), QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=lambda line: None)
+
+
+@pytest.mark.parametrize("searches", [1, 3])
+@pytest.mark.parametrize("importance", [{}, {"lr": 0.7, "head": 0.3}])
+def test_the_picture_of_few_and_many(searches, importance):
+    states = ("complete", "pruned", "complete", "failed")
+    trials = tuple(Trial(0, n, {"lr": 0.1}, 0.5 + n / 10, 3, state) for n, state in enumerate(states))
+    figure = picture([Search("mean inner ROC AUC", trials, importance, QUICK)] * searches)
+    assert all(axes.get_xlabel() and axes.get_title() for axes in figure.axes)
+    assert figure.axes[0].get_ylabel() == "mean inner ROC AUC"

@@ -3,19 +3,22 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import SettingsError
 from hazard import metrics
 from hazard.baselines import BASELINES, fit_baseline, parameter_count
+from hazard.calibration import Calibrated, calibrate, calibrate_by, fit_temperature
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.model import Model, predict_probs
+from hazard.operating import known, operating_points
 from hazard.splits import Division, Fold, Index
-from hazard.train import Committee, Epoch, fit_head
+from hazard.train import Committee, Epoch, fit_head, member_rows
 from hazard.types import Sequences
 
 Progress = Callable[[str], None]
@@ -37,6 +40,7 @@ class Evaluation:
     parameters: int
     history: tuple[tuple[int, Epoch], ...]  # fold and epoch
     models: tuple[Model, ...]  # one a fold
+    calibrated: Calibrated | None = None  # `probs` is its `probs`
 
 
 def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline"], str]:
@@ -52,7 +56,14 @@ def fit(
     if kind == "head":
         return fit_head(sequences, fold, settings, progress=_epoch_line(name, progress))
     rows = fold.train if fold.val_is_given else np.sort(np.concatenate([fold.train, fold.val]))
-    model = fit_baseline(name, sequences.take(rows), seed=settings.seed)
+    model = fit_baseline(
+        name,
+        sequences.take(rows),
+        seed=settings.seed,
+        statistics=settings.pooled,
+        scale=settings.pooled_scale,
+        jobs=settings.jobs,
+    )
     if progress:
         progress(name)
     return model, []
@@ -70,17 +81,43 @@ def evaluate(
         predict_probs(model, sequences.x[fold.test], sequences.mask[fold.test], len(sequences.labels))
         for (model, _), fold in zip(fitted, division.folds, strict=True)
     ]
+    rows = np.concatenate([fold.test for fold in division.folds])
+    folds = np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)])
+    if len(division.folds) > 1:
+        calibrated = calibrate(np.concatenate(probs), sequences.y[rows], folds, sequences.groups[rows])
+    else:
+        calibrated = calibrate_by(probs[0], inner_temperature(sequences, division.folds[0], settings, fitted[0][0]))
     return Evaluation(
         name=name,
         kind=kind,
-        rows=np.concatenate([fold.test for fold in division.folds]),
-        folds=np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)]),
-        probs=np.concatenate(probs),
+        rows=rows,
+        folds=folds,
+        probs=calibrated.probs,
+        calibrated=calibrated,
         train_seconds=seconds,
         parameters=count_parameters(fitted[0][0]),
         history=tuple((number, epoch) for number, (_, epochs) in enumerate(fitted) for epoch in epochs),
         models=tuple(model for model, _ in fitted),
     )
+
+
+def inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings, model: Model) -> float:
+    """The temperature of the model of a single split, from its inner validation clips: the test part is never asked.
+
+    A head's members are asked about the clips that each was stopped on; so is the whole where the split names them. A
+    baseline has been fitted on those clips too, so that another one is, without them.
+    """
+    if fold.val_is_given or not len(fold.val):
+        asked = [(model, fold.val)]
+    elif isinstance(model, Committee):
+        parts = [member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
+        asked = [(Committee([head]), val) for head, val in zip(model.heads, parts, strict=True)]
+    else:
+        asked = [(fit(sequences, replace(fold, val=fold.val[:0]), settings)[0], fold.val)]
+    rows = np.concatenate([val for _, val in asked])
+    classes = len(sequences.labels)
+    probs = [predict_probs(part, sequences.x[val], sequences.mask[val], classes) for part, val in asked]
+    return fit_temperature(np.concatenate(probs), sequences.y[rows])
 
 
 def compare(
@@ -109,9 +146,57 @@ def figures(sequences: Sequences, result: Evaluation, settings: TrainSettings) -
     """Headline figures with intervals over all test parts together, one entry a fold, and the folds' mean and std."""
     y, groups, labels = sequences.y[result.rows], sequences.groups[result.rows], sequences.labels
     positive = positive_label(labels, settings)
-    pooled = metrics.summary(y, result.probs, groups, labels, positive=positive, seed=settings.seed)
-    each = [_fold_figures(y, result, labels, fold, positive) for fold in np.unique(result.folds).tolist()]
+    threshold, alarms = false_alarms(sequences, result, settings)
+    pooled = metrics.summary(
+        y,
+        result.probs,
+        groups,
+        labels,
+        positive=positive,
+        threshold=threshold,
+        held_out=result.calibrated.held_out if result.calibrated else None,
+        seed=settings.seed,
+    )
+    pooled |= alarms | _before_calibration(y, result)
+    each = [_fold_figures(y, result, labels, fold, positive, threshold) for fold in np.unique(result.folds).tolist()]
     return pooled | {"folds": each} | _spread(each) if len(each) > 1 else pooled
+
+
+def false_alarms(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> tuple[float, dict[str, Any]]:
+    """The threshold to decide by, and what metrics.json says of false alarms per hour; nothing with three labels.
+
+    The threshold is that of the settings' `false_alarms_per_hour`, found on these very predictions, else 0.5. There is
+    None to say where a clip's duration is unknown.
+    """
+    positive = _number(sequences.labels, positive_label(sequences.labels, settings))
+    if positive is None:
+        return 0.5, {}
+    durations = None if sequences.durations is None else sequences.durations[result.rows]
+    asked = settings.false_alarms_per_hour
+    points = operating_points(sequences.y[result.rows] == positive, result.probs[:, positive], durations, asked=asked)
+    threshold = next((point.threshold for point in points or () if point.target == asked), 0.5)
+    return threshold, {"false_alarms_per_hour": None if points is None else [asdict(point) for point in points]}
+
+
+def decisions(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> dict[str, float]:
+    """What the saved model decides by: its threshold and its temperature."""
+    temperature = result.calibrated.temperature if result.calibrated else 1.0
+    return {"threshold": false_alarms(sequences, result, settings)[0], "temperature": temperature}
+
+
+def check_false_alarms(sequences: Sequences, settings: TrainSettings) -> None:
+    """Raises SettingsError where a number of false alarms per hour is asked for and cannot be told."""
+    if settings.false_alarms_per_hour is None:
+        return
+    if len(sequences.labels) != 2:
+        raise SettingsError(
+            f"false_alarms_per_hour is for two labels, one of them an alarm; the cache holds {len(sequences.labels)}"
+        )
+    if not known(sequences.durations):
+        raise SettingsError(
+            "false_alarms_per_hour needs to know how long every clip is, and the cache does not say; "
+            "import features with a manifest that has the column duration"
+        )
 
 
 def leaderboard(named: Iterable[tuple[Evaluation, dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -155,11 +240,24 @@ def _rank(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> 
 
 
 def _fold_figures(
-    y: NDArray[np.int64], result: Evaluation, labels: Sequence[str], fold: int, positive: str | None
+    y: NDArray[np.int64],
+    result: Evaluation,
+    labels: Sequence[str],
+    fold: int,
+    positive: str | None,
+    threshold: float,
 ) -> dict[str, Any]:
     rows = result.folds == fold
-    values = metrics.headline(y[rows], result.probs[rows], positive=_number(labels, positive))
+    held_out = result.calibrated.held_out[rows] if result.calibrated else None
+    number = _number(labels, positive)
+    values = metrics.headline(y[rows], result.probs[rows], positive=number, threshold=threshold, held_out=held_out)
     return {"fold": fold, "clips": int(rows.sum())} | values
+
+
+def _before_calibration(y: NDArray[np.int64], result: Evaluation) -> dict[str, float]:
+    if result.calibrated is None:
+        return {}
+    return {"ece_uncalibrated": metrics.ece(y, result.calibrated.raw), "temperature": result.calibrated.temperature}
 
 
 def _spread(each: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,18 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]
 Labels = NDArray[np.int64]
 Probs = NDArray[np.float64]
 
-HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "roc_auc", "pr_auc", "ece")
+HEADLINE = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "roc_auc",
+    "pr_auc",
+    "ece",
+    "nll",
+    "brier",
+)
 """The figures that carry an interval; `top5_accuracy` joins them at five classes or more."""
 
 HARMLESS = re.compile(
@@ -102,6 +113,19 @@ def ece(y: Labels, probs: Probs, *, bins: int = 10) -> float:
     return float((number[used] * np.abs(right[used] - confidence[used])).sum() / len(y))
 
 
+def nll(y: Labels, probs: Probs) -> float:
+    """Mean negative log likelihood of the true label, in nats; a probability of zero counts as 1e-12."""
+    return float(-np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12)).mean()) if len(y) else math.nan
+
+
+def brier(y: Labels, probs: Probs) -> float:
+    """Mean squared distance of the probabilities from the truth, summed over the labels (Brier 1950): 0 to 2."""
+    if not len(y):
+        return math.nan
+    missed = (probs**2).sum(axis=1) - 2 * probs[np.arange(len(y)), y] + 1
+    return float(missed.mean())
+
+
 def reliability(y: Labels, probs: Probs, *, bins: int = 10) -> tuple[NDArray, NDArray, NDArray]:
     """A bin each: mean confidence, share right, number of clips; NaN means in an empty bin. All (bins,)."""
     confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == y
@@ -129,8 +153,16 @@ def per_class(y: Labels, predicted: Labels, labels: Sequence[str]) -> dict[str, 
     return table
 
 
-def headline(y: Labels, probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> dict[str, float]:
-    """Every headline figure as a plain number."""
+def headline(
+    y: Labels,
+    probs: Probs,
+    *,
+    positive: int | None = None,
+    threshold: float = 0.5,
+    held_out: Probs | None = None,
+) -> dict[str, float]:
+    """Every headline figure as a plain number; calibration is judged on `held_out` in place of `probs` where given."""
+    judged = probs if held_out is None else held_out
     predicted, classes = decide(probs, positive=positive, threshold=threshold), probs.shape[1]
     positive = positive if classes == 2 else None
     figures = {
@@ -141,7 +173,9 @@ def headline(y: Labels, probs: Probs, *, positive: int | None = None, threshold:
         "recall": recall(y, predicted, classes, positive=positive),
         "roc_auc": roc_auc(y, probs, positive=positive),
         "pr_auc": pr_auc(y, probs, positive=positive),
-        "ece": ece(y, probs),
+        "ece": ece(y, judged),
+        "nll": nll(y, judged),
+        "brier": brier(y, judged),
     }
     return figures | ({"top5_accuracy": top5_accuracy(y, probs)} if classes >= 5 else {})
 
@@ -176,14 +210,19 @@ def summary(
     *,
     positive: str | None = None,
     threshold: float = 0.5,
+    held_out: Probs | None = None,
     seed: int = 0,
     rounds: int = 500,
 ) -> dict[str, Any]:
-    """What metrics.json says of one set of predictions: headline figures with intervals, per class, confusion."""
+    """What metrics.json says of one set of predictions: headline figures with intervals, per class, confusion.
+
+    `held_out` as for `headline`.
+    """
     number = list(labels).index(positive) if positive is not None and len(labels) == 2 else None
 
     def figures(rows: Labels) -> dict[str, float]:
-        return headline(y[rows], probs[rows], positive=number, threshold=threshold)
+        judged = None if held_out is None else held_out[rows]
+        return headline(y[rows], probs[rows], positive=number, threshold=threshold, held_out=judged)
 
     predicted = decide(probs, positive=number, threshold=threshold)
     return bootstrap(figures, groups, rounds=rounds, seed=seed) | {

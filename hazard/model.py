@@ -24,7 +24,8 @@ from sklearn.pipeline import Pipeline
 from features.errors import ArtefactRefused, SettingsError
 from features.files import check_writable, write_atomically
 from features.reduction import Reduction
-from hazard.baselines import BASELINES, predict_baseline
+from hazard.baselines import BASELINES, is_baseline, predict_baseline
+from hazard.calibration import apply_temperature
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.train import Committee, build, predict_head
@@ -34,7 +35,7 @@ LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
 TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
 """Types beyond skops's own list that a model.skops of ours may hold. Never taken from the file."""
@@ -70,6 +71,8 @@ class ModelInfo(BaseModel):
     positive_label: str | None
     """The label that `threshold` is for; none with three labels or more."""
     threshold: float = Field(default=0.5, ge=0, le=1)
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    """Logits are divided by it: see `hazard.calibration`."""
     width: int = Field(ge=1, le=1 << 20)
     """D, after the reduction."""
     feature_spec: dict[str, Any]
@@ -151,9 +154,9 @@ class Predictor:
             raise ValueError(f"expected x (B, T, {self.info.width}) and its mask, got {x.shape} and {mask.shape}")
         if not mask.any(axis=1).all():
             raise ValueError("a clip has no real step")
-        return predict_probs(
-            self.model, x.astype(np.float32, copy=False), mask, len(self.labels), batch_size=batch_size
-        )
+        x = x.astype(np.float32, copy=False)
+        probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
+        return apply_temperature(probs, self.info.temperature)
 
     def decide(self, probs: NDArray[np.float64]) -> list[str]:
         """The label of each row of probs (B, K): the positive one from the threshold on, else the most probable."""
@@ -244,10 +247,7 @@ def _head_settings(info: ModelInfo) -> TrainSettings:
 
 def _load_baseline(folder: Path, info: ModelInfo) -> Pipeline:
     model = _parse(folder, WEIGHTS["baseline"], info, lambda content: skops.io.loads(content, trusted=TRUSTED))
-    fresh = BASELINES[info.name](0)
-    if not isinstance(model, Pipeline) or [type(step) for _, step in model.steps] != [
-        type(step) for _, step in fresh.steps
-    ]:
+    if not is_baseline(model, info.name):
         raise ArtefactRefused(f"{folder / WEIGHTS['baseline']} refused: it does not hold a {info.name}")
     probe = np.zeros((1, 2, info.width), np.float32), np.ones((1, 2), np.bool_)
     probs = _guarded(folder / WEIGHTS["baseline"], lambda: predict_baseline(model, *probe, classes=len(info.labels)))

@@ -45,6 +45,7 @@ def train_run(
     pick_device(settings.device)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
+    evaluate.check_false_alarms(sequences, settings)
     division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
     check_writable(folder / "model.json")
     _announce(sequences, division, echo)
@@ -56,7 +57,8 @@ def train_run(
         )
         model, final = _kept_model(sequences, best, settings, bar.tick)
     figures = [evaluate.figures(sequences, result, settings) for result in results]
-    info = save_model(folder, info=_info(cache, sequences, division, settings), model=model, reduction=cache.reduction)
+    info = _info(cache, sequences, division, settings).model_copy(update=evaluate.decisions(sequences, best, settings))
+    info = save_model(folder, info=info, model=model, reduction=cache.reduction)
     history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
     outputs.write_outputs(
         folder,

@@ -62,7 +62,7 @@ def test_what_is_saved_and_what_is_judged():
     both = calibrate(probs, y, np.arange(600) % 3, np.arange(600))
     assert both.temperature == fit_temperature(probs, y)
     np.testing.assert_array_equal(both.probs, apply_temperature(probs, both.temperature))
-    np.testing.assert_allclose(both.held_out, both.probs, atol=0.05)
+    np.testing.assert_allclose(both.held_out, both.probs, atol=0.15)
     assert metrics.ece(y, both.held_out) < metrics.ece(y, both.raw)
     single = calibrate_by(probs, 2.0)
     assert single.held_out is single.probs

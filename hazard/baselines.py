@@ -1,108 +1,254 @@
-"""Baselines: scikit-learn pipelines on pooled sequences. A temporal head has to beat them."""
+"""Baselines: scikit-learn pipelines on pooled sequences. A temporal head has to beat them.
 
-from collections.abc import Callable
+Every pipeline is columns → (PCA →) classifier, all of scikit-learn's own parts: `ColumnTransformer` scales the pooled
+statistics, each named after itself, so that a pipeline tells which ones it wants; `CalibratedClassifierCV` turns the
+classifier's scores into probabilities by held-out parts of the training clips that never split a group.
+"""
 
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import joblib
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.errors import SettingsError
-from hazard.heads import common
+from hazard.pooling import STATISTICS, pool
 from hazard.types import Sequences
 
-JOBS = -1
-"""All cores, through joblib, where an estimator can use them."""
+log = logging.getLogger(__name__)
+
+CALIBRATION_PARTS = 5
+"""Each clip's score is held out once; fewer parts above `MANY` clips, where one part is enough to learn a sigmoid."""
+
+MANY = 2000
+PARTS_OF_MANY = 2
+
+MOTION = ("deviation", "absolute_difference", "largest_difference")
+"""What changes within a clip."""
+
+APPEARANCE_AND_MOTION = ("mean", *MOTION)
+
+Scale = Literal["column", "kind"]
+"""Each column of a pooled clip has a spread of its own taken out, or all columns of one statistic a common one."""
+
+Parts = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-def pool(x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """x (B, T, D), mask (B, T) → (B, 3 D): mean, standard deviation and mean absolute change over the real steps."""
-    with torch.inference_mode():
-        return common.pool(torch.from_numpy(x), torch.from_numpy(mask)).numpy()
+@dataclass(frozen=True)
+class Baseline:
+    """How one baseline is made."""
+
+    classifier: Callable[[int], ClassifierMixin]
+    """An unfitted classifier from a seed."""
+    statistics: tuple[str, ...]
+    """The names in STATISTICS that it is offered."""
+    components: int | None = None
+    """Principal components that take the place of the columns: what grows too fast with them is quick then."""
 
 
-def logistic_regression(seed: int) -> Pipeline:
+def logistic_regression(seed: int) -> LogisticRegression:
     """Strongly penalised: a thousand and more columns meet a few hundred clips."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=common.POOLED_C, max_iter=2000, random_state=seed))
+    return LogisticRegression(C=0.01, max_iter=2000, random_state=seed)
 
 
-def linear_svm(seed: int) -> Pipeline:
-    """Linear SVM with probabilities by Platt's sigmoid, fitted on held-out parts of the training rows."""
-    parts = StratifiedKFold(5, shuffle=True, random_state=seed)
-    svm = LinearSVC(C=1e-3, random_state=seed)
-    return make_pipeline(StandardScaler(), CalibratedClassifierCV(svm, cv=parts, ensemble=False, n_jobs=1))
+def linear_svm(seed: int) -> LinearSVC:
+    """Squared hinge loss, one label against the rest."""
+    return LinearSVC(C=1e-3, tol=1e-2, random_state=seed)
 
 
-def random_forest(seed: int) -> Pipeline:
-    """Leaves of two clips or more, so that its shares vote less surely."""
-    return make_pipeline(RandomForestClassifier(300, min_samples_leaf=2, random_state=seed, n_jobs=JOBS))
+def rbf_svm(seed: int) -> SVC:
+    """Gaussian kernel, wide enough that most clips are neighbours of most."""
+    return SVC(C=10, gamma=1e-4, random_state=seed)
 
 
-def knn(seed: int) -> Pipeline:
-    """Fifteen neighbours by cosine, weighted by nearness; angles bear many columns better than distances do."""
-    return make_pipeline(StandardScaler(), KNeighborsClassifier(15, weights="distance", metric="cosine", n_jobs=JOBS))
+def ridge(seed: int) -> RidgeClassifier:
+    """Least squares on labels of -1 and 1."""
+    return RidgeClassifier(alpha=300, random_state=seed)
 
 
-BASELINES: dict[str, Callable[[int], Pipeline]] = {
-    "logistic_regression": logistic_regression,
-    "linear_svm": linear_svm,
-    "random_forest": random_forest,
-    "knn": knn,
+def knn(seed: int) -> KNeighborsClassifier:
+    """Twenty-five neighbours, weighted by nearness."""
+    return KNeighborsClassifier(25, weights="distance")
+
+
+def random_forest(seed: int) -> RandomForestClassifier:
+    """Leaves of five clips or more; their number is bounded, as each holds a share for every label."""
+    return RandomForestClassifier(100, min_samples_leaf=5, max_features="log2", max_leaf_nodes=512, random_state=seed)
+
+
+def hist_gradient_boosting(seed: int) -> HistGradientBoostingClassifier:
+    """Few small trees a label."""
+    return HistGradientBoostingClassifier(
+        max_iter=30, max_leaf_nodes=7, min_samples_leaf=10, l2_regularization=1, early_stopping=False, random_state=seed
+    )
+
+
+def lda(seed: int) -> LinearDiscriminantAnalysis:
+    """One covariance for all labels, shrunk as Ledoit and Wolf (2004) estimate."""
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+
+
+BASELINES: dict[str, Baseline] = {
+    "logistic_regression": Baseline(logistic_regression, APPEARANCE_AND_MOTION),
+    "linear_svm": Baseline(linear_svm, MOTION, components=256),
+    "rbf_svm": Baseline(rbf_svm, MOTION, components=256),
+    "ridge": Baseline(ridge, MOTION),
+    "knn": Baseline(knn, APPEARANCE_AND_MOTION),
+    "random_forest": Baseline(random_forest, ("mean", "deviation", "absolute_difference")),
+    "hist_gradient_boosting": Baseline(hist_gradient_boosting, APPEARANCE_AND_MOTION, components=32),
+    "lda": Baseline(lda, MOTION, components=128),
 }
-"""Name → maker of an unfitted pipeline from a seed. To add one: a function and a line; the tests pick it up."""
+"""To add one: a function that makes the classifier, and a line; the tests pick it up."""
 
 
-def fit_baseline(name: str, sequences: Sequences, *, seed: int) -> Pipeline:
-    """The named baseline fitted on all of `sequences`. Raises SettingsError where these are too few for it."""
-    counts = np.bincount(sequences.y, minlength=len(sequences.labels))
-    counts = counts[counts > 0]
-    if len(counts) < 2:
+def fit_baseline(
+    name: str,
+    sequences: Sequences,
+    *,
+    seed: int,
+    statistics: Sequence[str] | None = None,
+    scale: Scale = "column",
+    jobs: int = 1,
+) -> Pipeline:
+    """The named baseline fitted on all of `sequences`, with its own statistics or those that are given.
+
+    `jobs` threads share the work (-1: one a core) and change no prediction. Raises SettingsError for a single label or
+    no more clips than labels.
+    """
+    labels = len(np.unique(sequences.y))
+    if labels < 2:
         raise SettingsError(f"baseline {name} needs two or more labels among the training clips, got one")
-    model = BASELINES[name](seed)
-    _fit_to_size(model, int(counts.min()), len(sequences))
-    model.fit(pool(sequences.x, sequences.mask), sequences.y)
-    if (
-        "n_jobs" in model[-1].get_params()
-    ):  # threads would add a forest's shares in an order that changes the last digit
-        model[-1].set_params(n_jobs=1)
+    if len(sequences) <= labels:
+        raise SettingsError(f"baseline {name} needs more training clips than the {labels} labels, got {len(sequences)}")
+    statistics = tuple(statistics or BASELINES[name].statistics)
+    pooled = pool(sequences.x, sequences.mask, statistics)  # (B, S D)
+    parts = calibration_parts(sequences.y, sequences.groups, seed=seed)
+    model = _assemble(name, seed, statistics, pooled.shape, parts)
+    if scale == "kind":
+        _share_scales(model[0], pooled)
+    with threadpool_limits(1), joblib.parallel_config("threading", n_jobs=jobs):
+        model.fit(pooled, sequences.y)
+    model[-1].set_params(cv=None)  # row numbers of the training clips mean nothing to whoever opens the model
     return model
 
 
 def predict_baseline(
-    model: BaseEstimator, x: NDArray[np.float32], mask: NDArray[np.bool_], *, classes: int
+    model: Pipeline, x: NDArray[np.float32], mask: NDArray[np.bool_], *, classes: int
 ) -> NDArray[np.float64]:
     """Probabilities (B, K); a class that the baseline never met in training gets zero."""
     probs = np.zeros((len(x), classes))
     if len(x):
-        probs[:, model.classes_] = model.predict_proba(pool(x, mask))
+        probs[:, model.classes_] = model.predict_proba(pool(x, mask, statistics_of(model)))
     return probs
 
 
+def statistics_of(model: Pipeline) -> tuple[str, ...]:
+    """The pooled statistics that a pipeline of ours wants, in order."""
+    return tuple(name for name, _, _ in model[0].transformers)
+
+
+def is_baseline(model: object, name: str) -> bool:
+    """Whether `model` is made of the parts, in the order, that the named baseline is made of."""
+    if not isinstance(model, Pipeline) or not isinstance(model[0], ColumnTransformer):
+        return False
+    wanted = [type(step) for _, step in _assemble(name, 0, (), (2, 0), []).steps]
+    if [type(step) for _, step in model.steps] != wanted or set(statistics_of(model)) - set(STATISTICS):
+        return False
+    return type(classifier_of(model)) is type(BASELINES[name].classifier(0))
+
+
+def classifier_of(model: Pipeline) -> ClassifierMixin:
+    """The fitted classifier beneath the calibration."""
+    return model[-1].calibrated_classifiers_[0].estimator
+
+
 def parameter_count(model: Pipeline) -> int:
-    """Fitted numbers of a linear baseline; nodes of a forest; stored numbers of the neighbours."""
-    last = model[-1]
+    """Fitted numbers of a linear baseline; nodes of trees; stored numbers of neighbours and of support vectors."""
+    last = classifier_of(model)
     if isinstance(last, RandomForestClassifier):
         return sum(tree.tree_.node_count for tree in last.estimators_)
+    if isinstance(last, HistGradientBoostingClassifier):
+        return sum(len(tree.nodes) for step in last._predictors for tree in step)
     if isinstance(last, KNeighborsClassifier):
         return int(last.n_samples_fit_ * last.n_features_in_)
-    linear = last.calibrated_classifiers_[0].estimator if isinstance(last, CalibratedClassifierCV) else last
-    return int(linear.coef_.size + linear.intercept_.size)
+    if isinstance(last, SVC):
+        return int(last.support_vectors_.size + last.dual_coef_.size + last.intercept_.size)
+    return int(last.coef_.size + last.intercept_.size)
 
 
-def _fit_to_size(model: Pipeline, rarest: int, clips: int) -> None:
-    """Fewer neighbours and calibration parts where there are fewer clips than that."""
-    last = model[-1]
-    if isinstance(last, KNeighborsClassifier):
-        last.set_params(n_neighbors=min(last.n_neighbors, clips))
-    if isinstance(last, CalibratedClassifierCV):
-        if rarest < 2:
-            raise SettingsError("baseline linear_svm needs two or more training clips of each label, got one")
-        last.set_params(cv=last.cv.__class__(min(5, rarest), shuffle=True, random_state=last.cv.random_state))
+def calibration_parts(y: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int) -> Parts:
+    """Rows (the rest, held out) that cover y (B,) once, no group in both: clips like those of the rest would flatter.
+
+    Where no such parts leave every label among the rest, groups are split; where that fails too, nothing is held out.
+    """
+    most = CALIBRATION_PARTS if len(y) <= MANY else PARTS_OF_MANY
+    rarest = int(np.bincount(y)[np.unique(y)].min())
+    splitters = [
+        StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+        for count in range(min(most, len(np.unique(groups))), 1, -1)
+    ]
+    if rarest >= 2:
+        splitters.append(StratifiedKFold(min(most, rarest), shuffle=True, random_state=seed))
+    for splitter in splitters:
+        if np.bincount(y).max() < splitter.get_n_splits():
+            continue
+        with warnings.catch_warnings():  # a label rarer than the number of parts cannot be in every part
+            warnings.simplefilter("ignore", UserWarning)
+            parts = list(splitter.split(y, y, groups))
+        if all(_is_enough(y, rest) for rest, _ in parts):
+            return parts
+    log.warning("too few training clips to hold any out: the probabilities of a baseline will be too sure")
+    return [(np.arange(len(y)), np.arange(len(y)))]
+
+
+def _is_enough(y: NDArray[np.int64], rest: NDArray[np.int64]) -> bool:
+    """Every label is among the rest, and some label more than once: discriminants need a spread."""
+    labels = len(np.unique(y))
+    return len(np.unique(y[rest])) == labels < len(rest)
+
+
+def _assemble(name: str, seed: int, statistics: Sequence[str], shape: tuple[int, ...], parts: Parts) -> Pipeline:
+    """The unfitted pipeline for pooled clips of `shape` (B, S D); fewer neighbours and components for fewer clips."""
+    baseline = BASELINES[name]
+    fewest = min((len(rest) for rest, _ in parts), default=shape[0])
+    classifier = baseline.classifier(seed)
+    if isinstance(classifier, KNeighborsClassifier):
+        classifier.set_params(n_neighbors=min(classifier.n_neighbors, fewest))
+    steps: list[tuple[str, object]] = [("columns", _columns(statistics, shape[1]))]
+    if baseline.components is not None:
+        steps.append(("components", PCA(min(baseline.components, *shape), random_state=seed)))
+    return Pipeline([*steps, ("classifier", CalibratedClassifierCV(classifier, cv=parts, ensemble=False))])
+
+
+def _columns(statistics: Sequence[str], columns: int) -> ColumnTransformer:
+    width = columns // max(len(statistics), 1)  # D
+    return ColumnTransformer(
+        [(name, StandardScaler(), slice(i * width, (i + 1) * width)) for i, name in enumerate(statistics)]
+    )
+
+
+def _share_scales(columns: ColumnTransformer, pooled: NDArray[np.float32]) -> None:
+    """One spread for all columns of a statistic, so that components of a PCA keep their order of importance."""
+    weights = {}
+    for name, scaler, rows in columns.transformers:
+        scaler.set_params(with_std=False)
+        spread = float(np.sqrt(pooled[:, rows].var(axis=0).mean()))
+        weights[name] = 1 / spread if spread > 0 else 1.0
+    columns.set_params(transformer_weights=weights)

@@ -45,6 +45,12 @@ from features.config import load_settings
 @click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [by the number of clips]")
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
 @click.option("--seed", type=click.IntRange(0), help="Of splits, initial weights and batches. [0]")
+@click.option(
+    "--false-alarms-per-hour",
+    type=click.FloatRange(min=0),
+    metavar="F",
+    help="Save the lowest threshold that raises no more of them an hour of harmless video. [threshold 0.5]",
+)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of training. [fp32]")
 @click.option("--tune", type=click.IntRange(1), metavar="N", help="N trials of a search on inner folds, for each fold.")
 @click.option("--tracker", metavar="none|tensorboard|wandb|mlflow", help="Where curves are sent as well. [none]")

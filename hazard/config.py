@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from features.config import RunSettings, nearest
-from hazard.baselines import BASELINES
+from hazard.baselines import BASELINES, Scale
 from hazard.heads import HEADS
 from hazard.heads.common import INPUTS
 from hazard.lineup import parse_lineup
+from hazard.pooling import STATISTICS
 from hazard.tracking import TRACKERS
 
 
@@ -23,6 +24,12 @@ class TrainSettings(BaseModel):
     """A name in HEADS."""
     baseline: str | None = None
     """A name in BASELINES: train that instead of a head."""
+    pooled: tuple[str, ...] | None = None
+    """Names in STATISTICS, what baselines are offered of each clip; none: each baseline's own."""
+    pooled_scale: Scale = "column"
+    """Baselines take a spread out of each column, or a common one out of all columns of a `kind`: for PCA features."""
+    jobs: int = Field(-1, ge=-1)
+    """Threads that fit a baseline, -1: one a core; they change no prediction."""
     ensemble: str | None = None
     """Several models as one: NAME[:SEEDS][=WEIGHT],… of heads and baselines, `seeds:5` for five of the chosen one,
     `heads` or `baselines` for all."""
@@ -86,6 +93,8 @@ class TrainSettings(BaseModel):
     """CPU threads of torch: heads are small, and two threads that share busy cores are slower than one."""
     positive_label: str | None = None
     """The label of two that an alarm is for; none: guessed from the names."""
+    false_alarms_per_hour: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """The saved threshold is the lowest that raises no more of them an hour of harmless video; none: it is 0.5."""
 
     @field_validator("head")
     @classmethod
@@ -116,6 +125,22 @@ class TrainSettings(BaseModel):
             raise ValueError(f"give one or more different inputs of {', '.join(INPUTS)}")
         for name in value:
             _known("input", name, INPUTS)
+        return value
+
+    @field_validator("pooled")
+    @classmethod
+    def _known_statistics(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or len(set(value)) != len(value)):
+            raise ValueError(f"give one or more different statistics of {', '.join(STATISTICS)}")
+        for name in value or ():
+            _known("statistic", name, STATISTICS)
+        return value
+
+    @field_validator("jobs")
+    @classmethod
+    def _some_jobs(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("give a number of threads, or -1 for one a core")
         return value
 
     @property

@@ -7,11 +7,12 @@ from functools import partial
 import numpy as np
 
 from hazard.baselines import fit_baseline
+from hazard.calibration import fit_temperature
 from hazard.config import TrainSettings
 from hazard.ensemble import join
-from hazard.model import Model
+from hazard.model import Model, predict_probs
 from hazard.splits import Fold
-from hazard.train import Epoch, fit_head
+from hazard.train import Committee, Epoch, fit_head, member_rows
 from hazard.types import Sequences
 
 Progress = Callable[[str], None]
@@ -51,7 +52,14 @@ def fit(
         on_epoch = partial(watch.on_epoch, name, part) if watch.on_epoch else None
         return fit_head(sequences, fold, settings, progress=line, on_epoch=on_epoch)
     rows = fold.train if fold.val_is_given else seen(fold)
-    model = fit_baseline(name, sequences.take(rows), seed=settings.seed)
+    model = fit_baseline(
+        name,
+        sequences.take(rows),
+        seed=settings.seed,
+        statistics=settings.pooled,
+        scale=settings.pooled_scale,
+        jobs=settings.jobs,
+    )
     if watch.progress:
         watch.progress(name)
     return model, []
@@ -76,6 +84,25 @@ def fit_all(
         history += [replace(epoch, member=first + epoch.member) for epoch in epochs]
         models.append(model)
     return join(models, *zip(*each, strict=True)), history
+
+
+def inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings, model: Model) -> float:
+    """The temperature of the model of a single split, from its inner validation clips: the test part is never asked.
+
+    A head's members are asked about the clips that each was stopped on; so is the whole where the split names them. A
+    baseline or an ensemble has been fitted on those clips too, so that another one is, without them.
+    """
+    if fold.val_is_given or not len(fold.val):
+        asked = [(model, fold.val)]
+    elif isinstance(model, Committee):
+        parts = [member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
+        asked = [(Committee([head]), val) for head, val in zip(model.heads, parts, strict=True)]
+    else:
+        asked = [(fit(sequences, replace(fold, val=fold.val[:0]), settings)[0], fold.val)]
+    rows = np.concatenate([val for _, val in asked])
+    classes = len(sequences.labels)
+    probs = [predict_probs(part, sequences.x[val], sequences.mask[val], classes) for part, val in asked]
+    return fit_temperature(np.concatenate(probs), sequences.y[rows])
 
 
 def seen(fold: Fold) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 
 from hazard import resampling
 from hazard.config import TrainSettings
-from hazard.evaluate import RANKED_BY, Evaluation, Measured, measure, positive_label
+from hazard.evaluate import Evaluation
+from hazard.measuring import RANKED_BY, Measured, measure, positive_label
 from hazard.paired import behind_best
 from hazard.splits import Division
 from hazard.types import Sequences

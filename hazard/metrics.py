@@ -7,7 +7,7 @@ source is named.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,18 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]
 Labels = NDArray[np.int64]
 Probs = NDArray[np.float64]
 
-HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "roc_auc", "pr_auc", "ece")
+HEADLINE = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "roc_auc",
+    "pr_auc",
+    "ece",
+    "nll",
+    "brier",
+)
 """The figures that carry an interval; `top5_accuracy` joins them at five classes or more."""
 
 HARMLESS = re.compile(
@@ -76,7 +87,7 @@ def top5_accuracy(y: Labels, probs: Probs) -> float:
 def roc_auc(y: Labels, probs: Probs, *, positive: int | None = None) -> float:
     """Area under the ROC curve of the positive class, or the macro one-vs-rest mean over the classes that occur.
 
-    As the Mann-Whitney statistic (Hanley and McNeil 1982): intervals ask for it hundreds of times.
+    As the Mann-Whitney statistic (Hanley and McNeil 1982).
     """
     wanted, columns = _one_vs_rest(y, probs, positive)
     if not columns.shape[1]:
@@ -100,6 +111,26 @@ def ece(y: Labels, probs: Probs, *, bins: int = 10) -> float:
     confidence, right, number = reliability(y, probs, bins=bins)
     used = number > 0
     return float((number[used] * np.abs(right[used] - confidence[used])).sum() / len(y))
+
+
+def nll(y: Labels, probs: Probs) -> float:
+    """Mean negative log likelihood of the true label, in nats; a probability of zero counts as 1e-12."""
+    return float(log_losses(y, probs).mean()) if len(y) else math.nan
+
+
+def brier(y: Labels, probs: Probs) -> float:
+    """Mean squared distance of the probabilities from the truth, summed over the labels (Brier 1950): 0 to 2."""
+    return float(brier_scores(y, probs).mean()) if len(y) else math.nan
+
+
+def log_losses(y: Labels, probs: Probs) -> NDArray[np.float64]:
+    """What `nll` averages (B,)."""
+    return -np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12))
+
+
+def brier_scores(y: Labels, probs: Probs) -> NDArray[np.float64]:
+    """What `brier` averages (B,)."""
+    return (probs**2).sum(axis=1) - 2 * probs[np.arange(len(y)), y] + 1
 
 
 def reliability(y: Labels, probs: Probs, *, bins: int = 10) -> tuple[NDArray, NDArray, NDArray]:
@@ -129,8 +160,16 @@ def per_class(y: Labels, predicted: Labels, labels: Sequence[str]) -> dict[str, 
     return table
 
 
-def headline(y: Labels, probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> dict[str, float]:
-    """Every headline figure as a plain number."""
+def headline(
+    y: Labels,
+    probs: Probs,
+    *,
+    positive: int | None = None,
+    threshold: float = 0.5,
+    held_out: Probs | None = None,
+) -> dict[str, float]:
+    """Every headline figure as a plain number; calibration is judged on `held_out` in place of `probs` where given."""
+    judged = probs if held_out is None else held_out
     predicted, classes = decide(probs, positive=positive, threshold=threshold), probs.shape[1]
     positive = positive if classes == 2 else None
     figures = {
@@ -141,55 +180,11 @@ def headline(y: Labels, probs: Probs, *, positive: int | None = None, threshold:
         "recall": recall(y, predicted, classes, positive=positive),
         "roc_auc": roc_auc(y, probs, positive=positive),
         "pr_auc": pr_auc(y, probs, positive=positive),
-        "ece": ece(y, probs),
+        "ece": ece(y, judged),
+        "nll": nll(y, judged),
+        "brier": brier(y, judged),
     }
     return figures | ({"top5_accuracy": top5_accuracy(y, probs)} if classes >= 5 else {})
-
-
-def bootstrap(
-    figures: Callable[[Labels], dict[str, float]],
-    groups: NDArray,
-    *,
-    rounds: int = 500,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, dict[str, float]]:
-    """Percentile intervals (Efron and Tibshirani 1993, chapter 13) that draw whole groups, as clips of one are alike.
-
-    `figures` maps row numbers to named values; the result is name → value, low, high.
-    """
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(rounds):
-        chosen = rng.integers(len(members), size=len(members))
-        drawn.append(figures(np.concatenate([members[i] for i in chosen])))
-    values = figures(np.arange(len(groups)))
-    return {name: {"value": value, **_interval([d[name] for d in drawn], level)} for name, value in values.items()}
-
-
-def summary(
-    y: Labels,
-    probs: Probs,
-    groups: NDArray,
-    labels: Sequence[str],
-    *,
-    positive: str | None = None,
-    threshold: float = 0.5,
-    seed: int = 0,
-    rounds: int = 500,
-) -> dict[str, Any]:
-    """What metrics.json says of one set of predictions: headline figures with intervals, per class, confusion."""
-    number = list(labels).index(positive) if positive is not None and len(labels) == 2 else None
-
-    def figures(rows: Labels) -> dict[str, float]:
-        return headline(y[rows], probs[rows], positive=number, threshold=threshold)
-
-    predicted = decide(probs, positive=number, threshold=threshold)
-    return bootstrap(figures, groups, rounds=rounds, seed=seed) | {
-        "per_class": per_class(y, predicted, labels),
-        "confusion": {"labels": list(labels), "counts": confusion(y, predicted, len(labels)).tolist()},
-    }
 
 
 def nulls(tree: Any) -> Any:
@@ -227,14 +222,6 @@ def _average_precision(wanted: NDArray[np.bool_], score: Probs) -> float:
     last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # ends of runs of equal scores
     hits = np.cumsum(wanted[order])[last]
     return float((hits / (last + 1) * np.diff(hits, prepend=0)).sum() / hits[-1])
-
-
-def _interval(values: list[float], level: float) -> dict[str, float]:
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return {"low": math.nan, "high": math.nan}
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return {"low": float(low), "high": float(high)}
 
 
 def _share(part: int, whole: int) -> float:

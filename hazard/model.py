@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.reduction import Reduction
 from hazard.baselines import BASELINES
+from hazard.calibration import apply_temperature
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, Single, predict_single
 from hazard.heads import HEADS
@@ -67,6 +68,8 @@ class ModelInfo(BaseModel):
     positive_label: str | None
     """The label that `threshold` is for; none with three labels or more."""
     threshold: float = Field(default=0.5, ge=0, le=1)
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    """Logits are divided by it: see `hazard.calibration`."""
     width: int = Field(ge=1, le=1 << 20)
     """D, after the reduction."""
     feature_spec: dict[str, Any]
@@ -154,9 +157,9 @@ class Predictor:
             raise ValueError(f"expected x (B, T, {self.info.width}) and its mask, got {x.shape} and {mask.shape}")
         if not mask.any(axis=1).all():
             raise ValueError("a clip has no real step")
-        return predict_probs(
-            self.model, x.astype(np.float32, copy=False), mask, len(self.labels), batch_size=batch_size
-        )
+        x = x.astype(np.float32, copy=False)
+        probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
+        return apply_temperature(probs, self.info.temperature)
 
     def decide(self, probs: NDArray[np.float64]) -> list[str]:
         """The label of each row of probs (B, K): the positive one from the threshold on, else the most probable."""

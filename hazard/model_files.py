@@ -23,7 +23,7 @@ from features.errors import ArtefactRefused, SettingsError
 from features.files import check_writable, write_atomically
 from features.reduction import Reduction
 from features.spec import FeatureSpec
-from hazard.baselines import BASELINES, predict_baseline
+from hazard.baselines import is_baseline, predict_baseline
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, Member, Single
 from hazard.model import MemberInfo, Model, ModelInfo, Predictor
@@ -32,7 +32,7 @@ from hazard.train import Committee, build
 TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
 """Types beyond skops's own list that a model.skops of ours may hold. Never taken from the file."""
@@ -182,10 +182,7 @@ def _difference(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor])
 
 def _load_baseline(folder: Path, info: ModelInfo, file: str, name: str) -> Pipeline:
     model = _parse(folder, file, info, lambda content: skops.io.loads(content, trusted=TRUSTED))
-    fresh = BASELINES[name](0)
-    if not isinstance(model, Pipeline) or [type(step) for _, step in model.steps] != [
-        type(step) for _, step in fresh.steps
-    ]:
+    if not is_baseline(model, name):
         raise ArtefactRefused(f"{folder / file} refused: it does not hold a {name}")
     if not all(bool(np.isfinite(array).all()) for array in _arrays(model)):
         raise ArtefactRefused(f"{folder / file} refused: it holds NaN or infinity")

@@ -6,26 +6,24 @@ Shapes: B batch, T steps, D feature width, K classes, S side of the network's in
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import ClassifierMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from features.errors import SettingsError
 from features.reduction import Reduction
+from hazard.baselines import statistics_of
 from hazard.ensemble import Ensemble, Member, Single
 from hazard.heads import common
 from hazard.model import Model, Predictor
+from hazard.pooling import STATISTICS
 from hazard.train import Committee
-
-LINEAR = (LogisticRegression, LinearDiscriminantAnalysis)
-"""Estimators whose probabilities are the softmax, or of two classes the sigmoid, of `decision_function`."""
 
 
 class Probabilities(nn.Module):
-    """x (B, T, D), mask (B, T) → probabilities (B, K), at the model's temperature where it has one."""
+    """x (B, T, D), mask (B, T) → probabilities (B, K), at the model's temperature."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
@@ -33,7 +31,7 @@ class Probabilities(nn.Module):
         classes = len(predictor.labels)
         self.members = nn.ModuleList(_module(member.model, member.name, classes) for member in model.members)
         self.register_buffer("shares", torch.from_numpy(model.shares).float())
-        self.temperature = float(getattr(predictor.info, "temperature", None) or 1.0)
+        self.temperature = predictor.info.temperature
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, K), rows sum to one."""
@@ -82,22 +80,26 @@ class HeadProbabilities(nn.Module):
 
 
 class LinearBaseline(nn.Module):
-    """A scaled, linear scikit-learn pipeline on the pooled clip: the same numbers as matrix products."""
+    """A linear scikit-learn pipeline on the pooled clip, components and calibration included, as one matrix product."""
 
     def __init__(self, pipeline: Pipeline, name: str, classes: int) -> None:
         super().__init__()
-        scaler, last = pipeline[0], pipeline[-1]
         linear, sigmoids = _parts(pipeline, name)
-        self.is_one_against_rest = bool(sigmoids)
+        self.statistics = statistics_of(pipeline)
+        mean, scale = _columns(pipeline[0])
+        weight, bias = linear.coef_, linear.intercept_
+        if len(pipeline) == 3:
+            components = pipeline[1]
+            weight, bias = weight @ components.components_, bias - weight @ components.components_ @ components.mean_
+        last = pipeline[-1]
         self.classes, self.is_binary = classes, len(last.classes_) == 2
-        slopes = [(sigmoid.a_, sigmoid.b_) for sigmoid in sigmoids] or [(-1.0, 0.0)] * len(linear.coef_)
         for key, array in {
-            "mean": scaler.mean_,
-            "scale": scaler.scale_,
-            "weight": linear.coef_,
-            "bias": linear.intercept_,
-            "slope": [-a for a, _ in slopes],  # scikit-learn's sigmoid is 1 / (1 + exp(a f + b))
-            "offset": [-b for _, b in slopes],
+            "mean": mean,
+            "scale": scale,
+            "weight": weight,
+            "bias": bias,
+            "slope": [-sigmoid.a_ for sigmoid in sigmoids],  # scikit-learn's sigmoid is 1 / (1 + exp(a f + b))
+            "offset": [-sigmoid.b_ for sigmoid in sigmoids],
         }.items():
             self.register_buffer(key, torch.as_tensor(np.asarray(array)).float())
         met = np.zeros((len(last.classes_), classes), np.float32)  # a class that training never showed gets zero
@@ -107,7 +109,8 @@ class LinearBaseline(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, K)."""
         get = self.get_buffer
-        rows = (common.pool(x, mask) - get("mean")) / get("scale")  # (B, columns)
+        pooled = torch.cat([STATISTICS[name](x, mask) for name in self.statistics], dim=-1)  # (B, S D)
+        rows = (pooled - get("mean")) / get("scale")
         scores = nn.functional.linear(rows, get("weight"), get("bias")) * get("slope") + get("offset")
         return self._probs(scores) @ get("met")
 
@@ -115,8 +118,6 @@ class LinearBaseline(nn.Module):
         if self.is_binary:
             second = scores.sigmoid()  # (B, 1)
             return torch.cat([1 - second, second], dim=-1)
-        if not self.is_one_against_rest:
-            return scores.softmax(-1)
         each = scores.sigmoid()
         return each / each.sum(-1, keepdim=True)
 
@@ -128,8 +129,6 @@ def typical(model: Model, width: int) -> tuple[NDArray[np.float32], NDArray[np.f
         scales = [m for m in first.modules() if isinstance(m, common.Standardise) and len(m.mean) >= width]
         if scales:
             return scales[0].mean[:width].numpy(), scales[0].spread[:width].numpy()
-    elif isinstance(first[0], StandardScaler):
-        return first[0].mean_[:width].astype(np.float32), first[0].scale_[:width].astype(np.float32)
     return np.zeros(width, np.float32), np.ones(width, np.float32)
 
 
@@ -143,20 +142,26 @@ def _module(model: Single, name: str, classes: int) -> nn.Module:
     return HeadProbabilities(model) if isinstance(model, Committee) else LinearBaseline(model, name, classes)
 
 
-def _parts(pipeline: Pipeline, name: str) -> tuple[LogisticRegression, list]:
-    """The linear estimator of a pipeline and the sigmoids that calibrate it, one a class where there are any.
+def _parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, list]:
+    """The linear estimator of a pipeline and the sigmoids that calibrate it, one a class.
 
-    Raises SettingsError for what is no scaler followed by such an estimator.
+    Raises SettingsError where the estimator is not linear.
     """
-    last = pipeline[-1]
-    if len(pipeline) == 2 and isinstance(pipeline[0], StandardScaler):
-        if isinstance(last, LINEAR):
-            return last, []
-        if isinstance(last, CalibratedClassifierCV) and len(last.calibrated_classifiers_) == 1:
-            inner = last.calibrated_classifiers_[0]
-            if hasattr(inner.estimator, "coef_") and all(hasattr(c, "a_") for c in inner.calibrators):
-                return inner.estimator, list(inner.calibrators)
+    inner = pipeline[-1].calibrated_classifiers_[0]
+    if hasattr(inner.estimator, "coef_") and not isinstance(inner.estimator, SVC):
+        return inner.estimator, list(inner.calibrators)
     raise SettingsError(
         f"baseline {name} cannot be exported: ONNX files are made of heads, of baselines that are linear (such as "
         "logistic_regression and linear_svm), and of ensembles of these"
     )
+
+
+def _columns(transformer: ColumnTransformer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each column (S D,) of the pooled clip has taken from it, and is then divided by."""
+    weights = transformer.transformer_weights or {}
+    means, scales = [], []
+    for name, scaler, _ in transformer.transformers_:
+        means.append(scaler.mean_)
+        spread = np.ones_like(scaler.mean_) if scaler.scale_ is None else scaler.scale_
+        scales.append(spread / weights.get(name, 1.0))
+    return np.concatenate(means), np.concatenate(scales)

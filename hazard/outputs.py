@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from features.files import write_atomically
 from hazard import metrics, plots, random_folds
@@ -97,10 +99,15 @@ def write_outputs(
         ),
         "curves.png": plots.curves(y, result.probs, info.labels, positive=info.positive_label),
         "history.png": plots.history(list(runs.values())),
-        "reliability.png": plots.reliability(y, result.probs),
+        "reliability.png": reliability(y, result),
     }
     for name, figure in pictures.items():
         write_atomically(folder / name, plots.png(figure))
+
+
+def reliability(y: NDArray[np.int64], result: Evaluation) -> Figure:
+    """Of clips at a temperature that others chose, beside what it was before."""
+    return plots.reliability(y, result.calibrated.held_out, before=result.calibrated.raw)
 
 
 def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -170,6 +177,9 @@ def model_card(
         "",
         *_figure_table(figures),
         "",
+        *_calibration(info, figures),
+        *_false_alarms(figures),
+        "",
         "## Limits",
         "",
         *_limits(info, result, contenders),
@@ -190,6 +200,33 @@ def _figure_table(figures: dict[str, Any]) -> list[str]:
     return rows
 
 
+def _calibration(info: ModelInfo, figures: dict[str, Any]) -> list[str]:
+    return [
+        f"Probabilities are scaled by temperature {info.temperature:.2f}, fitted on clips that the models had not "
+        f"seen; without it ece is {figures['ece_uncalibrated']:.3f}. ece, nll and brier are of clips at a temperature "
+        "that other groups chose."
+    ]
+
+
+def _false_alarms(figures: dict[str, Any]) -> list[str]:
+    if "false_alarms_per_hour" not in figures:
+        return []
+    points = figures["false_alarms_per_hour"]
+    if points is None:
+        return [
+            "",
+            "False alarms per hour cannot be told: a clip's duration is unknown, or one label has no clips.",
+        ]
+    return [
+        "",
+        "One decision a clip, thresholds chosen on these very predictions:",
+        "",
+        "| false alarms per hour, at most | threshold | recall | achieved |",
+        "|---|---|---|---|",
+        *(f"| {p['target']:g} | {p['threshold']:.3f} | {p['recall']:.3f} | {p['achieved']:.2f} |" for p in points),
+    ]
+
+
 def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
     refitted = len(np.unique(result.folds)) > 1
     lines = [
@@ -201,6 +238,11 @@ def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
         lines.append(f"- Its probabilities are the weighted mean of {', '.join(members)}.")
     if info.kind == "head":
         lines.append("- The head holds a logistic regression of the pooled clip: its score is not what order adds.")
+    if info.settings.false_alarms_per_hour is not None:
+        lines.append(
+            f"- Its threshold was chosen on these very predictions, for {info.settings.false_alarms_per_hour:g} false "
+            "alarms or fewer an hour of harmless video: expect more of them elsewhere."
+        )
     if contenders > 1:
         lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
     if refitted and info.settings.keep == "folds":

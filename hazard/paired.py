@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from hazard import resampling
-from hazard.evaluate import RANKED_BY, Measured
+from hazard.measuring import RANKED_BY, Measured
 from hazard.splits import Division
 
 COMPARED = ("roc_auc", "accuracy")

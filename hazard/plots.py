@@ -136,13 +136,17 @@ def _points(rows: Sequence[tuple[int, float, float, bool]], column: int) -> tupl
     return [row[0] for row in rows], [row[column] for row in rows]
 
 
-def reliability(y: NDArray[np.int64], probs: NDArray[np.float64], *, bins: int = 10) -> Figure:
-    """How often predictions of a given confidence are right, and how many there are."""
+def reliability(
+    y: NDArray[np.int64], probs: NDArray[np.float64], *, before: NDArray[np.float64] | None = None, bins: int = 10
+) -> Figure:
+    """How often predictions of a confidence are right, and how many there are; `before` is without temperature."""
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     confidence, right, number = metrics.reliability(y, probs, bins=bins)
     used, centres = number > 0, (np.arange(bins) + 0.5) / bins
     top.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1, label="perfectly calibrated")
+    if before is not None:
+        _reliability_before(top, y, before, bins)
     top.plot(confidence[used], right[used], "o-", color=BLUE, lw=1.5, label="this model")
     top.set(ylabel="share that was right", title=f"Reliability, expected calibration error {metrics.ece(y, probs):.3f}")
     bottom.bar(centres, number, width=0.92 / bins, color=BLUE)
@@ -151,6 +155,12 @@ def reliability(y: NDArray[np.int64], probs: NDArray[np.float64], *, bins: int =
     bottom.set_xlim(0, 1)
     top.legend(loc="upper left", frameon=False)
     return figure
+
+
+def _reliability_before(axes: Axes, y: NDArray[np.int64], probs: NDArray[np.float64], bins: int) -> None:
+    confidence, right, number = metrics.reliability(y, probs, bins=bins)
+    used, name = number > 0, f"before temperature scaling, error {metrics.ece(y, probs):.3f}"
+    axes.plot(confidence[used], right[used], "s:", color=VERMILION, lw=1.2, ms=5, mfc="none", label=name)
 
 
 def leaderboard(rows: Sequence[dict[str, Any]], *, figure_name: str = "roc_auc") -> Figure:

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from hazard.config import TrainSettings
-from hazard.evaluate import evaluate, measure
+from hazard.evaluate import evaluate
 from hazard.fitting import ALONE, Watch
+from hazard.measuring import measure
 from hazard.splits import HOLD_OUT_PARTS, divide
 from hazard.types import Sequences
 

@@ -54,9 +54,19 @@ def parts(which: NDArray) -> Weights:
 
 
 def headline(
-    y: Labels, probs: Probs, weights: Weights, *, positive: int | None = None, threshold: float = 0.5
+    y: Labels,
+    probs: Probs,
+    weights: Weights,
+    *,
+    positive: int | None = None,
+    threshold: float = 0.5,
+    held_out: Probs | None = None,
 ) -> Draws:
-    """Every headline figure in every draw; NaN where a draw leaves it undefined."""
+    """Every headline figure in every draw; NaN where a draw leaves it undefined.
+
+    Calibration is judged on `held_out` in place of `probs` where given.
+    """
+    judged = probs if held_out is None else held_out
     classes = probs.shape[1]
     predicted = metrics.decide(probs, positive=positive, threshold=threshold)
     positive = positive if classes == 2 else None
@@ -72,7 +82,9 @@ def headline(
         "recall": _class_mean(hits, truly, said + truly, positive),
         "roc_auc": _mean(np.stack([roc for roc, _ in areas])),
         "pr_auc": _mean(np.stack([pr for _, pr in areas])),
-        "ece": _ece(y, probs, weights),
+        "ece": _ece(y, judged, weights),
+        "nll": _average(metrics.log_losses(y, judged), weights),
+        "brier": _average(metrics.brier_scores(y, judged), weights),
     }
     return figures | ({"top5_accuracy": _top5(y, probs, weights)} if classes >= 5 else {})
 
@@ -85,10 +97,19 @@ def repeated(
     *,
     positive: int | None = None,
     threshold: float = 0.5,
+    held_out: Probs | None = None,
 ) -> Draws:
     """`headline` of each repeat apart, averaged over the repeats: every draw takes the same groups in all of them."""
+    judged = probs if held_out is None else held_out
     each = [
-        headline(y[rows], probs[rows], weights.take(rows), positive=positive, threshold=threshold)
+        headline(
+            y[rows],
+            probs[rows],
+            weights.take(rows),
+            positive=positive,
+            threshold=threshold,
+            held_out=judged[rows],
+        )
         for rows in (repeats == repeat for repeat in np.unique(repeats))
     ]
     return {name: np.mean([draws[name] for draws in each], axis=0) for name in each[0]}
@@ -160,9 +181,13 @@ def _ece(y: Labels, probs: Probs, weights: Weights, *, bins: int = 10) -> NDArra
 
 def _top5(y: Labels, probs: Probs, weights: Weights) -> NDArray[np.float64]:
     best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
-    hit = (best == y[:, None]).any(axis=1).astype(float)
-    everyone = np.zeros(len(y), np.int64)
-    return _share(weights.of(everyone, 1, hit)[0], weights.of(everyone, 1)[0])
+    return _average((best == y[:, None]).any(axis=1).astype(float), weights)
+
+
+def _average(values: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+    """The mean (R,) of values (N,)."""
+    everyone = np.zeros(len(values), np.int64)
+    return _share(weights.of(everyone, 1, values)[0], weights.of(everyone, 1)[0])
 
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from features.cache import Cache
 from features.errors import SettingsError
 from features.files import check_writable
 from features.spec import PLAIN
-from hazard import evaluate, outputs, random_folds, tracking
+from hazard import evaluate, measuring, outputs, random_folds, tracking
 from hazard.config import TrainSettings
 from hazard.dividing import divide_honestly
 from hazard.ensemble import Ensemble, join
@@ -55,6 +55,7 @@ def train_run(
     tracking.check_installed(settings.tracker)
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
+    measuring.check_false_alarms(sequences, settings)
     sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
     check_writable(folder / "model.json")
     _announce(sequences, division, leaks, echo)
@@ -90,13 +91,15 @@ class _Run:
                 settings = settings.of(best.kind, ENSEMBLES.get(best.name, best.name))
             bar.expect_refit(best, settings)
             settings, model, final = self._kept(best, settings, watch)
-            measured = [evaluate.measure(sequences, result, settings) for result in results]
+            measured = [measuring.measure(sequences, result, settings) for result in results]
             figures = measured[0].figures | {"leakage": self.leaks}
             if settings.random_folds:
                 figures["random_split"] = random_folds.random_split(sequences, settings, figures, watch=watch)
         if self.compare:
             figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
-        info = _info(self.cache, sequences, self.division, settings, model)
+        info = _info(self.cache, sequences, self.division, settings, model).model_copy(
+            update=measuring.decisions(sequences, best, settings)
+        )
         info = save_model(folder, info=info, model=model, reduction=self.cache.reduction)
         history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
         outputs.write_outputs(
@@ -128,7 +131,8 @@ class _Run:
 
     def _evaluate(self, settings: TrainSettings, watch: Watch) -> list[Evaluation]:
         if self.compare:
-            return evaluate.compare(self.sequences, self.division, settings, watch=watch)
+            results = evaluate.compare(self.sequences, self.division, settings, watch=watch)
+            return measuring.best_first(self.sequences, results, settings)
         return [evaluate.evaluate(self.sequences, self.division, settings, watch=watch)]
 
     def _kept(
@@ -157,7 +161,7 @@ def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> Tr
         raise SettingsError(
             f"positive_label '{wanted}' is not a label of the cache; choose one of: {', '.join(labels)}"
         )
-    return settings.model_copy(update={"positive_label": evaluate.positive_label(labels, settings)})
+    return settings.model_copy(update={"positive_label": measuring.positive_label(labels, settings)})
 
 
 def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], echo: Callable[[str], None]) -> None:

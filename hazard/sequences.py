@@ -44,6 +44,7 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
         splits=clips.split[rows].astype(str),
         labels=tuple(str(label) for label in labels),
         views=tuple(View(name, *pair) for name, pair in zip(wanted, others, strict=True)),
+        durations=_durations(cache, rows),
     )
 
 
@@ -75,6 +76,15 @@ def _checked_views(clips: ClipTable, views: Iterable[str] | None) -> list[str]:
                 "(extraction makes more with --views, in another cache)"
             )
     return sorted((held if views is None else set(views)) - {PLAIN})
+
+
+def _durations(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Seconds (B,), NaN where the cache does not know: an import that is told nothing takes a row for a second."""
+    seconds = np.asarray(cache.clips.duration[rows], np.float64)
+    is_known = np.isfinite(seconds) & (seconds > 0)
+    if cache.spec.is_imported:
+        is_known &= seconds != cache.clips.length[rows]
+    return np.where(is_known, seconds, np.nan)
 
 
 def _rows_of_view(clips: ClipTable, rows: NDArray[np.int64], view: str) -> NDArray[np.int64]:

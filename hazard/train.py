@@ -211,7 +211,7 @@ def _start(sequences: Sequences, fold: Fold, settings: SizedSettings, member: in
     device = pick_device(settings.device)
     torch.manual_seed(settings.seed * 1000 + member)
     head = HEADS[settings.head](sequences.x.shape[2], len(sequences.labels), settings.head_options).to(device)
-    train, val = _member_rows(sequences, fold, member, settings.seed)
+    train, val = member_rows(sequences, fold, member, settings.seed)
     load = partial(_Clips.load, sequences, device=device)
     return _Run(head, settings, member, load(train, with_views=True), load(val, with_views=False))
 
@@ -222,7 +222,8 @@ def _common_loss(runs: list[_Run], epochs: list[Epoch]) -> float:
     return sum(clips * loss for clips, loss in pairs) / sum(clips for clips, _ in pairs) if pairs else math.nan
 
 
-def _member_rows(sequences: Sequences, fold: Fold, member: int, seed: int) -> tuple[Index, Index]:
+def member_rows(sequences: Sequences, fold: Fold, member: int, seed: int) -> tuple[Index, Index]:
+    """The clips that member number `member` is trained on, and those that it is stopped early on."""
     if member == 0 or fold.val_is_given:
         return fold.train, fold.val
     return inner_split(sequences, np.sort(np.concatenate([fold.train, fold.val])), seed=seed, part=member)

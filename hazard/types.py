@@ -31,6 +31,8 @@ class Sequences:
     labels: tuple[str, ...]  # K names, y indexes them
     views: tuple[View, ...] = ()
     """Beside the plain one, and for training alone."""
+    durations: NDArray[np.float64] | None = None
+    """(B,) seconds, NaN where a clip's is unknown; none where nobody says."""
 
     def __post_init__(self) -> None:
         if self.x.ndim != 3 or self.mask.shape != self.x.shape[:2] or self.mask.dtype != np.bool_:
@@ -38,6 +40,8 @@ class Sequences:
         for name in ("y", "groups", "paths", "splits"):
             if getattr(self, name).shape != self.x.shape[:1]:
                 raise ValueError(f"expected {name} ({len(self.x)},), got {getattr(self, name).shape}")
+        if self.durations is not None and self.durations.shape != self.x.shape[:1]:
+            raise ValueError(f"expected durations ({len(self.x)},), got {self.durations.shape}")
         for view in self.views:
             if view.x.shape != self.x.shape or view.mask.shape != self.mask.shape:
                 raise ValueError(f"expected a view {self.x.shape}, got {view.x.shape} and {view.mask.shape}")
@@ -64,7 +68,8 @@ class Sequences:
         """The rows that `index` names, in its order."""
         columns = {name: getattr(self, name)[index] for name in ("x", "mask", "y", "groups", "paths", "splits")}
         views = tuple(View(view.name, view.x[index], view.mask[index]) for view in self.views)
-        return Sequences(**columns, labels=self.labels, views=views)
+        durations = None if self.durations is None else self.durations[index]
+        return Sequences(**columns, labels=self.labels, views=views, durations=durations)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from features.errors import ArtefactRefused
 from hazard import evaluate, fitting
 from hazard.baselines import BASELINES
+from hazard.calibration import apply_temperature
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, Member, join
 from hazard.heads import HEADS
@@ -85,6 +86,7 @@ def test_probabilities_are_the_weighted_mean_of_the_members(mixed: Path) -> None
     assert isinstance(predictor.model, Ensemble)
     each = [predict_probs(member.model, DATA.x, DATA.mask, 2) for member in predictor.model.members]
     expected = (0.5 * each[0] + 0.5 * each[1] + 3 * each[2]) / 4
+    expected = apply_temperature(expected, predictor.info.temperature)
     np.testing.assert_allclose(predictor.predict(DATA.x, DATA.mask), expected, atol=1e-7)
     assert np.abs(each[0] - each[1]).max() > 1e-4  # two seeds, two models
 

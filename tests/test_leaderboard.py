@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from hazard import leaderboard
+from hazard.calibration import calibrate_by
 from hazard.config import TrainSettings
 from hazard.evaluate import Evaluation, average
 from hazard.splits import divide
@@ -14,7 +15,8 @@ def result(name, probs, division):
     rows = np.concatenate([fold.test for fold in division.folds])
     folds = np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)])
     repeats = np.array([fold.repeat for fold in division.folds])[folds]
-    return Evaluation(name, "head", rows, folds, repeats, probs(rows, folds), 1.0, 10, (), ())
+    said = probs(rows, folds)
+    return Evaluation(name, "head", rows, folds, repeats, said, calibrate_by(said, 1.0), 1.0, 10, (), ())
 
 
 def right_in(folds_where_right):
@@ -46,6 +48,6 @@ def test_a_single_split_leaves_nothing_to_choose_on():
 def test_an_ensemble_is_the_mean_of_its_members():
     division = divide(DATA, folds=3)
     first, second = (result(name, right_in(folds), division) for name, folds in (("lstm", [0]), ("gru", [1])))
-    both = average("both", [first, second])
-    np.testing.assert_allclose(both.probs, (first.probs + second.probs) / 2)
+    both = average("both", [first, second], DATA)
+    np.testing.assert_allclose(both.calibrated.raw, (first.probs + second.probs) / 2)
     assert (both.kind, both.name, both.parameters) == ("ensemble", "both", 20)

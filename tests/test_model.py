@@ -1,3 +1,6 @@
+import argparse
+import copy
+import functools
 import json
 
 import numpy as np
@@ -9,11 +12,12 @@ from sklearn.dummy import DummyClassifier
 
 from features.errors import ArtefactRefused, SettingsError
 from features.reduction import Reduction
-from hazard.baselines import BASELINES, fit_baseline
+from hazard.baselines import BASELINES, fit_baseline, predict_baseline
+from hazard.calibration import apply_temperature
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.model import ModelInfo, TrainedWindow, library_versions
-from hazard.model_files import open_model, save_model
+from hazard.model_files import TRUSTED, open_model, save_model
 from hazard.train import build
 from tests.stage_two import WIDTH, as_cache, moving_sequences
 
@@ -43,13 +47,18 @@ def info(kind, name, **changes):
     return ModelInfo(**(fields | changes))
 
 
+@functools.cache
+def fitted(name):
+    return fit_baseline(name, DATA, seed=0)
+
+
 def saved(folder, kind, name):
     torch.manual_seed(0)
     about = info(kind, name)
     if kind == "head":
         model = build(WIDTH, 2, about.settings.model_copy(update={"head": name})).eval()
     else:
-        model = fit_baseline(name, DATA, seed=0)
+        model = copy.deepcopy(fitted(name))
     reduction = Reduction("select:12", channels=np.arange(WIDTH, dtype=np.int64))
     save_model(folder, info=about, model=model, reduction=reduction)
     return model
@@ -131,6 +140,7 @@ def test_any_damaged_file_is_refused_by_name(folder):
         {"labels": ["a", "a"]},
         {"positive_label": "walk"},
         {"threshold": 2},
+        {"temperature": 0},
         {"width": 7},
         {"settings": {"head": "lstm", "hidden_size": 5}},
         {"settings": {"nonsense": 1}},
@@ -164,6 +174,49 @@ def test_types_outside_our_list_are_never_loaded(tmp_path):
     forge(tmp_path, "model.skops", skops.io.dumps({"evil": json.JSONDecoder}))
     with pytest.raises(ArtefactRefused, match=r"model\.skops"):
         open_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_predicts_as_before_it_was_saved(tmp_path, name):
+    model = saved(tmp_path, "baseline", name)
+    expected = predict_baseline(model, DATA.x, DATA.mask, classes=2)
+    np.testing.assert_array_equal(open_model(tmp_path).predict(DATA.x, DATA.mask), expected)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_types_that_may_be_opened_are_those_that_are_saved(tmp_path, name):
+    saved(tmp_path, "baseline", name)
+    assert set(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) <= set(TRUSTED)
+
+
+def test_no_type_is_trusted_in_vain():
+    saved_types = [skops.io.get_untrusted_types(data=skops.io.dumps(fitted(name))) for name in BASELINES]
+    assert set().union(*saved_types) == set(TRUSTED)
+
+
+def test_a_foreign_type_is_named(tmp_path):
+    model = saved(tmp_path, "baseline", "knn")
+    model.steps[-1][1].estimator = argparse.Namespace(a=1)
+    forge(tmp_path, "model.skops", skops.io.dumps(model))
+    with pytest.raises(ArtefactRefused, match=r"argparse\.Namespace") as caught:
+        open_model(tmp_path)
+    assert caught.value.exit_code == 4
+
+
+def test_statistics_that_nobody_knows_are_refused(tmp_path):
+    model = saved(tmp_path, "baseline", "knn")
+    model[0].transformers = [(f"x{name}", *rest) for name, *rest in model[0].transformers]
+    forge(tmp_path, "model.skops", skops.io.dumps(model))
+    with pytest.raises(ArtefactRefused, match="does not hold a knn"):
+        open_model(tmp_path)
+
+
+def test_probabilities_are_scaled_by_the_temperature(tmp_path):
+    model = saved(tmp_path, "baseline", "ridge")
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": 2.0}))
+    raw = predict_baseline(model, DATA.x, DATA.mask, classes=2)
+    np.testing.assert_allclose(open_model(tmp_path).predict(DATA.x, DATA.mask), apply_temperature(raw, 2.0))
 
 
 def test_another_estimator_is_refused(tmp_path):

@@ -3,8 +3,10 @@ import pytest
 from scipy import stats
 
 from hazard import paired
+from hazard.calibration import calibrate_by
 from hazard.config import TrainSettings
-from hazard.evaluate import Evaluation, measure
+from hazard.evaluate import Evaluation
+from hazard.measuring import measure
 from hazard.splits import divide
 from tests.stage_two import moving_sequences
 
@@ -20,7 +22,8 @@ def predicted(strength, noise=NOISE):
     folds = np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(DIVISION.folds)])
     repeats = np.array([fold.repeat for fold in DIVISION.folds])[folds]
     score = 1 / (1 + np.exp(-strength * (2 * DATA.y[rows] - 1) - noise[repeats, rows]))
-    result = Evaluation("m", "head", rows, folds, repeats, np.stack([1 - score, score], 1), 0.0, 0, (), ())
+    probs = np.stack([1 - score, score], 1)
+    result = Evaluation("m", "head", rows, folds, repeats, probs, calibrate_by(probs, 1.0), 0.0, 0, (), ())
     return measure(DATA, result, TrainSettings())
 
 

@@ -94,3 +94,18 @@ def test_a_clip_without_a_group_is_its_own_group():
 def test_too_few_labels_are_refused(label, said):
     with pytest.raises(SettingsError, match=said):
         load_sequences(as_cache(DATA, label=np.full(len(DATA), label)))
+
+
+def test_durations_are_the_cache_s_and_unknown_where_it_does_not_know():
+    data = moving_sequences(clips=6, groups=3)
+    seconds = np.array([2.0, 0, np.nan, 1.5, 2, 2])
+    loaded = load_sequences(as_cache(data, duration=seconds))
+    np.testing.assert_array_equal(loaded.durations, [2, np.nan, np.nan, 1.5, 2, 2])
+    np.testing.assert_array_equal(loaded.take(np.array([3, 0])).durations, [1.5, 2])
+
+
+def test_an_import_that_took_a_row_for_a_second_does_not_know_how_long_clips_are():
+    data = moving_sequences(clips=6, groups=3)
+    cache = as_cache(data, duration=np.where(np.arange(6) < 3, data.mask.sum(1), 2.5))
+    cache.spec = cache.spec.model_copy(update={"weights": "imported"})
+    assert np.isnan(load_sequences(cache).durations).tolist() == [True] * 3 + [False] * 3

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from hazard.heads import common
+from hazard.pooling import CHUNK, STATISTICS, pool
+from tests.stage_two import WIDTH, moving_sequences
+
+DATA = moving_sequences(clips=40)
+BY_HAND = {
+    "mean": lambda x: x.mean(0),
+    "deviation": lambda x: x.std(0),
+    "difference": lambda x: (x[-1] - x[0]) / (len(x) - 1),
+    "absolute_difference": lambda x: np.abs(np.diff(x, axis=0)).mean(0),
+    "minimum": lambda x: x.min(0),
+    "maximum": lambda x: x.max(0),
+    "largest_difference": lambda x: np.abs(np.diff(x, axis=0)).max(0),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_statistic_is_of_the_real_steps_alone(name):
+    expected = [BY_HAND[name](x[mask]) for x, mask in zip(DATA.x, DATA.mask, strict=True)]
+    np.testing.assert_allclose(pool(DATA.x, DATA.mask, [name]), expected, atol=1e-5)
+    longer = np.concatenate([DATA.x, np.full_like(DATA.x, 1e3)], axis=1)
+    mask = np.concatenate([DATA.mask, np.zeros_like(DATA.mask)], axis=1)
+    np.testing.assert_allclose(pool(longer, mask, [name]), pool(DATA.x, DATA.mask, [name]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_single_step_has_a_value_and_no_movement(name):
+    pooled = pool(DATA.x, np.arange(DATA.x.shape[1]) < np.ones((len(DATA), 1)), [name])
+    expected = DATA.x[:, 0] if name in ("mean", "minimum", "maximum") else 0
+    np.testing.assert_allclose(pooled, np.broadcast_to(expected, pooled.shape), atol=1e-6)
+
+
+def test_statistics_stand_side_by_side_in_the_order_asked_for():
+    both = pool(DATA.x, DATA.mask, ["maximum", "mean"])
+    assert both.shape == (len(DATA), 2 * WIDTH)
+    np.testing.assert_array_equal(both[:, :WIDTH], pool(DATA.x, DATA.mask, ["maximum"]))
+    heads = common.pool(torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask)).numpy()
+    np.testing.assert_array_equal(pool(DATA.x, DATA.mask, ["mean", "deviation", "absolute_difference"]), heads)
+
+
+def test_more_clips_than_are_pooled_at_once():
+    rows = np.arange(CHUNK + 3) % len(DATA)
+    many = pool(DATA.x[rows], DATA.mask[rows], ["deviation"])
+    np.testing.assert_allclose(many, pool(DATA.x, DATA.mask, ["deviation"])[rows], atol=1e-6)

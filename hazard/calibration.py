@@ -18,6 +18,9 @@ Probs = NDArray[np.float64]
 LOWEST, HIGHEST = 0.5, 20.0
 """Beyond these the predictions are worthless, or the clips too few or too easy to tell how sure one may be."""
 
+LEAST_GAIN = 1e-9
+"""Nats that a temperature must be better by than none, so that rounding alone chooses none."""
+
 SMALLEST = 1e-12
 """A probability of zero has no logarithm; one such clip must not decide the temperature."""
 
@@ -48,7 +51,7 @@ def fit_temperature(probs: Probs, y: Labels) -> float:
 
     bounds = (math.log(LOWEST), math.log(HIGHEST))
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(math.exp(best.x)) if best.fun < loss(0.0) else 1.0
+    return float(math.exp(best.x)) if best.fun < loss(0.0) - LEAST_GAIN else 1.0
 
 
 def apply_temperature(probs: Probs, temperature: float) -> Probs:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from features.commands import DONE, run_command
+from features.commands import DONE, run_command, stop_on_signals
 from features.config import load_settings
 
 
@@ -28,10 +28,17 @@ from features.config import load_settings
 @click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [32]")
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
 @click.option("--seed", type=click.IntRange(0), help="Of splits, initial weights and batches. [0]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of training. [fp32]")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Arithmetic of training. [fp32]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where heads are trained. [auto]")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted run of the same command left behind.")
 def train_temporal(
-    cache: Path, output: Path, config: Path | None, overrides: tuple[str, ...], compare: bool, **flags: object
+    cache: Path,
+    output: Path,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    compare: bool,
+    resume: bool,
+    **flags: object,
 ) -> int:
     """Train a temporal head, or a baseline, on the feature cache CACHE and measure it on clips it has not seen.
 
@@ -51,7 +58,8 @@ def train_temporal(
     from hazard.run import train_run
 
     torch.set_num_threads(settings.threads)
-    train_run(read_cache(cache), settings, output, compare=compare, echo=click.echo)
+    with stop_on_signals(lambda _: click.echo("stopping: the epoch in work is finished and kept", err=True)) as stop:
+        train_run(read_cache(cache), settings, output, compare=compare, resume=resume, stop=stop, echo=click.echo)
     return DONE
 
 

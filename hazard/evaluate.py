@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hazard import metrics
 from hazard.baselines import BASELINES, fit_baseline, parameter_count
+from hazard.checkpoint import Checkpoints
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.model import Model, predict_probs
@@ -45,12 +46,24 @@ def kind_and_name(settings: TrainSettings) -> tuple[Literal["head", "baseline"],
 
 
 def fit(
-    sequences: Sequences, fold: Fold, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences,
+    fold: Fold,
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Model, list[Epoch]]:
     """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline)."""
     kind, name = kind_and_name(settings)
+    if checkpoints:
+        checkpoints.check_stop()
     if kind == "head":
-        return fit_head(sequences, fold, settings, progress=_epoch_line(name, progress))
+        head, history = fit_head(
+            sequences, fold, settings, progress=_epoch_line(name, progress), checkpoints=checkpoints
+        )
+        for _ in range(history[-1].epoch, settings.epochs if progress else 0):
+            progress(f"{name} stopped early at epoch {history[-1].epoch}")  # type: ignore[misc]  # the bar counts on them
+        return head, history
     rows = fold.train if fold.val_is_given else np.sort(np.concatenate([fold.train, fold.val]))
     model = fit_baseline(name, sequences.take(rows), seed=settings.seed)
     if progress:
@@ -59,12 +72,17 @@ def fit(
 
 
 def evaluate(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences,
+    division: Division,
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Evaluation:
     """A fresh model a fold, each asked only about the clips of its own test part."""
     kind, name = kind_and_name(settings)
     began = time.perf_counter()
-    fitted = [fit(sequences, fold, settings, progress=progress) for fold in division.folds]
+    fitted = [fit(sequences, fold, settings, progress=progress, checkpoints=checkpoints) for fold in division.folds]
     seconds = time.perf_counter() - began
     probs = [
         predict_probs(model, sequences.x[fold.test], sequences.mask[fold.test], len(sequences.labels))
@@ -84,12 +102,19 @@ def evaluate(
 
 
 def compare(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, progress: Progress | None = None
+    sequences: Sequences,
+    division: Division,
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Evaluation]:
     """Every head and every baseline on the same folds, best first."""
     contenders = [settings.model_copy(update={"head": head, "baseline": None}) for head in HEADS]
     contenders += [settings.model_copy(update={"baseline": name}) for name in BASELINES]
-    results = [evaluate(sequences, division, contender, progress=progress) for contender in contenders]
+    results = [
+        evaluate(sequences, division, contender, progress=progress, checkpoints=checkpoints) for contender in contenders
+    ]
     return sorted(results, key=lambda result: _rank(sequences, result, settings), reverse=True)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from features.cache import Cache
+from features.commands import Stop
 from features.errors import SettingsError
 from features.files import check_writable
 from features.progress import progress_bar
 from features.spec import PLAIN
 from hazard import evaluate, outputs
 from hazard.baselines import BASELINES
+from hazard.checkpoint import Checkpoints, save_last
 from hazard.config import TrainSettings
 from hazard.evaluate import Evaluation, Progress
 from hazard.heads import HEADS
@@ -35,9 +37,19 @@ class RunSummary:
 
 
 def train_run(
-    cache: Cache, settings: TrainSettings, folder: Path, *, compare: bool = False, echo: Callable[[str], None] = print
+    cache: Cache,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    compare: bool = False,
+    resume: bool = False,
+    stop: Stop | None = None,
+    echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Evaluates, fits the model that is kept, and fills `folder`; with `compare` every head and baseline is evaluated.
+
+    `resume` goes on with what an interrupted run left in `folder`, and ends with the very same files. Once `stop` says
+    so, the epoch in work is finished and kept, and Stopped is raised.
 
     Raises SettingsError for a cache or a split that cannot be used and EnvironmentStopped where `folder` cannot be
     written, both before anything is trained.
@@ -47,16 +59,21 @@ def train_run(
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
     division = divide(sequences, folds=settings.folds, split=settings.split, seed=settings.seed)
     check_writable(folder / "model.json")
+    checkpoints = Checkpoints.open(
+        folder, cache_digest=cache.content_digest, settings=settings, compare=compare, resume=resume, stop=stop
+    )
     _announce(sequences, division, echo)
     with _Bar(sequences, division, settings, compare=compare) as bar:
-        results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick)
+        results = _evaluate(sequences, division, settings, compare=compare, progress=bar.tick, checkpoints=checkpoints)
         best = results[0]
         settings = settings.model_copy(
             update={best.kind: best.name} | ({"baseline": None} if best.kind == "head" else {})
         )
-        model, final = _kept_model(sequences, best, settings, bar.tick)
+        bar.expect_refit(best, settings)
+        model, final = _kept_model(sequences, best, settings, bar.tick, checkpoints)
     figures = [evaluate.figures(sequences, result, settings) for result in results]
     info = save_model(folder, info=_info(cache, sequences, division, settings), model=model, reduction=cache.reduction)
+    save_last(folder, model)
     history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
     outputs.write_outputs(
         folder,
@@ -71,27 +88,34 @@ def train_run(
     if compare:
         outputs.write_leaderboard(folder, rows)
         echo(evaluate.leaderboard_table(rows))
+    checkpoints.remove()
     echo(_closing(info, figures[0], folder))
     return RunSummary(folder, info, figures[0], tuple(rows))
 
 
 def _evaluate(
-    sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool, progress: Progress
+    sequences: Sequences,
+    division: Division,
+    settings: TrainSettings,
+    *,
+    compare: bool,
+    progress: Progress,
+    checkpoints: Checkpoints,
 ) -> list[Evaluation]:
     if compare:
-        return evaluate.compare(sequences, division, settings, progress=progress)
-    return [evaluate.evaluate(sequences, division, settings, progress=progress)]
+        return evaluate.compare(sequences, division, settings, progress=progress, checkpoints=checkpoints)
+    return [evaluate.evaluate(sequences, division, settings, progress=progress, checkpoints=checkpoints)]
 
 
 def _kept_model(
-    sequences: Sequences, best: Evaluation, settings: TrainSettings, progress: Progress
+    sequences: Sequences, best: Evaluation, settings: TrainSettings, progress: Progress, checkpoints: Checkpoints
 ) -> tuple[Model, list[Epoch]]:
     """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips."""
     if len(best.models) == 1:
         return best.models[0], []
     everything = np.arange(len(sequences))
     fold = Fold(*inner_split(sequences, everything, seed=settings.seed), test=everything[:0])
-    return evaluate.fit(sequences, fold, settings, progress=progress)
+    return evaluate.fit(sequences, fold, settings, progress=progress, checkpoints=checkpoints)
 
 
 def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> TrainSettings:
@@ -148,13 +172,18 @@ def _closing(info: ModelInfo, figures: dict[str, Any], folder: Path) -> str:
 
 
 class _Bar:
-    """A progress bar over heads' epochs and baselines; it ends early where training stops early."""
+    """A progress bar over heads' epochs and baselines; epochs that early stopping spares count as done."""
 
     def __init__(self, sequences: Sequences, division: Division, settings: TrainSettings, *, compare: bool) -> None:
         fits = len(division.folds)
         heads = len(HEADS) if compare else int(settings.baseline is None)
         baselines = len(BASELINES) if compare else 1 - heads
         self._bar = progress_bar(fits * (heads * settings.epochs + baselines), what="training", unit="epoch")
+
+    def expect_refit(self, best: Evaluation, settings: TrainSettings) -> None:
+        """After folds, one more fit is to come."""
+        if len(best.models) > 1:
+            self._bar.total += settings.epochs if best.kind == "head" else 1
 
     def tick(self, line: str) -> None:
         self._bar.set_postfix_str(line, refresh=False)

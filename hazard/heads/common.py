@@ -95,6 +95,9 @@ class Standardise(nn.Module):
 class MotionInputs(nn.Module):
     """(B, T, D) → (B, T, n D): features and their changes side by side, standardised, zero where undefined."""
 
+    given: Tensor | None = None
+    """Handed out instead of computing: gradient steps change nothing here, so that training computes it once a clip."""
+
     def __init__(self, width: int, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.inputs = inputs
@@ -111,6 +114,8 @@ class MotionInputs(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, n D)."""
+        if self.given is not None:
+            return self.given
         parts = [
             self.scales[name](values) * real.unsqueeze(-1) for name, (values, real) in self._offered(x, mask).items()
         ]
@@ -131,6 +136,8 @@ class PooledPath(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    given: Tensor | None = None
+    """As in `MotionInputs`."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -157,7 +164,13 @@ class PooledPath(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K)."""
+        if self.given is not None:
+            return self.given
         return nn.functional.linear(self.scale(pool(x, mask)), self.weight, self.bias)  # (B, K)
+
+
+FIXED = (MotionInputs, PooledPath)
+"""Parts that gradient steps leave as `fit_statistics` made them."""
 
 
 class Projection(nn.Sequential):
@@ -175,6 +188,8 @@ def run_recurrent(layer: nn.LSTM, x: Tensor, mask: Tensor) -> Tensor:
 
     The mask must be True first and False after: that is how `hazard.sequences.pad` makes it.
     """
+    if mask.all():
+        return layer(x)[0]
     lengths = mask.sum(1).clamp(min=1).cpu()  # packing refuses empty rows; an empty row's output is masked anyway
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     hidden, _ = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])

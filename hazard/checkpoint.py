@@ -100,7 +100,7 @@ class Checkpoints:
         check_writable(folder / "run.json")
         sweep_temporary(folder)
         write_atomically(folder / "run.json", (json.dumps(identity, indent=2) + "\n").encode())
-        return cls(folder, cache_digest, stop or Stop())
+        return cls(folder, cache_digest, Stop() if stop is None else stop)  # one that nobody pressed is falsy
 
     def of(self, fold: Fold, settings: TrainSettings) -> "FitCheckpoint":
         """That of one fit."""

@@ -1,6 +1,5 @@
 """One member of a committee in training: its clips, its weights, its best ones, and how it goes on later."""
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -80,7 +79,7 @@ class Member:
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights that would be used now: the averaged ones where any are kept."""
         with self.optimiser.averages():
-            return copy.deepcopy(self.head.state_dict())
+            return {name: value.detach().clone() for name, value in self.head.state_dict().items()}
 
     def state(self) -> dict[str, Tensor]:
         """All that training goes on from, by name."""

@@ -3,10 +3,10 @@
     python benchmarks/train.py                  on a generated cache of UCF101's size: 9,537 clips, 12 × 512, 101 labels
     python benchmarks/train.py --compare        and every head and baseline on it once, by the command (wall time)
 
-Contenders take turns, round by round; figures are medians over the rounds. The usual one is PyTorch's `DataLoader` over HDF5,
-an item a read, fp32, the same LSTM: over a file with one contiguous data set, the best that HDF5 can do, and over the cache
-itself. The bound is what must be done: the LSTM's and the classifier's multiplications, forward once and backward twice,
-at the best rate of a large matrix product in the same round and precision.
+Contenders take turns, round by round; figures are medians over the rounds. The usual one is PyTorch's `DataLoader` over
+HDF5, an item a read, fp32, the same LSTM: over a file with one contiguous data set, the best that HDF5 can do, and over
+the cache itself. The bound is what must be done: the LSTM's and the classifier's multiplications, forward once and
+backward twice, at the best rate of a large matrix product in the same round and precision.
 """
 
 import os

@@ -144,9 +144,11 @@ class FitCheckpoint:
         """Saves if it is time to, or if somebody asked to stop; raises Stopped then."""
         since = self._run.clock() - self._saved_at
         due = since >= self._run.save_seconds and self._cost <= self._run.most_time * since
-        if due or self._run.stop:
+        stopping = bool(self._run.stop)  # looked at once: who asks a moment later is heard after the next epoch
+        if due or stopping:
             self.save(state())
-        self._run.check_stop()
+        if stopping:
+            raise Stopped(self._run.stop)
 
     def save(self, state: State) -> None:
         """Raises EnvironmentStopped; the checkpoint before stays whole until this one is."""

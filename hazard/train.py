@@ -49,7 +49,7 @@ def fit_head(
         training.report(progress, on_epoch)
         while not training.ended:
             training.epoch(progress, on_epoch)
-    return training.committee(), training.history()
+        return training.committee(), training.history()
 
 
 class _Training:
@@ -85,7 +85,8 @@ class _Training:
     def ended(self) -> bool:
         """Whether patience or epochs are used up."""
         done = len(self.losses)
-        return self.finished is not None or done == self.settings.epochs or done - self.best_epoch >= self._patience
+        patient = done < self.settings.epochs and done - self.best_epoch < self.settings.patience
+        return self.finished is not None or not patient
 
     def epoch(self, progress: Callable[[int, float], None] | None, on_epoch: Callable[[Epoch], None] | None) -> None:
         """One epoch of every member, reported and, if it is time to, saved."""
@@ -132,10 +133,6 @@ class _Training:
             f"heads.{m}.{name}": value for m, weights in enumerate(last) for name, value in weights.items()
         }
         return committee
-
-    @property
-    def _patience(self) -> int:
-        return self.settings.patience
 
     def _start(self, sequences: Sequences, fold: Fold, device: torch.device, tensors: dict[str, Tensor] | None) -> None:
         clips = Clips.load(sequences, device)

@@ -183,7 +183,7 @@ class _Bar:
     def expect_refit(self, best: Evaluation, settings: TrainSettings) -> None:
         """After folds, one more fit is to come."""
         if len(best.models) > 1:
-            self._bar.total += settings.epochs if best.kind == "head" else 1
+            self._bar.total = (self._bar.total or 0) + (settings.epochs if best.kind == "head" else 1)
 
     def tick(self, line: str) -> None:
         self._bar.set_postfix_str(line, refresh=False)

@@ -37,6 +37,7 @@ from features.tables import ClipTable, failure_table
 from hazard.clips import Clips
 from hazard.config import TrainSettings
 from hazard.member import Member
+from hazard.memory import keep_freed_memory
 from hazard.precision import has_bf16
 from hazard.sequences import load_sequences
 
@@ -232,6 +233,7 @@ def compare_all(cache: Path, folder: Path) -> None:
 @click.option("--compare", is_flag=True, help="Time a whole --compare on that cache, once.")
 def main(clips: int, rounds: int, compare: bool) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the command does; the others profit from it too
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "generated.h5"
         write_generated(path, clips)

@@ -55,8 +55,10 @@ def train_temporal(
     import torch
 
     from features.cache import read_cache
+    from hazard.memory import keep_freed_memory
     from hazard.run import train_run
 
+    keep_freed_memory()
     torch.set_num_threads(settings.threads)
     with stop_on_signals(lambda _: click.echo("stopping: the epoch in work is finished and kept", err=True)) as stop:
         train_run(read_cache(cache), settings, output, compare=compare, resume=resume, stop=stop, echo=click.echo)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from features.commands import DONE, run_command
+from features.commands import DONE, run_command, stop_on_signals
 from features.config import load_settings
 
 
@@ -51,12 +51,19 @@ from features.config import load_settings
     metavar="F",
     help="Save the lowest threshold that raises no more of them an hour of harmless video. [threshold 0.5]",
 )
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Arithmetic of training. [fp32]")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Arithmetic of training. [fp32]")
 @click.option("--tune", type=click.IntRange(1), metavar="N", help="N trials of a search on inner folds, for each fold.")
 @click.option("--tracker", metavar="none|tensorboard|wandb|mlflow", help="Where curves are sent as well. [none]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where heads are trained. [auto]")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted run of the same command left behind.")
 def train_temporal(
-    cache: Path, output: Path, config: Path | None, overrides: tuple[str, ...], compare: bool, **flags: object
+    cache: Path,
+    output: Path,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    compare: bool,
+    resume: bool,
+    **flags: object,
 ) -> int:
     """Train a temporal head, or a baseline, on the feature cache CACHE and measure it on clips it has not seen.
 
@@ -75,10 +82,13 @@ def train_temporal(
     import torch
 
     from features.cache import read_cache
+    from hazard.memory import keep_freed_memory
     from hazard.run import train_run
 
+    keep_freed_memory()
     torch.set_num_threads(settings.threads)
-    train_run(read_cache(cache), settings, output, compare=compare, echo=click.echo)
+    with stop_on_signals(lambda _: click.echo("stopping: the epoch in work is finished and kept", err=True)) as stop:
+        train_run(read_cache(cache), settings, output, compare=compare, resume=resume, stop=stop, echo=click.echo)
     return DONE
 
 

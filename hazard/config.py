@@ -7,10 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from features.config import RunSettings, nearest
+from hazard.augment import AugmentOptions
 from hazard.baselines import BASELINES, Scale
 from hazard.heads import HEADS
 from hazard.heads.common import INPUTS
 from hazard.lineup import parse_lineup
+from hazard.losses import LossOptions
+from hazard.optimiser import OptimiserOptions
 from hazard.pooling import STATISTICS
 from hazard.tracking import TRACKERS
 
@@ -57,8 +60,26 @@ class TrainSettings(BaseModel):
     """Clips a training step; by the number of training clips by default."""
     lr: float = Field(1e-3, gt=0)
     """Highest learning rate; it falls to zero along a cosine."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of all training steps in which the rate rises from zero to `lr`."""
     weight_decay: float = Field(0.1, ge=0)
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay of AdamW; biases and norms do not decay."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay a step of averaged weights, such as 0.99, which are then the ones that are measured and kept; 0: none."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """What training minimises; early stopping looks at the plain cross entropy always."""
+    focal_gamma: float = Field(2.0, ge=0)
+    """Of the focal loss: how much less a clip counts the surer the head is of it."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Rare labels weigh more in the loss, or are drawn more often; probabilities then lean towards them."""
+    temporal_crop: float = Field(0.0, ge=0, lt=1)
+    """Training shows random stretches of clips, cut by at most this share of their steps."""
+    frame_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of a clip's steps that training leaves out, others each time."""
+    feature_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of channels that training hides in a whole clip, others each time."""
+    mixup: float = Field(0.0, ge=0)
+    """Training mixes pairs of clips and their labels, by shares drawn from Beta(mixup, mixup); 0: it does not."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of each target that is spread over all classes."""
     seed: int = Field(0, ge=0)
@@ -85,8 +106,8 @@ class TrainSettings(BaseModel):
     """Longer tracks are thinned evenly to this many steps."""
     views: tuple[str, ...] | None = None
     """Augmentation views of the cache that training draws from, one a clip and epoch; all by default, [] for none."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of training."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic of training; `auto`: bf16 where the device has instructions for it and the head is wide enough."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     threads: int = Field(1, ge=1)
@@ -164,6 +185,26 @@ class TrainSettings(BaseModel):
             for place in parse_lineup(self.ensemble, chosen=self.baseline or self.head)
             for i in range(place.seeds)
         ]
+
+    @property
+    def augment_options(self) -> AugmentOptions:
+        """The part that changes training clips."""
+        return AugmentOptions(
+            temporal_crop=self.temporal_crop,
+            frame_dropout=self.frame_dropout,
+            feature_dropout=self.feature_dropout,
+            mixup=self.mixup,
+        )
+
+    @property
+    def loss_options(self) -> LossOptions:
+        """The part that says what is minimised."""
+        return LossOptions(kind=self.loss, gamma=self.focal_gamma, label_smoothing=self.label_smoothing)
+
+    @property
+    def optimiser_options(self) -> OptimiserOptions:
+        """The part that says how weights move."""
+        return OptimiserOptions(lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, ema=self.ema)
 
 
 class InferSettings(RunSettings):

@@ -8,6 +8,7 @@ import numpy as np
 
 from hazard.baselines import fit_baseline
 from hazard.calibration import fit_temperature
+from hazard.checkpoint import Checkpoints
 from hazard.config import TrainSettings
 from hazard.ensemble import join
 from hazard.model import Model, predict_probs
@@ -32,6 +33,7 @@ class Watch:
     progress: Progress | None = None
     on_epoch: OnEpoch | None = None
     choose: Choose | None = None
+    checkpoints: Checkpoints | None = None
 
 
 ALONE = Watch()
@@ -44,13 +46,20 @@ def fit(
 
     `part` is what `watch` is told that the fold is called.
     """
+    if watch.checkpoints:
+        watch.checkpoints.check_stop()
     kind, name = settings.kind_and_name
     if kind == "ensemble":
         return fit_all(sequences, fold, settings.singles(), watch=watch, part=part)
     if kind == "head":
         line = _epoch_line(name, watch.progress)
         on_epoch = partial(watch.on_epoch, name, part) if watch.on_epoch else None
-        return fit_head(sequences, fold, settings, progress=line, on_epoch=on_epoch)
+        head, history = fit_head(
+            sequences, fold, settings, progress=line, on_epoch=on_epoch, checkpoints=watch.checkpoints
+        )
+        for _ in range(history[-1].epoch, settings.epochs if watch.progress else 0):  # the bar counts on them
+            watch.progress(f"{name} stopped early at epoch {history[-1].epoch}")  # type: ignore[misc]
+        return head, history
     rows = fold.train if fold.val_is_given else seen(fold)
     model = fit_baseline(
         name,

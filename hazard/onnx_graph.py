@@ -87,7 +87,7 @@ class LinearBaseline(nn.Module):
         linear, sigmoids = _parts(pipeline, name)
         self.statistics = statistics_of(pipeline)
         mean, scale = _columns(pipeline[0])
-        weight, bias = linear.coef_, linear.intercept_
+        weight, bias = np.atleast_2d(linear.coef_), np.atleast_1d(linear.intercept_)
         if len(pipeline) == 3:
             components = pipeline[1]
             weight, bias = weight @ components.components_, bias - weight @ components.components_ @ components.mean_

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from features.cache import Cache
+from features.commands import Stop
 from features.errors import SettingsError
 from features.files import check_writable
 from features.spec import PLAIN
 from hazard import evaluate, measuring, outputs, random_folds, tracking
+from hazard.checkpoint import Checkpoints, save_last
 from hazard.config import TrainSettings
 from hazard.dividing import divide_honestly
 from hazard.ensemble import Ensemble, join
@@ -43,9 +45,19 @@ class RunSummary:
 
 
 def train_run(
-    cache: Cache, settings: TrainSettings, folder: Path, *, compare: bool = False, echo: Callable[[str], None] = print
+    cache: Cache,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    compare: bool = False,
+    resume: bool = False,
+    stop: Stop | None = None,
+    echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Evaluates, fits the model that is kept, and fills `folder`; with `compare` every head and baseline is evaluated.
+
+    `resume` goes on with what an interrupted run left in `folder`, and ends with the very same files. Once `stop` says
+    so, the epoch in work is finished and kept, and Stopped is raised.
 
     Raises SettingsError for a cache or a split that cannot be used and EnvironmentStopped where `folder` cannot be
     written, both before anything is trained.
@@ -58,11 +70,15 @@ def train_run(
     measuring.check_false_alarms(sequences, settings)
     sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
     check_writable(folder / "model.json")
+    checkpoints = Checkpoints.open(
+        folder, cache_digest=cache.content_digest, settings=settings, compare=compare, resume=resume, stop=stop
+    )
     _announce(sequences, division, leaks, echo)
     with tracking.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
-        run = _Run(cache, sequences, division, leaks, folder, compare, echo)
+        run = _Run(cache, sequences, division, leaks, folder, compare, checkpoints, echo)
         summary = run.train(settings, tracker)
         tracker.results(summary.figures, sorted(folder.glob("*.png")))
+    checkpoints.remove()
     return summary
 
 
@@ -76,6 +92,7 @@ class _Run:
     leaks: dict[str, Any]
     folder: Path
     compare: bool
+    checkpoints: Checkpoints
     echo: Callable[[str], None]
 
     def train(self, settings: TrainSettings, tracker: Tracker) -> RunSummary:
@@ -84,7 +101,7 @@ class _Run:
         with TrainingBar(self.division, settings, compare=self.compare) as bar:
             tuner = Tuner(on_trial=bar.trial, keep=partial(write_trials, folder))
             settings, choose = self._sizes(settings, tuner)
-            watch = Watch(bar.tick, tracker.epoch, choose)
+            watch = Watch(bar.tick, tracker.epoch, choose, self.checkpoints)
             results = self._evaluate(settings, watch)
             best = results[0]
             if self.compare:
@@ -101,6 +118,7 @@ class _Run:
             update=measuring.decisions(sequences, best, settings)
         )
         info = save_model(folder, info=info, model=model, reduction=self.cache.reduction)
+        save_last(folder, model)
         history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
         outputs.write_outputs(
             folder,

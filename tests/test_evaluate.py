@@ -105,9 +105,8 @@ def test_predictions_are_one_row_a_clip_out_of_fold(compared):
 
 def test_every_file_is_there_and_none_is_left_over(compared):
     folder, _, summary = compared
-    weights = {"head": "model.safetensors", "baseline": "model.skops"}[summary.info.kind]
-    assert {file.name for file in folder.iterdir()} == FILES | PICTURES | {
-        weights,
+    weights = {"head": {"model.safetensors", "last.safetensors"}, "baseline": {"model.skops"}}[summary.info.kind]
+    assert {file.name for file in folder.iterdir()} == FILES | PICTURES | weights | {
         "leaderboard.csv",
         "leaderboard.png",
     }
@@ -116,11 +115,12 @@ def test_every_file_is_there_and_none_is_left_over(compared):
 
 
 @pytest.mark.parametrize(
-    ("changes", "weights"), [({"head": "lstm"}, "model.safetensors"), ({"baseline": "knn"}, "model.skops")]
+    ("changes", "weights"),
+    [({"head": "lstm"}, {"model.safetensors", "last.safetensors"}), ({"baseline": "knn"}, {"model.skops"})],
 )
 def test_one_model_of_either_kind(tmp_path, changes, weights):
     train_run(as_cache(DATA), QUICK.model_copy(update=changes | {"folds": None}), tmp_path, echo=lambda text: None)
-    assert {file.name for file in tmp_path.iterdir()} == FILES | PICTURES | {weights}
+    assert {file.name for file in tmp_path.iterdir()} == FILES | PICTURES | weights
     tree = json.loads((tmp_path / "metrics.json").read_text())
     assert "folds" not in tree and tree["split"]["how"].startswith("hold-out")
     assert open_model(tmp_path).predict(DATA.x, DATA.mask).shape == (len(DATA), 2)

@@ -10,6 +10,7 @@ from features.config import load_settings
 from features.errors import SettingsError
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
+from hazard.precision import uses_bf16
 from hazard.splits import Fold, grouped_folds
 from hazard.train import fit_head, pick_device, predict_head
 from hazard.types import View
@@ -146,3 +147,106 @@ def test_a_label_that_training_never_shows_is_unlikely():
     data = dataclasses.replace(DATA, labels=("fight", "noFight", "zebra"))
     head, _ = fit_head(data, FOLD, settings("lstm", epochs=2, lr=1e-3))
     assert predict_head(head, data.x, data.mask)[:, 2].mean() < 0.1
+
+
+def probs_of(settings, data=DATA, rows=slice(None), **options):
+    head, _ = fit_head(data, FOLD, settings)
+    return predict_head(head, data.x[FOLD.test][rows], data.mask[FOLD.test][rows], **options)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_threads_and_batches_change_no_prediction(name):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = probs_of(settings(name, epochs=3))
+        order = np.arange(len(one))[::-1]
+        shuffled = probs_of(settings(name, epochs=3), rows=order, batch_size=3)
+        torch.set_num_threads(2)
+        two = probs_of(settings(name, epochs=3))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    np.testing.assert_allclose(one[order], shuffled, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_what_is_computed_once_changes_nothing(name, monkeypatch):
+    kept = fit_head(DATA, FOLD, settings(name, epochs=3))[0]
+    monkeypatch.setattr("hazard.member.KEPT_BYTES", 0)
+    computed = fit_head(DATA, FOLD, settings(name, epochs=3))[0]
+    weights = (head.state_dict() for head in (kept, computed))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*(w.values() for w in weights), strict=True))
+
+
+def test_a_member_does_not_depend_on_the_others():
+    alone, together = (fit_head(DATA, FOLD, settings("lstm", members=n, epochs=3, patience=3))[1] for n in (1, 2))
+    assert [row.val_loss for row in alone] == [row.val_loss for row in together if row.member == 0]
+
+
+def test_training_leaves_the_random_state_of_others_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit_head(DATA, FOLD, settings("lstm", epochs=1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"warmup": 0.2},
+        {"ema": 0.8},
+        {"loss": "focal"},
+        {"balance": "weights"},
+        {"balance": "sampling"},
+        {"temporal_crop": 0.3},
+        {"frame_dropout": 0.2},
+        {"feature_dropout": 0.2},
+        {"mixup": 0.2},
+    ],
+    ids=str,
+)
+def test_every_option_of_training_changes_it_and_still_finds_the_motion(changes):
+    y = DATA.y[FOLD.train]
+    uneven = dataclasses.replace(FOLD, train=np.concatenate([FOLD.train[y == 0], FOLD.train[y == 1][:15]]))
+    fits = [fit_head(DATA, uneven, settings("lstm", members=1, **more)) for more in ({}, changes)]
+    probs = predict_head(fits[1][0], DATA.x[FOLD.test], DATA.mask[FOLD.test])
+    assert roc_auc_score(DATA.y[FOLD.test], probs[:, 1]) > 0.75
+    assert [row.val_loss for row in fits[0][1]] != [row.val_loss for row in fits[1][1]]
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+def test_balance_makes_a_rare_label_likelier(balance):
+    def rare(**changes):
+        y = DATA.y[FOLD.train]
+        train = np.concatenate([FOLD.train[y == 0], FOLD.train[y == 1][:4]])
+        fold = dataclasses.replace(FOLD, train=train, val=FOLD.val[:0], val_is_given=True)
+        quick = settings("lstm", members=1, epochs=8, patience=8, **changes)
+        head, _ = fit_head(DATA, fold, quick)
+        return predict_head(head, DATA.x[FOLD.test], DATA.mask[FOLD.test])[:, 1].mean()
+
+    assert rare(balance=balance) > rare() + 0.05
+
+
+def test_training_that_diverges_is_said_in_one_line():
+    x = DATA.x.copy()
+    x[FOLD.val] = 1e30  # squares overflow
+    with pytest.raises(SettingsError, match=r"diverged.*--lr"):
+        fit_head(dataclasses.replace(DATA, x=x), FOLD, settings("lstm", members=1, epochs=2))
+
+
+def test_bf16_is_not_used_where_it_would_be_emulated(monkeypatch, caplog):
+    monkeypatch.setattr("hazard.precision.has_bf16", lambda device: False)
+    plain, half = (
+        fit_head(DATA, FOLD, settings("lstm", members=1, epochs=2, precision=p))[1] for p in ("fp32", "bf16")
+    )
+    assert plain == half and "no bf16 instructions" in caplog.text
+
+
+def test_auto_is_bf16_for_wide_heads_alone(monkeypatch):
+    monkeypatch.setattr("hazard.precision.has_bf16", lambda device: True)
+    for hidden, expected in ((8, False), (256, True)):
+        cpu = torch.device("cpu")
+        assert uses_bf16("auto", cpu, hidden_size=hidden, batch_size=256) is expected
+    assert not uses_bf16("fp32", cpu, hidden_size=256, batch_size=256)

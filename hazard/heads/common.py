@@ -111,6 +111,8 @@ def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     """
     if torch.onnx.is_in_onnx_export():
         return onnx_recurrent(layer, x, mask)
+    if mask.all():
+        return layer(x)[0]
     lengths = mask.sum(1).clamp(min=1).cpu()  # packing refuses empty rows; an empty row's output is masked anyway
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     hidden, _ = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])

@@ -9,6 +9,9 @@ from hazard.heads.common import Standardise, differences
 class MotionInputs(nn.Module):
     """(B, T, D) → (B, T, n D): features and their changes side by side, standardised, zero where undefined."""
 
+    given: Tensor | None = None
+    """Handed out instead of computing: gradient steps change nothing here, so that training computes it once a clip."""
+
     def __init__(self, width: int, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.inputs = inputs
@@ -25,6 +28,8 @@ class MotionInputs(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, n D)."""
+        if self.given is not None:
+            return self.given
         parts = [
             self.scales[name](values) * real.unsqueeze(-1) for name, (values, real) in self._offered(x, mask).items()
         ]

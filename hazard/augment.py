@@ -1,0 +1,100 @@
+"""Training clips changed at random, a batch at a time: steps cut or dropped, channels hidden, clips mixed.
+
+All of it acts on features (B, T, D) and their mask (B, T), True first and False after, and keeps the mask so.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How much training clips are changed; nothing by default."""
+
+    temporal_crop: float = 0.0
+    """Largest share of a clip's steps that is cut from its ends."""
+    frame_dropout: float = 0.0
+    """Share of steps that are left out."""
+    feature_dropout: float = 0.0
+    """Share of channels that are hidden in a whole clip."""
+    mixup: float = 0.0
+    """α of the Beta distribution that shares of mixed clips are drawn from; 0: none are mixed."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is changed at all."""
+        return any((self.temporal_crop, self.frame_dropout, self.feature_dropout, self.mixup))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one training step."""
+
+    x: Tensor  # (B, T, D)
+    mask: Tensor  # (B, T) True = real
+    y: Tensor  # (B,), or shares of labels (B, K)
+
+
+def augment(
+    batch: Batch, options: AugmentOptions, random: torch.Generator, *, classes: int, neutral: Tensor | float = 0.0
+) -> Batch:
+    """The batch as `options` change it, drawn from `random`; `neutral` (D,) takes the place of a hidden channel."""
+    x, mask, y = batch.x, batch.mask, batch.y
+    if options.temporal_crop:
+        x, mask = pack(x, mask & _window(mask, options.temporal_crop, random))
+    if options.frame_dropout:
+        x, mask = pack(x, mask & _spared(mask, options.frame_dropout, random))
+    if options.feature_dropout:
+        hidden = _draw(random, (len(x), 1, x.shape[2]), x) < options.feature_dropout
+        x = torch.where(hidden & mask.unsqueeze(-1), neutral, x)  # (B, T, D)
+    if options.mixup:
+        return mix(Batch(x, mask, y), options.mixup, random, classes=classes)
+    return Batch(x, mask, y)
+
+
+def pack(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """The steps that `keep` (B, T) names moved to the front in their order, zeros after them, and the new mask."""
+    order = (~keep).int().argsort(dim=1, stable=True)  # (B, T)
+    kept = keep.gather(1, order)
+    return x.gather(1, order.unsqueeze(-1).expand_as(x)) * kept.unsqueeze(-1), kept
+
+
+def mix(batch: Batch, alpha: float, random: torch.Generator, *, classes: int) -> Batch:
+    """Each clip mixed with another of the batch, features and labels alike (mixup, Zhang et al. 2018).
+
+    Where one of the two has ended, the other stands alone.
+    """
+    # torch draws no Beta variates from a generator of one's own; a seed it does draw
+    seed = int(torch.randint(2**62, (), generator=random))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    other = torch.randperm(len(batch.x), generator=random).to(batch.x.device)
+    weights = torch.stack([share * batch.mask, (1 - share) * batch.mask[other]]).unsqueeze(-1)  # (2, B, T, 1)
+    total = weights.sum(0).clamp(min=torch.finfo(batch.x.dtype).tiny)
+    x = (batch.x * weights[0] + batch.x[other] * weights[1]) / total  # (B, T, D)
+    labels = F.one_hot(batch.y, classes).to(batch.x.dtype)  # (B, K)
+    return Batch(x, batch.mask | batch.mask[other], share * labels + (1 - share) * labels[other])
+
+
+def _window(mask: Tensor, largest_cut: float, random: torch.Generator) -> Tensor:
+    """(B, T): a contiguous stretch of each clip, of two steps or more where it has them."""
+    lengths = mask.sum(1)  # (B,)
+    share = 1 - largest_cut * _draw(random, (len(mask),), lengths)
+    kept = torch.maximum((lengths * share).round().long(), lengths.clamp(max=2))
+    start = (_draw(random, (len(mask),), lengths) * (lengths - kept + 1)).floor().long()
+    steps = torch.arange(mask.shape[1], device=mask.device)  # (T,)
+    return (steps >= start[:, None]) & (steps < (start + kept)[:, None])
+
+
+def _spared(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """(B, T): steps that stay; of each clip its luckiest one always does."""
+    luck = _draw(random, mask.shape, mask).masked_fill(~mask, -1.0)
+    return (luck >= share) | (luck == luck.amax(1, keepdim=True))
+
+
+def _draw(random: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Uniform in [0, 1), drawn on the CPU, so that every device is shown the same."""
+    return torch.rand(shape, generator=random).to(like.device)

@@ -1,0 +1,64 @@
+"""The model that training makes: heads of one shape that are averaged, and where they are computed."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.errors import SettingsError
+from hazard.config import TrainSettings
+from hazard.heads import HEADS
+from hazard.sizes import sized
+
+
+class Committee(nn.Module):
+    """Heads of one shape whose probabilities are averaged: each was stopped early on other clips."""
+
+    last: dict[str, Tensor]
+    """The weights after the last epoch of training, where `state_dict()` has the best; none in an opened model."""
+
+    def __init__(self, heads: list[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.last = {}
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D), mask (B, T) → log of the mean probabilities (B, K), which are logits too."""
+        logs = torch.stack([head(x, mask).log_softmax(-1) for head in self.heads])  # (members, B, K)
+        return logs.logsumexp(0) - math.log(len(self.heads))
+
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The members' mean weight of each step (B, T)."""
+        return torch.stack([head.attention(x, mask) for head in self.heads]).mean(0)  # type: ignore[operator]
+
+
+def build(width: int, classes: int, settings: TrainSettings) -> Committee:
+    """An untrained committee as `settings` describe it; sizes that they leave open are those for few clips."""
+    settings = sized(settings, clips=0, classes=classes)
+    return Committee([HEADS[settings.head](width, classes, settings.head_options) for _ in range(settings.members)])
+
+
+def predict_head(
+    head: nn.Module, x: NDArray[np.float32], mask: NDArray[np.bool_], *, batch_size: int = 256
+) -> NDArray[np.float64]:
+    """Probabilities (B, K) of x (B, T, D), batch by batch."""
+    device = next(head.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(x), batch_size):
+            rows = slice(start, start + batch_size)
+            logits = head(torch.from_numpy(x[rows]).to(device), torch.from_numpy(mask[rows]).to(device))
+            parts.append(logits.double().softmax(-1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises SettingsError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f"device {name} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+    return device

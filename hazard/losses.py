@@ -1,0 +1,47 @@
+"""What training minimises: cross entropy or focal loss, labels weighted by how rare they are. K classes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What a training step minimises."""
+
+    kind: str = "cross_entropy"
+    """cross_entropy | focal."""
+    gamma: float = 2.0
+    """Of the focal loss: how much less a clip counts the surer the head is of it."""
+    label_smoothing: float = 0.1
+    """Share of each target that is spread over all classes."""
+
+
+def class_weights(y: Tensor, classes: int) -> Tensor:
+    """(K,): inverse frequencies among the labels y (B,), scaled so that the mean over clips is one; absent labels 0."""
+    counts = torch.bincount(y, minlength=classes).float()  # (K,)
+    seen = counts > 0
+    return torch.where(seen, len(y) / (seen.sum() * counts.clamp(min=1)), 0.0)
+
+
+def training_loss(logits: Tensor, y: Tensor, options: LossOptions, weights: Tensor | None = None) -> Tensor:
+    """Mean loss in nats of logits (B, K) against labels y (B,), or against shares of labels (B, K).
+
+    The focal loss is that of Lin et al. 2017, with soft targets as a sum over classes.
+    """
+    logits = logits.float()
+    if options.kind == "cross_entropy" and y.ndim == 1:  # F.cross_entropy would divide by the weights of the batch
+        each = F.cross_entropy(logits, y, weights, label_smoothing=options.label_smoothing, reduction="none")
+        return each.mean()
+    log = logits.log_softmax(1)  # (B, K)
+    each = -_soft(y, log, options.label_smoothing) * log
+    if options.kind == "focal":
+        each = each * (1 - log.exp()).clamp(min=0) ** options.gamma
+    return (each if weights is None else each * weights).sum(1).mean()
+
+
+def _soft(y: Tensor, like: Tensor, smoothing: float) -> Tensor:
+    shares = F.one_hot(y, like.shape[1]).to(like.dtype) if y.ndim == 1 else y  # (B, K)
+    return shares * (1 - smoothing) + smoothing / like.shape[1]

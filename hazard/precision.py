@@ -1,0 +1,42 @@
+"""The arithmetic of training: fp32, or bf16 for matrix products where the device has instructions for it."""
+
+import logging
+
+import torch
+
+WORTHWHILE_WIDTH = 128
+"""Recurrent states narrower than this spend more on conversions than faster products save."""
+WORTHWHILE_BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bf16 matrices itself; elsewhere it would be emulated, and slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_flag("avx512_bf16", "amx_bf16", "bf16")
+    except (AttributeError, RuntimeError):  # a build without oneDNN
+        return False
+
+
+def uses_bf16(precision: str, device: torch.device, *, hidden_size: int, batch_size: int) -> bool:
+    """What `precision` (auto | fp32 | bf16) comes to on `device`; bf16 that it lacks is said and done in fp32."""
+    if precision == "fp32":
+        return False
+    if not has_bf16(device):
+        if precision == "bf16":
+            log.warning("this %s has no bf16 instructions; training in fp32", device.type)
+        return False
+    return precision == "bf16" or (hidden_size >= WORTHWHILE_WIDTH and batch_size >= WORTHWHILE_BATCH)
+
+
+def _cpu_flag(*names: str) -> bool:
+    """Whether Linux lists one of `names` among the CPU's flags; True where it lists none, and oneDNN must know."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line.split() for line in file if line.lower().startswith(("flags", "features"))), [])
+    except OSError:
+        return True
+    return not flags or any(name in flags for name in names)

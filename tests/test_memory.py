@@ -1,0 +1,30 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hazard.memory import keep_freed_memory
+
+PROBE = """
+import resource
+from hazard.memory import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+for turn in range(11):
+    bytearray(2**26)
+    if turn == 0:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(keep: bool) -> int:
+    command = [sys.executable, "-c", PROBE.format(keep=keep)]
+    return int(subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent).stdout)
+
+
+def test_memory_that_was_freed_is_not_asked_for_again():
+    if not keep_freed_memory():
+        pytest.skip("no glibc")
+    assert faults(keep=True) < faults(keep=False) / 10

@@ -10,7 +10,7 @@ from features.config import RunSettings, nearest
 from hazard.augment import AugmentOptions
 from hazard.baselines import BASELINES, Scale
 from hazard.heads import HEADS
-from hazard.heads.common import INPUTS
+from hazard.heads.common import INPUTS, USUAL
 from hazard.lineup import parse_lineup
 from hazard.losses import LossOptions
 from hazard.optimiser import OptimiserOptions
@@ -44,7 +44,7 @@ class TrainSettings(BaseModel):
     """Layers on top of each other."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Share of values that each training step hides; by the number of training clips by default."""
-    inputs: tuple[str, ...] = INPUTS
+    inputs: tuple[str, ...] = USUAL
     """What a head is offered of each step: `features`, `differences`, `absolute_differences`."""
     bidirectional: bool = False
     """Whether recurrent layers also read the clip backwards; the other kinds, and `bilstm_attention`, see both ways."""

@@ -56,7 +56,9 @@ class Member:
         self.optimiser = Optimiser(self.head, settings.optimiser_options, steps=settings.epochs * batches)
         if state is None:
             # Of the plain view alone: fitted on all views, the pooled path did worse the more there were.
-            self.head.fit_statistics(clips.x[train], clips.mask[train], clips.y[train])  # type: ignore[operator]
+            y = clips.y[train]
+            counts = None if settings.balance == "none" else class_weights(y, classes)[y]
+            self.head.fit_statistics(clips.x[train], clips.mask[train], y, counts)  # type: ignore[operator]
             self.keep()
         else:
             self.head.load_state_dict(_under("head.", state))

@@ -7,10 +7,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hazard.heads.common import differences, masked_mean
-
 CHUNK = 512
 """Clips that are pooled at once: several arrays as large as their sequences are held meanwhile."""
+
+
+def differences(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """x[t] - x[t-1] (B, T, D), zero at the first step, and the mask (B, T) of the steps that have one."""
+    step = torch.zeros_like(x)
+    step[:, 1:] = x[:, 1:] - x[:, :-1]  # (B, T, D)
+    real = torch.zeros_like(mask)
+    real[:, 1:] = mask[:, 1:] & mask[:, :-1]  # (B, T)
+    return step * real.unsqueeze(-1), real
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, D) and (B, T) → (B, D); zero where nothing is real."""
+    weight = mask.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
+    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -34,6 +47,13 @@ def absolute_difference(x: Tensor, mask: Tensor) -> Tensor:
     return masked_mean(step.abs(), real)
 
 
+def second_difference(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute change of the change from step to step: blind to steady drift; zero below three steps."""
+    step, real = differences(x, mask)
+    bend, has_both = differences(step, real)
+    return masked_mean(bend.abs(), has_both)
+
+
 def minimum(x: Tensor, mask: Tensor) -> Tensor:
     """Over the real steps."""
     return x.masked_fill(~mask.unsqueeze(-1), torch.inf).amin(1)
@@ -55,11 +75,26 @@ STATISTICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "deviation": deviation,
     "difference": difference,
     "absolute_difference": absolute_difference,
+    "second_difference": second_difference,
     "minimum": minimum,
     "maximum": maximum,
     "largest_difference": largest_difference,
 }
 """Name → x (B, T, D) and mask (B, T) → (B, D). To add one: a function and a line; the tests pick it up."""
+
+
+LINEAR = ("mean", "deviation", "absolute_difference", "second_difference")
+"""What linear models are offered of a clip."""
+
+WEIGHTS = {"mean": 0.25}
+"""How large a standardised statistic is made, 1 where nothing is said. How a clip looks tells its place before it tells
+what happens there: at a quarter of the size it bears sixteen times the penalty, and counts where many clips agree."""
+
+
+def weights_of(statistics: Sequence[str]) -> dict[str, float]:
+    """The sizes of some statistics beside each other, the largest of them 1."""
+    sizes = {name: WEIGHTS.get(name, 1.0) for name in statistics}
+    return {name: size / max(sizes.values()) for name, size in sizes.items()}
 
 
 def pool(x: NDArray[np.float32], mask: NDArray[np.bool_], statistics: Sequence[str]) -> NDArray[np.float32]:

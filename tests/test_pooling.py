@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
-from hazard.heads import common
-from hazard.pooling import CHUNK, STATISTICS, pool
+from hazard.pooling import CHUNK, STATISTICS, pool, weights_of
 from tests.stage_two import WIDTH, moving_sequences
 
 DATA = moving_sequences(clips=40)
@@ -12,6 +10,7 @@ BY_HAND = {
     "deviation": lambda x: x.std(0),
     "difference": lambda x: (x[-1] - x[0]) / (len(x) - 1),
     "absolute_difference": lambda x: np.abs(np.diff(x, axis=0)).mean(0),
+    "second_difference": lambda x: np.abs(np.diff(x, n=2, axis=0)).mean(0) if len(x) > 2 else 0 * x[0],
     "minimum": lambda x: x.min(0),
     "maximum": lambda x: x.max(0),
     "largest_difference": lambda x: np.abs(np.diff(x, axis=0)).max(0),
@@ -38,8 +37,18 @@ def test_statistics_stand_side_by_side_in_the_order_asked_for():
     both = pool(DATA.x, DATA.mask, ["maximum", "mean"])
     assert both.shape == (len(DATA), 2 * WIDTH)
     np.testing.assert_array_equal(both[:, :WIDTH], pool(DATA.x, DATA.mask, ["maximum"]))
-    heads = common.pool(torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask)).numpy()
-    np.testing.assert_array_equal(pool(DATA.x, DATA.mask, ["mean", "deviation", "absolute_difference"]), heads)
+
+
+def test_differences_by_hand():
+    x = np.array([[[1.0], [3.0], [0.0], [9.0]]], np.float32)
+    mask = np.array([[True, True, True, False]])
+    rows = pool(x, mask, ["mean", "absolute_difference", "second_difference", "deviation"])
+    np.testing.assert_allclose(rows, [[4 / 3, 2.5, 5.0, np.std([1, 3, 0])]], rtol=1e-6)
+
+
+def test_appearance_counts_less_beside_motion_and_fully_alone():
+    assert weights_of(["mean", "deviation"]) == {"mean": 0.25, "deviation": 1.0}
+    assert weights_of(["mean"]) == {"mean": 1.0}
 
 
 def test_more_clips_than_are_pooled_at_once():

@@ -8,20 +8,21 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hazard.heads.onnx_recurrent import onnx_recurrent
+from hazard.pooling import masked_mean
 
-INPUTS = ("features", "differences", "absolute_differences")
+INPUTS = (
+    "features",
+    "differences",
+    "absolute_differences",
+    "second_differences",
+    "absolute_second_differences",
+)
 """What a head can be offered of each step."""
+
+USUAL = ("features", "differences", "absolute_differences")
 
 SPREAD_FLOOR = 1e-3
 """Added to every spread: a channel that never moves in training must not blow up when it moves later."""
-
-POOLED_C = 0.01
-"""Inverse penalty of logistic regression on pooled clips: a thousand and more columns meet a few hundred clips.
-
-It need not follow the number of clips: scikit-learn weighs it against the sum of the clips' losses, so that the penalty
-falls a clip as clips are added. On 9,600 generated clips of 101 classes accuracy was .533, and .511 with 0.001;
-on easier ones .874, .872 with 0.001 and .873 with 0.1.
-"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class HeadOptions:
     layers: int = 1
     bidirectional: bool = False
     dropout: float = 0.5
-    inputs: tuple[str, ...] = INPUTS
+    inputs: tuple[str, ...] = USUAL
     projection: int = 64
     """0: none, the recurrent layer is fed what is offered."""
 
@@ -40,37 +41,17 @@ class HeadOptions:
 class Head(Protocol):
     """The contract of every member of HEADS, an `nn.Module` called with x (B, T, D) and mask (B, T) True = real."""
 
-    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor) -> None:
-        """Learn from training clips, with labels y (B,), all that is not learned by gradient steps."""
+    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
+        """Learn from training clips, with labels y (B,), all that is not learned by gradient steps.
+
+        `weights` (B,) say how much each clip counts, all alike by default.
+        """
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """How much each step counts (B, T): rows sum to one, padding is zero."""
 
     def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K), the same whatever the padding."""
-
-
-def differences(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """x[t] - x[t-1] (B, T, D), zero at the first step, and the mask (B, T) of the steps that have one."""
-    step = torch.zeros_like(x)
-    step[:, 1:] = x[:, 1:] - x[:, :-1]  # (B, T, D)
-    real = torch.zeros_like(mask)
-    real[:, 1:] = mask[:, 1:] & mask[:, :-1]  # (B, T)
-    return step * real.unsqueeze(-1), real
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, D) and (B, T) → (B, D); zero where nothing is real."""
-    weight = mask.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
-    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def pool(x: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, D) → (B, 3 D): mean and standard deviation over time, mean absolute difference of neighbouring steps."""
-    mean = masked_mean(x, mask)  # (B, D)
-    spread = masked_mean((x - mean.unsqueeze(1)) ** 2, mask).sqrt()  # (B, D)
-    step, real = differences(x, mask)
-    return torch.cat([mean, spread, masked_mean(step.abs(), real)], dim=-1)  # (B, 3 D)
 
 
 class Standardise(nn.Module):

@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from hazard.heads.common import Standardise, differences
+from hazard.heads.common import Standardise
+from hazard.pooling import WEIGHTS, differences
+
+SIZES = {"features": WEIGHTS["mean"]}
+"""Appearance is offered smaller than motion, for the reason that pooled clips have."""
 
 
 class MotionInputs(nn.Module):
@@ -31,11 +35,19 @@ class MotionInputs(nn.Module):
         if self.given is not None:
             return self.given
         parts = [
-            self.scales[name](values) * real.unsqueeze(-1) for name, (values, real) in self._offered(x, mask).items()
+            self.scales[name](values) * SIZES.get(name, 1.0) * real.unsqueeze(-1)
+            for name, (values, real) in self._offered(x, mask).items()
         ]
         return torch.cat(parts, dim=-1)  # (B, T, n D)
 
     def _offered(self, x: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         step, real = differences(x, mask)
-        offered = {"features": (x, mask), "differences": (step, real), "absolute_differences": (step.abs(), real)}
+        bend, has_both = differences(step, real)
+        offered = {
+            "features": (x, mask),
+            "differences": (step, real),
+            "absolute_differences": (step.abs(), real),
+            "second_differences": (bend, has_both),
+            "absolute_second_differences": (bend.abs(), has_both),
+        }
         return {name: offered[name] for name in self.inputs}

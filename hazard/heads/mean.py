@@ -29,10 +29,10 @@ class MeanHead(nn.Module):
         self.classify = nn.Sequential(*layers, nn.Linear(options.hidden_size, classes))
         self.pooled = PooledPath(width, classes)
 
-    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor) -> None:
+    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
         """Scales, and the pooled path, from training clips."""
         self.inputs.fit(x, mask)
-        self.pooled.fit(x, mask, y)
+        self.pooled.fit(x, mask, y, weights)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Every real step counts alike (B, T)."""

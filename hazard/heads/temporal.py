@@ -56,10 +56,10 @@ class TemporalHead(nn.Module):
         self.classify = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(self.body.width, classes))
         self.pooled = PooledPath(width, classes)
 
-    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor) -> None:
+    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
         """Scales, and the pooled path, from training clips."""
         self.inputs.fit(x, mask)
-        self.pooled.fit(x, mask, y)
+        self.pooled.fit(x, mask, y, weights)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """The weight of each step (B, T) in the pooling."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hazard.heads import HEADS
-from hazard.heads.common import INPUTS
+from hazard.heads.common import USUAL
 
 
 class Suggests(Protocol):
@@ -71,10 +71,12 @@ SPACE: dict[str, Choice | Range] = {
     "projection": Choice((0, 32, 64, 128)),
     "layers": Choice((1, 2)),
     "bidirectional": Choice((False, True)),
-    "inputs": Choice((INPUTS, INPUTS[:1], INPUTS[:2], INPUTS[1:])),
+    "inputs": Choice((USUAL, USUAL[:1], USUAL[:2], USUAL[1:], USUAL[2:])),
     "dropout": Choice((0.1, 0.3, 0.5, 0.7)),
     "lr": Range(1e-4, 1e-2, log=True),
     "weight_decay": Range(1e-3, 1.0, log=True),
     "label_smoothing": Choice((0.0, 0.1, 0.2)),
+    "mixup": Choice((0.0, 0.2)),
+    "ema": Choice((0.0, 0.98)),
 }
 """Setting → what it may be. The value that the settings hold already always takes part."""

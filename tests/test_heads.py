@@ -90,7 +90,15 @@ def test_statistics_are_saved_with_the_weights(head, request):
     torch.testing.assert_close(fresh.eval()(X, MASK), head(X, MASK))
 
 
-@pytest.mark.parametrize("inputs", [("features",), ("absolute_differences",), ("differences", "features")])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        ("features",),
+        ("absolute_differences",),
+        ("differences", "features"),
+        ("second_differences", "absolute_second_differences"),
+    ],
+)
 @pytest.mark.parametrize("name", HEADS)
 def test_any_choice_of_inputs(name, inputs):
     head = HEADS[name](WIDTH, 2, HeadOptions(hidden_size=4, projection=4, inputs=inputs, layers=2))

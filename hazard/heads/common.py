@@ -20,6 +20,7 @@ INPUTS = (
 """What a head can be offered of each step."""
 
 USUAL = ("features", "differences", "absolute_differences")
+"""What it is offered unless something else is asked for."""
 
 SPREAD_FLOOR = 1e-3
 """Added to every spread: a channel that never moves in training must not blow up when it moves later."""

@@ -40,6 +40,7 @@ from hazard.member import Member
 from hazard.memory import keep_freed_memory
 from hazard.precision import has_bf16
 from hazard.sequences import load_sequences
+from hazard.sizes import sized
 
 STEPS, WIDTH, HIDDEN, LABELS, BATCH = 12, 512, 256, 101, 256
 PRODUCTS = ((4096, 4096, 1024), (3072, 1024, 1024), (2048, 2048, 2048))
@@ -157,7 +158,9 @@ def our_epoch(clips: Clips, precision: str) -> Callable[[], None]:
     )  # fmt: skip
     every = torch.arange(len(clips.y))
     with torch.random.fork_rng():
-        member = Member(clips, every, every[:0], settings, number=0, classes=LABELS)
+        member = Member(
+            clips, every, every[:0], sized(settings, clips=len(every), classes=LABELS), number=0, classes=LABELS
+        )
     numbers = iter(range(1, 10_000))
     return lambda: (member.epoch(next(numbers)), None)[1]
 

@@ -156,7 +156,7 @@ def test_random_folds_are_shown_beside_the_honest_ones(tmp_path):
         moving_sequences(clips=60), x=x, mask=np.ones((60, 8), bool), y=np.int64(group % 2), **names
     )
     said = []
-    settings = QUICK.model_copy(update={"baseline": "logistic_regression", "random_folds": True})
+    settings = QUICK.model_copy(update={"baseline": "knn", "random_folds": True, "pooled": ("mean",)})
     train_run(as_cache(data), settings, tmp_path, echo=said.append)
     tree = json.loads((tmp_path / "metrics.json").read_text())
     honest, random = tree["accuracy"]["value"], tree["random_split"]["accuracy"]["value"]

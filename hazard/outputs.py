@@ -237,7 +237,7 @@ def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
     if members := [f"{member.name} (weight {member.weight:g})" for member in info.members]:
         lines.append(f"- Its probabilities are the weighted mean of {', '.join(members)}.")
     if info.kind == "head":
-        lines.append("- The head holds a logistic regression of the pooled clip: its score is not what order adds.")
+        lines.append("- The head holds a linear classifier of the pooled clip: its score is not what order adds.")
     if info.settings.false_alarms_per_hour is not None:
         lines.append(
             f"- Its threshold was chosen on these very predictions, for {info.settings.false_alarms_per_hour:g} false "
@@ -246,9 +246,7 @@ def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
     if contenders > 1:
         lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
     if refitted and info.settings.keep == "folds":
-        lines.append(
-            "- The saved model is the models of the folds together; the figures are of each alone, and cautious."
-        )
+        lines.append("- The saved model is the models of the folds together; the figures are of each alone.")
     elif refitted:
         lines.append(
             "- The saved model was fitted again on all labelled clips after the folds; the figures are the folds'."

@@ -21,6 +21,7 @@ from hazard.ensemble import Ensemble, join
 from hazard.evaluate import ENSEMBLES, Evaluation
 from hazard.fitting import Choose, Watch, fit_all
 from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
+from hazard.measuring import Measured
 from hazard.model import Model, ModelInfo, TrainedWindow, library_versions
 from hazard.model_files import save_model
 from hazard.search import Tuner, check_tune
@@ -114,11 +115,7 @@ class _Run:
                 figures["random_split"] = random_folds.random_split(sequences, settings, figures, watch=watch)
         if self.compare:
             figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
-        info = _info(self.cache, sequences, self.division, settings, model).model_copy(
-            update=measuring.decisions(sequences, best, settings)
-        )
-        info = save_model(folder, info=info, model=model, reduction=self.cache.reduction)
-        save_last(folder, model)
+        info = self._save(best, settings, model)
         history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
         outputs.write_outputs(
             folder,
@@ -130,14 +127,27 @@ class _Run:
             contenders=len(results),
         )
         write_picture(folder, tuner.searches)
-        rows = leaderboard(results, measured, self.division) if self.compare else []
-        if self.compare:
-            outputs.write_leaderboard(folder, rows)
-            self.echo(leaderboard_table(rows))
-        for line in outputs.remarks(figures):
+        rows = self._leaderboard(results, measured)
+        for line in (*outputs.remarks(figures), _closing(info, figures, folder)):
             self.echo(line)
-        self.echo(_closing(info, figures, folder))
         return RunSummary(folder, info, figures, tuple(rows))
+
+    def _save(self, best: Evaluation, settings: TrainSettings, model: Model) -> ModelInfo:
+        info = _info(self.cache, self.sequences, self.division, settings, model).model_copy(
+            update=measuring.decisions(self.sequences, best, settings)
+        )
+        info = save_model(self.folder, info=info, model=model, reduction=self.cache.reduction)
+        save_last(self.folder, model)
+        return info
+
+    def _leaderboard(self, results: list[Evaluation], measured: list[Measured]) -> list[dict[str, Any]]:
+        """Its rows, written and shown; none where nothing was compared."""
+        if not self.compare:
+            return []
+        rows = leaderboard(results, measured, self.division)
+        outputs.write_leaderboard(self.folder, rows)
+        self.echo(leaderboard_table(rows))
+        return rows
 
     def _sizes(self, settings: TrainSettings, tuner: Tuner) -> tuple[TrainSettings, Choose | None]:
         """Settings with no size left open; those of a search only once it has chosen, so that it may choose sizes."""

@@ -20,6 +20,8 @@ class Member:
     actor: Any
     starting: Any  # the promise that it is ready; None once it is
     batch_rows: int = 0
+    alone: bool = False
+    """Whether what it was given last is to have no other beside it."""
     given: dict[Any, Any] = field(default_factory=dict)  # by the promise of the result
 
 
@@ -64,7 +66,8 @@ class Crew:
 
     def free(self) -> Member | None:
         """The one with the least to do, if it may be given more."""
-        member = min(self.working, key=lambda member: len(member.given), default=None)
+        able = [member for member in self.working if not (member.alone and member.given)]
+        member = min(able, key=lambda member: len(member.given), default=None)
         return member if member and len(member.given) < self._ahead else None
 
     def started(self, promise: Any) -> bool:

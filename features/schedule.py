@@ -24,10 +24,15 @@ _POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class _Try:
-    """A clip and how often it took its worker with it."""
+    """A clip, how often it took its worker with it, and whether it is to be tried with no other beside it.
+
+    Of all that an actor was given when it died, any may be the reason: what it was doing is only known where that was
+    the only one, for what it had just done may be lost on the way.
+    """
 
     clip: Clip
     deaths: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,12 @@ class Schedule:
 
     def _give_clips(self) -> None:
         while not self._is_full() and (member := self._workers.free()):
+            if self._again and self._again[0].alone and member.given:
+                return
             trial = self._again.popleft() if self._again else next(self._fresh, None)
             if trial is None:
                 return
+            member.alone = trial.alone
             clip = replace(trial.clip, file=Path(os.path.abspath(trial.clip.file)))
             task = pickle.dumps(clip)
             if self._encoders:
@@ -95,14 +103,14 @@ class Schedule:
             member.given[member.actor.work.remote(*(decoded.frames for decoded in batch))] = batch
 
     def _next_batch(self, rows: int) -> list[_Decoded]:
-        """Decoded clips that make a batch; the last ones without; one that took an encoder with it alone."""
+        """Decoded clips that make a batch; the last ones without; one that may have taken an encoder with it alone."""
         members = self._encoders.members if self._encoders else []
         is_last = self._left == len(self._decoded) + sum(len(batch) for m in members for batch in m.given.values())
         if not is_last and sum(decoded.rows for decoded in self._decoded) < rows:
             return []
         batch = [self._decoded.popleft()]
         while self._decoded and sum(decoded.rows for decoded in batch) < rows:
-            if batch[0].trial.deaths or self._decoded[0].trial.deaths:
+            if batch[0].trial.alone or self._decoded[0].trial.alone:
                 break
             batch.append(self._decoded.popleft())
         return batch
@@ -142,13 +150,13 @@ class Schedule:
         else:
             lost = crew.lose(member)
         for at_hand in lost[1:]:
-            self._again.extend(_trials(at_hand))
+            self._again.extend(replace(trial, alone=True) for trial in _trials(at_hand))
         for trial in _trials(lost[0]):
             if trial.deaths + 1 >= ATTEMPTS:
                 said = f"the decoder crashed (it took its worker with it {ATTEMPTS} times: {reason_of(error)})"
                 yield failure_of(trial.clip, Lost("encode" if crew is self._encoders else "decode", said))
             else:
-                self._again.append(replace(trial, deaths=trial.deaths + 1))
+                self._again.append(replace(trial, deaths=trial.deaths + 1, alone=True))
 
 
 def _trials(given: Any) -> list[_Try]:

@@ -186,9 +186,8 @@ def _relevant(settings: TrainSettings) -> dict[str, Any]:
 
 def _refuse_others(file: Path, identity: dict[str, Any]) -> None:
     try:
-        met = json.loads(file.read_bytes())
-        assert isinstance(met, dict)
-    except (OSError, ValueError, AssertionError):
+        met = dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
         raise ArtefactRefused(f"{file} refused: damaged; {AFRESH}") from None
     differing = [name for name in {**identity, **met} if identity.get(name) != met.get(name)]
     if differing:

@@ -112,7 +112,10 @@ class _Run:
             measured = [measuring.measure(sequences, result, settings) for result in results]
             figures = measured[0].figures | {"leakage": self.leaks}
             if settings.random_folds:
-                figures["random_split"] = random_folds.random_split(sequences, settings, figures, watch=watch)
+                aside = Watch(
+                    bar.tick, checkpoints=self.checkpoints
+                )  # neither searched nor tracked: its folds are others
+                figures["random_split"] = random_folds.random_split(sequences, settings, figures, watch=aside)
         if self.compare:
             figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
         info = self._save(best, settings, model)

@@ -8,6 +8,7 @@ import numpy as np
 
 from features.cache import Cache
 from features.spec import FeatureSpec, Preprocessing, Sampling
+from features.weights import weights_digest
 from hazard.types import Sequences, View
 
 WIDTH = 12
@@ -82,4 +83,16 @@ def as_cache(sequences: Sequences, **columns: object) -> Cache:
             weights_file="weights.pth",
             content_digest="d" * 64,
         ),
+    )
+
+
+def frames_spec() -> FeatureSpec:
+    """Small frames through MobileNetV2 with random weights: features that videos can really be put through."""
+    return FeatureSpec(
+        sampling=Sampling(frames=4),
+        preprocessing=Preprocessing(size=64, resize=64),
+        backbone="mobilenet_v2",
+        weights="random",
+        weights_digest=weights_digest("mobilenet_v2", None),
+        pooling="avg",
     )

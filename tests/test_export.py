@@ -10,9 +10,8 @@ import torch
 
 from features.encoder import build_encoder
 from features.reduction import Reduction
-from features.spec import FeatureSpec, Preprocessing, Sampling
+from features.spec import FeatureSpec
 from features.types import Clip, FeatureTrack
-from features.weights import weights_digest
 from hazard import fitting
 from hazard.__main__ import hazard
 from hazard.baselines import BASELINES
@@ -24,7 +23,7 @@ from hazard.predict import predict_track
 from hazard.splits import divide
 from hazard.train import build
 from tests.conftest import Run
-from tests.stage_two import moving_sequences
+from tests.stage_two import frames_spec, moving_sequences
 from tests.test_model import info
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
@@ -114,17 +113,6 @@ def test_a_file_that_is_wrong_is_not_left(tmp_path: Path, run: Run, monkeypatch:
     ran = run(hazard, "export", folder)
     assert ran.code == 4 and "nothing was written" in ran.err
     assert not list(tmp_path.glob("*.onnx"))
-
-
-def frames_spec() -> FeatureSpec:
-    return FeatureSpec(
-        sampling=Sampling(frames=4),
-        preprocessing=Preprocessing(size=64, resize=64),
-        backbone="mobilenet_v2",
-        weights="random",
-        weights_digest=weights_digest("mobilenet_v2", None),
-        pooling="avg",
-    )
 
 
 REDUCTIONS = {

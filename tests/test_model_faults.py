@@ -21,8 +21,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from features.reduction import Reduction
-from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.weights import weights_digest
 from hazard import fitting
 from hazard.baselines import classifier_of
 from hazard.cli_infer import infer
@@ -30,7 +28,7 @@ from hazard.config import TrainSettings
 from hazard.model_files import TRUSTED, open_model, save_model
 from hazard.splits import divide
 from tests.conftest import Ran, Run
-from tests.stage_two import WIDTH, moving_sequences
+from tests.stage_two import WIDTH, frames_spec, moving_sequences
 from tests.test_model import info
 
 DATA = moving_sequences(clips=40, groups=10)
@@ -43,16 +41,7 @@ Try = Callable[[Path], Ran]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One folder a kind, on features of MobileNetV2 with random weights."""
-    spec = FeatureSpec(
-        sampling=Sampling(frames=4),
-        preprocessing=Preprocessing(size=64, resize=64),
-        backbone="mobilenet_v2",
-        weights="random",
-        weights_digest=weights_digest("mobilenet_v2", None),
-        pooling="avg",
-        reduction="select:12",
-        reduction_digest=REDUCTION.digest,
-    )
+    spec = frames_spec().model_copy(update={"reduction": "select:12", "reduction_digest": REDUCTION.digest})
     about: dict[str, Any] = {"feature_spec": spec.model_dump(mode="json"), "fingerprint": spec.fingerprint}
     folders = {}
     for kind, name in KINDS.items():

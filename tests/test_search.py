@@ -196,6 +196,14 @@ def test_the_saved_model_is_searched_on_all_clips_and_named_after_its_head(tmp_p
 
 
 @needs_optuna
+def test_random_folds_beside_a_search_are_not_searched(tmp_path):
+    settings = QUICK.model_copy(update={"folds": 2, "tune": 1, "random_folds": True})
+    train_run(as_cache(DATA), settings, tmp_path, echo=lambda line: None)
+    assert [row["part"] for row in rows_of(tmp_path / "trials.csv")] == ["0", "1", "final"]
+    assert "random_split" in json.loads((tmp_path / "metrics.json").read_text())
+
+
+@needs_optuna
 def test_ctrl_c_keeps_the_trials_so_far(tmp_path, monkeypatch, caplog):
     real, fits = searching.fit_head, []
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from hazard.types import Event
+
 Span = tuple[float, float]
 """Seconds of a window, start and end."""
 
@@ -36,19 +38,6 @@ class EventRule:
         for name in ("min_seconds", "merge_seconds", "cooldown_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name):g}")
-
-
-@dataclass(frozen=True)
-class Event:
-    """A stretch of video that a label was probable in."""
-
-    label: str
-    start: float  # seconds
-    end: float
-    peak: float
-    """The highest probability of its windows."""
-    mean: float
-    """Their mean probability."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,34 @@ class Sequences:
 
 
 @dataclass(frozen=True)
+class Event:
+    """A stretch of video that a label was probable in."""
+
+    label: str
+    start: float  # seconds
+    end: float
+    peak: float
+    """The highest probability of its windows."""
+    mean: float
+    """Their mean probability."""
+
+
+@dataclass(frozen=True)
+class WindowPredictions:
+    """What the model says of the windows of one video, in order of time. A short clip is one window."""
+
+    spans: NDArray[np.float64]  # (B, 2) seconds from the clip's start
+    probs: NDArray[np.float64]  # (B, K)
+
+    def __post_init__(self) -> None:
+        if self.spans.ndim != 2 or self.spans.shape[1] != 2 or self.probs.shape[:1] != self.spans.shape[:1]:
+            raise ValueError(f"expected spans (B, 2) and probs (B, K), got {self.spans.shape} and {self.probs.shape}")
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+
+@dataclass(frozen=True)
 class ClipPrediction:
     """What a report says of one clip. A failed clip has a reason and never a label."""
 
@@ -85,3 +113,18 @@ class ClipPrediction:
     duration: float = 0.0
     thumbnails: Sequence[bytes] = ()  # JPEG, in time order
     thumbnail_times: Sequence[float] = ()
+    windows: WindowPredictions | None = None
+    """None where the clip failed."""
+    events: tuple[Event, ...] = ()
+    attention: tuple[float, ...] = ()
+    """How much each step of the most telling window weighed, where the head says so: sums to one."""
+    attention_times: tuple[float, ...] = ()
+    """Seconds of those steps."""
+    unknown_score: float | None = None
+    """How unlike all training clips it is; higher is stranger. None where the model cannot tell."""
+    is_unknown: bool = False
+    """Whether it is so unlike them that its label means little."""
+    zero_shot: tuple[tuple[str, float], ...] = ()
+    """What CLIP calls an unknown clip: names and probabilities, the likeliest first."""
+    file: str = ""
+    """The video on this machine, where it is one."""

@@ -70,8 +70,9 @@ def consolidate(
     """Builds the cache anew from itself and its parts and renames it into place; None where no clip succeeded.
 
     `clips` are the clips as the user names them now: their labels, groups and splits win over stored ones. The
-    reduction is fitted here when the cache is new, unless it is that of a model, and frozen from then on. Raises EnvironmentStopped where one of
-    `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is damaged; both leave it alone.
+    reduction is fitted here when the cache is new, unless it is that of a model, and frozen from then on. Raises
+    EnvironmentStopped where one of `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is
+    damaged; both leave it alone.
     """
     with locked(output.with_name(f".{output.name}.lock")):
         parts, _ = read_parts(output, spec)

@@ -76,8 +76,9 @@ def shown_at(clip: ClipPrediction, decision: Decision) -> Callable[[float], Show
     track = Track(0.0, float(spans[-1, 1]), spans, values, clip.events, threshold)
 
     def shown(seconds: float) -> Shown:
-        window = max(0, int(np.searchsorted(spans[:, 0], seconds, side="right")) - 1)
-        event = next((event for event in clip.events if event.start <= seconds < event.end), None)
+        at = seconds + 1e-6  # times of frames are sums
+        window = max(0, int(np.searchsorted(spans[:, 0], at, side="right")) - 1)
+        event = next((event for event in clip.events if event.start <= at < event.end), None)
         label = event.label if event else _label(clip, probs[window], decision)
         when = f"event {clock_text(event.start)}–{clock_text(event.end)}" if event else ""
         return Shown(

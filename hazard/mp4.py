@@ -1,6 +1,7 @@
 """MP4 files that browsers play, written frame by frame: H.264, yuv420p, index in front, any frame rate; AAC sound."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -49,7 +50,11 @@ class Mp4:
     """The stream whose packets will come."""
     mode: SoundMode = "none"
     threads: int = 1
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    rate: int = 30
+    """Frames a second, about: the encoder plans by it, times are what `show` is told."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of the encoder, besides the usual ones."""
     _container: OutputContainer | None = None
     _video: Any = None
     _audio: Any = None
@@ -118,7 +123,7 @@ class Mp4:
     def _start(self, width: int, height: int) -> None:
         self._container = av.open(os.path.abspath(self.file), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata.update(self.tags)
-        video: Any = self._container.add_stream("libx264", rate=30, options={**X264, "threads": str(self.threads)})
+        video: Any = self._container.add_stream("libx264", rate=self.rate, options=self._options())
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
         context.time_base, context.gop_size = TICK, 60
@@ -126,6 +131,9 @@ class Mp4:
         context.color_range = 1  # limited
         self._video, self._audio = video, self._sound_stream(self._container)
         self._container.start_encoding()
+
+    def _options(self) -> dict[str, str]:
+        return {**X264, "threads": str(self.threads), **self.options}
 
     def _sound_stream(self, container: OutputContainer) -> Any:
         if self.sound is None or self.mode == "none":

@@ -126,7 +126,9 @@ def _header(width: int, text: int, heading: _Heading) -> Patch:
     if heading.number:
         right -= text_width("100 %", text)
         pen.text((width - gap, base), heading.number, fill=INK, font=plain, anchor="rs")
-    wanted = min(round(bold.getlength(heading.label) + plain.getlength(heading.note)) + 3 * gap, round(0.62 * width))
+    wanted = round(bold.getlength(heading.label)) + 2 * gap
+    whole = wanted + round(plain.getlength(heading.note)) + gap
+    wanted = whole if heading.note and whole < right else min(wanted, width // 2)  # a meter rather than half a note
     meter = min(6 * text, right - wanted - gap)
     if heading.filled >= 0 and meter >= 2 * text:
         right -= gap + meter

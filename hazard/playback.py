@@ -4,6 +4,7 @@ Times come from the stream. After damage nothing counts until the next keyframe,
 before stays on the screen meanwhile.
 """
 
+import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ def _seek(container: InputContainer, stream: VideoStream, start: float) -> float
 def _not_after(
     timed: Iterator[tuple[float, VideoFrame | av.Packet]], start: float
 ) -> Iterator[tuple[float, VideoFrame | av.Packet]]:
-    """The same, unless the first frame is too late already."""
+    """The same, unless the first frame is too late already, or none comes."""
     is_first = True
     for at, item in timed:
         if is_first and isinstance(item, VideoFrame):
@@ -188,6 +189,8 @@ def _not_after(
             if at > start + _CLOSE:
                 raise _OvershotError
         yield at, item
+    if is_first:  # no keyframe came any more
+        raise _OvershotError
 
 
 def _timed(
@@ -208,7 +211,7 @@ def _timed(
             origin = at if at is not None else 0.0
             yield from ((float((p.pts or 0) * p.time_base) - origin, p) for p in early)
         seconds = at - origin if at is not None else -1.0
-        last = seconds if seconds > last else max(last + usual, 0.0)  # AVI with B-frames; clocks that jump back; none
+        last = seconds if seconds > last else max(last + usual, 0.0)  # clocks that jump back; none
         yield last, item
 
 
@@ -217,12 +220,18 @@ def _items(
 ) -> Iterator[VideoFrame | av.Packet]:
     """Sound frames of the video, and packets of the sound, in the file's order."""
     is_sound = origin is None  # after seeking, only from a keyframe on
+    is_avi, order = container.format.name == "avi", list[int]()  # whose packets are numbered as they are decoded
     for packet in until_error(container.demux(*([stream, sound] if sound else [stream]))):
         if sound is not None and packet.stream_index == sound.index:
             if packet.size and packet.pts is not None:
                 yield packet
             continue
+        if is_avi and packet.pts is not None:
+            heapq.heappush(order, packet.pts)
         for frame in _decoded(stream, packet):
+            tick = heapq.heappop(order) if order else None
+            if frame is not None and tick is not None:
+                frame.pts = tick
             is_sound = frame is not None and not frame.is_corrupt and (is_sound or frame.key_frame)
             if frame is not None and is_sound:
                 yield frame

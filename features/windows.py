@@ -72,7 +72,7 @@ def pick_windows(sampling: Sampling, windows: Windows) -> Pick:
 
 
 def window_clip(clip: Clip, span: Span) -> Clip:
-    """A window of a video as a clip of its own: in the video's group, without its label, which need not hold in each."""
+    """A window of a video as a clip of its own, in the video's group; without its label, which need not hold there."""
     start, end = span
     return replace(
         clip,

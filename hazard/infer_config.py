@@ -38,6 +38,8 @@ class InferSettings(RunSettings):
     """About so many of clips like those of training may be called unknown; 0 never calls one so."""
     zero_shot: Path | None = None
     """A JSON file of labels and prompts by which CLIP names unknown clips."""
+    truth: Path | None = None
+    """A CSV of true events (path, start, end, label) that the report is measured against."""
     annotate: bool = False
     """Writes each video with what was seen drawn in."""
     highlights: bool = False

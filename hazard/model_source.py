@@ -20,6 +20,8 @@ class TrainedWindow(BaseModel):
     """Median duration of the training clips."""
     steps: int = Field(ge=1)
     """Median number of steps of the training tracks."""
+    longest_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Duration of the longest training clip, where known."""
 
 
 class ModelSource(BaseModel):

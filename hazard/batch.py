@@ -14,9 +14,9 @@ from features.stamp import size_and_time
 from features.types import Clip
 from features.windows import Windows
 from features.words import counted
-from hazard.config import InferSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision, decide
+from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.model_files import open_model
 from hazard.predict import predict_clips

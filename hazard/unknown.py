@@ -13,20 +13,25 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
-from hazard.pooling import LINEAR, pool, weights_of
+from hazard.pooling import pool
 from hazard.splits import Index, grouped_folds
 from hazard.types import Sequences
 
 Floats = NDArray[np.float64]
 
-POOLED = LINEAR
-"""What is looked at of a clip. Saved models hold numbers of just these: another choice is another file format."""
+POOLED = {"mean": 0.5, "deviation": 1.0, "absolute_difference": 1.0}
+"""What is looked at of a clip, and how large it is made. Saved models hold numbers of just these names in this order:
+others would be another file format. Held-out classes and footage are told as well without the mean, but pictures that
+hold still in a place of another kind only by it."""
 
-MOST_COMPONENTS, CLIPS_A_COMPONENT = 128, 4
+MOST_COMPONENTS, CLIPS_A_COMPONENT = 128, 8
 """So many principal components are kept, fewer where there are few clips."""
 
-RESIDUAL_WEIGHT = 0.64
-"""What is outside the components counts so much; inside, a component counts about 1. See docs/unknown.md."""
+BACKGROUND = 0.9
+"""So much of the distance to all clips is taken off that to the nearest class. Below 1, so that what is far is far."""
+
+RESIDUAL = 0.05
+"""What is outside the components counts so much of what is inside."""
 
 MOST_CLIPS = 5000
 """Of more clips a draw is learned from."""
@@ -55,9 +60,11 @@ def energy(logits: Floats) -> Floats:
 class Familiar:
     """What training clips look like, as numbers to measure distances from.
 
-    The distance is a relative Mahalanobis distance (Ren et al. 2021), within R principal components of the pooled
-    features: that to the nearest class, less that to all clips together, both by shrunk covariances (Ledoit and Wolf
-    2004). What lies outside the components is added, by how much of it training clips have.
+    The distance is a relative Mahalanobis distance (Ren et al. 2021) within R principal components of the pooled
+    features: the squared distance to the nearest class, less most of that to all clips together, so that it counts
+    most along what tells classes apart. One covariance, shrunk (Ledoit and Wolf 2004), serves all classes; that of all
+    clips is the same and the spread of the classes. What lies outside the components is added, by how much of it
+    training clips have.
     """
 
     mean: NDArray[np.float32]  # (P,)
@@ -97,7 +104,7 @@ class Familiar:
 
     def scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Floats:
         """(B,) of x (B, T, D) and mask (B, T): how far each clip is from all that training saw."""
-        return self.distances(pool(x.astype(np.float32, copy=False), mask, POOLED))
+        return self.distances(pool(x.astype(np.float32, copy=False), mask, tuple(POOLED)))
 
     def distances(self, pooled: NDArray[np.float32]) -> Floats:
         """(B,) of pooled clips (B, P)."""
@@ -105,7 +112,8 @@ class Familiar:
         inside = rows @ self.components.T  # (B, R)
         outside = (np.square(rows).sum(axis=1) - np.square(inside).sum(axis=1)).clip(0) / self.residual[0]  # (B,)
         nearest = np.min([_squared(inside - centre, self.within) for centre in self.centres], axis=0)
-        return np.asarray(nearest - _squared(inside, self.overall) + RESIDUAL_WEIGHT * outside, np.float64)
+        relative = nearest - BACKGROUND * _squared(inside, self.overall)
+        return np.asarray(relative + RESIDUAL * len(self.components) * outside, np.float64)
 
     def threshold(self, share: float) -> float | None:
         """The distance from which a clip is unknown, where about so many of clips like those of training may be."""
@@ -135,32 +143,35 @@ def fit_familiar(sequences: Sequences, rows: Index, *, seed: int) -> Familiar | 
     parts = min(PARTS, len(np.unique(groups)))
     if parts < 2 or len(rows) < LEAST_CLIPS:
         return None
-    pooled = pool(sequences.x, sequences.mask, POOLED)[rows]  # (B, P)
+    pooled = pool(sequences.x, sequences.mask, tuple(POOLED))[rows]  # (B, P)
+    count = max(1, min(MOST_COMPONENTS, len(rows) // CLIPS_A_COMPONENT, pooled.shape[1] - 1))
     held_out = np.empty(len(rows))
     for fold in grouped_folds(_without_features(sequences).take(rows), parts, seed=seed):
-        seen = np.concatenate([fold.train, fold.val])
-        held_out[fold.test] = learn(pooled[seen], y[seen]).distances(pooled[fold.test])
-    return learn(pooled, y, held_out=held_out)
+        known = np.concatenate([fold.train, fold.val])
+        held_out[fold.test] = _learn(pooled[known], y[known], count).distances(pooled[fold.test])
+    return _learn(pooled, y, count, held_out=held_out)
 
 
-def learn(pooled: NDArray[np.float32], y: NDArray[np.int64], *, held_out: Floats | None = None) -> Familiar:
-    """From pooled clips (B, P) and their labels (B,); thresholds by the distances `held_out`, else by none at all."""
+def _learn(
+    pooled: NDArray[np.float32], y: NDArray[np.int64], count: int, *, held_out: Floats | None = None
+) -> Familiar:
+    """From pooled clips (B, P) and labels (B,), with so many components; thresholds by the distances `held_out`."""
     mean, scale = pooled.mean(axis=0), _scale(pooled)
     rows = (pooled - mean) * scale  # (B, P)
-    count = max(1, min(MOST_COMPONENTS, len(rows) // CLIPS_A_COMPONENT, rows.shape[1] - 1))
     _, _, components = randomized_svd(rows, count, random_state=0)  # (R, P)
     inside = rows @ components.T  # (B, R)
     classes, places = np.unique(y, return_inverse=True)
     centres = np.stack([inside[places == k].mean(axis=0) for k in range(len(classes))])  # (K, R)
     outside = np.square(rows).sum(axis=1) - np.square(inside).sum(axis=1)  # (B,)
+    within = _covariance(inside - centres[places])
     far = np.zeros(1) if held_out is None else held_out
     arrays = {
         "mean": mean,
         "scale": scale,
         "components": components,
         "centres": centres,
-        "within": _precision(inside - centres[places]),
-        "overall": _precision(inside),
+        "within": np.linalg.inv(within),
+        "overall": np.linalg.inv(within + np.cov(centres[places], rowvar=False, bias=True)),
         "residual": np.maximum(outside.mean(keepdims=True), TINY),
         "shares": np.array(SHARES),
         "thresholds": np.quantile(far, 1 - np.array(SHARES)),
@@ -180,17 +191,16 @@ def _drawn(rows: Index, seed: int) -> Index:
 
 
 def _scale(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(P,): each statistic has a spread of its own taken out, the same for all its channels, and the usual size."""
+    """(P,): each statistic has a spread of its own taken out, the same for all its channels, and the size of POOLED."""
     spreads = [float(block.std()) for block in np.split(pooled - pooled.mean(axis=0), len(POOLED), axis=1)]
-    scales = [size / (spread or 1.0) for size, spread in zip(weights_of(POOLED).values(), spreads, strict=True)]
+    scales = [size / max(spread, TINY) for size, spread in zip(POOLED.values(), spreads, strict=True)]
     return np.repeat(np.array(scales, np.float32), pooled.shape[1] // len(POOLED))
 
 
-def _precision(rows: NDArray[np.float32]) -> Floats:
+def _covariance(rows: NDArray[np.float32]) -> Floats:
     """(R, R) of centred rows (B, R)."""
     covariance, _ = ledoit_wolf(rows.astype(np.float64), assume_centered=True)
-    floor = TINY * max(float(np.trace(covariance)) / len(covariance), TINY)
-    return np.linalg.inv(covariance + floor * np.eye(len(covariance)))
+    return np.asarray(covariance + TINY * max(float(np.trace(covariance)), 1.0) * np.eye(len(covariance)))
 
 
 def _squared(rows: NDArray[np.floating], precision: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -62,7 +62,7 @@ class Asked:
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), default="unknown_work", help="Clips and caches are kept here.")
+@click.option("--work", type=click.Path(path_type=Path), default="runs/unknown", help="Clips and caches are kept here.")
 @click.option("--real", type=click.Path(exists=True, path_type=Path), help="A manifest of real clips.")
 @click.option("--first-seed", default=3, help="Of the drawn clips.")
 @click.option("--seeds", default=3, help="Sets of drawn clips.")

@@ -1,7 +1,8 @@
 """CLIP's names for clips that the model does not know: labels and prompts in a JSON file, no training at all.
 
-A label's embedding is the mean over its phrases put into all prompts (prompt ensembling, Radford et al. 2021); a clip's,
-the mean over a few evenly spaced frames. What is named so was never measured on anybody's clips: reports mark it.
+A label's embedding is the mean over its phrases put into all prompts (prompt ensembling, Radford et al. 2021); that of
+a clip, the mean over a few evenly spaced frames. Names given so were never measured on anybody's clips: reports mark
+them.
 """
 
 import json
@@ -13,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import av.logging
+import cv2
 import numpy as np
 import safetensors.torch
 import torch
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 
 from features.clip_backbones import clip_backbone
 from features.config import nearest
-from features.errors import ArtefactRefused, ClipError, EnvironmentStopped, SettingsError
+from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.footage import read_clip
 from features.pool import run_tasks
 from features.sampling import pick_rows
@@ -123,10 +126,8 @@ class Namer:
         It is decoded in this process, which a decoder that hangs or crashes takes with it: for clips that were decoded
         before. `name_all` is for any.
         """
-        try:
-            return self.name_frames(read_some(clip, self.preprocessing))
-        except ClipError:
-            return ()
+        frames = _read(clip, self.preprocessing)
+        return () if frames is None else self.name_frames(frames)
 
     def name_all(
         self,
@@ -189,14 +190,18 @@ class _ReadJob:
     preprocessing: Preprocessing
 
     def start(self) -> Callable[[Clip, Callable[[], None]], Frames | None]:
-        torch.set_num_threads(1)
-        return self._read
+        """Quiet, single-threaded libraries."""
+        av.logging.set_level(None)
+        cv2.setNumThreads(1)
+        return lambda clip, alive: _read(clip, self.preprocessing, alive)
 
-    def _read(self, clip: Clip, alive: Callable[[], None]) -> Frames | None:
-        try:
-            return read_some(clip, self.preprocessing, alive)
-        except (ClipError, MemoryError):
-            return None
+
+def _read(clip: Clip, preprocessing: Preprocessing, alive: Callable[[], None] = lambda: None) -> Frames | None:
+    """None where the clip cannot be read, whatever a decoder raises of it: the ledger has said why."""
+    try:
+        return read_some(clip, preprocessing, alive)
+    except Exception:
+        return None
 
 
 def _find(name: str, file: Path) -> Path:

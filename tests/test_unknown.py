@@ -60,6 +60,14 @@ def test_other_footage_is_called_unknown() -> None:
     assert (FAMILIAR.scores(elsewhere, DATA.mask) >= threshold).mean() > 0.95
 
 
+def test_the_further_away_the_stranger_in_every_direction() -> None:
+    ways = np.random.default_rng(0).normal(size=(200, len(FAMILIAR.mean))).astype(np.float32)
+    ways = np.concatenate([ways, FAMILIAR.components, FAMILIAR.centres @ FAMILIAR.components])
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    near, far, further = (FAMILIAR.distances(FAMILIAR.mean + step * ways / FAMILIAR.scale) for step in (30, 100, 300))
+    assert (further > far).all() and (far > near).all() and (far > FAMILIAR.threshold(0.001)).all()
+
+
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_about_the_asked_share_of_new_clips_of_the_same_kind_is_called_unknown(share: float) -> None:
     new = moving_sequences(clips=600, groups=600, seed=1)

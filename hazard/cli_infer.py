@@ -70,7 +70,7 @@ def infer(
         return stop.exit_code
     predictions.sort(key=lambda prediction: prediction.path)
     info = report_info(predictor, model_folder, sources, created=datetime.now(UTC))
-    write_report(output, predictions, info)
+    write_report(output, lambda: predictions, info)
     summary = summarise(predictions, info)
     click.echo(f"{summary.looked_at} clips looked at, {summary.failed} failed")
     if info.positive_label:

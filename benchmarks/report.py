@@ -27,7 +27,7 @@ LABELS = ("fight", "noFight")
 RULE = EventRule("fight", 0, enter=0.7, leave=0.55, merge_seconds=1.0)
 DECISION = Decision(LABELS, "fight", 0.7, (RULE,), unknown_from=3.0)
 INFO = ReportInfo(
-    LABELS, "fight", 0.7, {"name": "benchmark", "groups_known": True, "roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}},
+    LABELS, "fight", 0.7, {"name": "benchmark", "groups_known": True, "roc_auc": {"value": 0.9, "low": 0.8, "high": 1}},
     "2026-01-01T00:00:00+00:00", "benchmark/", rules=(RULE,), unknown_from=3.0, window_seconds=2.0, stride_seconds=1.0,
 )  # fmt: skip
 
@@ -51,9 +51,10 @@ def fake_clips(count: int, *, long_share: float, strip: int) -> Iterator[ClipPre
         windows = int(rng.integers(60, 600)) if rng.random() < long_share else 1
         starts = np.arange(windows, dtype=np.float64)
         p = np.clip(rng.beta(1, 6, windows) + (rng.random(windows) < 0.01) * 0.8, 0, 1)
+        seen = WindowPredictions(np.stack([starts, starts + 2], 1), np.stack([p, 1 - p], 1))
         clip = ClipPrediction(
             path, "partial" if rng.random() < 0.01 else "ok", truth=LABELS[int(rng.random() < 0.9)],
-            duration=windows + 1.0, windows=WindowPredictions(np.stack([starts, starts + 2], 1), np.stack([p, 1 - p], 1)),
+            duration=windows + 1.0, windows=seen,
             thumbnails=[stock[i] for i in rng.integers(0, len(stock), strip)],
             thumbnail_times=np.linspace(0, windows, strip).tolist(), unknown_score=float(rng.gamma(2, 0.5)),
         )  # fmt: skip
@@ -83,7 +84,8 @@ def main(count: int, long_share: float, strip: int, parquet: bool, memory: bool)
         seconds = time.monotonic() - began - 2 * making
         click.echo(f"{summary.clips} clips, {summary.events} events: written in {seconds:.1f} s besides making them up")
         if memory:
-            click.echo(f"Python held {tracemalloc.get_traced_memory()[1] / 1e6:.0f} MB at most, {held / 1e6:.0f} MB of it the clips' own")
+            most = tracemalloc.get_traced_memory()[1]
+            click.echo(f"Python held {most / 1e6:.0f} MB at most, {held / 1e6:.0f} MB of it to make them up")
         for file in sorted(Path(folder).iterdir()):
             click.echo(f"  {file.name}: {file.stat().st_size / 1e6:.1f} MB")
         if not CHROMIUM:
@@ -93,13 +95,15 @@ def main(count: int, long_share: float, strip: int, parquet: bool, memory: bool)
 
 
 def measure(page: Path) -> dict[str, float]:
-    """Milliseconds, by the browser's own clock: from navigation to a page that answers, and for each use to its paint."""
+    """Milliseconds by the browser's own clock: from navigation to a page that answers; of each use to its paint."""
     with browser() as tab:
         tab.size(1280, 900)
         tab.open(page.resolve().as_uri())
         times = {
             "opened": tab.js("performance.getEntriesByType('navigation')[0].loadEventEnd"),
-            "first contentful paint": tab.js("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"),
+            "first contentful paint": tab.js(
+                "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
+            ),
             "list ready": float(tab.js("document.documentElement.dataset.readyMs")),
         }
         times["filter by text"] = tab.js(painted("text.value = '42'; text.dispatchEvent(new Event('input'))"))

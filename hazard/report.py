@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
+from features.files import is_full, stopped
 from hazard.report_facts import ReportInfo, Summary, checked, is_correct, summarise
 from hazard.report_html import html_page
 from hazard.report_json import json_report, report_schema
@@ -35,11 +36,11 @@ def write_report(
 ) -> Summary:
     """Writes predictions.csv, windows.csv, events.csv, report.json and report.html into `folder`, made if need be.
 
-    `clips` is called twice and no clip is held longer than it is looked at: memory does not grow with their number. With
-    `parquet` the tables are there as .parquet too, without it older ones are removed. `evaluation` is what is known of
-    the predictions' worth (docs/reports.md). A failed clip is written without label and probabilities, whatever it
-    carries. Raises ValueError where a clip does not fit `info.labels`, before anything is written, EnvironmentStopped
-    where the folder cannot be written to, and SettingsError for `parquet` without pyarrow.
+    `clips` is called twice and no clip is held longer than it is looked at: memory does not grow with their number.
+    With `parquet` the tables are there as .parquet too, without it older ones are removed. `evaluation` is what is
+    known of the predictions' worth (docs/reports.md). A failed clip is written without label and probabilities,
+    whatever it carries. Raises ValueError where a clip does not fit `info.labels`, before anything is written,
+    EnvironmentStopped where the folder cannot be written to, and SettingsError for `parquet` without pyarrow.
     """
     if parquet:
         check_parquet()
@@ -54,6 +55,8 @@ def write_report(
             for table in TABLES:
                 (folder / f"{table}.parquet").unlink(missing_ok=True)  # of an older run: it would contradict the rest
     except OSError as error:
+        if is_full(error):
+            raise stopped(error, folder / "report.html") from error
         raise EnvironmentStopped(f"cannot write the report to {folder}: {error.strerror or error}") from error
     return plan.summary
 
@@ -69,7 +72,9 @@ def _plan(clips: Clips, info: ReportInfo) -> PagePlan:
 def _write(
     files: Mapping[str, Path], clips: Clips, info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None
 ) -> None:
-    tables = {kind: {table: files[f"{table}.{kind}"] for table in TABLES if f"{table}.{kind}" in files} for kind in KINDS}
+    tables = {
+        kind: {table: files[f"{table}.{kind}"] for table in TABLES if f"{table}.{kind}" in files} for kind in KINDS
+    }
     with ExitStack() as stack:
         writers = [
             stack.enter_context(writer)

@@ -25,6 +25,15 @@ FIGURE_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "macro_f1": "macro F1"
 LARGEST_TABLE = 20
 """Classes up to which all of the confusion is shown."""
 CONFUSED_PAIRS = 10
+_SAID = ("groups_known", "duplicate_pairs", "operating_points")
+"""Facts about the model that the page says in sentences."""
+_COUNTS = ("clips", "failed", "other_labels")
+_OF_EVALUATION = (*_COUNTS, "confusion", "per_class", "worst", "events")
+_OF_EVENTS = (
+    "truth", "found", "recall", "false_alarms", "misnamed", "hours", "false_alarms_per_hour", "delay_seconds", "missed",
+    "false",
+)  # fmt: skip
+MAX_POINTS = 3
 _DATA = "<!--clips-->"
 """Where the clips go: no text of others can contain it, since that is escaped."""
 
@@ -74,17 +83,18 @@ class _Blocks:
 
 def _frame(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None) -> str:
     """The page without its clips."""
-    evaluation = _plain_mapping(evaluation)
+    evaluation = _with_all_keys(evaluation)
     return _environment().get_template("report.html.j2").render(
         info=info,
         summary=plan.summary,
         plan=plan,
         blocks=-(-plan.listed // BLOCK_CLIPS),
         evaluation=evaluation,
-        measured=_figures(evaluation),
+        measured=_measured(evaluation),
         confusion=_confusion(evaluation),
         figures=_figures(info.model),
-        facts={key: value for key, value in info.model.items() if _is_plain_fact(value)},
+        facts={key: value for key, value in info.model.items() if key not in _SAID and _is_plain_fact(value)},
+        points=_points(info.model),
         meta=Markup(embedded(_meta(info, plan, evaluation))),
         style=Markup(_source("report.css")),
         script=Markup("".join(['"use strict";\n', *(_source(f"report_{name}.js") for name in SCRIPTS)])),
@@ -113,13 +123,17 @@ def _meta(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> di
     }
 
 
-def _plain_mapping(evaluation: Mapping[str, object] | None) -> dict[str, Any]:
-    value = plain(evaluation or {})
-    return value if isinstance(value, dict) else {}
+def _with_all_keys(evaluation: Mapping[str, object] | None) -> dict[str, Any]:
+    """The evaluation in plain types, with None for what it does not say; empty where there is none."""
+    if not evaluation:
+        return {}
+    known: Any = plain(evaluation)
+    events = dict.fromkeys(_OF_EVENTS) | known["events"] if known.get("events") else None
+    return dict.fromkeys(_OF_EVALUATION) | known | {"events": events}
 
 
 def _figures(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """The figures among facts, at the top or one level down: mappings with a value, and numbers of an evaluation."""
+    """The figures among a model's facts, at the top or one level down: mappings with a value."""
     nested = [value for value in facts.values() if isinstance(value, Mapping)]
     return {
         key: value
@@ -129,10 +143,23 @@ def _figures(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     }
 
 
+def _measured(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
+    """The figures of an evaluation: mappings with a value, and plain numbers that are no counts of clips."""
+    plain_ones = {k: {"value": v} for k, v in evaluation.items() if isinstance(v, (int, float)) and k not in _COUNTS}
+    return plain_ones | _figures({key: value for key, value in evaluation.items() if key != "events"})
+
+
 def _is_plain_fact(value: object) -> bool:
     """Whether a fact can stand in a list of facts: tables have no place there."""
     items = value if isinstance(value, (list, tuple)) else [value]
     return not any(isinstance(item, Mapping) for item in items)
+
+
+def _points(model: Mapping[str, object]) -> list[Mapping[str, Any]]:
+    """What other thresholds would mean, each once."""
+    points = model.get("operating_points")
+    found = {point["threshold"]: point for point in points} if isinstance(points, (list, tuple)) else {}
+    return list(found.values())[:MAX_POINTS]
 
 
 def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:

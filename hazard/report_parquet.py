@@ -53,7 +53,9 @@ def _batches(file: Path, info: ReportInfo, table: str) -> Iterator[Callable[[tup
 
         def flush() -> None:
             cells = zip(*rows, strict=True) if rows else ((),) * len(schema)
-            arrays = [pyarrow.array([_safe(c) for c in cell], kind.type) for cell, kind in zip(cells, schema, strict=True)]
+            arrays = [
+                pyarrow.array([_safe(c) for c in cell], kind.type) for cell, kind in zip(cells, schema, strict=True)
+            ]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
             rows.clear()
 

@@ -64,9 +64,9 @@ function curveFigure(clip, detail, wide, moved) {
   }
   const toTime = (time) => place(nearest(detail.times, time));
   const toEvent = (way) => {
-    const now = detail.times[at ?? 0], starts = clip.events.map((event) => (event.start + event.end) / 2);
-    const next = way > 0 ? starts.find((start) => start > now + 1e-6) : starts.findLast((start) => start < now - 1e-6);
-    if (next !== undefined) toTime(next);
+    const now = at === null ? -1 : detail.times[at];
+    const next = way > 0 ? clip.events.find((event) => event.start > now) : clip.events.findLast((event) => event.end < now);
+    if (next) toTime((next.start + next.end) / 2);
   };
   const keys = {
     ArrowRight: () => place((at ?? -1) + 1), ArrowUp: () => place((at ?? -1) + 1),

@@ -84,6 +84,8 @@ class TrainSettings(BaseModel):
     """Share of each target that is spread over all classes."""
     seed: int = Field(0, ge=0)
     """Seed of splits, initial weights, batches and baselines."""
+    labels_file: Path | None = None
+    """A CSV file (path, label, start, end) of corrections, such as a review writes: they outrank the cache's labels."""
     folds: int | None = Field(None, ge=2)
     """Grouped folds; none: the given split, the cache's own, or a hold-out."""
     repeats: int = Field(1, ge=1, le=100)
@@ -236,6 +238,10 @@ class InferSettings(RunSettings):
     """What events are found of: by default the positive label, with three labels or more each that sounds alarming."""
     unknown_share: float = Field(0.02, ge=0, lt=1)
     """About so many of clips like those of training may be called unknown; 0 never calls one so."""
+    truth: Path | None = None
+    """A CSV file (path, start, end, label) of what really happens and when: events are evaluated against it."""
+    tolerance_seconds: float = Field(0.0, ge=0)
+    """An event that misses a true one by no more has found it all the same."""
     zero_shot: Path | None = None
     """A JSON file of labels and prompts by which CLIP names unknown clips."""
     annotate: bool = False

@@ -156,6 +156,6 @@ def encode_only(precision: str, weights: Path | None, runtime: str, folder: Path
     spec = main_spec(precision, weights)
     (folder / precision).mkdir(exist_ok=True)
     converted = convert(spec, weights, folder / precision) if runtime == "openvino" else None
-    encoder = ExtractJob(DecodeJob(spec), weights, converted)._encoder()
+    encoder = ExtractJob(DecodeJob(spec), weights, converted).encoder()
     frames = np.random.default_rng(0).integers(0, 255, (FRAMES, 224, 224, 3), dtype=np.uint8)
     return lambda clip: encoder.encode(frames)

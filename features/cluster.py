@@ -36,6 +36,7 @@ from features.schedule import Schedule
 from features.spec import FeatureSpec
 from features.stream import BATCHES_AHEAD, Outcome
 from features.types import Clip
+from features.windows import Windows
 
 JOIN_SECONDS = 10.0
 """How long a cluster's head may take to answer; Ray itself would wait for minutes."""
@@ -80,6 +81,7 @@ def extract_on_cluster(
     settings: RunSettings,
     *,
     with_pictures: bool = False,
+    windows: Windows | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
     layout: Layout | None = None,
 ) -> Iterator[Outcome]:
@@ -92,7 +94,7 @@ def extract_on_cluster(
         import ray
 
         layout = layout or _layout(settings)
-        decode = DecodeJob(spec, with_pictures)
+        decode = DecodeJob(spec, with_pictures, windows)
         samples = [os.path.abspath(clip.file) for clip in (*clips[:1], *clips[-1:]) if clip.file.exists()]
         shipment = ray.put(_ship(decode) if layout.encoders else _extract_job(decode, weights, settings))
         make_worker = ray.remote(Worker).options(num_cpus=1, scheduling_strategy="SPREAD").remote

@@ -10,6 +10,7 @@ from features.fetch import fetch_clips
 from features.spec import FeatureSpec
 from features.stream import Outcome, check_devices, extract_clips
 from features.types import Clip
+from features.windows import Windows
 
 ENGINES = {"local": extract_clips, "ray": extract_on_cluster}
 
@@ -31,14 +32,17 @@ def run_engine(
     settings: RunSettings,
     *,
     with_pictures: bool = False,
+    windows: Windows | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
     """Raw, unreduced features of each clip, or its failure, in the order they finish; by the engine of the settings.
 
-    Addresses are fetched first, by this machine.
+    Videos longer than `windows` say are cut; without it each clip is one. Addresses are fetched first, by this machine.
     """
     clips, unfetched = fetch_clips(clips, settings, is_stopped=is_stopped)
     yield from unfetched
     if clips and not is_stopped():
         run = ENGINES[settings.engine]
-        yield from run(clips, spec, weights, settings, with_pictures=with_pictures, is_stopped=is_stopped)
+        yield from run(
+            clips, spec, weights, settings, with_pictures=with_pictures, windows=windows, is_stopped=is_stopped
+        )

@@ -176,9 +176,9 @@ def _commit(
             if isinstance(result, Failure):
                 failures.append(result)
             else:
-                tracks.extend(result.tracks)
+                tracks.extend(result.all_tracks())
                 clips += 1
-                held += sum(track.features.nbytes for track in result.tracks)
+                held += sum(track.features.nbytes for track in result.all_tracks())
             is_full = clips + len(failures) >= settings.part_clips or held >= PART_BYTES
             if is_full or time.monotonic() - since > settings.part_seconds:
                 commit()

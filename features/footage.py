@@ -5,13 +5,13 @@ from collections.abc import Callable
 from features.image_folder import read_image_folder
 from features.sampling import Pick
 from features.types import Clip, FrameBatch
-from features.video import Image, read_frames
+from features.video import Image, Kept, read_frames
 
 
 def read_clip(
     clip: Clip,
     pick: Pick,
-    prepare: Callable[[Image], Image],
+    prepare: Callable[[Image], Kept],
     *,
     picture: Callable[[Image], bytes] = lambda image: b"",
     folder_fps: float = 25.0,

@@ -15,8 +15,8 @@ import PIL.Image
 from features.errors import ClipError
 from features.sampling import Pick
 from features.stamp import images_of
-from features.timeline import Span, share_met
-from features.types import FrameBatch
+from features.timeline import share_met
+from features.types import FrameBatch, Span
 from features.video import MAX_PIXELS, Image, enough
 from features.words import some
 
@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
 def read_image_folder(
     folder: Path,
     pick: Pick,
-    prepare: Callable[[Image], Image],
+    prepare: Callable[[Image], Image | np.int64],
     *,
     span: Span,
     picture: Callable[[Image], bytes] = lambda image: b"",
@@ -53,7 +53,7 @@ def read_image_folder(
     share = enough(share_met(end - start, asked_end - start, 1 / folder_fps))
     rows = pick(times, start, end)
     wanted = np.unique(np.concatenate([row.ravel() for row in rows.values()]))
-    data: list[Image] = []
+    data: list[Image | np.int64] = []
     pictures: list[bytes] = []
     size = (0, 0)
     for i in wanted.tolist():
@@ -70,11 +70,11 @@ def read_image_folder(
         data.append(prepare(image))
         pictures.append(picture(image))
     return FrameBatch(
-        data=np.stack(data),  # (N, S, S, 3)
+        data=np.stack(data),  # (N, S, S, 3) or (N,)
         times=(times[wanted] - start).clip(0),
         duration=end - start,
         size=size,
-        rows={view: np.searchsorted(wanted, row) for view, row in rows.items()},
+        rows={name: np.searchsorted(wanted, row) for name, row in rows.items()},
         decoded_share=share,
         pictures=tuple(pictures),
     )

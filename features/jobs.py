@@ -1,10 +1,10 @@
 """What a worker process does to one clip: read it, decode it and, on a CPU, encode it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av.logging
 import cv2
@@ -19,20 +19,35 @@ from features.openvino_runtime import openvino_encoder
 from features.sampling import pick_rows
 from features.spec import PLAIN, FeatureSpec
 from features.stamp import stamped
+from features.streamed import Streamed
 from features.transform import prepare, thumbnail
-from features.types import Clip, Failure, FeatureTrack, FrameBatch
+from features.types import Clip, Failure, FeatureTrack, FrameBatch, WindowTracks
 from features.views import apply_view, time_seed
+from features.windows import Windows, pick_windows, window_clip
 
 T = TypeVar("T")
+
+WINDOWS = "windows"
+"""What stands for a view's name where all windows of a video are meant."""
 
 
 @dataclass(frozen=True)
 class ViewFrames:
-    """What a backbone is fed for one view of a clip."""
+    """What a backbone is fed for one view of a clip, or for all windows of a video."""
 
     view: str
-    frames: NDArray[np.uint8]  # (R, S, S, 3), or (R, L, S, S, 3) where a row is a snippet
+    frames: NDArray[Any]  # uint8 (R, S, S, 3), or (R, L, S, S, 3) where a row is a snippet; numbers (R,) if streamed
     times: NDArray[np.float64]  # (R,) seconds
+    spans: NDArray[np.float64] | None = None  # (B, 2) of windows
+    window_rows: tuple[NDArray[np.int64], ...] = ()  # B of them: which rows are a window's
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small JPEG of a frame."""
+
+    seconds: float
+    jpeg: bytes
 
 
 @dataclass(frozen=True)
@@ -44,17 +59,32 @@ class Decoded:
     duration: float
     decoded_share: float
     decode_seconds: float
-    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a row of the plain view
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A clip's raw features, one track a view, the plain one first, and what it took to get them."""
+    """A clip's raw features, one track a view, the plain one first, and what it took to get them.
+
+    A long video has its windows instead, and the plain track beside them where somebody asked for it.
+    """
 
     tracks: tuple[FeatureTrack, ...]
     decode_seconds: float
     encode_seconds: float
-    pictures: tuple[bytes, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    windows: WindowTracks | None = None
+
+    @property
+    def clip(self) -> Clip:
+        """What was extracted."""
+        return self.windows.clip if self.windows else self.tracks[0].clip
+
+    def all_tracks(self) -> Iterator[FeatureTrack]:
+        """The tracks, and each window as a track of its own: what a cache holds."""
+        yield from self.tracks
+        if self.windows:
+            yield from window_tracks(self.windows)
 
 
 @dataclass(frozen=True)
@@ -70,48 +100,84 @@ class DecodeJob:
 
     spec: FeatureSpec
     with_pictures: bool = False
+    windows: Windows | None = None
+    """How long videos are cut; None takes each clip as one."""
 
     def start(self) -> Callable[[Clip, Callable[[], None]], Decoded | Failure | Unchanged]:
         """Quiet, single-threaded libraries: parallelism is one process a core."""
+        self.quieten()
+        return lambda clip, alive: _caught(clip, lambda: self.decode(clip, alive))
+
+    def quieten(self) -> None:
+        """What each worker process sets once."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
-        return lambda clip, alive: _caught(clip, lambda: self._decode(clip, alive))
 
-    def _decode(self, clip: Clip, alive: Callable[[], None]) -> Decoded | Unchanged:
+    @property
+    def takes_frames_alone(self) -> bool:
+        """Whether each frame makes a feature of its own, so that nobody needs its pixels afterwards."""
+        return self.spec.sampling.kind != "snippets" and self.spec.views == (PLAIN,)
+
+    def decode(self, clip: Clip, alive: Callable[[], None], streamed: Streamed | None = None) -> Decoded | Unchanged:
+        """The clip's frames, or their numbers where they are `streamed` into an encoder. Raises ClipError."""
         began = time.process_time()
         now = stamped(clip)
         if clip.digest and clip.digest == now.digest:
             return Unchanged(now)
         seeds = {view: time_seed(view, now.digest) for view in self.spec.views}
+        preprocessing = self.spec.preprocessing
         batch = read_clip(
             now,
-            pick_rows(self.spec.sampling, seeds),
-            lambda image: prepare(image, self.spec.preprocessing),
+            pick_windows(self.spec.sampling, self.windows) if self.windows else pick_rows(self.spec.sampling, seeds),
+            (lambda image: streamed.take(prepare(image, preprocessing)))
+            if streamed
+            else (lambda image: prepare(image, preprocessing)),
             picture=thumbnail if self.with_pictures else lambda image: b"",
             folder_fps=self.spec.sampling.folder_fps,
             alive=alive,
         )
         is_snippets = self.spec.sampling.kind == "snippets"
-        views = tuple(_view_frames(batch, view, now.digest, is_snippets=is_snippets) for view in self.spec.views)
-        middles = [int(row[len(row) // 2]) for row in batch.rows[PLAIN]]
-        pictures = tuple(batch.pictures[i] for i in middles)
-        return Decoded(now, views, batch.duration, batch.decoded_share, time.process_time() - began, pictures)
+        views = tuple(
+            _view_frames(batch, view, now.digest, is_snippets=is_snippets)
+            for view in self.spec.views
+            if view in batch.rows
+        )
+        if any(not isinstance(name, str) for name in batch.rows):
+            views = (*views, _window_frames(batch, is_snippets=is_snippets))
+        seconds = time.process_time() - began - (streamed.seconds if streamed else 0.0)
+        return Decoded(now, views, batch.duration, batch.decoded_share, seconds, _pictures(batch))
 
 
 def _view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
     rows = batch.rows[view]  # (R, L)
     used, places = np.unique(rows, return_inverse=True)
     data = batch.data if len(used) == len(batch.data) else batch.data[used]  # copying pictures takes its time
-    frames = apply_view(view, data, digest)[places.reshape(rows.shape) if is_snippets else ...]
+    changed = data if view == PLAIN else apply_view(view, data, digest)
+    frames = changed[places.reshape(rows.shape) if is_snippets else ...]
     return ViewFrames(view, frames, batch.times[rows].mean(axis=1))
+
+
+def _window_frames(batch: FrameBatch, *, is_snippets: bool) -> ViewFrames:
+    """The rows of all windows, each once: those that windows share are encoded once."""
+    spans = [name for name in batch.rows if not isinstance(name, str)]
+    each = [batch.rows[span] for span in spans]  # B of (R, L)
+    rows, places = np.unique(np.concatenate(each), axis=0, return_inverse=True)  # (N, L) in order of time
+    of_window = np.split(places.ravel(), np.cumsum([len(one) for one in each])[:-1])
+    frames = batch.data[rows if is_snippets else rows[:, 0]]
+    return ViewFrames(WINDOWS, frames, batch.times[rows].mean(axis=1), np.array(spans), tuple(of_window))
+
+
+def _pictures(batch: FrameBatch) -> tuple[Picture, ...]:
+    each = zip(batch.times.tolist(), batch.pictures, strict=True)
+    return tuple(Picture(seconds, jpeg) for seconds, jpeg in each if jpeg)
 
 
 @dataclass(frozen=True)
 class ExtractJob:
     """Decodes and encodes clips in one process, the fastest layout on a CPU."""
 
-    decode: DecodeJob
+    decoder: DecodeJob
     weights: Path | None
     converted: Path | None = None
     """The network as an OpenVINO model, where that is the runtime."""
@@ -119,43 +185,57 @@ class ExtractJob:
 
     def start(self) -> Callable[[Clip, Callable[[], None]], Extracted | Failure | Unchanged]:
         """Loads the backbone once."""
-        decode = self.decode.start()
-        encoder = self._encoder()
+        self.decoder.quieten()
+        encoder = self.encoder()
+        return lambda clip, alive: _caught(clip, lambda: self._extract(clip, alive, encoder))
 
-        def extract(clip: Clip, alive: Callable[[], None]) -> Extracted | Failure | Unchanged:
-            decoded = decode(clip, alive)
-            if not isinstance(decoded, Decoded):
-                return decoded
-            began = time.process_time()
-            return _caught(clip, lambda: _encoded(decoded, encoder, began))
+    def _extract(self, clip: Clip, alive: Callable[[], None], encoder: Encoder) -> Extracted | Unchanged:
+        streamed = Streamed(encoder) if self.decoder.takes_frames_alone else None
+        decoded = self.decoder.decode(clip, alive, streamed)
+        if isinstance(decoded, Unchanged):
+            return decoded
+        began = time.process_time()
+        encode = streamed.features if streamed else encoder.encode
+        features = [encode(view.frames) for view in decoded.views]
+        before = streamed.seconds if streamed else 0.0
+        return tracks_of(decoded, features, before + time.process_time() - began)
 
-        return extract
-
-    def _encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:
+        """The backbone on the runtime that was chosen."""
         if self.converted is not None:
-            return openvino_encoder(self.converted, self.decode.spec, batch_size=self.batch_size)
-        return build_encoder(self.decode.spec, self.weights, batch_size=self.batch_size)
+            return openvino_encoder(self.converted, self.decoder.spec, batch_size=self.batch_size)
+        return build_encoder(self.decoder.spec, self.weights, batch_size=self.batch_size)
 
 
 def tracks_of(decoded: Decoded, features: Sequence[NDArray[np.float16]], encode_seconds: float) -> Extracted:
     """A decoded clip and the features (R, D) of each of its views."""
-    tracks = tuple(
-        FeatureTrack(
-            clip=decoded.clip,
-            features=rows,
-            times=view.times,
-            duration=decoded.duration,
-            view=view.view,
-            decoded_share=decoded.decoded_share,
+    about = {"clip": decoded.clip, "duration": decoded.duration, "decoded_share": decoded.decoded_share}
+    tracks: list[FeatureTrack] = []
+    windows = None
+    for view, rows in zip(decoded.views, features, strict=True):
+        if view.spans is not None:
+            windows = WindowTracks(
+                features=rows,
+                times=view.times,
+                spans=view.spans,
+                rows=view.window_rows,
+                **about,  # type: ignore[arg-type]
+            )
+        else:
+            tracks.append(FeatureTrack(features=rows, times=view.times, view=view.view, **about))  # type: ignore[arg-type]
+    return Extracted(tuple(tracks), decoded.decode_seconds, encode_seconds, decoded.pictures, windows)
+
+
+def window_tracks(windows: WindowTracks) -> Iterator[FeatureTrack]:
+    """Each window as a track of its own, its times since its own start: what extracting that part would give."""
+    for (start, end), rows in zip(windows.spans.tolist(), windows.rows, strict=True):
+        yield FeatureTrack(
+            clip=window_clip(windows.clip, (start, end)),
+            features=windows.features[rows],
+            times=(windows.times[rows] + windows.clip.start_seconds - start).clip(0),
+            duration=end - start,
+            decoded_share=windows.decoded_share,
         )
-        for view, rows in zip(decoded.views, features, strict=True)
-    )
-    return Extracted(tracks, decoded.decode_seconds, encode_seconds, decoded.pictures)
-
-
-def _encoded(decoded: Decoded, encoder: Encoder, began: float) -> Extracted:
-    features = [encoder.encode(view.frames) for view in decoded.views]
-    return tracks_of(decoded, features, time.process_time() - began)
 
 
 def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:

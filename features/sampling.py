@@ -7,13 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.spec import Sampling
+from features.types import Span
 
 Times = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
-Pick = Callable[[Times, float, float], Mapping[str, Indices]]
-"""From the times of all frames and the part [start, end) that is meant to the rows (R, L) of each view."""
+Rows = Mapping[str | Span, Indices]
+"""Frame numbers (R, L) of the rows of each view, by its name, or of each window, by its span."""
+
+Pick = Callable[[Times, float, float], Rows]
+"""From the times of all frames and the part [start, end) that is meant to the rows wanted of it."""
 
 
 def pick_rows(sampling: Sampling, seeds: Mapping[str, int | None] = MappingProxyType({"none": None})) -> Pick:
@@ -48,7 +52,7 @@ def instants(start: float, end: float, sampling: Sampling, *, seed: int | None =
     random = np.random.default_rng(seed) if seed is not None else None
     if sampling.kind == "snippets":
         steps = (np.arange(sampling.frames or 1) + 0.5) / (sampling.fps or 1.0)
-        starts = _starts(start, end, (sampling.frames or 1) / (sampling.fps or 1.0), sampling.stride_seconds)
+        starts = starts_of(start, end, (sampling.frames or 1) / (sampling.fps or 1.0), sampling.stride_seconds)
         moved = (
             starts
             if random is None
@@ -68,10 +72,11 @@ def instants(start: float, end: float, sampling: Sampling, *, seed: int | None =
 
 def window_starts(start: float, end: float, sampling: Sampling) -> Times:
     """Where each window begins, in seconds; the last one ends with the video. A shorter video is one window."""
-    return _starts(start, end, sampling.window_seconds or end - start, sampling.stride_seconds)
+    return starts_of(start, end, sampling.window_seconds or end - start, sampling.stride_seconds)
 
 
-def _starts(start: float, end: float, length: float, stride: float | None) -> Times:
+def starts_of(start: float, end: float, length: float, stride: float | None) -> Times:
+    """Every `stride` seconds while a stretch of `length` fits, and where the last such stretch begins."""
     last = max(start, end - length)
     starts = np.arange(start, last + 1e-6, stride or length)
     return np.append(starts, last) if last - starts[-1] > 1e-6 else starts

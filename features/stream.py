@@ -26,6 +26,7 @@ from features.pool import Lost, cores, run_tasks
 from features.spec import FeatureSpec
 from features.stamp import size_and_time
 from features.types import Clip, Failure
+from features.windows import Windows
 
 Outcome = Extracted | Failure | Unchanged
 
@@ -46,11 +47,12 @@ def extract_clips(
     settings: RunSettings,
     *,
     with_pictures: bool = False,
+    windows: Windows | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
-    """Raw, unreduced features of each clip, or its failure, in the order they finish."""
+    """Raw, unreduced features of each clip, or its failure, in the order they finish; long ones are cut if asked."""
     devices, runtime = check_devices(settings)
-    decode = DecodeJob(spec, with_pictures)
+    decode = DecodeJob(spec, with_pictures, windows)
     with ExitStack() as stack:
         if devices[0].type == "cpu":
             converted = None

@@ -1,8 +1,11 @@
 """What a video's packets promise, read without decoding: which frames there are, when, and where decoding can start."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
 
 import av
 import av.error
@@ -12,13 +15,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from features.errors import ClipError
-from features.sampling import Pick
+from features.sampling import Pick, Rows
+from features.types import Span
 
 SEEKABLE = ("mov,mp4", "matroska")
 """Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""
-
-Span = tuple[float, float]
-"""The part [start, end) of a video, in seconds since its first frame."""
 
 WHOLE: Span = (0.0, math.inf)
 
@@ -53,7 +54,7 @@ class Timeline:
         """Seconds since the first frame."""
         return (ticks - self.ticks[0]) * self.tick_seconds
 
-    def pick(self, pick: Pick, span: Span = WHOLE) -> dict[str, NDArray[np.int64]]:
+    def pick(self, pick: Pick, span: Span = WHOLE) -> Rows:
         """The ticks (R, L) of the rows that `pick` wants of a part of the video.
 
         Raises ClipError where the part begins after the video's end.
@@ -64,13 +65,21 @@ class Timeline:
         if start >= self.duration:
             raise ClipError("decode", f"it begins at {start:g} s of a video that lasts {self.duration:.1f} s")
         return {
-            view: self.ticks[rows]
-            for view, rows in pick(self.seconds(self.ticks), start, min(end, self.duration)).items()
+            name: self.ticks[rows]
+            for name, rows in pick(self.seconds(self.ticks), start, min(end, self.duration)).items()
         }
 
     def start_for(self, tick: int) -> int:
         """The decode index of the last packet from which decoding gives the frame of `tick`."""
-        return max((index for index, start in self.starts if start <= tick), default=0)
+        ticks, last = self._starts_by_tick
+        place = bisect_right(ticks, tick)
+        return last[place - 1] if place else 0
+
+    @cached_property
+    def _starts_by_tick(self) -> tuple[list[int], list[int]]:
+        """The ticks of `starts`, ascending, and up to each the last decode index: it is asked for thousands of frames."""
+        order = sorted((tick, index) for index, tick in self.starts)
+        return [tick for tick, _ in order], list(accumulate((index for _, index in order), max))
 
     def covered_in(self, span: Span) -> float:
         """The share of a part of the video for which there are packets."""

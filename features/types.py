@@ -7,11 +7,15 @@ B batch, T steps, K classes, V views. Time is float seconds taken from the strea
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import ClipError
+
+Span = tuple[float, float]
+"""The part [start, end) of a video, in seconds since its first frame."""
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -58,29 +62,31 @@ class Clip:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Preprocessed frames of one clip, each once, and which of them make the rows of each view.
+    """Preprocessed frames of one clip, each once, and which of them make the rows of each view or window.
 
     `times` begin with the clip, which may be a part of its file. `decoded_share` is the share of the clip's frames that
     could be decoded; `size` is the upright (width, height) of the frames before preprocessing. `rows` has (R, L) frame
-    numbers a view, L frames a row.
+    numbers, L frames a row, by the name of a view or the span of a window. Whoever handles frames as they come keeps
+    a number of each instead of its pixels.
     """
 
-    data: NDArray[np.uint8]  # (N, H, W, 3) RGB
+    data: NDArray[Any]  # uint8 (N, H, W, 3) RGB, or int64 (N,) numbers
     times: NDArray[np.float64]  # (N,) seconds
     duration: float
     size: tuple[int, int]
-    rows: Mapping[str, NDArray[np.int64]]
+    rows: Mapping[str | Span, NDArray[np.int64]]
     decoded_share: float = 1.0
-    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a frame, empty where nobody looks
+    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a frame, empty where nobody will look
 
     def __post_init__(self) -> None:
-        if self.data.ndim != 4 or self.data.shape[-1] != 3 or self.data.dtype != np.uint8:
+        is_pixels = self.data.ndim == 4 and self.data.shape[-1] == 3 and self.data.dtype == np.uint8
+        if not is_pixels and not (self.data.ndim == 1 and self.data.dtype == np.int64):
             raise ValueError(f"expected uint8 frames (N, H, W, 3), got {self.data.dtype} {self.data.shape}")
         if self.times.shape != self.data.shape[:1]:
             raise ValueError(f"expected {len(self.data)} times, got {self.times.shape}")
-        for view, rows in self.rows.items():
+        for name, rows in self.rows.items():
             if rows.ndim != 2 or (rows.size and not 0 <= rows.min() <= rows.max() < len(self.data)):
-                raise ValueError(f"view '{view}': expected rows (R, L) of frame numbers below {len(self.data)}")
+                raise ValueError(f"'{name}': expected rows (R, L) of frame numbers below {len(self.data)}")
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,28 @@ class FeatureTrack:
     @property
     def status(self) -> str:
         """`ok`, or `partial` where the clip could not be decoded to its end."""
+        return "ok" if self.decoded_share >= 1.0 else "partial"
+
+
+@dataclass(frozen=True)
+class WindowTracks:
+    """Features of the overlapping windows of one long video, each row held once."""
+
+    clip: Clip
+    features: NDArray[np.float16]  # (N, D)
+    times: NDArray[np.float64]  # (N,) seconds since the clip's start
+    spans: NDArray[np.float64]  # (B, 2) seconds since the file's start
+    rows: tuple[NDArray[np.int64], ...]  # B of (R,), which of the N are a window's
+    duration: float
+    decoded_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.spans.shape != (len(self.rows), 2) or self.times.shape != self.features.shape[:1]:
+            raise ValueError(f"expected a span and rows a window, got {self.spans.shape} and {len(self.rows)}")
+
+    @property
+    def status(self) -> str:
+        """As a `FeatureTrack`'s."""
         return "ok" if self.decoded_share >= 1.0 else "partial"
 
 

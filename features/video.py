@@ -7,7 +7,7 @@ timestamp that does not fit) sends the file to the sure way: all is decoded, and
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,9 +24,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from features.errors import ClipError
-from features.sampling import Pick
-from features.timeline import SEEKABLE, WHOLE, Span, Timeline, read_timeline, until_error
-from features.types import FrameBatch
+from features.sampling import Pick, Rows
+from features.timeline import SEEKABLE, WHOLE, Timeline, read_timeline, until_error
+from features.types import FrameBatch, Span
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
 """Demuxers that may open a file. The list keeps out playlists, which read other files, and lone images."""
@@ -41,12 +41,14 @@ HELD_BYTES = 64 * 2**20
 """The packets of a smaller file are held in memory, so that it is opened and read once."""
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
+Kept = Image | np.int64
+"""What is kept of a frame: its pixels, or a number by which somebody knows it."""
 
 
 def read_frames(
     file: Path,
     pick: Pick,
-    prepare: Callable[[Image], Image],
+    prepare: Callable[[Image], Kept],
     *,
     span: Span = WHOLE,
     picture: Callable[[Image], bytes] = lambda image: b"",
@@ -62,7 +64,7 @@ def read_frames(
     `quick=False` goes the sure way at once.
     """
     is_small = _check_regular(file) <= HELD_BYTES
-    reader = _Reader(file, lambda image: (prepare(image), picture(image)), alive)
+    reader = _Reader(file, prepare, picture, alive)
     for is_probed in (False, True):
         with _opened(file, is_probed=is_probed, max_pixels=max_pixels) as (container, stream):
             if not is_probed and not (quick and _tells_enough(container, stream)):
@@ -72,7 +74,7 @@ def read_frames(
             timeline = read_timeline(container, stream, held=held)
             rows = timeline.pick(pick, span)
             is_whole = quick and rows and not timeline.unsound
-            decoded = reader.quick(container, stream, held, timeline, _wanted(rows)) if is_whole else None
+            decoded = reader.quick(container, stream, held, timeline, rows) if is_whole else None
         if decoded is not None:
             return _batch(decoded, timeline, rows, span, enough(timeline.covered_in(span)))
     return reader.sure(timeline, pick, span)
@@ -86,7 +88,9 @@ def check_video(file: Path) -> None:
 
 @dataclass
 class _Decoded:
-    images: dict[int, tuple[Image, bytes]] = field(default_factory=dict)
+    pictured: Set[int]
+    """Of which ticks there shall be a picture."""
+    images: dict[int, tuple[Kept, bytes]] = field(default_factory=dict)
     ticks: list[int] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
 
@@ -96,7 +100,8 @@ class _Reader:
     """One file, and what is made of the frames that are kept."""
 
     file: Path
-    keep: Callable[[Image], tuple[Image, bytes]]
+    prepare: Callable[[Image], Kept]
+    picture: Callable[[Image], bytes]
     alive: Callable[[], None]
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
 
@@ -106,10 +111,10 @@ class _Reader:
         stream: VideoStream,
         held: list[av.Packet] | None,
         timeline: Timeline,
-        wanted: set[int],
+        rows: Rows,
     ) -> _Decoded | None:
         """The wanted frames and no more than they need; None where anything is odd."""
-        decoded = _Decoded()
+        decoded, wanted = _Decoded(_pictured(rows)), _wanted(rows)
         packets: Iterator[av.Packet] = iter(())
         at = -1  # the decode index of the next packet
         try:
@@ -133,36 +138,39 @@ class _Reader:
     def sure(self, promise: Timeline, pick: Pick, span: Span) -> FrameBatch:
         """Everything in order, and the picks made among the frames that came."""
         by_time = _by_time if len(promise.ticks) else _by_order
-        decoded = self._decode_all(_wanted(promise.pick(pick, span)), name=by_time, unsound=promise.unsound)
+        decoded = self._decode_all(promise.pick(pick, span), name=by_time, unsound=promise.unsound)
         if not decoded.ticks:
             raise ClipError("decode", "no frame could be decoded")
         share = enough(promise.share(decoded.ticks, span))
         order, actual = sorted(decoded.ticks), promise.replaced_by(decoded.ticks)
-        rows = actual.pick(pick, span)
+        rows = _seen(actual.pick(pick, span), promise, decoded.ticks)
         if not len(promise.ticks):  # a bare stream promised nothing: only now is its end known
             share = enough(actual.covered_in(span))
-        wanted = _wanted(rows)
+        missing = _wanted(rows) - decoded.images.keys()
         if any(a >= b for a, b in pairwise(decoded.ticks)):  # AVI with B-frames: the order is right, the times are not
-            decoded = self._decode_all(wanted, name=lambda frame, count: order[min(count, len(order) - 1)])
-        elif missing := wanted - decoded.images.keys():
-            again = self._decode_all(missing, name=by_time, unsound=promise.unsound)
+            decoded = self._decode_all(rows, name=lambda frame, count: order[min(count, len(order) - 1)])
+        elif missing:
+            again = self._decode_all(rows, but=decoded.images.keys(), name=by_time, unsound=promise.unsound)
             again.images.update(decoded.images)
             decoded = again
         return _batch(decoded, actual, rows, span, share)
 
     def _decode_all(
         self,
-        wanted: set[int],
+        rows: Rows,
         *,
+        but: Set[int] = frozenset(),
         name: Callable[[VideoFrame, int], int],
         unsound: Sequence[tuple[int, int]] = (),
     ) -> _Decoded:
-        """One sequential pass; `name` gives the tick that a frame, the how-many-eth, is known by.
+        """One sequential pass, which keeps the frames of `rows` that are not in `but`.
+
+        `name` gives the tick that a frame, the how-many-eth, is known by.
 
         After damage nothing counts until the next keyframe: the frames in between are built on it. Nor does what lies
         in an `unsound` span [from, to) of ticks.
         """
-        decoded, is_sound = _Decoded(), True
+        decoded, wanted, is_sound = _Decoded(_pictured(rows)), _wanted(rows) - but, True
         with _opened(self.file) as (container, stream):
             for frame in _frames(container, stream):
                 self.alive()
@@ -191,7 +199,8 @@ class _Reader:
         image = np.asarray(converted.to_ndarray(), np.uint8)  # (H, W, 3)
         upright = np.rot90(image, k=round(frame.rotation / 90)) if frame.rotation else image
         decoded.size = (upright.shape[1], upright.shape[0])
-        decoded.images[tick] = self.keep(upright)
+        picture = self.picture(upright) if tick in decoded.pictured else b""
+        decoded.images[tick] = self.prepare(upright), picture
 
 
 class _OddError(Exception):
@@ -205,24 +214,43 @@ def enough(share: float) -> float:
     return share
 
 
-def _wanted(rows: Mapping[str, NDArray[np.int64]]) -> set[int]:
-    """The ticks of all views' rows."""
+def _wanted(rows: Rows) -> set[int]:
+    """The ticks of all rows of all views and windows."""
     return {tick for ticks in rows.values() for tick in ticks.ravel().tolist()}
 
 
-def _batch(
-    decoded: _Decoded, timeline: Timeline, rows: Mapping[str, NDArray[np.int64]], span: Span, share: float
-) -> FrameBatch:
+def _pictured(rows: Rows) -> set[int]:
+    """The ticks that somebody may look at: of each row of a view, and of each window, the middle one."""
+    middles = ((name, ticks[:, ticks.shape[1] // 2]) for name, ticks in rows.items() if len(ticks))
+    return {tick for name, each in middles for tick in (each if isinstance(name, str) else [each[len(each) // 2]])}
+
+
+def _seen(rows: Rows, promise: Timeline, decoded: Sequence[int]) -> Rows:
+    """Without the windows of which too little could be decoded: nothing is said of what nobody saw."""
+    if not len(promise.ticks):
+        return rows
+    promised, came = (promise.seconds(np.sort(ticks)) for ticks in (promise.ticks, np.array(decoded, np.int64)))
+
+    def is_seen(span: Span) -> bool:
+        edges = span[0] - promise.last_seconds, span[1]
+        seen, whole = (int(np.diff(np.searchsorted(times, edges))[0]) for times in (came, promised))
+        return seen >= MIN_DECODED_SHARE * whole
+
+    return {name: ticks for name, ticks in rows.items() if isinstance(name, str) or is_seen(name)}
+
+
+def _batch(decoded: _Decoded, timeline: Timeline, rows: Rows, span: Span, share: float) -> FrameBatch:
     kept = np.array(sorted(_wanted(rows) & decoded.images.keys()), np.int64)
-    there = {view: ticks[np.isin(ticks, kept).all(axis=1)] for view, ticks in rows.items()}
-    if not all(len(ticks) for ticks in there.values()):
+    found = {name: ticks[np.isin(ticks, kept).all(axis=1)] for name, ticks in rows.items()}
+    there = {name: ticks for name, ticks in found.items() if len(ticks) or isinstance(name, str)}
+    if not there or not all(len(ticks) for ticks in there.values()):
         raise ClipError("decode", "none of the wanted frames could be decoded")
     return FrameBatch(
-        data=np.stack([decoded.images[tick][0] for tick in kept.tolist()]),  # (N, S, S, 3)
+        data=np.stack([decoded.images[tick][0] for tick in kept.tolist()]),  # (N, S, S, 3) or (N,)
         times=(timeline.seconds(kept) - span[0]).clip(0),
         duration=min(timeline.duration, span[1]) - span[0],
         size=decoded.size,
-        rows={view: np.searchsorted(kept, ticks) for view, ticks in there.items()},
+        rows={name: np.searchsorted(kept, ticks) for name, ticks in there.items()},
         decoded_share=share,
         pictures=tuple(decoded.images[tick][1] for tick in kept.tolist()),
     )

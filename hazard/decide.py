@@ -31,8 +31,8 @@ class Decision:
 def decide(clip: ClipPrediction, decision: Decision) -> ClipPrediction:
     """The clip with its label, probabilities, events and whether it is unknown.
 
-    One window is decided as in evaluation: by the threshold. A video of several has the positive label where it has such
-    an event, and the probabilities of its most alarming window; without a positive label, the mean of all windows.
+    One window is decided as in evaluation: by the threshold. A video of several has the positive label where it has
+    such an event, and the probabilities of its most alarming window; without a positive label, the mean of all windows.
     """
     if clip.windows is None or not len(clip.windows):
         return clip
@@ -49,7 +49,7 @@ def decide(clip: ClipPrediction, decision: Decision) -> ClipPrediction:
 
 
 def clip_probs(windows: WindowPredictions, decision: Decision) -> NDArray[np.float64]:
-    """(K,) of a whole clip: those of its most alarming window, or the mean of all where no label is the alarming one."""
+    """(K,) of a whole clip: those of its most alarming window, or the mean of all where no label is alarming."""
     if not decision.positive_label:
         return windows.probs.mean(axis=0)
     return windows.probs[windows.probs[:, decision.labels.index(decision.positive_label)].argmax()]

@@ -1,0 +1,84 @@
+"""Long videos as overlapping windows: each is a part of the video, sampled as a clip of that length would be."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.manifests import part_of
+from features.sampling import Indices, Pick, Rows, Times, rows_of, starts_of
+from features.spec import PLAIN, Sampling
+from features.types import Clip, Span
+
+DECIMALS = 3
+"""Windows begin and end on whole milliseconds, as the paths of parts say."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How long videos are cut. Raises ValueError for lengths that cut nothing."""
+
+    window_seconds: float
+    stride_seconds: float
+    whole_seconds: float
+    """A clip no longer than this is one window, sampled as training samples it."""
+    with_whole: bool = False
+    """Whether the whole of a long video is sampled too, as a cache of clips would hold it."""
+
+    def __post_init__(self) -> None:
+        if not (self.window_seconds > 0 and self.stride_seconds > 0 and self.whole_seconds > 0):
+            raise ValueError(f"expected lengths above 0, got {self}")
+
+    def cuts(self, seconds: float) -> bool:
+        """Whether a clip of that length is more than one window; what rounding leaves over makes no second one."""
+        return seconds > self.whole_seconds + 0.1 * self.stride_seconds and seconds > self.window_seconds
+
+
+def usual_windows(sampling: Sampling, seconds: float, stride_seconds: float | None = None) -> tuple[float, float]:
+    """Window and stride, about `seconds` and half of it, such that windows share their frames.
+
+    Each frame of a window is then a frame of the next ones too: their instants lie on one grid.
+    """
+    if sampling.kind == "even":
+        count = sampling.frames or 1
+    elif sampling.kind == "rate":
+        count = max(1, round(seconds * (sampling.fps or 1.0)))
+        seconds = count / (sampling.fps or 1.0)
+    else:
+        return round(seconds, DECIMALS), stride_seconds or max(10**-DECIMALS, round(seconds / 2, DECIMALS))
+    step = max(10**-DECIMALS, round(seconds / count, DECIMALS))
+    return round(count * step, DECIMALS), stride_seconds or round(max(1, count // 2) * step, DECIMALS)
+
+
+def window_spans(start: float, end: float, windows: Windows) -> NDArray[np.float64]:
+    """(B, 2) seconds; the last window ends with the video."""
+    starts = starts_of(start, end, windows.window_seconds, windows.stride_seconds)
+    return np.round(np.stack([starts, np.minimum(starts + windows.window_seconds, end)], axis=1), DECIMALS)
+
+
+def pick_windows(sampling: Sampling, windows: Windows) -> Pick:
+    """The rows of each window by its span; of a clip that is not cut, those of the plain view."""
+
+    def pick(times: Times, start: float, end: float) -> Rows:
+        rows: dict[str | Span, Indices] = {}
+        if not windows.cuts(end - start) or windows.with_whole:
+            rows[PLAIN] = rows_of(times, start, end, sampling)
+        if windows.cuts(end - start):
+            for first, last in window_spans(start, end, windows).tolist():
+                rows[first, last] = rows_of(times, first, last, sampling)
+        return rows
+
+    return pick
+
+
+def window_clip(clip: Clip, span: Span) -> Clip:
+    """A window of a video as a clip of its own: in the video's group, without its label, which need not hold in each."""
+    start, end = span
+    return replace(
+        clip,
+        path=part_of(clip.file_path, start, end),
+        label="",
+        group=clip.group or clip.file_path,
+        start_seconds=start,
+        end_seconds=end,
+    )

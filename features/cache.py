@@ -32,7 +32,7 @@ class Header:
 
     spec: FeatureSpec
     reduction: Reduction | None
-    reduction_rows: str  # what the reduction was fitted on: train | all | ""
+    reduction_rows: str  # what the reduction was fitted on: train | all | model | ""
     clips: ClipTable
     failures: FailureTable
     weights_file: str  # where the weights were found, a hint for inference

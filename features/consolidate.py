@@ -59,12 +59,20 @@ def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
     return Merged(tracks, failures)
 
 
-def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weights_file: str) -> Header | None:
+def consolidate(
+    output: Path,
+    spec: FeatureSpec,
+    clips: Sequence[Clip],
+    *,
+    weights_file: str,
+    reduction_of_model: Reduction | None = None,
+) -> Header | None:
     """Builds the cache anew from itself and its parts and renames it into place; None where no clip succeeded.
 
     `clips` are the clips as the user names them now: their labels, groups and splits win over stored ones. The
-    reduction is fitted here when the cache is new, and frozen from then on. Raises EnvironmentStopped where one of
-    `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is damaged; both leave it alone.
+    reduction is fitted here when the cache is new, unless it is that of a model, and frozen from then on. Raises
+    EnvironmentStopped where one of `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is
+    damaged; both leave it alone.
     """
     with locked(output.with_name(f".{output.name}.lock")):
         parts, _ = read_parts(output, spec)
@@ -81,6 +89,8 @@ def consolidate(output: Path, spec: FeatureSpec, clips: Sequence[Clip], *, weigh
         rows = [_renamed(source.row, named) for source in sources]
         if cache:
             spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_rows
+        elif reduction_of_model:
+            reduction, fitted_on = reduction_of_model, "model"
         else:
             reduction, fitted_on = fit_reduction(spec.reduction, sources, rows)
             spec = spec.model_copy(update={"reduction_digest": reduction.digest if reduction else ""})

@@ -7,22 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.cache import Header
+from features.committing import PartWriter
 from features.config import ExtractSettings
 from features.consolidate import consolidate
 from features.engines import check_engine, run_engine
 from features.files import check_writable
 from features.jobs import Extracted, Unchanged
-from features.parts import write_part
 from features.plan import Plan, count_unknown, make_plan, set_aside
 from features.progress import progress_bar
 from features.recipe import build_spec
 from features.shards import WHOLE, Shard
 from features.spec import FeatureSpec
 from features.stream import Outcome
-from features.types import Clip, Failure, FeatureTrack
-
-PART_BYTES = 64 * 2**20
-"""Features that are committed together at most, about; they are held in memory until then."""
+from features.types import Clip, Failure
 
 Produce = Callable[[Sequence[Clip]], Iterable[Outcome]]
 """From the clips that must be looked at to what becomes of each, as they come."""
@@ -113,7 +110,11 @@ def fill_cache(
     touched: dict[str, Clip] = {}
     if plan.todo:
         shown = _shown(produce(plan.todo), summary, touched, what="import" if spec.is_imported else "extract")
-        _commit(shown, output, spec, settings, weights_file)
+        with PartWriter(
+            output, spec, weights_file=weights_file, clips=settings.part_clips, seconds=settings.part_seconds
+        ) as writer:
+            for result in shown:
+                writer.add(result)
     summary.seconds = time.monotonic() - began
     summary.is_stopped = is_stopped()
     if summary.is_stopped:
@@ -154,33 +155,3 @@ def _count(outcome: Outcome, summary: Summary) -> None:
         summary.frames += sum(len(track.features) for track in outcome.tracks)
         summary.decode_seconds += outcome.decode_seconds
         summary.encode_seconds += outcome.encode_seconds
-
-
-def _commit(
-    results: Iterable[Extracted | Failure], output: Path, spec: FeatureSpec, settings: ExtractSettings, hint: str
-) -> None:
-    tracks: list[FeatureTrack] = []
-    failures: list[Failure] = []
-    since, clips, held = time.monotonic(), 0, 0
-
-    def commit() -> None:
-        nonlocal since, clips, held
-        if tracks or failures:
-            write_part(output, tracks, failures, spec=spec, weights_file=hint)
-        tracks.clear()
-        failures.clear()
-        since, clips, held = time.monotonic(), 0, 0
-
-    try:
-        for result in results:
-            if isinstance(result, Failure):
-                failures.append(result)
-            else:
-                tracks.extend(result.all_tracks())
-                clips += 1
-                held += sum(track.features.nbytes for track in result.all_tracks())
-            is_full = clips + len(failures) >= settings.part_clips or held >= PART_BYTES
-            if is_full or time.monotonic() - since > settings.part_seconds:
-                commit()
-    finally:
-        commit()

@@ -37,7 +37,7 @@ class Inspection:
     spec: dict[str, Any]
     fingerprint: str
     content_digest: str
-    reduction_fitted_on: str  # train | all | "" where there is no reduction
+    reduction_fitted_on: str  # train | all | model | "" where there is no reduction
     weights_file: str
     created: str
     libraries: dict[str, str]

@@ -77,7 +77,7 @@ class Timeline:
 
     @cached_property
     def _starts_by_tick(self) -> tuple[list[int], list[int]]:
-        """The ticks of `starts`, ascending, and up to each the last decode index: it is asked for thousands of frames."""
+        """The ticks of `starts`, ascending, and up to each the last decode index: it is asked for often."""
         order = sorted((tick, index) for index, tick in self.starts)
         return [tick for tick, _ in order], list(accumulate((index for _, index in order), max))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from features.spec import FeatureSpec, Sampling
 
-FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)"}
+FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)", "model": "a model's training clips"}
 """What a reduction may have been fitted on."""
 
 

@@ -1,6 +1,5 @@
 """The command `hazard-infer`: videos and a saved model to a report."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +9,6 @@ from features.addresses import as_source
 from features.clips import find_clips
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.config import load_settings
-from features.files import check_writable
 from hazard.config import InferSettings
 
 
@@ -22,66 +20,55 @@ from hazard.config import InferSettings
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The report's folder."
 )
+@click.option("--window", "window_seconds", type=float, help="Seconds of a window. [as the model was trained]")
+@click.option("--stride", "stride_seconds", type=float, help="Seconds from window to window. [half a window]")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="For the positive label. [the model's]")
+@click.option("--false-alarms-per-hour", type=float, metavar="F", help="The threshold that allowed at most so many.")
+@click.option("--cache", type=click.Path(path_type=Path, dir_okay=False), help="Features to reuse and extend.")
+@click.option("--annotate", is_flag=True, default=None, help="Write videos with what was seen drawn in.")
+@click.option("--highlights", is_flag=True, default=None, help="Write one video of all events.")
+@click.option("--zero-shot", metavar="LABELS.json", help="What CLIP may call clips that the model does not know.")
+@click.option("--parquet", is_flag=True, default=None, help="Write the tables as Parquet too.")
+@click.option("--truth", type=click.Path(path_type=Path), help="A CSV of true events: path,start,end,label.")
+@click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")
+@click.option("--fresh", is_flag=True, help="Look at every clip again.")
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `infer` is read.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
 @click.option("--label-map", metavar="FILE", help="As given to the extraction, where SOURCE has labels.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="For the positive label. [the model's]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
 @click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), help="Who runs the workers. [local]")
 def infer(
     sources: tuple[Path | str, ...],
     model_folder: Path,
     output: Path,
     config: Path | None,
     overrides: tuple[str, ...],
+    retry_failed: bool,
+    fresh: bool,
     **flags: object,
 ) -> int:
-    """Say what happens in each clip of SOURCE: predictions.csv, report.json and report.html.
+    """Say what happens in SOURCE and when: predictions, windows and events as CSV, report.json and report.html.
 
-    SOURCE is a folder, a CSV manifest, a video file or an address (https://…). A clip that cannot be read is listed
-    as failed, with the reason.
+    SOURCE is a folder, a CSV manifest, a video file or an address (https://…). Long videos are cut in overlapping
+    windows. A clip that cannot be read is listed as failed, with the reason. The same command again looks only at what
+    is new or changed, so that a run that was stopped goes on where it was.
     """
     settings = load_settings(InferSettings, "infer", file=config, overrides=overrides, flags=flags)
     clips = find_clips(sources, label_map=settings.label_map, downloads=settings.downloads or _temporary_folder())
-    check_writable(output / "report.html")
     # Imported here: `--help` and wrong options answer at once.
-    from features.progress import progress_bar
-    from hazard.model_files import open_model
-    from hazard.predict import predict_clips
-    from hazard.report import summarise, write_report
-    from hazard.report_info import report_info
+    from hazard.batch import Batch, run_batch
 
-    predictor = open_model(model_folder).with_threshold(settings.threshold)
-    predictions = []
-    with (
-        stop_on_signals(lambda text: click.echo(text, err=True)) as stop,
-        progress_bar(len(clips), what="infer", unit="clip") as bar,
-    ):
-        for prediction in predict_clips(
-            clips, predictor, settings, weights=settings.weights, is_stopped=lambda: bool(stop)
-        ):
-            predictions.append(prediction)
-            bar.update()
+    batch = Batch(clips, model_folder, output, settings, sources, retry_failed=retry_failed, fresh=fresh)
+    with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
+        done = run_batch(batch, stop, echo=click.echo)
     if stop:
-        click.echo(f"stopped after {len(predictions)} of {len(clips)} clips; no report was written", err=True)
+        click.echo("stopped; what was found is kept, the same command goes on; no report was written", err=True)
         return stop.exit_code
-    predictions.sort(key=lambda prediction: prediction.path)
-    info = report_info(predictor, model_folder, sources, created=datetime.now(UTC))
-    write_report(output, predictions, info)
-    summary = summarise(predictions, info)
-    click.echo(f"{summary.looked_at} clips looked at, {summary.failed} failed")
-    if info.positive_label:
-        click.echo(f"{summary.flagged} look like '{info.positive_label}'")
-    if summary.accuracy is not None:
-        click.echo(f"accuracy against the folder's labels: {summary.accuracy:.3f} ({summary.with_truth} clips)")
-    for prediction in predictions:
-        if prediction.status == "failed":
-            click.echo(f"  failed {prediction.path!r}: {prediction.reason}")
-    click.echo(f"report: {output / 'report.html'}")
-    return FAILED_ITEMS if summary.failed else DONE
+    return FAILED_ITEMS if done.summary and done.summary.failed else DONE
 
 
 def _temporary_folder() -> Path:

@@ -238,12 +238,12 @@ class InferSettings(RunSettings):
     """What events are found of: by default the positive label, with three labels or more each that sounds alarming."""
     unknown_share: float = Field(0.02, ge=0, lt=1)
     """About so many of clips like those of training may be called unknown; 0 never calls one so."""
-    truth: Path | None = None
-    """A CSV file (path, start, end, label) of what really happens and when: events are evaluated against it."""
     tolerance_seconds: float = Field(0.0, ge=0)
     """An event that misses a true one by no more has found it all the same."""
     zero_shot: Path | None = None
     """A JSON file of labels and prompts by which CLIP names unknown clips."""
+    truth: Path | None = None
+    """A CSV of true events (path, start, end, label) that the report is measured against."""
     annotate: bool = False
     """Writes each video with what was seen drawn in."""
     highlights: bool = False

@@ -6,15 +6,18 @@ from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.reduction import Reduction
 from hazard.baselines import BASELINES
 from hazard.calibration import apply_temperature
+from hazard.committee import Committee
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, Single, predict_single
 from hazard.heads import HEADS
+from hazard.heads.common import AttentionPooling
 from hazard.lineup import Kind
 
 FORMAT_VERSION: Literal[1] = 1
@@ -32,6 +35,8 @@ class TrainedWindow(BaseModel):
     """Median duration of the training clips."""
     steps: int = Field(ge=1)
     """Median number of steps of the training tracks."""
+    longest_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Duration of the longest training clip, where known."""
 
 
 class MemberInfo(BaseModel):
@@ -160,6 +165,15 @@ class Predictor:
         x = x.astype(np.float32, copy=False)
         probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
         return apply_temperature(probs, self.info.temperature)
+
+    def attention(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        """How much each step of x (B, T, D) weighs, (B, T), rows sum to one; None where the model does not choose."""
+        heads = list(self.model.heads) if isinstance(self.model, Committee) else []
+        if not heads or not all(isinstance(getattr(head, "pooling", None), AttentionPooling) for head in heads):
+            return None
+        with torch.inference_mode():
+            weights = self.model.attention(torch.from_numpy(x), torch.from_numpy(mask))  # type: ignore[union-attr]
+        return weights.double().numpy()
 
     def decide(self, probs: NDArray[np.float64]) -> list[str]:
         """The label of each row of probs (B, K): the positive one from the threshold on, else the most probable."""

@@ -208,7 +208,9 @@ def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], e
 def _info(cache: Cache, sequences: Sequences, division: Division, settings: TrainSettings, model: Model) -> ModelInfo:
     used = (cache.clips.view == PLAIN) & (cache.clips.label != "") & (cache.clips.length > 0)
     window = TrainedWindow(
-        duration_seconds=float(np.median(cache.clips.duration[used])), steps=int(np.median(sequences.mask.sum(axis=1)))
+        duration_seconds=float(np.median(cache.clips.duration[used])),
+        steps=int(np.median(sequences.mask.sum(axis=1))),
+        longest_seconds=float(np.max(cache.clips.duration[used])),
     )
     kind, name = settings.kind_and_name
     if isinstance(model, Ensemble) and kind != "ensemble":

@@ -20,9 +20,7 @@ LEAST = math.ulp(0.0)
 """What a threshold of 0 means to a rule: whatever is not impossible."""
 
 
-def decision(
-    predictor: Predictor, model_folder: Path, settings: InferSettings, *, stride_seconds: float
-) -> Decision:
+def decision(predictor: Predictor, model_folder: Path, settings: InferSettings, *, stride_seconds: float) -> Decision:
     """By what labels are given and events found: the settings' word first, then the model's.
 
     Raises SettingsError for thresholds that make no rule, for labels that the model does not know, and for a number of

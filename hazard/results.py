@@ -1,0 +1,196 @@
+"""What was found of each clip so far, on disk: a run can be stopped and gone on with, and no report is held in memory.
+
+A SQLite file in the report's folder. It holds probabilities and not decisions, so that a report with another threshold
+looks at no video again.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.errors import EnvironmentStopped
+from hazard.types import ClipPrediction, WindowPredictions
+
+FILE = "results.sqlite"
+COMMIT_SECONDS = 0.5
+FORMAT = 1
+_PLAIN = ("status", "reason", "truth", "duration", "unknown_score", "file")
+_TABLES = """
+create table if not exists about (key text primary key, value text not null);
+create table if not exists results (
+    path blob primary key, size integer, time integer, facts text not null, windows blob, pictures blob
+) without rowid;
+"""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """By which size and time a file is known."""
+
+    size_bytes: int
+    mtime_ns: int
+
+
+class Results:
+    """A store that is open; see `open_results`."""
+
+    def __init__(self, database: sqlite3.Connection, file: Path) -> None:
+        self._database, self._file = database, file
+        self._committed = time.monotonic()
+
+    def stamps(self) -> dict[str, tuple[Stamp, str]]:
+        """Stamp and status of every clip that is known."""
+        with _stopping(self._file):
+            rows = self._database.execute("select path, size, time, facts ->> 'status' from results").fetchall()
+        return {_name(path): (Stamp(size, mtime), status) for path, size, mtime, status in rows}
+
+    def add(self, clip: ClipPrediction, stamp: Stamp) -> None:
+        """Keeps what was found of a clip, in place of what was known. It is on disk within COMMIT_SECONDS of work."""
+        with _stopping(self._file):
+            row = (_key(clip.path), stamp.size_bytes, stamp.mtime_ns, *_packed(clip))
+            self._database.execute("insert or replace into results values (?, ?, ?, ?, ?, ?)", row)
+            if time.monotonic() - self._committed > COMMIT_SECONDS:
+                self.commit()
+
+    def commit(self) -> None:
+        """Everything so far is on disk."""
+        with _stopping(self._file):
+            self._database.commit()
+        self._committed = time.monotonic()
+
+    def __iter__(self) -> Iterator[ClipPrediction]:
+        """All clips in order of their path, one in memory at a time."""
+        with _stopping(self._file):
+            rows = self._database.execute("select path, facts, windows, pictures from results order by path")
+            for path, facts, windows, pictures in rows:
+                yield _unpacked(_name(path), json.loads(facts), windows, pictures)
+
+    def note(self, key: str, value: object) -> None:
+        """Keeps a fact about the whole run."""
+        with _stopping(self._file):
+            self._database.execute("insert or replace into about values (?, ?)", (key, json.dumps(value)))
+            self._database.commit()
+
+    def noted(self, key: str) -> Any:
+        """A fact about the whole run; None where there is none."""
+        with _stopping(self._file):
+            row = self._database.execute("select value from about where key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def clear(self) -> None:
+        """Forgets all clips."""
+        with _stopping(self._file):
+            self._database.execute("delete from results")
+            self._database.commit()
+
+
+@contextmanager
+def open_results(folder: Path) -> Iterator[Results]:
+    """The store of a report's folder, made if it is not there; one that is damaged is begun anew.
+
+    Raises EnvironmentStopped where it cannot be written, or another run is writing it.
+    """
+    file = folder / FILE
+    with _stopping(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        database = _connect(file)
+    try:
+        results = Results(database, file)
+        yield results
+        results.commit()
+    finally:
+        with suppress(sqlite3.Error):
+            database.commit()
+        database.close()
+
+
+def begin(results: Results, identity: Mapping[str, object]) -> bool:
+    """Forgets what was found by another model or in other windows; whether there was such."""
+    known = {"format": FORMAT, **identity}
+    before = results.noted("identity")
+    if before == json.loads(json.dumps(known)):
+        return False
+    results.clear()
+    results.note("identity", known)
+    return before is not None
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    """Locked for this run alone; whatever is no database is thrown away: it can be made again."""
+    for attempt in range(2):
+        database = sqlite3.connect(file, timeout=1.0)
+        try:
+            database.execute("pragma locking_mode = exclusive")
+            database.execute("pragma journal_mode = wal")
+            database.executescript(_TABLES)
+            database.execute("begin exclusive")
+            database.commit()
+            return database
+        except sqlite3.OperationalError:
+            database.close()
+            raise
+        except sqlite3.DatabaseError:
+            database.close()
+            if attempt:
+                raise
+            for path in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm"))):
+                path.unlink(missing_ok=True)
+    raise AssertionError
+
+
+@contextmanager
+def _stopping(file: Path) -> Iterator[None]:
+    """What the disk does not take, or another run holds, stops the job in one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        reason = "another run is writing it" if "locked" in str(error) else str(error)
+        raise EnvironmentStopped(f"{file} cannot be used: {reason}; run the same command again afterwards") from error
+    except OSError as error:
+        raise EnvironmentStopped(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def _key(path: str) -> bytes:
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _name(key: bytes) -> str:
+    return key.decode("utf-8", "surrogatepass")
+
+
+def _packed(clip: ClipPrediction) -> tuple[str, bytes | None, bytes]:
+    facts: dict[str, object] = {name: getattr(clip, name) for name in _PLAIN}
+    facts["file"] = clip.file.encode("utf-8", "surrogateescape").hex()
+    facts["attention"] = [list(map(float, clip.attention)), list(map(float, clip.attention_times))]
+    facts["thumbnails"] = [[float(t), len(jpeg)] for t, jpeg in zip(clip.thumbnail_times, clip.thumbnails, strict=True)]
+    windows = None
+    if clip.windows is not None:
+        facts["classes"] = clip.windows.probs.shape[1]
+        windows = np.hstack([clip.windows.spans, clip.windows.probs]).astype("<f8").tobytes()  # (B, 2 + K)
+    return json.dumps(facts), windows, b"".join(clip.thumbnails)
+
+
+def _unpacked(path: str, facts: dict[str, Any], windows: bytes | None, pictures: bytes) -> ClipPrediction:
+    found = None
+    if windows is not None:
+        table = np.frombuffer(windows, "<f8").reshape(-1, 2 + facts["classes"])
+        found = WindowPredictions(spans=table[:, :2], probs=table[:, 2:])
+    ends = np.cumsum([length for _, length in facts["thumbnails"]], dtype=np.int64).tolist()
+    starts = [0, *ends[:-1]]
+    plain = {name: facts[name] for name in _PLAIN}
+    return ClipPrediction(
+        path=path,
+        **plain | {"file": bytes.fromhex(facts["file"]).decode("utf-8", "surrogateescape")},
+        windows=found,
+        thumbnails=[pictures[a:b] for a, b in zip(starts, ends, strict=False)],
+        thumbnail_times=[seconds for seconds, _ in facts["thumbnails"]],
+        attention=tuple(facts["attention"][0]),
+        attention_times=tuple(facts["attention"][1]),
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from features.config import nearest
+from features.config import nearest, nearest_path
 from features.errors import SettingsError
 from features.manifests import COLUMNS, manifest_rows, read_span
 from hazard.types import Event
@@ -79,7 +79,7 @@ def check_truth(file: Path, truth: Truth, *, paths: Collection[str], labels: Seq
     """Raises SettingsError where the file names a video that is not there, or what no event is found of."""
     for path, events in truth.items():
         if path not in paths:
-            raise SettingsError(f"{file}: there is no clip '{path}'; {_nearest_path(path, paths)}")
+            raise SettingsError(f"{file}: there is no clip '{path}'; {nearest_path(path, paths)}")
         for event in events:
             if event.label not in labels:
                 raise SettingsError(
@@ -190,8 +190,3 @@ def _longest(missed: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _surest(false: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(false, key=lambda f: -f["peak"])[:SHOWN]
-
-
-def _nearest_path(path: str, paths: Collection[str]) -> str:
-    hint = nearest(path, list(paths))
-    return hint if hint.startswith("did you mean") else f"paths are those of predictions.csv, such as '{min(paths)}'"

@@ -12,11 +12,12 @@ from measure import Work
 from torchvision.transforms import v2
 
 from features.jobs import DecodeJob, ExtractJob
-from features.openvino_runtime import convert
+from features.loading import load_backbone
+from features.openvino_convert import convert
 from features.sampling import rows_of, window_starts
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.types import Clip
-from features.weights import load_backbone, weights_digest
+from features.weights import weights_digest
 
 FRAMES = 12
 

@@ -3,14 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from torch import nn
-
-from features.clip_backbones import clip_backbone
 from features.config import nearest
 from features.errors import SettingsError
-from features.network import Backbone
+from features.network import Backbone, Module
 from features.spec import Preprocessing
-from features.timm_backbones import timm_backbone
 
 IMAGENET = "BSD-3-Clause code; weights trained on ImageNet-1k (research terms)"
 KINETICS = "BSD-3-Clause code; weights trained on Kinetics-400 (CC BY 4.0 annotations, videos of YouTube's users)"
@@ -23,8 +19,9 @@ def _torchvision(name: str, weights: str, width: int, *, trunk: tuple[str, ...] 
     """A network of torchvision without its head, the names of its tensors unchanged."""
     is_video = trunk == RESNET_3D
 
-    def build() -> nn.Module:
+    def build() -> Module:
         import torchvision
+        from torch import nn
 
         network = torchvision.models.get_model(name, weights=None)
         if trunk == ("features",):
@@ -57,7 +54,20 @@ BACKBONES: dict[str, Backbone] = {
     "r2plus1d_18": _torchvision("r2plus1d_18", "R2Plus1D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
 }
 
-FAMILIES: dict[str, Callable[[str], Backbone]] = {"timm": timm_backbone, "clip": clip_backbone}
+
+def _timm(name: str) -> Backbone:
+    from features.timm_backbones import timm_backbone
+
+    return timm_backbone(name)
+
+
+def _clip(name: str) -> Backbone:
+    from features.clip_backbones import clip_backbone
+
+    return clip_backbone(name)
+
+
+FAMILIES: dict[str, Callable[[str], Backbone]] = {"timm": _timm, "clip": _clip}
 """Libraries of networks: `timm:NAME` is what the family's function makes of NAME."""
 
 
@@ -72,3 +82,13 @@ def get_backbone(name: str) -> Backbone:
         hint = f"{near} Choices: " if near.startswith("did") else "choose one of: "
         raise SettingsError(f"unknown backbone '{name}'; {hint}{', '.join(choices)}")
     return BACKBONES[name]
+
+
+def pooled_width(backbone: str, pooling: str) -> int:
+    """How many numbers a row has before any reduction. Raises SettingsError where the pooling is not to be had."""
+    entry = get_backbone(backbone)
+    if entry.is_pooled and pooling != "avg":
+        raise SettingsError(
+            f"backbone '{backbone}' pools by itself, so pooling '{pooling}' means nothing; leave it out"
+        )
+    return entry.width * len(pooling.split("+"))

@@ -30,7 +30,8 @@ from features.config import RunSettings
 from features.crew import Crew, reason_of
 from features.errors import EnvironmentStopped, SettingsError
 from features.jobs import DecodeJob, ExtractJob
-from features.openvino_runtime import convert, pick_runtime
+from features.openvino_kept import kept_network
+from features.openvino_runtime import pick_runtime
 from features.ray_worker import EncodeJob, EncoderWorker, Shipment, Worker
 from features.schedule import Schedule
 from features.spec import FeatureSpec
@@ -144,6 +145,7 @@ def _ship(job: object, **files: Path | None) -> Shipment:
         pickle.dumps(job),
         {path.name: path.read_bytes() for path in there.values()},
         {key: path.name for key, path in there.items()},
+        job.preload if isinstance(job, DecodeJob | ExtractJob) else (),
     )
 
 
@@ -151,8 +153,8 @@ def _extract_job(decode: DecodeJob, weights: Path | None, settings: RunSettings)
     if pick_runtime(settings.runtime, on_cpu=True) == "torch":
         return _ship(ExtractJob(decode, None, None, settings.batch_size), weights=weights)
     with tempfile.TemporaryDirectory() as folder:  # converted once: each node runs the very same network
-        network = convert(decode.spec, weights, Path(folder))
-        shipment = _ship(ExtractJob(decode, None, None, settings.batch_size), converted=network)
+        network = kept_network(decode.spec, weights, Path(folder))
+        shipment = _ship(ExtractJob(decode, None, network, settings.batch_size), converted=network)
         return replace(shipment, files={path.name: path.read_bytes() for path in Path(folder).iterdir()})
 
 

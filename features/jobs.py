@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 import av.logging
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from features.encoder import Encoder, build_encoder
+from features.encoder import Encoder
 from features.errors import ClipError
 from features.footage import read_clip
 from features.openvino_runtime import openvino_encoder
@@ -22,10 +21,13 @@ from features.stamp import stamped
 from features.streamed import Streamed
 from features.transform import prepare, thumbnail
 from features.types import Clip, Failure, FeatureTrack, FrameBatch, WindowTracks
-from features.views import apply_view, time_seed
+from features.views import apply_view, changes_pixels, time_seed
 from features.windows import Windows, pick_windows, window_clip
 
 T = TypeVar("T")
+
+PRELOAD = ("features.jobs",)
+"""What every worker imports."""
 
 WINDOWS = "windows"
 """What stands for a view's name where all windows of a video are meant."""
@@ -108,11 +110,24 @@ class DecodeJob:
         self.quieten()
         return lambda clip, alive: _caught(clip, lambda: self.decode(clip, alive))
 
-    def quieten(self) -> None:
+    def quieten(self, *, with_torch: bool = False) -> None:
         """What each worker process sets once."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
-        torch.set_num_threads(1)
+        if with_torch or self.needs_torch:
+            import torch
+
+            torch.set_num_threads(1)
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether decoding takes torch, for the views."""
+        return any(changes_pixels(view) for view in self.spec.views)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """What workers import before they part."""
+        return (*PRELOAD, "torchvision.transforms.v2") if self.needs_torch else PRELOAD
 
     @property
     def takes_frames_alone(self) -> bool:
@@ -185,7 +200,7 @@ class ExtractJob:
 
     def start(self) -> Callable[[Clip, Callable[[], None]], Extracted | Failure | Unchanged]:
         """Loads the backbone once."""
-        self.decoder.quieten()
+        self.decoder.quieten(with_torch=self.converted is None)
         encoder = self.encoder()
         return lambda clip, alive: _caught(clip, lambda: self._extract(clip, alive, encoder))
 
@@ -204,7 +219,15 @@ class ExtractJob:
         """The backbone on the runtime that was chosen."""
         if self.converted is not None:
             return openvino_encoder(self.converted, self.decoder.spec, batch_size=self.batch_size)
+        from features.torch_encoder import build_encoder
+
         return build_encoder(self.decoder.spec, self.weights, batch_size=self.batch_size)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """What workers import before they part: torch where it runs the backbone, and only there."""
+        runtime = ("features.torch_encoder", "torchvision.models") if self.converted is None else ("openvino",)
+        return (*self.decoder.preload, *runtime)
 
 
 def tracks_of(decoded: Decoded, features: Sequence[NDArray[np.float16]], encode_seconds: float) -> Extracted:

@@ -1,17 +1,22 @@
-"""Backbone: what there is to know of a frozen network before it is built."""
+"""Backbone: what there is to know of a frozen network before it is built, torch not yet imported."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from features.spec import Preprocessing
 
-StateDict = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:  # torch takes seconds to import, and a run whose network is kept converted does without
+    from torch import Tensor, nn
+
+RANDOM_SEED = 0
+"""Of random weights."""
+
+Module: TypeAlias = "nn.Module"
+StateDict: TypeAlias = "Mapping[str, Tensor]"
 
 
-def _same(network: nn.Module) -> nn.Module:
+def _same(network: Module) -> Module:
     return network
 
 
@@ -23,7 +28,7 @@ class Backbone:
     pools by itself gives (B, `width`).
     """
 
-    build: Callable[[], nn.Module]
+    build: Callable[[], Module]
     """The network, its tensors named as they are published, but for whatever they all begin with."""
     width: int
     weights_url: Callable[[], str]
@@ -35,9 +40,9 @@ class Backbone:
     is_pooled: bool = False
     any_size: bool = True
     """Whether it takes squares of another side than it was trained on, as networks of convolutions do."""
-    wrap: Callable[[nn.Module], nn.Module] = _same
+    wrap: Callable[[Module], Module] = _same
     """From the network that was built, its weights in place, to the one that gives the maps."""
-    convert: Callable[[StateDict, nn.Module], StateDict] | None = None
+    convert: "Callable[[StateDict, Module], StateDict] | None" = None
     """From a state dict as its authors published it to the names of the network's tensors."""
     calibration_side: int = 96
     """Side of the pictures on which batch norms of random weights are calibrated."""

@@ -1,17 +1,14 @@
-"""OpenVINO, the faster runtime on a CPU: the same network, converted once a run and opened by each worker."""
+"""OpenVINO, the faster runtime on a CPU: a converted network, opened by each worker. No torch here."""
 
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from features.encoder import Encoder, Features, fold_batch_norms, frames_a_row
+from features.encoder import Encoder, frames_a_row
 from features.errors import SettingsError
 from features.spec import FeatureSpec
-from features.weights import load_backbone
 
 BATCH = {"fp32": 1, "bf16": 2}
 """Frames a forward pass: the fastest measured, and fixed, so that a feature does not depend on its neighbours."""
@@ -27,26 +24,6 @@ def pick_runtime(name: str, *, on_cpu: bool) -> str:
     return "openvino" if name != "torch" and is_there and on_cpu else "torch"
 
 
-def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
-    """Writes the spec's network as an OpenVINO model and gives its path. Raises SettingsError where it cannot be."""
-    import openvino
-
-    network = fold_batch_norms(load_backbone(spec.backbone, weights))
-    features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
-    with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
-        warnings.simplefilter("ignore")
-        try:
-            model = openvino.convert_model(features, example_input=torch.zeros(1, *_row_shape(spec), dtype=torch.uint8))
-        except Exception as error:  # some network of hundreds does what OpenVINO does not know
-            said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-            raise SettingsError(
-                f"OpenVINO cannot convert backbone '{spec.backbone}' ({said}); use --runtime torch"
-            ) from None
-    path = folder / "backbone.xml"
-    openvino.save_model(model, path, compress_to_fp16=False)
-    return path
-
-
 def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> Encoder:
     """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
     import openvino
@@ -54,7 +31,7 @@ def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None =
     batch_size = batch_size or max(1, BATCH[spec.precision] // frames_a_row(spec))
     core = openvino.Core()
     network = core.read_model(model)
-    network.reshape({network.inputs[0]: [batch_size, *_row_shape(spec)]})
+    network.reshape({network.inputs[0]: [batch_size, *row_shape(spec)]})
     hint = {"fp32": "f32", "bf16": "bf16"}[spec.precision]  # named, or a processor with bf16 would use it unasked
     options = {
         "INFERENCE_PRECISION_HINT": hint,
@@ -70,7 +47,7 @@ def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None =
     return Encoder(forward, batch_size=batch_size, pads=True)
 
 
-def _row_shape(spec: FeatureSpec) -> list[int]:
-    """(S, S, 3) of a frame, (L, S, S, 3) of a snippet."""
+def row_shape(spec: FeatureSpec) -> list[int]:
+    """What the network takes as a row: (S, S, 3) of a frame, (L, S, S, 3) of a snippet."""
     side = spec.preprocessing.size
     return ([frames_a_row(spec)] if spec.sampling.kind == "snippets" else []) + [side, side, 3]

@@ -1,11 +1,12 @@
 """Worker processes that may hang or crash: one task each at a time, watched, killed and replaced."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -19,6 +20,8 @@ from features.errors import EnvironmentStopped
 ALIVE_SECONDS = 0.5
 """A working task says so at most this often."""
 _POLL_SECONDS = 0.25
+
+log = logging.getLogger(__name__)
 
 
 class Job(Protocol):
@@ -49,13 +52,15 @@ def run_tasks(
     workers: int,
     deadline_seconds: float,
     is_stopped: Callable[[], bool] = lambda: False,
+    preload: Sequence[str] = (),
 ) -> Iterator[tuple[Any, object]]:
     """Yields (task, result or Lost) as they come. A worker silent for `deadline_seconds` is killed and replaced.
 
-    Ends early when `is_stopped` says so. Raises EnvironmentStopped where workers cannot start.
+    `preload` names modules that are imported once for all workers. Ends early when `is_stopped` says so. Raises
+    EnvironmentStopped where workers cannot start.
     """
     pending = iter(tasks)
-    crew = [_Worker(job) for _ in range(workers)]
+    crew = [_Worker(job, preload) for _ in range(workers)]
     try:
         while True:
             _assign(crew, pending)
@@ -69,7 +74,7 @@ def run_tasks(
                         yield worker.finish(), result
                 if worker.is_lost:
                     worker.kill()
-                    crew[i] = _Worker(job)
+                    crew[i] = _Worker(job, preload)
     finally:
         for worker in crew:
             worker.kill()
@@ -85,11 +90,11 @@ def _assign(crew: list["_Worker"], pending: Iterator[Any]) -> None:
 
 
 class _Worker:
-    def __init__(self, job: Job) -> None:
-        context = _context()
+    def __init__(self, job: Job, preload: Sequence[str]) -> None:
+        context = _context(preload)
         self.connection, theirs = context.Pipe()
         self.task: Any = None
-        self.is_ready = self.is_lost = False
+        self.is_ready = self.is_alive = self.is_lost = False
         self._since = time.monotonic()
         self._process: BaseProcess = context.Process(target=_serve, args=(job, theirs), daemon=True)
         self._process.start()
@@ -112,6 +117,10 @@ class _Worker:
                 self._since = time.monotonic()
                 if kind == "ready":
                     self.is_ready = True
+                    log.debug("a worker is ready")
+                elif kind == "alive" and not self.is_alive:
+                    self.is_alive = True
+                    log.debug("a worker decoded its first frame")
                 elif kind == "broken":
                     raise EnvironmentStopped(f"a worker could not start: {value}")
                 elif kind == "done":
@@ -167,12 +176,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _context() -> ForkServerContext | SpawnContext:
-    """A fork server imports the heavy libraries once, so that a replaced worker is there at once."""
+def _context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
+    """A fork server imports the heavy libraries once, so that a replaced worker is there at once.
+
+    A process has one fork server: whoever starts it decides what it imports, and the workers import the rest.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["features.jobs", "torchvision.models"])
+    context.set_forkserver_preload(list(preload))
     with _deaf_to_interrupts():
         forkserver.ensure_running()
     return context

@@ -35,6 +35,8 @@ class Shipment:
     """Weights, or a converted network, by name."""
     paths: Mapping[str, str] = field(default_factory=dict)
     """Which field of the job is which of the files."""
+    preload: Sequence[str] = ()
+    """What its worker processes import before they part."""
 
     @contextmanager
     def unpacked(self) -> Iterator[Any]:
@@ -66,11 +68,9 @@ class EncodeJob:
 
     def encoder(self, device: str) -> "Encoder":
         """Loads the backbone."""
-        import torch
+        from features.torch_encoder import build_encoder
 
-        from features.encoder import build_encoder
-
-        return build_encoder(self.spec, self.weights, device=torch.device(device), batch_size=self.batch_size)
+        return build_encoder(self.spec, self.weights, device=device, batch_size=self.batch_size)
 
 
 class Worker:
@@ -78,7 +78,9 @@ class Worker:
 
     def __init__(self, shipment: Shipment, deadline_seconds: float) -> None:
         self._task = b""
-        self._results = run_tasks(shipment, self._tasks(), workers=1, deadline_seconds=deadline_seconds)
+        self._results = run_tasks(
+            shipment, self._tasks(), workers=1, deadline_seconds=deadline_seconds, preload=shipment.preload
+        )
 
     def ready(self, samples: Sequence[str]) -> int:
         """0. Raises EnvironmentStopped where one of the samples, files that the job's own machine has, is not here."""

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from features.backbones import get_backbone
+from features.backbones import get_backbone, pooled_width
 from features.config import ExtractSettings
-from features.encoder import pooled_width
 from features.errors import SettingsError
 from features.network import Backbone
 from features.reduction import parse

@@ -15,13 +15,14 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from features.config import RunSettings
-from features.encoder import Encoder, build_encoder, pick_devices
+from features.devices import pick_devices
+from features.encoder import Encoder
 from features.errors import ClipError
 from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, tracks_of
-from features.openvino_runtime import convert, pick_runtime
+from features.openvino_kept import kept_network
+from features.openvino_runtime import pick_runtime
 from features.pool import Lost, cores, run_tasks
 from features.spec import FeatureSpec
 from features.stamp import size_and_time
@@ -34,10 +35,10 @@ BATCHES_AHEAD = 2
 """How many batches may wait for each GPU."""
 
 
-def check_devices(settings: RunSettings) -> tuple[list[torch.device], str]:
+def check_devices(settings: RunSettings) -> tuple[list[str], str]:
     """The devices and the runtime that the settings ask for. Raises SettingsError where they are not there."""
     devices = pick_devices(settings.device)
-    return devices, pick_runtime(settings.runtime, on_cpu=devices[0].type == "cpu")
+    return devices, pick_runtime(settings.runtime, on_cpu=devices == ["cpu"])
 
 
 def extract_clips(
@@ -54,10 +55,10 @@ def extract_clips(
     devices, runtime = check_devices(settings)
     decode = DecodeJob(spec, with_pictures, windows)
     with ExitStack() as stack:
-        if devices[0].type == "cpu":
+        if devices == ["cpu"]:
             converted = None
             if runtime == "openvino":
-                converted = convert(spec, weights, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+                converted = kept_network(spec, weights, Path(stack.enter_context(tempfile.TemporaryDirectory())))
             job: ExtractJob | DecodeJob = ExtractJob(decode, weights, converted, settings.batch_size)
         else:
             job = decode
@@ -67,11 +68,14 @@ def extract_clips(
             workers=min(settings.workers or cores(), len(clips)),
             deadline_seconds=settings.deadline_seconds,
             is_stopped=is_stopped,
+            preload=job.preload,
         )
         named = (failure_of(clip, r) if isinstance(r, Lost) else r for clip, r in results)
-        if devices[0].type == "cpu":
+        if devices == ["cpu"]:
             yield from named  # type: ignore[misc]
         else:
+            from features.torch_encoder import build_encoder
+
             encoders = [build_encoder(spec, weights, device=d, batch_size=settings.batch_size) for d in devices]
             yield from encode_batches(named, encoders)  # type: ignore[arg-type]
 

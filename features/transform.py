@@ -1,8 +1,7 @@
-"""The only place that touches pixels: from an upright RGB frame to what a backbone is fed."""
+"""The only place that touches pixels before the backbone's device: an upright RGB frame becomes a small square."""
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from features.spec import Preprocessing
@@ -18,16 +17,6 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[n
         even = image[: 2 * height, : 2 * width]  # exact halves: OpenCV has a fast way for them alone
         image = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def normalise(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """uint8 (B, S, S, 3) on any device to float (B, 3, S, S), scaled to [0, 1], less the mean, over the deviation.
-
-    Snippets (B, L, S, S, 3) become (B, 3, L, S, S).
-    """
-    mean = torch.tensor(preprocessing.mean, device=frames.device) * 255
-    std = torch.tensor(preprocessing.std, device=frames.device) * 255
-    return ((frames.float() - mean) / std).movedim(-1, 1)  # (B, 3, ..., S, S), channels last in memory
 
 
 def thumbnail(image: NDArray[np.uint8], *, width: int = 160) -> bytes:

@@ -4,26 +4,29 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from features.config import nearest
 from features.errors import SettingsError
 from features.spec import PLAIN, Sampling
 
+if TYPE_CHECKING:  # who looks at clips as they are does without torch, which takes seconds to import
+    from torch import Tensor
+
 MOST_DEGREES = 10.0
 """A rotation is of at most so many degrees to either side."""
 
-Pixels = Callable[[torch.Tensor], torch.Tensor]  # uint8 (N, 3, S, S) to the same, one draw for all frames of a clip
+Pixels: TypeAlias = "Callable[[Tensor], Tensor]"  # uint8 (N, 3, S, S) to the same, one draw for all frames of a clip
 
 
 @dataclass(frozen=True)
 class View:
     """What a view changes: the pixels of a clip's frames, or which instants are read."""
 
-    pixels: Callable[[], Pixels] | None = None
+    pixels: "Callable[[], Pixels] | None" = None
     jitters_time: bool = False
 
 
@@ -36,7 +39,7 @@ def _flip() -> Pixels:
 def _crop() -> Pixels:
     from torchvision.transforms import v2
 
-    def crop(frames: torch.Tensor) -> torch.Tensor:
+    def crop(frames: "Tensor") -> "Tensor":
         return v2.RandomResizedCrop(list(frames.shape[-2:]), scale=(0.5, 0.9), ratio=(0.9, 1.1), antialias=True)(frames)
 
     return crop
@@ -50,10 +53,11 @@ def _colour() -> Pixels:
 
 def _rotate() -> Pixels:
     """Enlarged just so much that no empty corner shows: black triangles are nothing that a camera sees."""
+    import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import affine
 
-    def rotate(frames: torch.Tensor) -> torch.Tensor:
+    def rotate(frames: "Tensor") -> "Tensor":
         degrees = float(torch.empty(1).uniform_(-MOST_DEGREES, MOST_DEGREES))
         scale = math.cos(math.radians(degrees)) + math.sin(math.radians(abs(degrees)))  # of a square
         return affine(frames, degrees, [0, 0], scale, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
@@ -102,11 +106,18 @@ def time_seed(name: str, digest: str) -> int | None:
     return view_seed(name, digest) if any(VIEWS[part].jitters_time for part in _parts(name)) else None
 
 
+def changes_pixels(name: str) -> bool:
+    """Whether a view shows other pixels than the clip's own; that is torch's work."""
+    return any(VIEWS[part].pixels for part in _parts(name))
+
+
 def apply_view(name: str, frames: NDArray[np.uint8], digest: str) -> NDArray[np.uint8]:
     """Frames (N, S, S, 3) of one clip as a view shows them; all frames are changed alike."""
     changes = [VIEWS[part].pixels for part in _parts(name)]
     if not any(changes):
         return frames
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(view_seed(name, digest))
         tensor = torch.from_numpy(frames).permute(0, 3, 1, 2)  # (N, 3, S, S)

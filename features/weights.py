@@ -1,22 +1,18 @@
-"""A backbone's weights: found or downloaded, loaded, named by a digest of their values."""
+"""A backbone's weights: found or downloaded, and named by a digest of their values that is remembered."""
 
-import hashlib
 import logging
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
-from torch import nn
 
 from features.backbones import get_backbone
 from features.errors import EnvironmentStopped, SettingsError
-from features.network import Backbone
-from features.state_dicts import fill, read_state_dict
+from features.kept import libraries_of, recall, remember
+from features.network import RANDOM_SEED
 
 WEIGHTS_VARIABLE = "FEATURES_WEIGHTS"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-RANDOM_SEED = 0
 HUGGING_FACE = re.compile(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/main/(.+)")
 OTHER_FILES = {"model.safetensors": "pytorch_model.bin", "open_clip_model.safetensors": "open_clip_pytorch_model.bin"}
 """What a file is called in repositories that do not have it as safetensors."""
@@ -41,37 +37,37 @@ def find_weights(name: str, weights: str) -> Path | None:
     return _cached(url) or _download(name, url)
 
 
-def load_backbone(name: str, file: Path | None) -> nn.Module:
-    """The frozen network in eval mode, with a file's weights, or seeded random ones where `file` is None.
-
-    Raises ArtefactRefused where the file is damaged, runs code, or belongs to another architecture.
-    """
-    backbone = get_backbone(name)
-    network = _random_network(backbone) if file is None else backbone.wrap(_loaded_network(name, file))
-    return network.eval().requires_grad_(False)
-
-
 def weights_digest(name: str, file: Path | None) -> str:
     """sha256 over the names, shapes and float32 values of the network's tensors, whatever file they came from.
 
-    Random weights are named by their recipe instead. Raises as `load_backbone` does.
+    Random weights are named by their recipe instead. A file that was read before and is untouched since is not read
+    again. Raises as `load_backbone` does.
     """
     if file is None:
-        libraries = [f"torch {torch.__version__.split('+')[0]}", get_backbone(name).library]
+        libraries = [f"torch {version('torch').split('+')[0]}", get_backbone(name).library]
         return ", ".join([f"random, seed {RANDOM_SEED}", *filter(None, libraries)])
-    digest = hashlib.sha256()
-    for key, tensor in sorted(_loaded_network(name, file).state_dict().items()):
-        if not key.endswith("num_batches_tracked"):
-            digest.update(f"{key} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    before = _identity(name, file)
+    if before and (digest := recall("digests", before)):
+        return digest
+    from features.loading import tensors_digest
+
+    digest = tensors_digest(name, file)
+    if before and before == _identity(name, file):
+        remember("digests", before, digest)
+    return digest
 
 
-def _loaded_network(name: str, file: Path) -> nn.Module:
-    backbone = get_backbone(name)
-    network = backbone.build()
-    fill(network, read_state_dict(file), backbone=backbone, name=name, file=file)
-    return network
+def _identity(name: str, file: Path) -> dict[str, str]:
+    """What a file cannot change its content without changing, and who reads it; empty where it cannot be looked at.
+
+    The time of the last change of its inode is nobody's to set: a file that was swapped and dated back has another.
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return {}
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return {"file": str(file.resolve()), "stamp": " ".join(map(str, stamp)), "backbone": name} | libraries_of(name)
 
 
 def _existing(path: Path, name: str, *, source: str) -> Path:
@@ -103,7 +99,7 @@ def _how_to_get(name: str) -> str:
     backbone = get_backbone(name)
     url = backbone.weights_url()
     get = f"Download {url} and pass it" if url else f"{backbone.no_weights}; or pass a state dict"
-    cache = f"put it into {torch.hub.get_dir()}/checkpoints/, or " if url and not HUGGING_FACE.match(url) else ""
+    cache = f"put it into {_hub_file(url).parent}/, or " if url and not HUGGING_FACE.match(url) else ""
     return (
         f"{get} with --weights PATH, or {cache}let ${WEIGHTS_VARIABLE} name the file or its folder (as "
         f"{_file_stem(name)}.safetensors or .pth there); --weights random goes on without pretrained weights"
@@ -122,10 +118,14 @@ def _cached(url: str) -> Path | None:
 
 
 def _hub_file(url: str) -> Path:
+    import torch
+
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def _download(name: str, url: str) -> Path:
+    import torch
+
     try:
         if match := HUGGING_FACE.match(url):
             return _download_from_hugging_face(*match.groups())
@@ -155,42 +155,3 @@ def _download_from_hugging_face(repository: str, file: str) -> Path:
         raise
     except EntryNotFoundError:
         return Path(hf_hub_download(repository, OTHER_FILES.get(file, file)))
-
-
-def _random_network(backbone: Backbone) -> nn.Module:
-    """Seeded random weights, tamed so that features tell something: batch norms are calibrated on noise.
-
-    A plainly random deep network amplifies noise more than motion: its features are at chance on drawn clips. Smoothing
-    depthwise filters, batch norms that keep ReLU6 in its linear part and quiet residual branches mend that.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        network = backbone.wrap(backbone.build())
-        noise = _noise(backbone)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.weight.data.abs_()
-        if isinstance(module, _BATCH_NORMS):
-            nn.init.ones_(module.bias)
-            module.momentum = None  # a plain average over the calibration batch
-        if getattr(module, "use_res_connect", False):
-            last = [norm for norm in module.modules() if isinstance(norm, _BATCH_NORMS)][-1]
-            nn.init.constant_(last.weight, 0.2)
-    norms = [module for module in network.eval().modules() if isinstance(module, _BATCH_NORMS)]
-    for norm in norms:  # and nothing else: dropped paths would make each process another network
-        norm.train()
-    if norms:
-        with torch.inference_mode():
-            network(noise)
-    return network
-
-
-def _noise(backbone: Backbone) -> torch.Tensor:
-    """Smooth noise (8, 3, S, S), drifting sideways in four frames (8, 3, 4, S, S) for a 3D network."""
-    side = backbone.calibration_side
-    noise = nn.functional.interpolate(torch.randn(8, 3, 8, 8), size=(side, side), mode="bilinear")
-    noise += 0.2 * torch.randn(8, 3, side, side)
-    return torch.stack([noise.roll(2 * i, dims=3) for i in range(4)], dim=2) if backbone.snippet else noise
-
-
-_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from features.addresses import is_address
 from features.commands import Stop
 from features.files import check_writable
 from features.progress import progress_bar
@@ -13,9 +14,9 @@ from features.stamp import size_and_time
 from features.types import Clip
 from features.windows import Windows
 from features.words import counted
-from hazard.config import InferSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision, decide
+from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.model_files import open_model
 from hazard.predict import predict_clips
@@ -161,7 +162,7 @@ def _is_same(clip: Clip, stamp: Stamp) -> bool:
     try:
         return Stamp(*size_and_time(clip.file)) == stamp
     except OSError:
-        return False
+        return is_address(clip.path)  # a download may be thrown away afterwards
 
 
 def _identity(predictor: Predictor, windows: Windows) -> dict[str, object]:

@@ -9,7 +9,7 @@ from features.addresses import as_source
 from features.clips import find_clips
 from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.config import load_settings
-from hazard.config import InferSettings
+from hazard.infer_config import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

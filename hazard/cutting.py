@@ -1,10 +1,9 @@
 """How inference cuts videos: in windows like the clips that the model was trained on."""
 
 from features.errors import SettingsError
-from features.spec import FeatureSpec
 from features.windows import DECIMALS, Windows, usual_windows
-from hazard.config import InferSettings
-from hazard.model import ModelInfo
+from hazard.infer_config import InferSettings
+from hazard.model_source import ModelSource
 
 UNUSUAL = 3.0
 """A clip up to so many times the usual length is looked at as a whole, if training saw clips as long."""
@@ -12,13 +11,13 @@ GUESSED = 1.5
 """The same of models that do not say how long the clips of training were."""
 
 
-def windows_of(info: ModelInfo, settings: InferSettings, *, with_whole: bool = False) -> Windows:
+def windows_of(info: ModelSource, settings: InferSettings, *, with_whole: bool = False) -> Windows:
     """By the settings where they say so, else by what the model was trained on. Raises SettingsError for gaps.
 
     By default a clip that is no longer than those of training is looked at as a whole, just as in its evaluation, and
     a longer one in windows of the usual length, each overlapping the next by half.
     """
-    sampling = FeatureSpec.model_validate(info.feature_spec).sampling
+    sampling = info.spec.sampling
     usual = info.window.duration_seconds or 1.0
     window, stride = usual_windows(sampling, usual, settings.stride_seconds)
     whole = max(window, min(info.window.longest_seconds or GUESSED * usual, UNUSUAL * usual))

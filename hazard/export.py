@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import Dim
 
-from features.encoder import Encoder, Features, build_encoder, fold_batch_norms, frames_a_row
+from features.encoder import Encoder, frames_a_row
 from features.errors import ArtefactRefused, SettingsError
 from features.files import check_writable, write_atomically
+from features.loading import load_backbone
 from features.spec import FeatureSpec
-from features.weights import load_backbone
+from features.torch_encoder import Features, build_encoder, fold_batch_norms
 from hazard.model import Predictor
 from hazard.model_files import open_model
 from hazard.onnx_graph import Probabilities, WholeChain, typical
@@ -119,7 +120,7 @@ class _Chain:
                 "--whole, and the part from features on is exported"
             )
         file = model_weights(spec, weights, hint=predictor.info.weights_file)
-        encoder = build_encoder(spec, file, device=torch.device("cpu"))
+        encoder = build_encoder(spec, file, device="cpu")
         return cls(predictor, spec, load_backbone(spec.backbone, file), encoder)
 
     def probe(self, clips: int, steps: int) -> Arrays:

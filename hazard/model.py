@@ -19,24 +19,12 @@ from hazard.ensemble import Ensemble, Single, predict_single
 from hazard.heads import HEADS
 from hazard.heads.common import AttentionPooling
 from hazard.lineup import Kind
+from hazard.model_source import ModelSource
 
 FORMAT_VERSION: Literal[1] = 1
 LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
 
 Model: TypeAlias = Single | Ensemble
-
-
-class TrainedWindow(BaseModel):
-    """The stretch of video that the training clips covered: inference cuts windows like it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    duration_seconds: float = Field(ge=0, allow_inf_nan=False)
-    """Median duration of the training clips."""
-    steps: int = Field(ge=1)
-    """Median number of steps of the training tracks."""
-    longest_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Duration of the longest training clip, where known."""
 
 
 class MemberInfo(BaseModel):
@@ -57,7 +45,7 @@ class MemberInfo(BaseModel):
         return self
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(ModelSource):
     """What model.json holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,18 +65,13 @@ class ModelInfo(BaseModel):
     """Logits are divided by it: see `hazard.calibration`."""
     width: int = Field(ge=1, le=1 << 20)
     """D, after the reduction."""
-    feature_spec: dict[str, Any]
-    fingerprint: str
     reduction_kind: str | None
-    weights_file: str
-    """Where the backbone's weights were when the features were made: a hint, not a promise."""
-    window: TrainedWindow
     cache_digest: str
     """Content digest of the cache that it was trained on."""
     split: str
     groups_known: bool
     libraries: dict[str, str]
-    digests: dict[str, str] = {}
+    digests: dict[str, str] = Field(default={})
     """sha256 of each file beside model.json."""
 
     @model_validator(mode="after")

@@ -13,20 +13,18 @@ from typing import TypeVar
 import numpy as np
 import safetensors.numpy
 import safetensors.torch
-import skops.io
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from sklearn.pipeline import Pipeline
 
-from features.errors import ArtefactRefused, SettingsError
+from features.errors import ArtefactRefused
 from features.files import check_writable, write_atomically
 from features.reduction import Reduction
-from features.spec import FeatureSpec
 from hazard.baselines import is_baseline, predict_baseline
 from hazard.config import TrainSettings
 from hazard.ensemble import Ensemble, Member, Single
 from hazard.model import MemberInfo, Model, ModelInfo, Predictor
+from hazard.model_source import read_model_json
 from hazard.train import Committee, build
 
 TRUSTED = [
@@ -73,8 +71,7 @@ def open_model(folder: Path) -> Predictor:
 
     Raises SettingsError where there is no model, ArtefactRefused where it is damaged, foreign or inconsistent.
     """
-    info = _read_info(folder)
-    _check_spec(folder / "model.json", info)
+    info = read_model_json(folder, ModelInfo)
     if info.kind == "ensemble" and not info.members:
         raise ArtefactRefused(f"{folder / 'model.json'} refused: members: an ensemble has one or more")
     if info.kind == "ensemble":
@@ -82,36 +79,6 @@ def open_model(folder: Path) -> Predictor:
     else:
         model = _load_single(folder, info, _single_file(info.kind), info.name, info.settings)
     return Predictor(info, model, _load_reduction(folder, info))
-
-
-def _read_info(folder: Path) -> ModelInfo:
-    file = folder / "model.json"
-    if not file.is_file():
-        raise SettingsError(
-            f"no model at {folder} (no model.json there); make one with: train-temporal CACHE -o {folder}"
-        )
-    try:
-        return ModelInfo.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtefactRefused(f"{file} refused: {where + ': ' if where else ''}{first['msg']}") from None
-    except OSError as error:
-        raise ArtefactRefused(f"{file} refused: {error.strerror}") from None
-
-
-def _check_spec(file: Path, info: ModelInfo) -> None:
-    """The fingerprint must be that of the features that model.json describes."""
-    try:
-        spec = FeatureSpec.model_validate(info.feature_spec)
-    except ValidationError as error:
-        fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-        raise ArtefactRefused(f"{file} refused: feature_spec is not of this version, differing in: {fields}") from None
-    if spec.fingerprint != info.fingerprint:
-        raise ArtefactRefused(
-            f"{file} refused: feature_spec was changed: its fingerprint is {spec.fingerprint}, not {info.fingerprint}; "
-            "take the model.json that training wrote"
-        )
 
 
 def _single_file(kind: str) -> str:
@@ -141,6 +108,8 @@ def _load_member(folder: Path, info: ModelInfo, member: MemberInfo) -> Member:
 def _dump(model: Single) -> bytes:
     if isinstance(model, Committee):
         return safetensors.torch.save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    import skops.io
+
     return skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
 
 
@@ -181,6 +150,8 @@ def _difference(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor])
 
 
 def _load_baseline(folder: Path, info: ModelInfo, file: str, name: str) -> Pipeline:
+    import skops.io  # here: it takes half a second that heads need not wait for
+
     model = _parse(folder, file, info, lambda content: skops.io.loads(content, trusted=TRUSTED))
     if not is_baseline(model, name):
         raise ArtefactRefused(f"{folder / file} refused: it does not hold a {name}")

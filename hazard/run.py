@@ -23,8 +23,9 @@ from hazard.evaluate import ENSEMBLES, Evaluation
 from hazard.fitting import Choose, Watch, fit_all
 from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
 from hazard.measuring import Measured
-from hazard.model import Model, ModelInfo, TrainedWindow, library_versions
+from hazard.model import Model, ModelInfo, library_versions
 from hazard.model_files import save_model
+from hazard.model_source import TrainedWindow
 from hazard.search import Tuner, check_tune
 from hazard.search_outputs import write_picture, write_trials
 from hazard.sequences import load_sequences

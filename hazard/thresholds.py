@@ -7,9 +7,9 @@ from pathlib import Path
 
 from features.config import nearest
 from features.errors import SettingsError
-from hazard.config import InferSettings
 from hazard.decide import Decision
 from hazard.events import EventRule
+from hazard.infer_config import InferSettings
 from hazard.metrics import HARMLESS, guess_positive
 from hazard.model import Predictor
 from hazard.operating import OperatingPoint

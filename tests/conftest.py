@@ -16,6 +16,14 @@ from tests.web import Site, serving
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is left in the user's folder of caches, nor taken from there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAZARD_CACHE_DIR", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_weights_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEATURES_WEIGHTS", raising=False)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from features.backbones import BACKBONES, get_backbone
+from features.backbones import BACKBONES, get_backbone, pooled_width
 from features.cache import read_cache
-from features.encoder import pooled_width
 from features.errors import SettingsError
-from features.weights import load_backbone, weights_digest
+from features.loading import load_backbone
+from features.weights import weights_digest
 from tests.conftest import Run
 from tests.media import write_textured
 

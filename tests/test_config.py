@@ -4,7 +4,8 @@ import pytest
 
 from features.config import ExtractSettings, load_settings
 from features.errors import SettingsError
-from hazard.config import InferSettings, TrainSettings
+from hazard.config import TrainSettings
+from hazard.infer_config import InferSettings
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from features.backbones import BACKBONES
-from features.encoder import Encoder, fold_batch_norms, pick_devices, pool, pooled_width, torch_encoder
+from features.backbones import BACKBONES, pooled_width
+from features.devices import pick_devices
+from features.encoder import Encoder, TooLargeBatch
 from features.errors import ClipError, EnvironmentStopped, SettingsError
-from features.openvino_runtime import convert, openvino_encoder
+from features.loading import load_backbone
+from features.openvino_convert import convert
+from features.openvino_runtime import openvino_encoder
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.weights import load_backbone
+from features.torch_encoder import fold_batch_norms, pool, torch_encoder
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
 
@@ -85,7 +88,7 @@ def test_a_batch_that_does_not_fit_is_halved_for_good() -> None:
     def forward(frames: np.ndarray) -> np.ndarray:
         sizes.append(len(frames))
         if len(frames) > 2:
-            raise torch.OutOfMemoryError
+            raise TooLargeBatch
         return frames.reshape(len(frames), -1)[:, :4].astype(np.float32)
 
     encoder = Encoder(forward, batch_size=8)
@@ -97,10 +100,23 @@ def test_a_batch_that_does_not_fit_is_halved_for_good() -> None:
 
 def test_not_even_one_frame_fits() -> None:
     def forward(frames: np.ndarray) -> np.ndarray:
-        raise torch.OutOfMemoryError
+        raise TooLargeBatch
 
     with pytest.raises(EnvironmentStopped, match="does not hold a single frame"):
         Encoder(forward, batch_size=2).encode(FRAMES)
+
+
+def test_torch_says_that_memory_is_short() -> None:
+    class Large(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 2:
+                raise torch.OutOfMemoryError
+            return x
+
+    small = torch_encoder(Large(), preprocessing=Preprocessing(), pooling="avg", batch_size=4)
+    alone = torch_encoder(Large(), preprocessing=Preprocessing(), pooling="avg", batch_size=1)
+    assert (small.encode(FRAMES) == alone.encode(FRAMES)).all()
+    assert small.batch_size == 2
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("bf16", 0.1)])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from features.encoder import build_encoder
 from features.reduction import Reduction
 from features.spec import FeatureSpec
+from features.torch_encoder import build_encoder
 from features.types import Clip, FeatureTrack
 from hazard import fitting
 from hazard.__main__ import hazard
@@ -145,7 +145,7 @@ def test_the_whole_chain_from_frames(tmp_path: Path, run: Run) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 64, 3), np.uint8)
     mask = np.array([[True, True, True], [True, True, False]])
     got = probabilities(folder / "whole.onnx", frames=frames, mask=mask)
-    encoder, predictor = build_encoder(spec, None, device=torch.device("cpu")), open_model(folder)
+    encoder, predictor = build_encoder(spec, None, device="cpu"), open_model(folder)
     for row in range(2):
         rows = encoder.encode(frames[row][mask[row]])
         track = FeatureTrack(Clip("a.mp4", Path("a.mp4")), rows, np.arange(len(rows), dtype=np.float64), duration=1.0)

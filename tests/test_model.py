@@ -16,8 +16,9 @@ from hazard.baselines import BASELINES, fit_baseline, predict_baseline
 from hazard.calibration import apply_temperature
 from hazard.config import TrainSettings
 from hazard.heads import HEADS
-from hazard.model import ModelInfo, TrainedWindow, library_versions
+from hazard.model import ModelInfo, library_versions
 from hazard.model_files import TRUSTED, open_model, save_model
+from hazard.model_source import TrainedWindow
 from hazard.train import build
 from tests.stage_two import WIDTH, as_cache, moving_sequences
 

@@ -7,14 +7,16 @@ import pytest
 
 from features.clips import find_clips
 from features.config import RunSettings
-from features.encoder import Encoder, torch_encoder
+from features.encoder import Encoder
 from features.errors import SettingsError
 from features.jobs import Decoded, DecodeJob, Extracted, ViewFrames
+from features.loading import load_backbone
 from features.pool import run_tasks
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.stream import check_devices, encode_batches, extract_clips
+from features.torch_encoder import torch_encoder
 from features.types import Clip, Failure
-from features.weights import load_backbone, weights_digest
+from features.weights import weights_digest
 
 SPEC = FeatureSpec(
     sampling=Sampling(frames=5),

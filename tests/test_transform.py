@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from features.backbones import BACKBONES
+from features.normalise import normalise
 from features.spec import Preprocessing
-from features.transform import normalise, prepare, thumbnail
+from features.transform import prepare, thumbnail
 
 
 @pytest.mark.parametrize("shape", [(360, 640), (1080, 1920), (64, 48), (224, 224), (32, 900)])

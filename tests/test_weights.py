@@ -9,7 +9,8 @@ from torch import nn
 
 from features.backbones import BACKBONES, get_backbone
 from features.errors import ArtefactRefused, SettingsError
-from features.weights import find_weights, load_backbone, weights_digest
+from features.loading import load_backbone
+from features.weights import find_weights, weights_digest
 from tests.test_backbones import add_tiny_clip
 
 

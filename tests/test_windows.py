@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.config import RunSettings
-from features.encoder import build_encoder
 from features.jobs import DecodeJob, Extracted, window_tracks
 from features.pool import run_tasks
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.stream import encode_batches, extract_clips
+from features.torch_encoder import build_encoder
 from features.types import Clip
 from features.video import read_frames
 from features.weights import weights_digest

@@ -1,0 +1,32 @@
+"""A backbone in PyTorch → the same network for OpenVINO."""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from features.errors import SettingsError
+from features.loading import load_backbone
+from features.openvino_runtime import row_shape
+from features.spec import FeatureSpec
+from features.torch_encoder import Features, fold_batch_norms
+
+
+def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
+    """Writes the spec's network as an OpenVINO model and gives its path. Raises SettingsError where it cannot be."""
+    import openvino
+
+    network = fold_batch_norms(load_backbone(spec.backbone, weights))
+    features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
+    with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
+        warnings.simplefilter("ignore")
+        try:
+            model = openvino.convert_model(features, example_input=torch.zeros(1, *row_shape(spec), dtype=torch.uint8))
+        except Exception as error:  # some network of hundreds does what OpenVINO does not know
+            said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise SettingsError(
+                f"OpenVINO cannot convert backbone '{spec.backbone}' ({said}); use --runtime torch"
+            ) from None
+    path = folder / "backbone.xml"
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path

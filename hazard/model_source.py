@@ -1,0 +1,85 @@
+"""The part of model.json that says what a model must be fed: read before the model itself is opened."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.errors import ArtefactRefused, SettingsError
+from features.spec import FeatureSpec
+
+MODEL_JSON = "model.json"
+
+
+class TrainedWindow(BaseModel):
+    """The stretch of video that the training clips covered: inference cuts windows like it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    duration_seconds: float = Field(ge=0, allow_inf_nan=False)
+    """Median duration of the training clips."""
+    steps: int = Field(ge=1)
+    """Median number of steps of the training tracks."""
+    longest_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Duration of the longest training clip, where known."""
+
+
+class ModelSource(BaseModel):
+    """What a model must be fed; `ModelInfo` adds what it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    feature_spec: dict[str, Any]
+    fingerprint: str
+    weights_file: str
+    """Where the backbone's weights were when the features were made: a hint, not a promise."""
+    window: TrainedWindow
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """How its features are made."""
+        return FeatureSpec.model_validate(self.feature_spec)
+
+
+Source = TypeVar("Source", bound=ModelSource)
+
+
+def read_source(folder: Path) -> ModelSource:
+    """What the model of a folder must be fed, for workers to begin while it is opened. Raises as `open_model` does."""
+    return read_model_json(folder, ModelSource)
+
+
+def read_model_json(folder: Path, kind: type[Source]) -> Source:
+    """A model folder's model.json, or the part of it that `kind` asks for.
+
+    Raises SettingsError where there is none, ArtefactRefused where it is damaged, foreign or inconsistent.
+    """
+    file = folder / MODEL_JSON
+    if not file.is_file():
+        raise SettingsError(
+            f"no model at {folder} (no model.json there); make one with: train-temporal CACHE -o {folder}"
+        )
+    try:
+        source = kind.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtefactRefused(f"{file} refused: {where + ': ' if where else ''}{first['msg']}") from None
+    except OSError as error:
+        raise ArtefactRefused(f"{file} refused: {error.strerror}") from None
+    _check_spec(file, source)
+    return source
+
+
+def _check_spec(file: Path, source: ModelSource) -> None:
+    """The fingerprint must be that of the features that model.json describes."""
+    try:
+        spec = source.spec
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        raise ArtefactRefused(f"{file} refused: feature_spec is not of this version, differing in: {fields}") from None
+    if spec.fingerprint != source.fingerprint:
+        raise ArtefactRefused(
+            f"{file} refused: feature_spec was changed: its fingerprint is {spec.fingerprint}, not "
+            f"{source.fingerprint}; take the model.json that training wrote"
+        )

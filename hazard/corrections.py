@@ -155,9 +155,7 @@ def _meant(
         return rows_of[path]
     file, offset, _ = _part(path)
     if file not in of_file:
-        raise SettingsError(
-            f"{source}: the cache holds no clip '{path}'; {nearest_path(path, [*rows_of, *of_file])}"
-        )
+        raise SettingsError(f"{source}: the cache holds no clip '{path}'; {nearest_path(path, [*rows_of, *of_file])}")
     start = offset + (correction.start_seconds or 0.0)
     end = math.inf if correction.end_seconds is None else offset + correction.end_seconds
     if (exact := part_of(file, round(start, 6), None if math.isinf(end) else round(end, 6))) in rows_of:

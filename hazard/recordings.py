@@ -1,30 +1,33 @@
 """Long drawn videos in which events of known times are planted: what a camera that never stops would record.
 
-One scene and one camera throughout. Between the events people do ordinary things, a stretch each of `STRETCH_SECONDS`,
-and after each stretch other people take their place.
+One scene and one camera throughout. The people of a stretch go about ordinary things before their event and after it:
+they come walking to where they fight. About every STRETCH_SECONDS, never during an event, others take their place.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, cycle
+from functools import partial
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from hazard.figures import ACTIONS, Actor, Pose, cast_people
 from hazard.scenes import Image, Scene, exact_rate, make_scene
-from hazard.synthetic import render_clip, write_video
+from hazard.synthetic import reach_of, render_people, write_video
 
 SIZE = (160, 120)
 FRAME_RATE = 10
-STRETCH_SECONDS = (12.0, 40.0)
-"""Shortest and longest time that the same people go about the same thing."""
+STRETCH_SECONDS = 25.0
+"""About how long the same people are to be seen where nothing happens."""
 ONSET_SECONDS = 0.5
-"""A fall begins within half of this after its event does."""
+"""Who falls does so within half of this after the event begins."""
 
 
 class Planted(NamedTuple):
@@ -84,42 +87,65 @@ def _check(planted: Sequence[Planted], seconds: float) -> None:
         until = event.end
 
 
-def _stretches(
-    planted: Sequence[Planted], seconds: float, background: Sequence[str], seed: int
-) -> Iterator[tuple[Planted, bool]]:
-    """What the video is made of, in order, and whether it is an event."""
-    rng = np.random.default_rng([seed, 8])
-    ordinary, at = cycle(background), 0.0
-    for event in [*planted, None]:
-        until = event.start if event else seconds
-        while at < until:
-            end = min(at + rng.uniform(*STRETCH_SECONDS), until)
-            yield Planted(at, end, next(ordinary)), False
-            at = end
-        if event:
-            yield event, True
-            at = event.end
+class _Stretch(NamedTuple):
+    """What the same people are seen doing."""
+
+    start: float
+    end: float
+    ordinary: str
+    event: Planted | None
 
 
-def _frames(
-    stretches: Iterator[tuple[Planted, bool]], scene: Scene, rate: Fraction, seconds: float, seed: int
-) -> Iterator[Image]:
+def _stretches(planted: Sequence[Planted], seconds: float, background: Sequence[str], seed: int) -> Iterator[_Stretch]:
+    """What the video is made of, in order; each has an event or none."""
+    rng, ordinary = np.random.default_rng([seed, 8]), cycle(background)
+    edges = [0.0, *(time for event in planted for time in (event.start, event.end)), seconds]
+    changes = [0.0]
+    for number, (start, end) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
+        between = 0 < number < len(planted)  # two events, which have people of their own
+        count = max(round((end - start) / STRETCH_SECONDS), int(between))
+        places = np.arange(1, count + 1) / (count + 1) + rng.uniform(-0.2, 0.2, count) / (count + 1)
+        changes += (start + (end - start) * places).tolist()
+    for start, end in pairwise([*changes, seconds]):
+        event = next((event for event in planted if start <= event.start < end), None)
+        yield _Stretch(start, end, next(ordinary), event)
+
+
+def _cast(stretch: _Stretch, scene: Scene, rng: np.random.Generator) -> list[Actor]:
+    """Its people, moved by seconds of the video."""
+    reach = reach_of(scene)
+    if stretch.event is None:
+        people = cast_people(rng, stretch.ordinary, reach=reach, seconds=stretch.end - stretch.start)
+        return [replace(person, pose=partial(_later, person.pose, stretch.start)) for person in people]
+    action = ACTIONS[stretch.event.action]
+    people = cast_people(rng, stretch.event.action, reach=reach, seconds=ONSET_SECONDS)
+    acting = partial(_acting, action, ACTIONS[stretch.ordinary], stretch.event)
+    return [replace(person, pose=acting) if person.pose is action else person for person in people]
+
+
+Move = Callable[[float, Actor], Pose]
+
+
+def _later(move: Move, start: float, time: float, actor: Actor) -> Pose:
+    return move(time - start, actor)
+
+
+def _acting(action: Move, ordinary: Move, event: Planted, time: float, actor: Actor) -> Pose:
+    """Ordinary ways that lead to the place of the event, and on from there."""
+    if time < event.start:
+        return ordinary(time - event.start, actor)
+    return action(time - event.start, actor) if time < event.end else ordinary(time - event.end, actor)
+
+
+def _frames(stretches: Iterator[_Stretch], scene: Scene, rate: Fraction, seconds: float, seed: int) -> Iterator[Image]:
     count = round(seconds * rate)
-    numbered = enumerate(stretches)
-    return chain.from_iterable(
-        render_clip(
-            stretch.action,
-            scene,
-            [float(index / rate - Fraction(stretch.start)) for index in _frames_within(stretch, rate, count)],
-            seed=seed * 100_003 + number,
-            acting_seconds=ONSET_SECONDS if is_event else None,
-        )
-        for number, (stretch, is_event) in numbered
-        if len(_frames_within(stretch, rate, count))
-    )
+    for number, stretch in enumerate(stretches):
+        rng = np.random.default_rng([seed, 9, number])
+        times = [float(index / rate) for index in _frames_within(stretch, rate, count)]
+        yield from render_people(_cast(stretch, scene, rng), scene, times, rng)
 
 
-def _frames_within(stretch: Planted, rate: Fraction, count: int) -> range:
+def _frames_within(stretch: _Stretch, rate: Fraction, count: int) -> range:
     """The numbers of the frames that a stretch shows; each frame belongs to one."""
     first, end = (math.ceil(Fraction(time) * rate) for time in (stretch.start, stretch.end))
     return range(first, min(end, count))

@@ -43,8 +43,7 @@ def read_image_folder(
     Raises ClipError where numbers are missing in the row, an image cannot be read, sizes are mixed, or under half of
     `span` is there.
     """
-    images = natural_order(list(images_of(folder)))
-    _check_numbers(images)
+    images = ordered_images(folder)
     times, length = np.arange(len(images)) / folder_fps, len(images) / folder_fps
     start, end = span[0], min(span[1], length)
     if start >= length:
@@ -58,7 +57,7 @@ def read_image_folder(
     size = (0, 0)
     for i in wanted.tolist():
         alive()
-        image = _read(images[i])
+        image = read_image(images[i])
         met = (image.shape[1], image.shape[0])
         if data and met != size:
             raise ClipError(
@@ -78,6 +77,13 @@ def read_image_folder(
         decoded_share=share,
         pictures=tuple(pictures),
     )
+
+
+def ordered_images(folder: Path) -> list[Path]:
+    """The images of a folder in the order of a film. Raises ClipError where numbers are missing in the row."""
+    images = natural_order(list(images_of(folder)))
+    _check_numbers(images)
+    return images
 
 
 def natural_order(files: Sequence[Path]) -> list[Path]:
@@ -112,7 +118,8 @@ def _check_numbers(images: Sequence[Path]) -> None:
             )
 
 
-def _read(file: Path) -> Image:
+def read_image(file: Path) -> Image:
+    """One image, upright, (H, W, 3) RGB. Raises ClipError."""
     try:
         encoded = file.read_bytes()  # a name that is no UTF-8 kills imread
     except OSError as error:

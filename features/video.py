@@ -86,6 +86,15 @@ def check_video(file: Path) -> None:
         pass
 
 
+@contextmanager
+def opened_video(file: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file and its first video stream, for who plays it, behind the guards of `read_frames`. Raises ClipError."""
+    _check_regular(file)
+    with _opened(file, max_pixels=max_pixels) as (container, stream):
+        _check_size(stream, max_pixels)
+        yield container, stream
+
+
 @dataclass
 class _Decoded:
     pictured: Set[int]

@@ -1,5 +1,6 @@
 """Long videos as overlapping windows: each is a part of the video, sampled as a clip of that length would be."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +11,8 @@ from features.sampling import Indices, Pick, Rows, Times, rows_of, starts_of
 from features.spec import PLAIN, Sampling
 from features.types import Clip, Span
 
-DECIMALS = 3
-"""Windows begin and end on whole milliseconds, as the paths of parts say."""
+DECIMALS = 6
+"""Windows begin and end on whole microseconds, as the paths of parts say."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,19 @@ def usual_windows(sampling: Sampling, seconds: float, stride_seconds: float | No
     """
     if sampling.kind == "even":
         count = sampling.frames or 1
+        step = max(0.001, round(seconds / count, 3))
     elif sampling.kind == "rate":
-        count = max(1, round(seconds * (sampling.fps or 1.0)))
-        seconds = count / (sampling.fps or 1.0)
+        step = 1.0 / (sampling.fps or 1.0)
+        count = max(1, round(seconds / step))
     else:
-        return round(seconds, DECIMALS), stride_seconds or max(10**-DECIMALS, round(seconds / 2, DECIMALS))
-    step = max(10**-DECIMALS, round(seconds / count, DECIMALS))
-    return round(count * step, DECIMALS), stride_seconds or round(max(1, count // 2) * step, DECIMALS)
+        return round(seconds, DECIMALS), stride_seconds or round(seconds / 2, DECIMALS)
+    return _up(count * step), stride_seconds or _up(max(1, count // 2) * step)
+
+
+def _up(seconds: float) -> float:
+    """Rounded so that no window loses its last instant."""
+    scale = 10**DECIMALS
+    return math.ceil(seconds * scale - 1e-3) / scale
 
 
 def window_spans(start: float, end: float, windows: Windows) -> NDArray[np.float64]:

@@ -1,11 +1,15 @@
 """One inference run: clips → results → report. It can be stopped at any moment and gone on with."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from features.addresses import is_address
 from features.commands import Stop
 from features.files import check_writable
 from features.progress import progress_bar
@@ -16,14 +20,14 @@ from features.words import counted
 from hazard.cutting import windows_of
 from hazard.decide import Decision, decide
 from hazard.infer_config import InferSettings
-from hazard.model import Predictor
-from hazard.model_files import open_model
+from hazard.model_source import MODEL_JSON, ModelSource, read_source
 from hazard.predict import predict_clips
 from hazard.report import ReportInfo, Summary, summarise, write_report
-from hazard.report_info import report_info
 from hazard.results import Results, Stamp, begin, open_results
-from hazard.thresholds import decision
 from hazard.types import ClipPrediction
+
+if TYPE_CHECKING:  # slow to import: workers decode meanwhile
+    from hazard.model import Predictor
 
 SHOWN_FAILURES = 20
 
@@ -55,27 +59,49 @@ def run_batch(batch: Batch, stop: Stop, *, echo: Callable[[str], None] = print) 
     """Looks at each clip that is new or changed since the last run, then writes the report of all.
 
     What is found of a clip is on disk at once, so that a run that was stopped is gone on with by the same command.
-    Raises SettingsError, ArtefactRefused and EnvironmentStopped before any video is opened, where it can.
+    Workers begin to decode while the model is opened. Raises SettingsError, ArtefactRefused and EnvironmentStopped.
     """
+    source = read_source(batch.model_folder)
     check_writable(batch.output / "report.html")
     if batch.settings.cache:
         check_writable(batch.settings.cache)
-    predictor = open_model(batch.model_folder)
-    windows = windows_of(predictor.info, batch.settings, with_whole=batch.settings.cache is not None)
-    judge = decision(predictor, batch.model_folder, batch.settings, stride_seconds=windows.stride_seconds)
-    with open_results(batch.output) as results:
-        if begin(results, _identity(predictor, windows)):
+    windows = windows_of(source, batch.settings, with_whole=batch.settings.cache is not None)
+    with open_results(batch.output) as results, ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(open_judge, batch, windows.stride_seconds)
+        if begin(results, _identity(batch.model_folder, windows)):
             echo("the report's folder held results of another model or other windows; every clip is looked at again")
-        _look(batch, predictor, windows, results, stop, echo)
+        _look(batch, source, opening, windows, results, stop, echo)
         if stop:
             return BatchSummary(None, None)
-        named = {clip.path: clip for clip in batch.clips}
-        info = report_info(predictor, batch.model_folder, batch.sources, created=datetime.now(UTC))
-        decided = _Decided(results, named, judge)
-        write_report(batch.output, list(decided()), info)
-        summary = summarise(list(decided()), info)
-        _say(summary, info, decided, batch.output, echo)
-        return BatchSummary(summary, info)
+        return _report(batch, opening.result(), results, echo)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model that is open, and by what its probabilities become labels and events."""
+
+    predictor: "Predictor"
+    decision: Decision
+
+
+def open_judge(batch: Batch, stride_seconds: float) -> Judge:
+    """Opens the model; it takes seconds to import what that needs. Raises as `open_model` and `decision` do."""
+    from hazard.model_files import open_model
+    from hazard.thresholds import decision
+
+    predictor = open_model(batch.model_folder)
+    return Judge(predictor, decision(predictor, batch.model_folder, batch.settings, stride_seconds=stride_seconds))
+
+
+def _report(batch: Batch, judge: Judge, results: Results, echo: Callable[[str], None]) -> BatchSummary:
+    from hazard.report_info import report_info
+
+    info = report_info(judge.predictor, batch.model_folder, batch.sources, created=datetime.now(UTC))
+    decided = _Decided(results, {clip.path: clip for clip in batch.clips}, judge.decision)
+    write_report(batch.output, list(decided()), info)
+    summary = summarise(list(decided()), info)
+    _say(summary, info, decided, batch.output, echo)
+    return BatchSummary(summary, info)
 
 
 @dataclass(frozen=True)
@@ -84,13 +110,13 @@ class _Decided:
 
     results: Results
     named: dict[str, Clip]
-    judge: Decision
+    decision: Decision
 
     def __call__(self) -> Iterator[ClipPrediction]:
         """In order of path, one in memory at a time."""
         for clip in self.results:
             if clip.path in self.named:
-                yield decide(replace(clip, truth=self.named[clip.path].label), self.judge)
+                yield decide(replace(clip, truth=self.named[clip.path].label), self.decision)
 
 
 def _say(summary: Summary, info: ReportInfo, decided: _Decided, output: Path, echo: Callable[[str], None]) -> None:
@@ -110,7 +136,8 @@ def _say(summary: Summary, info: ReportInfo, decided: _Decided, output: Path, ec
 
 def _look(
     batch: Batch,
-    predictor: Predictor,
+    source: ModelSource,
+    opening: "Future[Judge]",
     windows: Windows,
     results: Results,
     stop: Stop,
@@ -128,7 +155,8 @@ def _look(
     with progress_bar(len(todo), what="infer", unit="clip") as bar:
         for clip, found in predict_clips(
             todo,
-            predictor,
+            source,
+            lambda: opening.result().predictor,
             batch.settings,
             windows=windows,
             weights=batch.settings.weights,
@@ -161,14 +189,10 @@ def _is_same(clip: Clip, stamp: Stamp) -> bool:
     try:
         return Stamp(*size_and_time(clip.file)) == stamp
     except OSError:
-        return False
+        return is_address(clip.path)  # a download may be thrown away afterwards
 
 
-def _identity(predictor: Predictor, windows: Windows) -> dict[str, object]:
+def _identity(model_folder: Path, windows: Windows) -> dict[str, object]:
     """What decides the probabilities of a clip."""
-    info = predictor.info
-    return {
-        "model": {name: getattr(info, name) for name in ("digests", "labels", "temperature", "fingerprint")},
-        "max_steps": info.settings.max_steps,
-        "windows": {**asdict(windows), "with_whole": None},
-    }
+    model = hashlib.sha256((model_folder / MODEL_JSON).read_bytes()).hexdigest()
+    return {"model": model, "windows": {**asdict(windows), "with_whole": None}}

@@ -1,7 +1,7 @@
 """How inference cuts videos: in windows like the clips that the model was trained on."""
 
 from features.errors import SettingsError
-from features.windows import Windows, usual_windows
+from features.windows import DECIMALS, Windows, usual_windows
 from hazard.infer_config import InferSettings
 from hazard.model_source import ModelSource
 
@@ -22,7 +22,7 @@ def windows_of(info: ModelSource, settings: InferSettings, *, with_whole: bool =
     window, stride = usual_windows(sampling, usual, settings.stride_seconds)
     whole = max(window, min(info.window.longest_seconds or GUESSED * usual, UNUSUAL * usual))
     if settings.window_seconds:
-        window = whole = round(settings.window_seconds, 3)
+        window = whole = round(settings.window_seconds, DECIMALS)
         stride = settings.stride_seconds or _half(window, sampling.frames if sampling.kind == "even" else None)
     if stride > window:
         raise SettingsError(
@@ -34,4 +34,4 @@ def windows_of(info: ModelSource, settings: InferSettings, *, with_whole: bool =
 def _half(window: float, frames: int | None) -> float:
     """About half a window: so many of its frames as the next window shares."""
     share = max(1, frames // 2) / frames if frames else 0.5
-    return max(0.001, round(window * share, 3))
+    return max(0.001, round(window * share, DECIMALS))

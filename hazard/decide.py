@@ -63,7 +63,7 @@ def events_of(windows: WindowPredictions, rules: Sequence[EventRule], duration: 
 
 
 def window_cores(spans: NDArray[np.float64], duration: float) -> NDArray[np.float64]:
-    """(B, 2): the stretch that each of the windows (B, 2) speaks for; together they cover the video once.
+    """(B, 2): the stretch that each of the windows (B, 2) speaks for; together they cover once what was seen.
 
     A window that an event has just begun to enter says little, one that it half fills says a lot: an event begins about
     midway between the middles of two windows, not where the first of them does.
@@ -71,7 +71,8 @@ def window_cores(spans: NDArray[np.float64], duration: float) -> NDArray[np.floa
     middles = spans.mean(axis=1)
     between = (middles[1:] + middles[:-1]) / 2
     start, end = min(0.0, float(spans[0, 0])), max(duration, float(spans[-1, 1]))
-    return np.stack([np.append(start, between), np.append(between, end)], axis=1)
+    cores = np.stack([np.append(start, between), np.append(between, end)], axis=1)
+    return np.stack([np.maximum(cores[:, 0], spans[:, 0]), np.minimum(cores[:, 1], spans[:, 1])], axis=1)
 
 
 def _label(probs: NDArray[np.float64], windows: WindowPredictions, events: Sequence[Event], decision: Decision) -> str:

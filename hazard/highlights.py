@@ -1,0 +1,201 @@
+"""One reel of all events, for briefings: each with a second or two around it, above a caption that says what and where.
+
+Every excerpt is made by a worker process that may hang or crash, as a film of its own; the films are then joined
+without encoding them again. There is no sound: it would be cut off every few seconds.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, groupby
+from pathlib import Path
+
+import av
+
+from features.errors import EnvironmentStopped
+from features.files import check_writable, is_full, move_whole, scratch_folder, stopped, sweep_temporary
+from features.pool import Lost, cores, run_tasks
+from features.timeline import WHOLE
+from features.words import counted, lasting, printable
+from hazard.annotate import DEADLINE_SECONDS, span_of
+from hazard.excerpts import LARGEST, Excerpt, ExcerptJob, ExcerptTask
+from hazard.types import ClipPrediction, Event
+
+LEAST_SIZE = (480, 270)
+"""Of the picture above the caption, which must hold its words."""
+
+
+@dataclass(frozen=True)
+class Reel:
+    """What became of the highlights."""
+
+    file: Path | None
+    """None where there was nothing to show, or nothing could be shown."""
+    events: int
+    left_out: int
+    """Events beyond the limits, the least probable ones."""
+    seconds: float
+    failures: tuple[tuple[str, str], ...] = ()
+    """Paths and reasons of the excerpts that could not be made."""
+
+    @property
+    def said(self) -> str:
+        """One line for people."""
+        if self.file is None and not self.failures:
+            return "no highlights: there are no events to show"
+        if self.file is None:
+            return f"no highlights: none of {counted(self.events, 'event')} could be shown ({self.failures[0][1]})"
+        parts = [f"highlights: {counted(self.events, 'event')} in {lasting(self.seconds)}"]
+        if self.left_out:
+            parts.append(f"the {self.left_out} least probable of {self.events + self.left_out} are left out")
+        if self.failures:
+            parts.append(f"{counted(len(self.failures), 'excerpt')} could not be made ({self.failures[0][1]})")
+        return "; ".join(parts)
+
+
+def write_highlights(
+    clips: Iterable[ClipPrediction],
+    target: Path,
+    *,
+    around_seconds: float = 1.5,
+    longest_seconds: float = 20.0,
+    max_events: int = 50,
+    max_seconds: float = 600.0,
+    folder_fps: float = 25.0,
+    workers: int | None = None,
+    deadline_seconds: float = DEADLINE_SECONDS,
+) -> Reel:
+    """Writes an MP4 of the events of all clips, in order of path and time, whole or not at all.
+
+    Of an event that lasts longer than `longest_seconds` the beginning is shown. Of more than `max_events`, or more than
+    about `max_seconds` of film, the most probable are taken. `clips` are streamed. Where there is nothing to show, no
+    file is written and one from before is removed. Raises EnvironmentStopped where the target cannot be written.
+    """
+    check_writable(target)
+    sweep_temporary(target.parent)
+    found, met = _most_probable(clips, max_events)
+    kept = _within(found, max_seconds, around_seconds, longest_seconds)
+    excerpts = list(_excerpts(kept, around_seconds, longest_seconds))
+    with scratch_folder(target) as scratch:
+        tasks = [ExcerptTask(e, i, len(excerpts), scratch / f"{i}.mp4") for i, e in enumerate(excerpts)]
+        made, failures = _made(tasks, folder_fps, workers or cores(), deadline_seconds)
+        if not made:
+            target.unlink(missing_ok=True)
+            return Reel(None, len(kept), met - len(kept), 0.0, failures)
+        try:
+            seconds = _join([task.file for task in made], scratch / "reel.mp4")
+        except OSError as error:
+            raise (stopped(error, target) if is_full(error) else error) from error
+        move_whole(scratch / "reel.mp4", target)
+    shown = sum(len(task.excerpt.events) for task in made)
+    return Reel(target, shown, met - len(kept), seconds, failures)
+
+
+Found = tuple[Event, ClipPrediction]
+
+
+def _most_probable(clips: Iterable[ClipPrediction], most: int) -> tuple[list[Found], int]:
+    """So many events with the highest peaks, the first of equals, highest first; and how many there are in all."""
+    best: list[tuple[float, int, Found]] = []
+    met = 0
+    numbers = count()
+    for clip in clips:
+        light = replace(clip, thumbnails=(), thumbnail_times=(), windows=None, attention=(), attention_times=())
+        for event in clip.events if clip.status != "failed" else ():
+            met += 1
+            heapq.heappush(best, (event.peak, -next(numbers), (event, light)))
+            if len(best) > most:
+                heapq.heappop(best)
+    return [found for _, _, found in sorted(best, key=lambda entry: entry[:2], reverse=True)], met
+
+
+def _within(found: Sequence[Found], max_seconds: float, around: float, longest: float) -> list[Found]:
+    """As many of the first as fit, and one in any case; in order of path and time."""
+    kept: list[Found] = []
+    seconds = 0.0
+    for event, clip in found:
+        seconds += min(event.end - event.start, longest) + 2 * around
+        if kept and seconds > max_seconds:
+            break
+        kept.append((event, clip))
+    return sorted(kept, key=lambda pair: (pair[1].path, pair[0].start, pair[0].end, pair[0].label))
+
+
+def _excerpts(kept: Sequence[Found], around: float, longest: float) -> Iterator[Excerpt]:
+    """One an event; events of one clip that lie close together share one."""
+    for _, group in groupby(kept, key=lambda pair: pair[1].path):
+        current: Excerpt | None = None
+        for event, clip in group:
+            begin, end = span_of(clip)
+            start = max(0.0, event.start - around)
+            until = min(event.start + min(event.end - event.start, longest) + around, end - begin)
+            if current is not None and start <= current.end:
+                current = replace(current, end=max(current.end, until), events=(*current.events, event))
+                continue
+            if current is not None:
+                yield current
+            path = clip.path.rpartition("#t=")[0] if (begin, end) != WHOLE else clip.path
+            current = Excerpt(
+                path=printable(path),
+                file=clip.file,
+                begin=begin,
+                start=start,
+                end=until,
+                events=(event,),
+                is_unknown=clip.is_unknown,
+            )
+        if current is not None:
+            yield current
+
+
+def _made(
+    tasks: Sequence[ExcerptTask], folder_fps: float, workers: int, deadline_seconds: float
+) -> tuple[list[ExcerptTask], tuple[tuple[str, str], ...]]:
+    """The excerpts that could be made, in order, and why others could not. First their sizes are looked at."""
+    job = ExcerptJob(folder_fps, threads=max(1, cores() // max(1, min(workers, len(tasks)))))
+    failures: list[tuple[str, str]] = []
+
+    def each(given: Sequence[ExcerptTask]) -> Iterator[tuple[ExcerptTask, object]]:
+        crew = min(workers, len(given))
+        for task, outcome in run_tasks(job, given, workers=crew, deadline_seconds=deadline_seconds) if crew else ():
+            if isinstance(outcome, EnvironmentStopped):
+                raise outcome
+            if isinstance(outcome, Lost):
+                outcome = f"{outcome.stage}: {outcome.reason}"
+            if isinstance(outcome, str):
+                failures.append((task.excerpt.path, outcome))
+            else:
+                yield task, outcome
+
+    sizes = {task.number: size for task, size in each(tasks)}
+    area = _common([size for size in sizes.values() if isinstance(size, tuple)])
+    sized = [replace(task, area=area) for task in tasks if task.number in sizes]
+    made = [task for task, _ in each(sized)]
+    return sorted(made, key=lambda task: task.number), tuple(failures)
+
+
+def _common(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """What holds all pictures, each no larger than LARGEST."""
+    fitted = [(w * scale, h * scale) for w, h in sizes for scale in [min(1, LARGEST[0] / w, LARGEST[1] / h)]]
+    widths, heights = zip(LEAST_SIZE, *fitted, strict=True)
+    return 2 * round(max(widths) / 2), 2 * round(max(heights) / 2)
+
+
+def _join(files: Sequence[Path], target: Path) -> float:
+    """Films of one size, rate and encoder become one, packet by packet. Returns its seconds."""
+    ends = 0  # in ticks
+    with av.open(str(target.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as joined:
+        joined.metadata["title"] = "Highlights"
+        out = None
+        for file in files:
+            with av.open(str(file.absolute())) as part:
+                stream = part.streams.video[0]
+                out = out or joined.add_stream_from_template(stream)
+                begin = ends
+                for packet in part.demux(stream):
+                    if packet.size and packet.pts is not None and packet.dts is not None:
+                        packet.pts, packet.dts, packet.stream = packet.pts + begin, packet.dts + begin, out
+                        ends = max(ends, packet.pts + (packet.duration or 0))
+                        seconds = float(ends * packet.time_base)
+                        joined.mux(packet)
+    return seconds

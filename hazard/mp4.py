@@ -1,0 +1,171 @@
+"""MP4 files that browsers play, written frame by frame: H.264, yuv420p, index in front, any frame rate; AAC sound."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+
+from features.files import is_full
+from features.video import Image
+
+SoundMode = Literal["copy", "encode", "none"]
+
+TICK = Fraction(1, 90_000)
+_MODES: tuple[SoundMode, ...] = ("copy", "encode", "none")
+COPIED_CODECS = ("aac", "mp3", "opus")
+"""Sound that fits MP4 and that browsers play is kept as it is."""
+COPIED_FROM = ("mov,mp4", "matroska")
+"""From containers whose headers describe it in full; others leave that to each packet."""
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+_BT601 = 6  # SMPTE 170M: the matrix, primaries and curve of OpenCV's conversion
+
+X264 = {"preset": "superfast", "crf": "23", "profile": "high"}
+"""Several times real time at little size; of no use where a video is to be edited further."""
+
+
+def sound_mode(sound: AudioStream | None) -> SoundMode:
+    """What becomes of a sound stream."""
+    if sound is None:
+        return "none"
+    is_kept = sound.codec_context.name.removesuffix("float") in COPIED_CODECS
+    return "copy" if is_kept and sound.container.format.name.startswith(COPIED_FROM) else "encode"
+
+
+@dataclass
+class Mp4:
+    """A file that is being written. Frames come in the order of their times, and so does sound."""
+
+    file: Path
+    sound: AudioStream | None = None
+    """The stream whose packets will come."""
+    mode: SoundMode = "none"
+    threads: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
+    rate: int = 30
+    """Frames a second, about: the encoder plans by it, times are what `show` is told."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of the encoder, besides the usual ones."""
+    _container: OutputContainer | None = None
+    _video: Any = None
+    _audio: Any = None
+    _pending: tuple[int, av.VideoFrame] | None = None
+    _durations: dict[int, int] = field(default_factory=dict)
+    _heard_until: float = -1e9
+
+    def show(self, seconds: float, image: Image) -> None:
+        """A frame (H, W, 3) RGB of even size that appears at this second."""
+        if self._container is None:
+            self._open(image.shape[1], image.shape[0])
+        tick = round(seconds / TICK)
+        if self._pending is not None:
+            tick = max(tick, self._pending[0] + 1)
+            self._flush_pending(tick)
+        planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts, frame.time_base = tick, TICK
+        self._pending = (tick, frame)
+
+    def hear(self, seconds: float, packet: av.Packet) -> None:
+        """A packet of the sound that begins at this second. One that is damaged or goes back in time is left out."""
+        if self._container is None or self._audio is None or seconds <= self._heard_until:
+            return
+        self._heard_until = seconds
+        try:
+            if self.mode == "copy":
+                self._copy(seconds, packet)
+            else:
+                self._encode_sound(seconds, packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise
+
+    def finish(self, seconds: float) -> None:
+        """The last frame goes at this second."""
+        assert self._container is not None, "no frame was shown"
+        if self._pending is not None:
+            self._flush_pending(max(round(seconds / TICK), self._pending[0] + 1))
+        self._mux_video(self._video.encode(None))
+        if self.mode == "encode" and self._audio is not None:
+            with suppress(av.error.EOFError):
+                self._container.mux(self._audio.encode(None))
+        self._container.close()
+        self._container = None
+
+    def abandon(self) -> None:
+        """Closes a file that will not be finished."""
+        if self._container is not None:
+            with suppress(av.error.FFmpegError, OSError):
+                self._container.close()
+            self._container = None
+
+    def _open(self, width: int, height: int) -> None:
+        """With sound as it was asked for, or as it can be had: some headers promise what no muxer takes."""
+        for mode in _MODES[_MODES.index(self.mode) :]:
+            self.mode = mode
+            try:
+                self._start(width, height)
+                return
+            except (av.error.FFmpegError, ValueError):
+                self.abandon()
+                if mode == "none":
+                    raise
+
+    def _start(self, width: int, height: int) -> None:
+        self._container = av.open(os.path.abspath(self.file), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container.metadata.update(self.tags)
+        video: Any = self._container.add_stream("libx264", rate=self.rate, options=self._options())
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        context = video.codec_context
+        context.time_base, context.gop_size = TICK, 60
+        context.colorspace = context.color_primaries = context.color_trc = _BT601
+        context.color_range = 1  # limited
+        self._video, self._audio = video, self._sound_stream(self._container)
+        self._container.start_encoding()
+
+    def _options(self) -> dict[str, str]:
+        return {**X264, "threads": str(self.threads), **self.options}
+
+    def _sound_stream(self, container: OutputContainer) -> Any:
+        if self.sound is None or self.mode == "none":
+            return None
+        if self.mode == "copy":
+            return container.add_stream_from_template(self.sound)
+        source = self.sound.codec_context
+        audio: Any = container.add_stream("aac", rate=source.sample_rate if source.sample_rate in _AAC_RATES else 48000)
+        audio.layout = "mono" if source.channels == 1 else "stereo"
+        return audio
+
+    def _flush_pending(self, until: int) -> None:
+        assert self._pending is not None
+        tick, frame = self._pending
+        self._durations[tick] = until - tick
+        self._pending = None
+        self._mux_video(self._video.encode(frame))
+
+    def _mux_video(self, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts or 0, packet.duration)
+            self._container.mux(packet)  # type: ignore[union-attr]
+
+    def _copy(self, seconds: float, packet: av.Packet) -> None:
+        packet.pts = packet.dts = round(seconds / packet.time_base)
+        packet.stream = self._audio
+        self._container.mux(packet)  # type: ignore[union-attr]
+
+    def _encode_sound(self, seconds: float, packet: av.Packet) -> None:
+        shift = seconds - float((packet.pts or 0) * packet.time_base)
+        for frame in self.sound.codec_context.decode(packet):  # type: ignore[union-attr]
+            at = float((frame.pts or 0) * (frame.time_base or 0)) + shift
+            frame.pts, frame.time_base = round(at * frame.sample_rate), Fraction(1, frame.sample_rate)
+            if at >= 0:
+                self._container.mux(self._audio.encode(frame))  # type: ignore[union-attr]

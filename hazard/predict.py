@@ -124,12 +124,17 @@ def prediction(outcome: Extracted | Failure, predictor: "Predictor", *, is_reduc
 def _predict(
     features: NDArray[np.float16], rows: Sequence[NDArray[np.int64]], predictor: "Predictor"
 ) -> tuple[NDArray[np.float64], float | None]:
-    """Probabilities (B, K) of windows of the features (N, D), and how strange the least strange of them is."""
-    probs = []
+    """Probabilities (B, K) of windows of the features (N, D), and how unlike training clips the middle one of them is.
+
+    Not the strangest: of a thousand windows some always are.
+    """
+    probs, strange = [], []
     for start in range(0, len(rows), AT_ONCE):
         x, mask = pad([features[each] for each in rows[start : start + AT_ONCE]])  # (b, T, D)
         probs.append(predictor.predict(x, mask))
-    return np.concatenate(probs), None
+        scores = predictor.unknown_scores(x, mask)
+        strange += [] if scores is None else [scores]
+    return np.concatenate(probs), float(np.median(np.concatenate(strange))) if strange else None
 
 
 def _alarm(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """YAML and overrides to validated, frozen settings."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationErro
 
 from features.errors import SettingsError
 
+SEARCHED = 5000
+"""Paths among which a similar one is looked for."""
 SECTIONS = ("extract", "train", "infer")
 """The sections that a settings file may have, one a command."""
 
@@ -125,6 +127,15 @@ def nearest(name: str, choices: Sequence[str] | Mapping[str, object], *, closene
     """`did you mean 'x'?` where something is close (0 to 1, as difflib measures it), else the list of choices."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=closeness)
     return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(choices)}"
+
+
+def nearest_path(path: str, paths: Iterable[str]) -> str:
+    """`did you mean 'x'?` for a path of the same file name or much alike, else an example; of a million in no time."""
+    paths = list(paths)
+    name = path.rpartition("/")[2]
+    same = [other for other in paths if other.rpartition("/")[2] == name]
+    hint = nearest(path, same or paths[:SEARCHED], closeness=0.0 if same else 0.6)
+    return hint if hint.startswith("did you mean") else f"paths are such as '{paths[0]}'"
 
 
 def _section(file: Path, section: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _clip(manifest: Path, number: int, row: Mapping[str | None, str], downloads:
         raise SettingsError(f"{where}, column 'path': empty")
     if values["split"] and values["split"].lower() not in SPLIT_NAMES:
         raise SettingsError(f"{where}, column 'split': '{values['split']}'; expected {', '.join(SPLITS)} or nothing")
-    start, end = _span(where, values["start"], values["end"])
+    start, end = read_span(where, values["start"], values["end"])
     if is_address(values["path"]):
         clip = address_clip(part_of(values["path"], start, end), downloads)
     else:
@@ -80,7 +80,8 @@ def _clip(manifest: Path, number: int, row: Mapping[str | None, str], downloads:
     )
 
 
-def _span(where: str, start_text: str, end_text: str) -> tuple[float, float | None]:
+def read_span(where: str, start_text: str, end_text: str) -> tuple[float, float | None]:
+    """The cells `start` and `end` in seconds; `where` opens the SettingsError that a wrong one raises."""
     start = _seconds(where, "start", start_text, "the beginning") or 0.0
     end = _seconds(where, "end", end_text, "the end")
     if end is not None and end <= start:

@@ -41,6 +41,13 @@ from features.config import load_settings
     default=None,
     help="Measure on random folds too, and say the difference.",
 )
+@click.option(
+    "--labels",
+    "labels_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="CORRECTIONS.csv",
+    help="Labels (path, label, start, end) that outrank the cache's, such as a review of a report writes.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many passes over the training clips. [30]")
 @click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [by the number of clips]")
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")

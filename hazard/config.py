@@ -84,6 +84,8 @@ class TrainSettings(BaseModel):
     """Share of each target that is spread over all classes."""
     seed: int = Field(0, ge=0)
     """Seed of splits, initial weights, batches and baselines."""
+    labels_file: Path | None = None
+    """A CSV file (path, label, start, end) of corrections, such as a review writes: they outrank the cache's labels."""
     folds: int | None = Field(None, ge=2)
     """Grouped folds; none: the given split, the cache's own, or a hold-out."""
     repeats: int = Field(1, ge=1, le=100)

@@ -40,6 +40,8 @@ class InferSettings(RunSettings):
     """A JSON file of labels and prompts by which CLIP names unknown clips."""
     truth: Path | None = None
     """A CSV of true events (path, start, end, label) that the report is measured against."""
+    tolerance_seconds: float = Field(0.0, ge=0)
+    """An event that misses a true one by no more has found it all the same."""
     annotate: bool = False
     """Writes each video with what was seen drawn in."""
     highlights: bool = False

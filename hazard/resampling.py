@@ -61,14 +61,17 @@ def headline(
     positive: int | None = None,
     threshold: float = 0.5,
     held_out: Probs | None = None,
+    predicted: Labels | None = None,
 ) -> Draws:
     """Every headline figure in every draw; NaN where a draw leaves it undefined.
 
-    Calibration is judged on `held_out` in place of `probs` where given.
+    Calibration is judged on `held_out` in place of `probs` where given. `predicted` are classes that something else
+    than the threshold decided.
     """
     judged = probs if held_out is None else held_out
     classes = probs.shape[1]
-    predicted = metrics.decide(probs, positive=positive, threshold=threshold)
+    if predicted is None:
+        predicted = metrics.decide(probs, positive=positive, threshold=threshold)
     positive = positive if classes == 2 else None
     hits = weights.of(y, classes, (predicted == y).astype(float))  # (K, R), as are the next two
     said, truly = weights.of(predicted, classes), weights.of(y, classes)

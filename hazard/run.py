@@ -1,7 +1,7 @@
 """One training run from a cache to a model folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from features.spec import PLAIN
 from hazard import evaluate, measuring, outputs, random_folds, tracking
 from hazard.checkpoint import Checkpoints, save_last
 from hazard.config import TrainSettings
+from hazard.corrections import correct_cache
 from hazard.dividing import divide_honestly
 from hazard.ensemble import Ensemble, join
 from hazard.evaluate import ENSEMBLES, Evaluation
-from hazard.fitting import Choose, Watch, fit_all
+from hazard.fitting import Choose, Watch, fit_all, seen
 from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
 from hazard.measuring import Measured
 from hazard.model import Model, ModelInfo, library_versions
@@ -34,6 +35,7 @@ from hazard.tracking import Tracker
 from hazard.train import Epoch, pick_device
 from hazard.training_bar import TrainingBar
 from hazard.types import Sequences
+from hazard.unknown import fit_familiar
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,19 @@ def train_run(
     pick_device(settings.device)
     check_tune(settings, compare=compare)
     tracking.check_installed(settings.tracker)
+    identity, corrected = cache.content_digest, None
+    if settings.labels_file:
+        cache, corrected = correct_cache(cache, settings.labels_file)
+        identity += f" {corrected.digest}"
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
     measuring.check_false_alarms(sequences, settings)
     sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
+    if corrected:
+        division = replace(division, how=f"{division.how}; {corrected.words}")
     check_writable(folder / "model.json")
     checkpoints = Checkpoints.open(
-        folder, cache_digest=cache.content_digest, settings=settings, compare=compare, resume=resume, stop=stop
+        folder, cache_digest=identity, settings=settings, compare=compare, resume=resume, stop=stop
     )
     _announce(sequences, division, leaks, echo)
     with tracking.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
@@ -140,7 +148,9 @@ class _Run:
         info = _info(self.cache, self.sequences, self.division, settings, model).model_copy(
             update=measuring.decisions(self.sequences, best, settings)
         )
-        info = save_model(self.folder, info=info, model=model, reduction=self.cache.reduction)
+        known = seen(self.division.folds[0]) if len(best.models) == 1 else np.unique(best.rows)
+        familiar = fit_familiar(self.sequences, known, seed=settings.seed)
+        info = save_model(self.folder, info=info, model=model, reduction=self.cache.reduction, familiar=familiar)
         save_last(self.folder, model)
         return info
 

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from features.progress import progress_bar
-from hazard.figures import ACTIONS, Body, cast_people, draw_body, draw_shadow, place_body
+from hazard.figures import ACTIONS, Actor, Body, cast_people, draw_body, draw_shadow, place_body
 from hazard.scenes import Array, Image, Scene, exact_rate, make_scene, paint_background
 
 
@@ -30,9 +30,20 @@ def render_clip(action: str, scene: Scene, times: Sequence[float], *, seed: int)
     """The frames of one clip at the given times in seconds."""
     _check_action(action)
     rng = np.random.default_rng([seed, zlib.crc32(action.encode())])
+    actors = cast_people(rng, action, reach=reach_of(scene), seconds=times[-1])
+    return render_people(actors, scene, times, rng)
+
+
+def reach_of(scene: Scene) -> float:
+    """How far from the middle of the picture people go, in statures."""
+    return max(scene.size[0] / 2 / scene.stature_pixels - 0.25, 0.45)
+
+
+def render_people(
+    actors: Sequence[Actor], scene: Scene, times: Sequence[float], rng: np.random.Generator
+) -> Iterator[Image]:
+    """The frames of a cast at the given times in seconds; the camera's shake and noise are drawn from `rng`."""
     width, height = scene.size
-    reach = max(width / 2 / scene.stature_pixels - 0.25, 0.45)
-    actors = cast_people(rng, action, reach=reach, seconds=times[-1])
     grain = np.clip(rng.normal(128, scene.noise, (height + 32, width + 32, 3)), 0, 255).astype(np.uint8)
     shake, tremor = rng.uniform(0, 2 * math.pi, (3, 3)), np.outer((2.1, 5.3, 11.0), (1, 1.1, 0.9))
     background = paint_background(scene)

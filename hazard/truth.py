@@ -1,0 +1,131 @@
+"""What predictions are worth where the truth is known: labels of clips, and events with their times."""
+
+import heapq
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from hazard import metrics, resampling
+from hazard.decide import Decision
+from hazard.event_truth import SHOWN, TrueEvent, Truth, Watched, evaluate_events
+from hazard.types import ClipPrediction
+
+MOST_RESAMPLED = 10_000
+"""Videos from which no intervals are drawn any more: they would be narrower than what they leave out."""
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "roc_auc", "pr_auc", "top5_accuracy")
+
+
+def evaluate_predictions(
+    clips: Iterable[ClipPrediction], decision: Decision, *, truth: Truth | None = None, tolerance_seconds: float = 0.0
+) -> dict[str, Any]:
+    """All that a report says of decided clips whose truth is known, in one pass that keeps a few numbers a clip.
+
+    With labelled clips `accuracy` and the other FIGURES, each {value, low, high}, `confusion`, `per_class`, `worst`;
+    `events` of clips that `truth` names or whose label says whether there is one; empty where nothing is known. What is
+    undefined is None.
+    """
+    labelled = _Labelled(decision)
+    events = evaluate_events(_watched(clips, decision, truth or {}, labelled), tolerance_seconds=tolerance_seconds)
+    tree = labelled.figures() if labelled.truths or labelled.failed or labelled.other_labels else {}
+    if events["videos"]:
+        tree["events"] = events
+    return dict(metrics.nulls(tree))
+
+
+def true_events(clip: ClipPrediction, decision: Decision, truth: Truth) -> list[TrueEvent] | None:
+    """What really happens in a clip; None where nobody says.
+
+    Without times of events, a clip's label is one event as long as the clip, or none where it is of a harmless label.
+    """
+    if clip.path in truth:
+        return truth[clip.path]
+    if clip.truth not in decision.labels:
+        return None
+    return [TrueEvent(clip.truth, 0.0, clip.duration)] if clip.truth in {r.label for r in decision.rules} else []
+
+
+def _watched(
+    clips: Iterable[ClipPrediction], decision: Decision, truth: Truth, labelled: "_Labelled"
+) -> Iterator[Watched]:
+    """The clips that were looked at and whose events are known; `labelled` sees all of them on the way."""
+    for clip in clips:
+        labelled.add(clip)
+        happens = true_events(clip, decision, truth)
+        if clip.status != "failed" and happens is not None:
+            timed = clip.path in truth or (clip.windows is not None and len(clip.windows) > 1)
+            yield Watched(clip.path, clip.duration, happens, clip.events, timed=timed)
+
+
+@dataclass
+class _Labelled:
+    """The truth and the prediction of each clip, a few bytes each."""
+
+    decision: Decision
+    truths: array = field(default_factory=lambda: array("h"))  # (B,)
+    predicted: array = field(default_factory=lambda: array("h"))  # (B,)
+    probs: array = field(default_factory=lambda: array("f"))  # (B * K,)
+    videos: array = field(default_factory=lambda: array("q"))  # (B,) which video each is of
+    worst: list[tuple[float, str, str, str]] = field(default_factory=list)
+    failed: int = 0
+    other_labels: int = 0
+    unknown: int = 0
+
+    def add(self, clip: ClipPrediction) -> None:
+        """Takes note of a clip that has a true label."""
+        labels = self.decision.labels
+        if not clip.truth:
+            return
+        if clip.truth not in labels:
+            self.other_labels += 1
+        elif clip.status == "failed":
+            self.failed += 1
+        else:
+            self.truths.append(labels.index(clip.truth))
+            self.predicted.append(labels.index(clip.label))
+            self.probs.extend(clip.probs)
+            self.unknown += clip.is_unknown
+            self.videos.append(_number(clip.path.partition("#t=")[0]))
+            if clip.label != clip.truth:
+                mistake = (clip.probs[labels.index(clip.label)], clip.path, clip.truth, clip.label)
+                keep = heapq.heappush if len(self.worst) < SHOWN else heapq.heappushpop
+                keep(self.worst, mistake)
+
+    def figures(self) -> dict[str, Any]:
+        """The report's part about labels."""
+        labels = self.decision.labels
+        y, predicted = np.array(self.truths, np.int64), np.array(self.predicted, np.int64)
+        counts = {"clips": len(y), "failed": self.failed, "other_labels": self.other_labels}
+        counts["unknown"] = self.unknown
+        if not len(y):
+            return counts
+        return {
+            **counts,
+            **self._headline(y, predicted),
+            "confusion": {"labels": list(labels), "counts": metrics.confusion(y, predicted, len(labels)).tolist()},
+            "per_class": metrics.per_class(y, predicted, labels),
+            "worst": [
+                {"path": path, "truth": truth, "label": label, "probability": probability}
+                for probability, path, truth, label in sorted(self.worst, key=lambda mistake: (-mistake[0], mistake[1]))
+            ],
+        }
+
+    def _headline(self, y: metrics.Labels, predicted: metrics.Labels) -> dict[str, dict[str, float]]:
+        probs = np.array(self.probs, np.float64).reshape(len(y), -1)  # (B, K)
+        videos = np.array(self.videos, np.int64)
+        positive = self.decision.labels.index(self.decision.positive_label) if self.decision.positive_label else None
+        by: dict[str, Any] = {"positive": positive, "predicted": predicted}
+        values = resampling.plain(resampling.headline(y, probs, resampling.everything(len(y)), **by))
+        draws = {name: np.array([]) for name in values}
+        if 1 < len(np.unique(videos)) <= MOST_RESAMPLED:
+            draws = resampling.headline(y, probs, resampling.group_draws(videos), **by)
+        figures = resampling.with_intervals(values, draws)
+        return {name: figures[name] for name in FIGURES if name in figures}
+
+
+def _number(path: str) -> int:
+    """The same number for the same path on every machine, as draws depend on their order."""
+    return int.from_bytes(blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)

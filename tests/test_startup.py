@@ -42,7 +42,7 @@ def heavy_after(*lines: str) -> list[str]:
         ["import features.extract, features.engines, features.recipe"],
         ["import features.jobs, features.openvino_runtime, features.openvino_kept"],
         ["from features.devices import pick_devices", "pick_devices('cpu')"],
-        ["import hazard.model_source, hazard.cutting, hazard.results"],
+        ["import hazard.batch"],
     ],
     ids=lambda lines: lines[0].removeprefix("import ").split(",")[0],
 )

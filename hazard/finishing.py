@@ -1,4 +1,4 @@
-"""What a run makes of its results: names of unknown clips, figures, the report, annotated videos, the reel of events."""
+"""What a run makes of its results: names of unknown clips, figures, the report, annotated videos, a reel."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

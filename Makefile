@@ -25,6 +25,7 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/extract.py $(if $(VIDEOS),--videos "$(VIDEOS)")
+	$(BIN)/python benchmarks/infer.py $(if $(VIDEOS),--videos "$(VIDEOS)")
 	$(BIN)/python benchmarks/train.py
 
 clean:

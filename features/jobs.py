@@ -225,8 +225,12 @@ class ExtractJob:
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """What workers import before they part: torch where it runs the backbone, and only there."""
-        runtime = ("features.torch_encoder", "torchvision.models") if self.converted is None else ("openvino",)
+        """What workers import before they part: torch where it runs the backbone, and only there.
+
+        Never openvino: its telemetry starts a thread when it is imported, and who is forked then may wait for ever for
+        a lock that this thread held.
+        """
+        runtime = ("features.torch_encoder", "torchvision.models") if self.converted is None else ()
         return (*self.decoder.preload, *runtime)
 
 

@@ -47,7 +47,7 @@ def kept_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
     key = _key(spec)
     entry = shelf / entry_name(key)
     if _take(entry, key, folder):
-        log.debug("the converted network was kept")
+        log.debug("the network for OpenVINO was kept")
         return folder / NETWORK[0]
     path = _convert(spec, weights, folder)
     if weights_digest(spec.backbone, weights) == spec.weights_digest:  # nobody changed the file in the meantime
@@ -58,7 +58,9 @@ def kept_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
 def _convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
     from features.openvino_convert import convert
 
-    return convert(spec, weights, folder)
+    path = convert(spec, weights, folder)
+    log.debug("the network for OpenVINO is converted")
+    return path
 
 
 def _key(spec: FeatureSpec) -> dict[str, str]:

@@ -20,6 +20,8 @@ from features.errors import EnvironmentStopped
 ALIVE_SECONDS = 0.5
 """A working task says so at most this often."""
 _POLL_SECONDS = 0.25
+START_SECONDS = 600.0
+"""A worker that is not ready by then, on however busy a machine, never will be."""
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,8 @@ class _Worker:
                 raise EnvironmentStopped(f"a worker died while starting (exit code {self._process.exitcode})") from None
             yield Lost("decode", f"the decoder crashed ({_exit_name(self._process.exitcode)})")
             return
+        if not self.is_ready and time.monotonic() - self._since > START_SECONDS:
+            raise EnvironmentStopped(f"a worker did not start within {START_SECONDS:.0f} s; run the same command again")
         if self.is_ready and self.task is not None and time.monotonic() - self._since > deadline_seconds:
             self.is_lost = True
             yield Lost("decode", f"timeout: nothing decoded for {deadline_seconds:.0f} s")

@@ -24,17 +24,22 @@ def find_weights(name: str, weights: str) -> Path | None:
     `auto` looks at $FEATURES_WEIGHTS (a file or a folder), then the hub's cache, then downloads. Raises SettingsError
     where a named file is absent or nothing is published, EnvironmentStopped where the download fails.
     """
-    backbone = get_backbone(name)
+    get_backbone(name)
     if weights == "random":
         return None
     if weights != "auto":
         return _existing(Path(weights), name, source=f"--weights {weights}")
     if variable := os.environ.get(WEIGHTS_VARIABLE):
         return _existing(Path(variable), name, source=f"${WEIGHTS_VARIABLE}={variable}")
-    url = backbone.weights_url()
+    return published_weights(name, how=_how_to_get(name))
+
+
+def published_weights(name: str, *, how: str) -> Path:
+    """The file in the hub's cache, or downloaded. Raises as `find_weights` does, and says `how` to get it else."""
+    url = get_backbone(name).weights_url()
     if not url:
-        raise SettingsError(f"no weights for {name}: {_how_to_get(name)}")
-    return _cached(url) or _download(name, url)
+        raise SettingsError(f"no weights for {name}: {how}")
+    return _cached(url) or _download(name, url, how)
 
 
 def weights_digest(name: str, file: Path | None) -> str:
@@ -123,7 +128,7 @@ def _hub_file(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
-def _download(name: str, url: str) -> Path:
+def _download(name: str, url: str, how: str) -> Path:
     import torch
 
     try:
@@ -139,9 +144,7 @@ def _download(name: str, url: str) -> Path:
         while cause.__cause__:
             cause = cause.__cause__
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise EnvironmentStopped(
-            f"no weights for {name}: the download failed ({reason}). {_how_to_get(name)}"
-        ) from None
+        raise EnvironmentStopped(f"no weights for {name}: the download failed ({reason}). {how}") from None
 
 
 def _download_from_hugging_face(repository: str, file: str) -> Path:

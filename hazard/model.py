@@ -20,6 +20,7 @@ from hazard.heads import HEADS
 from hazard.heads.common import AttentionPooling
 from hazard.lineup import Kind
 from hazard.model_source import ModelSource
+from hazard.unknown import Familiar
 
 FORMAT_VERSION: Literal[1] = 1
 LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
@@ -104,6 +105,8 @@ class Predictor:
     info: ModelInfo
     model: Model
     reduction: Reduction | None
+    familiar: Familiar | None = None
+    """What training clips look like; none in models of old, and where there were too few clips to tell."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -141,13 +144,31 @@ class Predictor:
 
         Raises ValueError for another width, and for a clip without a single real step.
         """
+        self._check(x, mask)
+        x = x.astype(np.float32, copy=False)
+        probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
+        return apply_temperature(probs, self.info.temperature)
+
+    def unknown_scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        """How unlike all training clips each of x (B, T, D), mask (B, T) is, (B,): higher is stranger; see `Familiar`.
+
+        The same whatever kind of model it is; None where the model cannot tell. Raises ValueError as `predict` does.
+        """
+        self._check(x, mask)
+        return None if self.familiar is None else self.familiar.scores(x, mask)
+
+    def unknown_from(self, share: float) -> float | None:
+        """The score from which a clip is unknown, where about `share` of clips like those of training may be.
+
+        None where the share is 0, and where the model cannot tell.
+        """
+        return None if self.familiar is None else self.familiar.threshold(share)
+
+    def _check(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         if x.ndim != 3 or x.shape[2] != self.info.width or mask.shape != x.shape[:2]:
             raise ValueError(f"expected x (B, T, {self.info.width}) and its mask, got {x.shape} and {mask.shape}")
         if not mask.any(axis=1).all():
             raise ValueError("a clip has no real step")
-        x = x.astype(np.float32, copy=False)
-        probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
-        return apply_temperature(probs, self.info.temperature)
 
     def attention(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         """How much each step of x (B, T, D) weighs, (B, T), rows sum to one; None where the model does not choose."""

@@ -26,6 +26,7 @@ from hazard.ensemble import Ensemble, Member, Single
 from hazard.model import MemberInfo, Model, ModelInfo, Predictor
 from hazard.model_source import read_model_json
 from hazard.train import Committee, build
+from hazard.unknown import Familiar
 
 TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",
@@ -37,11 +38,14 @@ TRUSTED = [
 
 SUFFIXES = {"head": ".safetensors", "baseline": ".skops"}
 REDUCTION = "reduction.safetensors"
+UNKNOWN = "unknown.safetensors"
 
 T = TypeVar("T")
 
 
-def save_model(folder: Path, *, info: ModelInfo, model: Model, reduction: Reduction | None) -> ModelInfo:
+def save_model(
+    folder: Path, *, info: ModelInfo, model: Model, reduction: Reduction | None, familiar: Familiar | None = None
+) -> ModelInfo:
     """Writes the model folder, each file whole or not at all, and returns `info` with members and digests filled in.
 
     Raises EnvironmentStopped where the folder cannot be written.
@@ -56,6 +60,8 @@ def save_model(folder: Path, *, info: ModelInfo, model: Model, reduction: Reduct
         contents[REDUCTION] = safetensors.numpy.save(
             {k: np.ascontiguousarray(v) for k, v in reduction.to_arrays().items()}
         )
+    if familiar is not None:
+        contents[UNKNOWN] = safetensors.numpy.save(familiar.to_arrays())
     for name, content in contents.items():
         write_atomically(folder / name, content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -78,7 +84,7 @@ def open_model(folder: Path) -> Predictor:
         model: Model = Ensemble(tuple(_load_member(folder, info, member) for member in info.members))
     else:
         model = _load_single(folder, info, _single_file(info.kind), info.name, info.settings)
-    return Predictor(info, model, _load_reduction(folder, info))
+    return Predictor(info, model, _load_reduction(folder, info), _load_familiar(folder, info))
 
 
 def _single_file(kind: str) -> str:
@@ -87,7 +93,7 @@ def _single_file(kind: str) -> str:
 
 def _weights_in(folder: Path) -> set[Path]:
     patterns = [f"{stem}{suffix}" for stem in ("model", "member-*") for suffix in SUFFIXES.values()]
-    return {file for pattern in [*patterns, REDUCTION] for file in folder.glob(pattern)}
+    return {file for pattern in [*patterns, REDUCTION, UNKNOWN] for file in folder.glob(pattern)}
 
 
 def _member_info(number: int, member: Member) -> MemberInfo:
@@ -192,6 +198,17 @@ def _load_reduction(folder: Path, info: ModelInfo) -> Reduction | None:
             f"{file} refused: reduction_digest: {reduction.digest[:12]}…, not {digest[:12]}… as model.json says"
         )
     return reduction
+
+
+def _load_familiar(folder: Path, info: ModelInfo) -> Familiar | None:
+    """None in a folder from before there was such a file, and where training had too few clips for one."""
+    if UNKNOWN not in info.digests:
+        return None
+    arrays = _parse(folder, UNKNOWN, info, safetensors.numpy.load)
+    familiar = _guarded(folder / UNKNOWN, lambda: Familiar.from_arrays(arrays))
+    if familiar.width != info.width:
+        raise ArtefactRefused(f"{folder / UNKNOWN} refused: it measures {familiar.width} numbers, not {info.width}")
+    return familiar
 
 
 def _parse(folder: Path, name: str, info: ModelInfo, parse: Callable[[bytes], T]) -> T:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,12 @@ from features.spec import FeatureSpec
 from features.types import Clip, Failure
 from features.weights import find_weights, weights_digest
 from features.windows import Windows
-from hazard.model import Predictor
+from hazard.model_source import ModelSource
 from hazard.sequences import pad, thin
 from hazard.types import ClipPrediction, WindowPredictions
+
+if TYPE_CHECKING:  # slow to import: workers decode meanwhile
+    from hazard.model import Predictor
 
 THUMBNAILS = 12
 """The longest strip that a report shows of a clip."""
@@ -33,7 +37,8 @@ Found = tuple[Clip, ClipPrediction]
 
 def predict_clips(
     clips: Sequence[Clip],
-    predictor: Predictor,
+    source: ModelSource,
+    opened: Callable[[], "Predictor"],
     settings: RunSettings,
     *,
     windows: Windows,
@@ -44,14 +49,15 @@ def predict_clips(
 ) -> Iterator[Found]:
     """Decodes, encodes and classifies each clip as the model's cache was made; undecided, in the order they finish.
 
-    Long videos are cut in `windows`. Features that `cache` has are taken from it, new ones are added to it. Each clip
-    comes back with the stamp of its file, where that could be read. Raises ArtefactRefused where the weights at hand,
-    or the cache's features, are not those that the model was trained on.
+    `source` is what the model must be fed; the model itself, which is slow to open, is asked for when the first clip is
+    there. Long videos are cut in `windows`. Features that `cache` has are taken from it, new ones are added to it. Each
+    clip comes back with the stamp of its file, where that could be read. Raises ArtefactRefused where the weights at
+    hand, or the cache's features, are not those that the model was trained on.
     """
-    spec = FeatureSpec.model_validate(predictor.feature_spec)
+    spec = source.spec
     check_spec(spec)
     check_engine(settings)
-    file = model_weights(spec, weights, hint=predictor.info.weights_file)
+    file = model_weights(spec, weights, hint=source.weights_file)
     hint = str(file.resolve()) if file else ""
     run = partial(
         run_engine,
@@ -65,25 +71,26 @@ def predict_clips(
     if cache is None:
         for outcome in run(clips):
             if isinstance(outcome, Failure | Extracted):
-                yield outcome.clip, prediction(outcome, predictor)
+                yield outcome.clip, prediction(outcome, opened())
         return
-    with open_lookup(cache, spec, predictor.reduction) as lookup:
+    reduction = opened().reduction
+    with open_lookup(cache, spec, reduction) as lookup:
         todo = []
         for clip in clips:
             found = lookup.find(clip, windows)
             if found is None or (retry_failed and isinstance(found, Failure)):
                 todo.append(clip)
             else:
-                yield clip, prediction(found, predictor, is_reduced=True)
+                yield clip, prediction(found, opened(), is_reduced=True)
         with PartWriter(cache, lookup.spec, weights_file=hint) as writer:
             for outcome in run(todo):
                 if isinstance(outcome, Failure | Extracted):
                     writer.add(outcome)
-                    yield outcome.clip, prediction(outcome, predictor)
-    consolidate(cache, lookup.spec, [], weights_file=hint, reduction_of_model=predictor.reduction)
+                    yield outcome.clip, prediction(outcome, opened())
+    consolidate(cache, lookup.spec, [], weights_file=hint, reduction_of_model=reduction)
 
 
-def prediction(outcome: Extracted | Failure, predictor: Predictor, *, is_reduced: bool = False) -> ClipPrediction:
+def prediction(outcome: Extracted | Failure, predictor: "Predictor", *, is_reduced: bool = False) -> ClipPrediction:
     """What the model says of a clip's features, or why it says nothing."""
     clip = outcome.clip
     unseen = ClipPrediction(clip.path, "failed", truth=clip.label, file=str(clip.file))
@@ -115,30 +122,35 @@ def prediction(outcome: Extracted | Failure, predictor: Predictor, *, is_reduced
 
 
 def _predict(
-    features: NDArray[np.float16], rows: Sequence[NDArray[np.int64]], predictor: Predictor
+    features: NDArray[np.float16], rows: Sequence[NDArray[np.int64]], predictor: "Predictor"
 ) -> tuple[NDArray[np.float64], float | None]:
-    """Probabilities (B, K) of windows of the features (N, D), and how strange the least strange of them is."""
-    probs = []
+    """Probabilities (B, K) of windows of the features (N, D), and how unlike training clips the middle one of them is.
+
+    Not the strangest: of a thousand windows some always are.
+    """
+    probs, strange = [], []
     for start in range(0, len(rows), AT_ONCE):
         x, mask = pad([features[each] for each in rows[start : start + AT_ONCE]])  # (b, T, D)
         probs.append(predictor.predict(x, mask))
-    return np.concatenate(probs), None
+        scores = predictor.unknown_scores(x, mask)
+        strange += [] if scores is None else [scores]
+    return np.concatenate(probs), float(np.median(np.concatenate(strange))) if strange else None
 
 
-def _alarm(probs: NDArray[np.float64], predictor: Predictor) -> NDArray[np.float64]:
+def _alarm(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray[np.float64]:
     """(B,) how telling each window is: the probability of the positive label, or of the likeliest one."""
     positive = predictor.positive_label
     return probs[:, predictor.labels.index(positive)] if positive else probs.max(axis=1)
 
 
-def _attention(features: NDArray[np.float16], predictor: Predictor) -> tuple[float, ...]:
+def _attention(features: NDArray[np.float16], predictor: "Predictor") -> tuple[float, ...]:
     x, mask = pad([features])
     weights = predictor.attention(x, mask)
     return () if weights is None else tuple(weights[0].tolist())
 
 
 def _strip(
-    pictures: Sequence[Picture], spans: NDArray[np.float64], probs: NDArray[np.float64], predictor: Predictor
+    pictures: Sequence[Picture], spans: NDArray[np.float64], probs: NDArray[np.float64], predictor: "Predictor"
 ) -> list[Picture]:
     """Pictures spread over the clip; of a long video those of the most telling windows too."""
     shown = {int(i) for i in thin(len(pictures), THUMBNAILS)}

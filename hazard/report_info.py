@@ -1,43 +1,78 @@
 """What a report says about the model that made it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from hazard.decide import Decision
 from hazard.model import Predictor
-from hazard.report import ReportInfo
+from hazard.report_facts import ReportInfo
 
 _PARTS = {"crop": "the middle square", "squash": "all of it"}
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
 
 
 def report_info(
-    predictor: Predictor, model_folder: Path, sources: Sequence[Path | str], *, created: datetime
+    predictor: Predictor,
+    model_folder: Path,
+    sources: Sequence[Path | str],
+    *,
+    created: datetime,
+    decision: Decision | None = None,
+    window_seconds: float | None = None,
+    stride_seconds: float | None = None,
 ) -> ReportInfo:
-    """The model's name, fingerprint and, from its own metrics.json, how well it did on clips that it had not seen."""
+    """The model's name, fingerprint and, from its own metrics.json, how well it did on clips that it had not seen.
+
+    `decision` is what the clips were decided by; without one, the model's own threshold and no events.
+    """
     info = predictor.info
     return ReportInfo(
         labels=info.labels,
-        positive_label=info.positive_label or "",
-        threshold=info.threshold,
+        positive_label=(decision.positive_label if decision else info.positive_label) or "",
+        threshold=decision.threshold if decision else info.threshold,
         model={
             "name": info.name,
             "kind": info.kind,
             "fingerprint": info.fingerprint,
             "groups_known": info.groups_known,
             "part of the picture seen": _PARTS[predictor.feature_spec["preprocessing"]["fit"]],
-            "evaluated on": info.split,
-            **_figures(model_folder / "metrics.json"),
+            "evaluated by": info.split,
+            **_evaluation(_metrics(model_folder)),
         },
         created=created.isoformat(timespec="seconds"),
         source=", ".join(str(source) for source in sources),
+        rules=decision.rules if decision else (),
+        unknown_from=decision.unknown_from if decision else None,
+        window_seconds=window_seconds,
+        stride_seconds=stride_seconds,
     )
 
 
-def _figures(file: Path) -> dict[str, object]:
+def _metrics(model_folder: Path) -> Mapping[str, Any]:
     try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-        return {name: metrics[name] for name in HEADLINES if isinstance(metrics.get(name), dict)}
-    except (OSError, ValueError, AttributeError):
+        metrics = json.loads((model_folder / "metrics.json").read_text(encoding="utf-8"))
+        return metrics if isinstance(metrics, dict) else {}
+    except (OSError, ValueError):
         return {}
+
+
+def _evaluation(metrics: Mapping[str, Any]) -> dict[str, object]:
+    """Headline figures, of how many clips, what other thresholds would mean, and what may flatter all of it."""
+    facts: dict[str, object] = {name: metrics[name] for name in HEADLINES if isinstance(metrics.get(name), dict)}
+    if isinstance(metrics.get("clips"), int):
+        facts["clips evaluated"] = metrics["clips"]
+    points = metrics.get("false_alarms_per_hour")
+    if isinstance(points, list) and points and all(_is_point(point) for point in points):
+        facts["operating_points"] = points
+    leakage = metrics.get("leakage")
+    if isinstance(leakage, dict) and isinstance(leakage.get("duplicate_pairs"), int):
+        facts["duplicate_pairs"] = leakage["duplicate_pairs"]
+    return facts
+
+
+def _is_point(point: object) -> bool:
+    names = ("threshold", "recall", "achieved")
+    return isinstance(point, dict) and all(isinstance(point.get(name), (int, float)) for name in names)

@@ -20,7 +20,7 @@ from hazard.corrections import correct_cache
 from hazard.dividing import divide_honestly
 from hazard.ensemble import Ensemble, join
 from hazard.evaluate import ENSEMBLES, Evaluation
-from hazard.fitting import Choose, Watch, fit_all
+from hazard.fitting import Choose, Watch, fit_all, seen
 from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
 from hazard.measuring import Measured
 from hazard.model import Model, ModelInfo, library_versions
@@ -35,6 +35,7 @@ from hazard.tracking import Tracker
 from hazard.train import Epoch, pick_device
 from hazard.training_bar import TrainingBar
 from hazard.types import Sequences
+from hazard.unknown import fit_familiar
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ class _Run:
         info = _info(self.cache, self.sequences, self.division, settings, model).model_copy(
             update=measuring.decisions(self.sequences, best, settings)
         )
-        info = save_model(self.folder, info=info, model=model, reduction=self.cache.reduction)
+        known = seen(self.division.folds[0]) if len(best.models) == 1 else np.unique(best.rows)
+        familiar = fit_familiar(self.sequences, known, seed=settings.seed)
+        info = save_model(self.folder, info=info, model=model, reduction=self.cache.reduction, familiar=familiar)
         save_last(self.folder, model)
         return info
 

@@ -141,8 +141,8 @@ def test_windows_and_thresholds_that_make_no_sense(
 ) -> None:
     ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *change, *TORCH)
     assert ran.code == 2
-    assert said in ran.err
-    assert ran.err.count("\n") == 1
+    assert said in ran.err.splitlines()[-1]
+    assert "Traceback" not in ran.err
 
 
 def test_an_empty_folder_says_what_was_looked_for(drawn: Path, tmp_path: Path, run: Run) -> None:

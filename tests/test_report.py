@@ -1,262 +1,232 @@
-"""hazard.report: what no format may say of a failed clip, and what no name may do to any of them."""
+"""hazard.report: the tables and report.json, what no format may say of a failed clip, and bounded memory."""
 
 import csv
 import json
-import re
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
-from features.errors import EnvironmentStopped
-from hazard.report import ReportInfo, clock, percent, summarise, write_report
+from features.errors import EnvironmentStopped, SettingsError
+from hazard.report import check_parquet, clock, percent, report_schema, summarise, unescape_formula, write_report
 from hazard.types import ClipPrediction
+from tests.reports import HOSTILE_NAMES, INFO, JPEG, clip, failed, json_of, page_rows, rows_of, video, write
 
-JPEG = b"\xff\xd8\xff\xd9"
-INFO = ReportInfo(
-    labels=("fight", "noFight"),
-    positive_label="fight",
-    threshold=0.4,
-    model={"name": "m", "groups_known": True, "evaluation": {"roc_auc": {"value": 0.871, "low": 0.82, "high": 0.91}}},
-    created="2025-11-20T13:26:04+00:00",
-    source="clips/",
-)
-HOSTILE_NAMES = (
-    "<script>alert(1)</script>.mp4",
-    '"><img src=x onerror=alert(1)>.mp4',
-    "line one\nline two.mp4",
-    "carriage\rreturn.mp4",
-    "gpj.\u202e4pm.exe",
-    "=cmd|' /C calc'!A1",
-    "@SUM(1+1),2;=3.mp4",
-    "{{ 7 * 7 }}{% raw %}.mp4",
-    "not-utf8-\udcff.mp4",
-    "مقطع ٣.mp4",
-)
-
-
-def clip(path: str = "a.mp4", p: float = 0.9, **changes: object) -> ClipPrediction:
-    made = ClipPrediction(path, "ok", label="fight" if p >= INFO.threshold else "noFight", probs=(p, 1 - p), duration=2)
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def failed(path: str = "zero.mp4", reason: str = "open: the file is empty") -> ClipPrediction:
-    return ClipPrediction(path, "failed", reason)
-
-
-class Page(HTMLParser):
-    """The elements of a page, with their attributes, and the text of each clip's and failure's name."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.source = (folder / "report.html").read_text(encoding="utf-8")
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def section(self, name: str) -> str:
-        found = re.search(rf'<section id="{name}".*?</section>', self.source, re.DOTALL)
-        return found.group() if found else ""
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
-def json_of(folder: Path) -> dict:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+FILES = ["events.csv", "predictions.csv", "report.html", "report.json", "windows.csv"]
 
 
 def test_csv_has_the_documented_columns_in_the_order_given(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip("b.mp4", 0.1), failed(), clip("a.mp4", 0.9)], INFO)
+    write(tmp_path, [clip("a.mp4", 0.1), failed("b.mp4"), clip("c.mp4", 0.9)])
     header = (tmp_path / "predictions.csv").read_text().splitlines()[0]
     assert header == "path,status,label,probability,fight,noFight,reason"
-    assert [row["path"] for row in rows_of(tmp_path)] == ["b.mp4", "zero.mp4", "a.mp4"]
+    assert [row["path"] for row in rows_of(tmp_path)] == ["a.mp4", "b.mp4", "c.mp4"]
     first = rows_of(tmp_path)[0]
     assert (first["label"], float(first["probability"]), float(first["fight"])) == ("noFight", 0.9, 0.1)
 
 
+def test_windows_and_events_have_a_row_each(tmp_path: Path) -> None:
+    write(tmp_path, [clip("a.mp4", 0.1), video([0.1, 0.9, 0.8, 0.1, 0.1, 0.1, 0.7], "b.mp4"), failed("c.mp4")])
+    windows = rows_of(tmp_path, "windows")
+    assert [row["label"] for row in windows if row["path"] == "b.mp4"] == [
+        "noFight", "fight", "fight", "noFight", "noFight", "noFight", "fight",
+    ]  # fmt: skip
+    assert [row["path"] for row in windows].count("a.mp4") == 1 and len(windows) == 8
+    assert {key: windows[2][key] for key in ("start", "end", "fight")} == {
+        "start": "1.000000", "end": "2.000000", "fight": "0.900000",
+    }  # fmt: skip
+    events = rows_of(tmp_path, "events")
+    assert [(row["path"], row["label"], float(row["start"]), float(row["end"])) for row in events] == [
+        ("b.mp4", "fight", 1.0, 3.0), ("b.mp4", "fight", 6.0, 7.0),
+    ]  # fmt: skip
+    assert (float(events[0]["peak"]), float(events[0]["mean"])) == (0.9, 0.85)
+
+
 def test_failed_clip_has_a_reason_and_never_a_class(tmp_path: Path) -> None:
     carries_a_class = clip("broken.mp4", 0.9, status="failed", reason="decode: timeout", truth="fight")
-    write_report(tmp_path, [clip("good.mp4", 0.1), carries_a_class], INFO)
-
-    row = rows_of(tmp_path)[1]
+    summary = write(tmp_path, [carries_a_class, clip("good.mp4", 0.1)])
+    row = rows_of(tmp_path)[0]
     assert row.pop("path") == "broken.mp4" and row.pop("status") == "failed" and row.pop("reason") == "decode: timeout"
     assert set(row.values()) == {""}
-
+    assert not [row for table in ("windows", "events") for row in rows_of(tmp_path, table) if "broken" in row["path"]]
     report = json_of(tmp_path)
     assert report["failures"] == [{"path": "broken.mp4", "status": "failed", "reason": "decode: timeout"}]
     assert [entry["path"] for entry in report["clips"]] == ["good.mp4"]
-    assert report["summary"]["with_truth"] == 0
-
-    page = Page(tmp_path)
-    assert "broken.mp4" in page.section("failures") and "decode: timeout" in page.section("failures")
-    assert not re.search("fight|%", page.section("failures"), re.IGNORECASE)
-    assert "broken.mp4" not in page.section("list")
+    assert (summary.with_truth, summary.events, report["summary"]["with_truth"]) == (0, 0, 0)
 
 
 def test_failed_clip_without_reason_says_so(tmp_path: Path) -> None:
-    write_report(tmp_path, [failed(reason="")], INFO)
+    write(tmp_path, [failed(reason="")])
     assert rows_of(tmp_path)[0]["reason"] == "no reason was recorded"
-    assert "No clip could be looked at" in Page(tmp_path).source
 
 
 @pytest.mark.parametrize("start", list("=+-@\t\r\n＝"))
-def test_text_cells_never_begin_a_formula(tmp_path: Path, start: str) -> None:
+def test_text_cells_never_begin_a_formula_and_can_be_read_back(tmp_path: Path, start: str) -> None:
     info = replace(INFO, labels=(start + "1", "noFight"), positive_label="noFight")
-    bad = clip(start + "1+1", label=start + "1", reason=start + "2")
-    write_report(tmp_path, [bad], info)
+    paths = [start + "1+1", "'" + start + "1+1", "'plain"]
+    write(tmp_path, [clip(path, label=start + "1", reason=start + "2", events=()) for path in paths], info)
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as handle:
         cells = [cell for row in csv.reader(handle) for cell in row]
     assert not [cell for cell in cells if cell.startswith(start)]
-    assert "'" + start + "1+1" in cells
+    assert [unescape_formula(row["path"]) for row in rows_of(tmp_path)] == paths
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_hostile_names_are_inert_and_kept(tmp_path: Path, name: str) -> None:
-    write_report(tmp_path, [clip("x/" + name, reason=name), failed("y/" + name, reason=name)], INFO)
-    assert len(rows_of(tmp_path)) == 2
+def test_hostile_names_are_kept_in_tables_and_json(tmp_path: Path, name: str) -> None:
+    write(tmp_path, [clip("x/" + name, reason=name), failed("y/" + name, reason=name)])
+    assert [len(rows_of(tmp_path, table)) for table in ("predictions", "windows", "events")] == [2, 1, 1]
     assert rows_of(tmp_path)[0]["path"] == "x/" + name.encode("utf-8", "backslashreplace").decode()
     report = json_of(tmp_path)
     assert (report["clips"][0]["path"], report["failures"][0]["path"]) == ("x/" + name, "y/" + name)
 
-    page = Page(tmp_path)
-    assert len(page.all("script")) == 1 and not page.all("img")
-    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
-    assert not re.search("[\u202a-\u202e\u2066-\u2069]", page.source)
+
+def all_kinds() -> list[ClipPrediction]:
+    return [
+        clip("a.mp4", 0.9, truth="noFight", thumbnails=(JPEG,), thumbnail_times=(0.5,)),
+        clip("b.mp4", 0.2, status="partial", reason="62 % decoded", truth="dancing"),
+        clip("c.mp4", 0.3, unknown_score=4.0, zero_shot=(("dancing", 0.6), ("walking", 0.3))),
+        video([0.1, 0.9, 0.1], "d.mp4", attention=(0.5, 0.5), attention_times=(1.0, 1.5)),
+        failed("e.mp4"),
+    ]
 
 
-def test_hostile_labels_and_model_facts_are_inert(tmp_path: Path) -> None:
-    evil = '"><script>alert(1)</script>'
-    info = replace(INFO, labels=(evil, "ok"), positive_label=evil, source=evil, created=evil, model={evil: evil})
-    write_report(tmp_path, [clip(label=evil, truth="ok")], info)
-    page = Page(tmp_path)
-    assert len(page.all("script")) == 1
-    assert page.all("tr")[1]["data-label"] == evil
+def test_json_is_as_the_shipped_schema_says(tmp_path: Path) -> None:
+    schema = report_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    write(tmp_path, all_kinds(), evaluation={"accuracy": 0.5, "worst": []})
+    report = json_of(tmp_path)
+    jsonschema.validate(report, schema)
+    by_path = {entry["path"]: entry for entry in report["clips"]}
+    assert by_path["c.mp4"]["is_unknown"] and by_path["c.mp4"]["zero_shot"][0] == {
+        "label": "dancing",
+        "probability": 0.6,
+    }
+    assert by_path["d.mp4"]["windows"]["probabilities"]["fight"] == [0.1, 0.9, 0.1]
+    assert by_path["d.mp4"]["attention"] == {"seconds": [1.0, 1.5], "weights": [0.5, 0.5]}
+    assert by_path["d.mp4"]["events"][0]["start"] == 1.0
+    assert report["summary"]["unknown"] == 1 and report["rules"][0]["enter"] == 0.4
+    for broken in ({"clips": [{"path": "x"}]}, {"schema": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(report | broken, schema)
 
 
-def test_page_loads_nothing_from_outside(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip(thumbnails=(JPEG, JPEG), thumbnail_times=(0.0, 1.25))], INFO)
-    page = Page(tmp_path)
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", page.source)
-    links = [attributes.get(key) for _, attributes in page.elements for key in ("src", "href") if key in attributes]
-    assert links and all(str(link).startswith(("data:image/jpeg;base64,", "#")) for link in links)
-    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert policy and "default-src 'none'" in policy and "img-src data:" in policy and "*" not in policy
+def test_json_of_nothing_is_as_the_schema_says(tmp_path: Path) -> None:
+    write(tmp_path, [])
+    jsonschema.validate(json_of(tmp_path), report_schema())
 
 
-def test_page_shows_pictures_with_their_times(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip(thumbnails=(JPEG, JPEG), thumbnail_times=(0.0, 1.25))], INFO)
-    assert [image["title"] for image in Page(tmp_path).all("img")] == ["0.00 s", "1.25 s"]
-    assert all(image["alt"] and image["loading"] == "lazy" for image in Page(tmp_path).all("img"))
-
-
-def test_page_ranks_by_the_positive_label_and_says_how_it_is_sorted(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip("low.mp4", 0.1), clip("high.mp4", 0.8), clip("mid.mp4", 0.4)], INFO)
-    page = Page(tmp_path)
-    assert [row["data-score"] for row in page.all("tr")[1:]] == ["0.8", "0.4", "0.1"]
-    (header,) = [th for th in page.all("th") if th.get("aria-sort") == "descending"]
-    assert header["data-sort"] == "score"
-
-
-def test_partial_clip_is_marked(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip(status="partial", reason="62 of 100 % decoded"), clip("b.mp4")], INFO)
-    assert [row["data-status"] for row in Page(tmp_path).all("tr")[1:]] == ["partial", "ok"]
-    assert "62 of 100 % decoded" in Page(tmp_path).section("list")
+def test_json_is_strict(tmp_path: Path) -> None:
+    model = {"auc": {"value": np.float32(0.5), "low": float("nan")}, "clips": np.int64(160), "file": Path("runs/x")}
+    write(tmp_path, [clip("a.mp4", 0.25, duration=float("nan"))], replace(INFO, model=model))
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    report = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert report["labels"] == ["fight", "noFight"] and report["threshold"] == 0.4
+    assert report["model"] == {"auc": {"value": 0.5, "low": None}, "clips": 160, "file": "runs/x"}
+    assert report["clips"][0]["probabilities"] == {"fight": 0.25, "noFight": 0.75}
+    assert report["clips"][0]["duration_seconds"] is None
 
 
 def test_truth_gives_right_wrong_and_accuracy(tmp_path: Path) -> None:
     clips = [
-        clip("right.mp4", 0.9, truth="fight"),
         clip("false-alarm.mp4", 0.8, truth="noFight"),
-        clip("missed.mp4", 0.1, truth="fight"),
         clip("foreign.mp4", 0.2, truth="dancing"),
+        clip("missed.mp4", 0.1, truth="fight"),
+        clip("right.mp4", 0.9, truth="fight"),
         clip("unknown.mp4", 0.3),
     ]
-    summary = summarise(clips, INFO)
+    summary = write(tmp_path, clips)
+    assert summary == summarise(clips, INFO)
     assert (summary.with_truth, summary.correct, summary.missed, summary.false_alarms) == (3, 1, 1, 1)
-    write_report(tmp_path, clips, INFO)
-    assert [entry["correct"] for entry in json_of(tmp_path)["clips"]] == [True, False, False, None, None]
-    assert "Accuracy 33 %" in Page(tmp_path).source
-    assert [row.get("data-result") for row in Page(tmp_path).all("tr")[1:]] == ["right", "wrong", None, None, "wrong"]
+    assert [entry["correct"] for entry in json_of(tmp_path)["clips"]] == [False, None, False, True, None]
 
 
-def test_no_truth_no_accuracy(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip()], INFO)
-    assert json_of(tmp_path)["summary"]["accuracy"] is None
-    assert "Accuracy" not in Page(tmp_path).section("list") and "known label" not in Page(tmp_path).source
+def test_parquet_holds_what_the_csv_tables_hold(tmp_path: Path) -> None:
+    parquet = check_parquet()[1]
+    info = replace(INFO, labels=("path", "noFight"), positive_label="path", rules=())
+    clips = [replace(each, label="path" if each.label == "fight" else "noFight", events=()) for each in all_kinds()[:4]]
+    write(tmp_path, [*clips, failed("not-utf8-\udcff.mp4")], info, parquet=True)
+    table = parquet.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert [row["path"] for row in table] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "not-utf8-\\udcff.mp4"]
+    assert list(table[0]) == ["path", "status", "label", "probability", "path (class)", "noFight", "reason"]
+    assert table[0]["path (class)"] == 0.9 and table[-1]["label"] is None and table[-1]["noFight"] is None
+    assert parquet.read_table(tmp_path / "windows.parquet").num_rows == len(rows_of(tmp_path, "windows")) == 6
+    assert parquet.read_table(tmp_path / "events.parquet").num_rows == 0
 
 
-def test_json_round_trips_and_is_strict(tmp_path: Path) -> None:
-    model = {"auc": {"value": np.float32(0.5), "low": float("nan")}, "clips": np.int64(160), "file": Path("runs/x")}
-    write_report(tmp_path, [clip("a.mp4", 0.25)], replace(INFO, model=model))
-    text = (tmp_path / "report.json").read_text(encoding="utf-8")
-    report = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert report["schema"] == 1 and report["labels"] == ["fight", "noFight"] and report["threshold"] == 0.4
-    assert report["model"] == {"auc": {"value": 0.5, "low": None}, "clips": 160, "file": "runs/x"}
-    assert report["clips"][0]["probabilities"] == {"fight": 0.25, "noFight": 0.75}
+def test_older_parquet_does_not_contradict_a_new_report(tmp_path: Path) -> None:
+    write(tmp_path, [clip("old.mp4")], parquet=True)
+    write(tmp_path, [clip("new.mp4")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-def test_many_classes_show_five_bars_with_the_positive_one_among_them(tmp_path: Path) -> None:
-    labels = tuple("abcdefg")
-    probs = (0.3, 0.2, 0.15, 0.13, 0.1, 0.07, 0.05)
-    info = replace(INFO, labels=labels, positive_label="g")
-    write_report(tmp_path, [clip(label="a", probs=probs)], info)
-    bars = [attributes["title"] for attributes in Page(tmp_path).all("bdi") if "title" in attributes]
-    assert bars == ["a", "b", "c", "d", "g"]
+def test_parquet_without_pyarrow_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SettingsError, match=r"hazard-video\[parquet\]"):
+        write_report(tmp_path, lambda: pytest.fail("looked at clips"), INFO, parquet=True)
 
 
-def test_model_without_a_positive_label_still_reports(tmp_path: Path) -> None:
-    write_report(tmp_path, [clip()], replace(INFO, positive_label=""))
-    assert json_of(tmp_path)["summary"]["flagged"] == 0 and "Flagged" not in Page(tmp_path).source
+@pytest.mark.parametrize("parquet", [False, True])
+def test_many_clips_are_streamed(tmp_path: Path, parquet: bool) -> None:
+    """Memory is that of one block and of the page's 20,000 rows, whatever the number of clips."""
+    template = clip("a.mp4", 0.3, thumbnails=(JPEG * 40,) * 2, thumbnail_times=(0.5, 1.0))
 
+    def clips(count: int) -> Iterator[ClipPrediction]:
+        return (replace(template, path=f"{number:07}.mp4") for number in range(count))
 
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        ({}, "No evaluation is stored"),
-        ({"groups_known": False, "roc_auc": {"value": 0.9}}, "The figures may be too good"),
-        ({"groups_known": True, "roc_auc": {"value": 0.9}}, "never on both sides of the split"),
-    ],
-)
-def test_page_states_the_limits_of_the_evaluation(tmp_path: Path, model: dict, sentence: str) -> None:
-    write_report(tmp_path, [clip()], replace(INFO, model=model))
-    assert sentence in Page(tmp_path).source
+    held = []
+    for count in (30, 3000):
+        tracemalloc.start()
+        write_report(tmp_path, lambda count=count: clips(count), INFO, parquet=parquet)  # type: ignore[misc]
+        held.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert held[1] - held[0] < 6_000_000  # all clips together are more than 10 MB
+    assert len(rows_of(tmp_path)) == len(page_rows(tmp_path)) == 3000
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"label": "dance"}, {"label": ""}, {"probs": (1.0,)}, {"probs": (float("nan"), 0.5)}, {"status": "fine"}],
+    [
+        {"label": "dance"},
+        {"label": ""},
+        {"probs": (1.0,)},
+        {"probs": (float("nan"), 0.5)},
+        {"status": "fine"},
+        {"thumbnails": (JPEG,)},
+        {"windows": replace(video([0.1]).windows, probs=np.array([[float("nan"), 0.5]]))},  # type: ignore[type-var]
+    ],
     ids=str,
 )
 def test_clip_that_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict) -> None:
     with pytest.raises(ValueError, match=r"a\.mp4"):
-        write_report(tmp_path, [clip(**changes)], INFO)
+        write(tmp_path, [clip(), clip(**changes)])
     assert not list(tmp_path.iterdir())
 
 
-def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_report(tmp_path, [clip("old.mp4")], INFO)
-    before = (tmp_path / "report.html").read_bytes()
-    monkeypatch.setattr("hazard.report.percent", lambda share: 1 / 0)  # the page breaks half-way
+def test_files_are_replaced_together_or_not_at_all(tmp_path: Path) -> None:
+    write(tmp_path, [clip("old.mp4")])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    calls = []
+
+    def breaks_while_writing() -> Iterator[ClipPrediction]:
+        calls.append(1)
+        yield clip("new.mp4")
+        if len(calls) > 1:
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        write_report(tmp_path, [clip("new.mp4")], INFO)
-    assert (tmp_path / "report.html").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "report.html", "report.json"]
+        write_report(tmp_path, breaks_while_writing, INFO)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert sorted(before) == FILES
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentStopped, match=r"cannot write the report to .*file"):
-        write_report(tmp_path / "file" / "report", [clip()], INFO)
+        write(tmp_path / "file" / "report", [clip()])
 
 
 @pytest.mark.parametrize(
@@ -266,6 +236,6 @@ def test_percent_never_rounds_to_certainty(share: float, text: str) -> None:
     assert percent(share) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(4.84, "4.8 s"), (65, "1:05"), (3723, "1:02:03")])
+@pytest.mark.parametrize(("seconds", "text"), [(4.84, "4.8 s"), (59.97, "1:00"), (65, "1:05"), (3723, "1:02:03")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text

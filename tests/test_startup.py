@@ -18,6 +18,14 @@ from tests.media import write_numbered
 HEAVY = ("torch", "torchvision", "sklearn", "skops", "matplotlib", "scipy", "pandas", "ray")
 SAY = f"import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
 ROOT = Path(__file__).parent.parent
+SPEC = FeatureSpec(
+    sampling=Sampling(frames=2),
+    preprocessing=BACKBONES["mobilenet_v2"].preprocessing.model_copy(update={"size": 64, "resize": 64}),
+    backbone="mobilenet_v2",
+    weights="random",
+    weights_digest=weights_digest("mobilenet_v2", None),
+    pooling="avg",
+)
 
 
 def heavy_after(*lines: str) -> list[str]:
@@ -34,7 +42,7 @@ def heavy_after(*lines: str) -> list[str]:
         ["import features.extract, features.engines, features.recipe"],
         ["import features.jobs, features.openvino_runtime, features.openvino_kept"],
         ["from features.devices import pick_devices", "pick_devices('cpu')"],
-        ["import hazard.model_source, hazard.cutting, hazard.results"],
+        ["import hazard.batch"],
     ],
     ids=lambda lines: lines[0].removeprefix("import ").split(",")[0],
 )
@@ -48,23 +56,23 @@ def test_help_is_light(module: str) -> None:
     assert heavy_after(run, "try: main()", "except SystemExit as ended: assert not ended.code") == []
 
 
+@pytest.mark.parametrize("job", [ExtractJob(DecodeJob(SPEC), None, Path("a.xml")), ExtractJob(DecodeJob(SPEC), None)])
+def test_what_workers_share_starts_no_thread(job: ExtractJob) -> None:
+    """They are forked from it: whoever waits for a lock of a thread that was not forked with it waits for ever."""
+    alone = "assert len(threading.enumerate()) == 1, threading.enumerate()"
+    found = heavy_after("import threading", *(f"import {name}" for name in job.preload), alone)
+    assert ("torch" in found) == (job.converted is None)
+
+
 def test_an_openvino_worker_does_without_torch(tmp_path: Path) -> None:
     """The network is converted here, once; a process that finds it kept gives the same features."""
     pytest.importorskip("openvino")
     from features.openvino_kept import kept_network
 
-    spec = FeatureSpec(
-        sampling=Sampling(frames=2),
-        preprocessing=BACKBONES["mobilenet_v2"].preprocessing.model_copy(update={"size": 64, "resize": 64}),
-        backbone="mobilenet_v2",
-        weights="random",
-        weights_digest=weights_digest("mobilenet_v2", None),
-        pooling="avg",
-    )
     video, (here, there) = write_numbered(tmp_path / "a.mp4", 12), (tmp_path / "here", tmp_path / "there")
     here.mkdir()
     there.mkdir()
-    found = ExtractJob(DecodeJob(spec), None, kept_network(spec, None, here)).start()(
+    found = ExtractJob(DecodeJob(SPEC), None, kept_network(SPEC, None, here)).start()(
         Clip("a.mp4", video), lambda: None
     )
     assert isinstance(found, Extracted)
@@ -75,7 +83,7 @@ def test_an_openvino_worker_does_without_torch(tmp_path: Path) -> None:
         "from features.openvino_kept import kept_network",
         "from features.spec import parse_spec",
         "from features.types import Clip",
-        f"spec = parse_spec({spec.model_dump_json()!r})",
+        f"spec = parse_spec({SPEC.model_dump_json()!r})",
         f"job = ExtractJob(DecodeJob(spec), None, kept_network(spec, None, Path({str(there)!r})))",
         f"found = job.start()(Clip('a.mp4', Path({str(video)!r})), lambda: None)",
         f"np.save({str(tmp_path / 'found.npy')!r}, found.tracks[0].features)",

@@ -1,0 +1,263 @@
+"""Both stages chained: how soon the first frame is decoded, and what inference costs beside stage one alone.
+
+    python benchmarks/infer.py                         on drawn clips, random weights, a model trained on the spot
+    python benchmarks/infer.py --videos FOLDER --model runs/NAME       on real ones
+
+Start-up is the real command in a process of its own, from its first instant on, wall time and the CPU time of all its
+processes; it means something on an otherwise idle machine only, and is repeated with everything kept that a second run
+finds. All the rest is CPU time of one thread in this process; contenders take turns, clip by clip and round by round.
+"""
+
+import ctypes
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import click
+import cv2
+import torch
+from extract import pretrained_or_random, some_clips
+from long_video import long_file
+from measure import Work, interleaved, table
+
+from features.cli import extract_features
+from features.config import RunSettings
+from features.jobs import DecodeJob, Extracted, ExtractJob
+from features.openvino_kept import kept_network
+from features.openvino_runtime import pick_runtime
+from features.spec import FeatureSpec, Sampling
+from features.types import Clip
+from features.windows import Windows
+from hazard.cli_train import train_temporal
+from hazard.cutting import windows_of
+from hazard.infer_config import InferSettings
+from hazard.model import Predictor
+from hazard.model_files import open_model
+from hazard.predict import model_weights, prediction
+from hazard.results import Results, Stamp, open_results
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST, READY, NETWORK = "decoded its first frame", "a worker is ready", "the network for OpenVINO"
+COMMAND = """
+import logging
+logging.basicConfig(format="%(created)f %(message)s")
+logging.getLogger("features").setLevel(logging.DEBUG)
+from hazard.cli_infer import main
+logging.getLogger("features").debug("the command line is read")
+main()
+"""
+ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER: workers are grandchildren, and their time is to be counted
+
+
+@dataclass(frozen=True)
+class Start:
+    """Seconds from a command's first instant, and the CPU time of all its processes."""
+
+    command: float
+    network: float
+    ready: float
+    first: float
+    report: float
+    cpu: float
+
+
+def start_once(clip: Path, model: Path, options: Sequence[str], kept: Path) -> Start:
+    """Runs the command on one clip."""
+    before, began = _cpu_of_children(), time.time()
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, "-c", COMMAND, str(clip), "--model", str(model), "-o", output, *options]
+        run = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"HAZARD_CACHE_DIR": str(kept)}, capture_output=True, text=True
+        )
+        seconds = time.time() - began
+    if run.returncode:
+        raise click.ClickException(run.stderr)
+    _reap_all()
+
+    def when(message: str) -> float:
+        lines = [line for line in run.stderr.splitlines() if message in line]
+        return float(lines[0].split()[0]) - began if lines else float("nan")
+
+    at = [when(message) for message in ("the command line is read", NETWORK, READY, FIRST)]
+    return Start(*at, seconds, _cpu_of_children() - before)
+
+
+def _reap_all() -> None:
+    """Waits for the processes that the command has left behind, which end by themselves."""
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def bench_start(clip: Path, model: Path, rounds: int, folder: Path) -> None:
+    """The command's start: as it always is, on its first run, and on PyTorch."""
+    ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1)
+    kept, fresh = folder / "kept", folder / "fresh"
+    ways: dict[str, Callable[[], Start]] = {"PyTorch": lambda: start_once(clip, model, ["--runtime", "torch"], kept)}
+    if pick_runtime("auto", on_cpu=True) == "openvino":
+
+        def first_run() -> Start:
+            shutil.rmtree(fresh, ignore_errors=True)
+            return start_once(clip, model, [], fresh)
+
+        ways = {
+            "OpenVINO": lambda: start_once(clip, model, [], kept),
+            "OpenVINO, nothing kept": first_run,
+            **ways,
+        }
+    runs: dict[str, list[Start]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            found = way()
+            if turn:  # the first one warms the disk's cache
+                runs[name].append(found)
+    click.echo(
+        f"\nstart-up, seconds after the first instant        command  network   worker    first     report  CPU of\n"
+        f"  (medians of {rounds}; load {os.getloadavg()[0]:.1f})                         read    there    ready    "
+        "frame  is written  all of it"
+    )
+    for name, found in runs.items():
+        fields = [[getattr(run, field) for run in found] for field in Start.__dataclass_fields__]
+        click.echo(f"  {name:<46}" + "".join(f"{statistics.median(values):9.2f}" for values in fields))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Both stages in this process, on one thread."""
+
+    spec: FeatureSpec
+    weights: Path | None
+    converted: Path | None
+    predictor: Predictor
+    results: Results
+
+    def extract(self, spec: FeatureSpec, *, pictures: bool = False, windows: Windows | None = None) -> Work:
+        """Stage one."""
+        work = ExtractJob(DecodeJob(spec, pictures, windows), self.weights, self.converted).start()
+        return lambda clip: _extracted(work(clip, lambda: None))
+
+    def infer(self, windows: Windows) -> Work:
+        """Stage one with pictures, the model, the store."""
+        extract = self.extract(self.spec, pictures=True, windows=windows)
+
+        def both(clip: Clip) -> None:
+            outcome = extract(clip)
+            assert isinstance(outcome, Extracted)
+            found = prediction(outcome, self.predictor)
+            self.results.add(found, Stamp(outcome.clip.size_bytes, outcome.clip.mtime_ns))
+
+        return both
+
+    def head(self, clips: Sequence[Clip], windows: Windows) -> Work:
+        """All that comes after the features, of clips that are extracted already."""
+        extract = self.extract(self.spec, pictures=True, windows=windows)
+        known = {clip.path: extract(clip) for clip in clips}
+        return lambda clip: prediction(known[clip.path], self.predictor)  # type: ignore[arg-type]
+
+
+def _extracted(outcome: object) -> Extracted:
+    if not isinstance(outcome, Extracted):
+        raise click.ClickException(f"a clip cannot be used: {outcome}")
+    return outcome
+
+
+def bench_batch(chain: Chain, clips: Sequence[Clip], rounds: int) -> None:
+    """Inference against extraction, clip by clip, and the head's part in it."""
+    windows = windows_of(chain.predictor.info, InferSettings())
+    names = "stage one, as extract-features runs it", "inference", "of that, the model"
+    works = (chain.extract(chain.spec), chain.infer(windows), chain.head(clips, windows))
+    times = interleaved(dict(zip(names, works, strict=True)), clips, rounds)
+    table(f"{len(clips)} clips", times, names[0])
+    stage_one, whole, head = (times[name] for name in names)
+    click.echo(f"  inference costs {whole / stage_one:.3f} times stage one; the model is {head / whole:.2%} of it")
+
+
+def bench_long(chain: Chain, folder: Path, rounds: int, seconds: int) -> None:
+    """Sliding windows over a long file against reading the same number of frames of it once."""
+    clip = Clip("long.mp4", long_file(folder, turns=max(1, seconds // 20)))
+    windows = windows_of(chain.predictor.info, InferSettings())
+    outcome = _extracted(chain.extract(chain.spec, pictures=True, windows=windows)(clip))
+    if outcome.windows is None or chain.spec.sampling.kind == "snippets":
+        click.echo("\nwindows: the model's clips are as long as the long file, or it looks at snippets; left out")
+        return
+    rows = len(outcome.windows.features)
+    once = Sampling(kind="rate", frames=None, fps=rows / outcome.windows.duration)
+    names = "one pass of stage one", "the model, on all windows", "inference in sliding windows"
+    works = (
+        chain.extract(chain.spec.model_copy(update={"sampling": once})),
+        chain.head([clip], windows),
+        chain.infer(windows),
+    )
+    times = interleaved(dict(zip(names, works, strict=True)), [clip], rounds)
+    shape = f"{windows.window_seconds:g} s every {windows.stride_seconds:g} s"
+    table(f"{outcome.windows.duration:.0f} s of 1080p, {shape}", times, names[0])
+    one, head, whole = (times[name] for name in names)
+    click.echo(
+        f"  {len(outcome.windows.rows)} windows, {sum(map(len, outcome.windows.rows))} frames in them, {rows} of "
+        f"them different; {whole / (one + head):.3f} times one pass and the model"
+    )
+
+
+def some_model(clips: Sequence[Clip], folder: Path, weights: Path | None) -> Path:
+    """A small model of these clips; what it says does not matter here."""
+    sources = [str(clip.file) for clip in clips]
+    manifest = folder / "model.csv"
+    lines = [f"{source},{'ab'[i % 2]},{i}" for i, source in enumerate(sources)]
+    manifest.write_text("\n".join(["path,label,group", *lines]) + "\n")
+    common = ["-o", str(folder / "model.h5"), "--weights", str(weights or "random")]
+    extract_features.main([str(manifest), *common], standalone_mode=False)
+    quick = ["--epochs", "2", "--set", "members=1", "--set", "duplicates=ignore"]
+    train_temporal.main([str(folder / "model.h5"), "-o", str(folder / "model"), *quick], standalone_mode=False)
+    return folder / "model"
+
+
+@click.command()
+@click.option("--videos", type=click.Path(path_type=Path), help="A folder or manifest; drawn clips by default.")
+@click.option("--model", type=click.Path(path_type=Path), help="A model folder; one trained on the spot by default.")
+@click.option("--clips", "count", default=30, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--long-seconds", default=120, show_default=True, help="Length of the long file.")
+@click.option("--only", type=click.Choice(["start", "batch", "long"]))
+def main(videos: Path | None, model: Path | None, count: int, rounds: int, long_seconds: int, only: str | None) -> None:
+    """Print how soon inference begins, and what it costs beside stage one."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        clips = some_clips(videos, count, folder)
+        model = (model or some_model(clips, folder, pretrained_or_random())).resolve()
+        if only in (None, "start"):
+            bench_start(clips[0].file.resolve(), model, rounds, folder)
+        if only == "start":
+            return
+        predictor = open_model(model)
+        spec = predictor.info.spec
+        weights = model_weights(spec, "auto", hint=predictor.info.weights_file)
+        runtime = pick_runtime(RunSettings().runtime, on_cpu=True)
+        converted = kept_network(spec, weights, folder) if runtime == "openvino" else None
+        with open_results(folder / "report") as results:
+            chain = Chain(spec, weights, converted, predictor, results)
+            if only in (None, "batch"):
+                bench_batch(chain, clips, rounds)
+            if only in (None, "long"):
+                bench_long(chain, folder, rounds, long_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""A report of thousands of clips: how long writing takes and in what memory, how soon Chromium shows and filters it.
+
+python benchmarks/report.py --clips 5000
+"""
+
+import json
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from hazard.decide import Decision, decide
+from hazard.events import EventRule
+from hazard.report import ReportInfo, write_report
+from hazard.types import ClipPrediction, WindowPredictions
+from tests.chromium import CHROMIUM, MISSING, browser
+
+LABELS = ("fight", "noFight")
+RULE = EventRule("fight", 0, enter=0.7, leave=0.55, merge_seconds=1.0)
+DECISION = Decision(LABELS, "fight", 0.7, (RULE,), unknown_from=3.0)
+INFO = ReportInfo(
+    LABELS, "fight", 0.7, {"name": "benchmark", "groups_known": True, "roc_auc": {"value": 0.9, "low": 0.8, "high": 1}},
+    "2026-01-01T00:00:00+00:00", "benchmark/", rules=(RULE,), unknown_from=3.0, window_seconds=2.0, stride_seconds=1.0,
+)  # fmt: skip
+
+
+def pictures(rng: np.random.Generator, count: int = 60) -> list[bytes]:
+    """Small JPEGs, as large as those of real clips."""
+    coarse = rng.integers(0, 255, (count, 16, 20, 3), dtype=np.uint8)
+    large = (cv2.resize(image, (160, 120), interpolation=cv2.INTER_CUBIC) for image in coarse)
+    return [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes() for image in large]
+
+
+def fake_clips(count: int, *, long_share: float, strip: int) -> Iterator[ClipPrediction]:
+    """The same clips each time, in order of path: a share of them long, a few failed, unknown or wrong."""
+    rng = np.random.default_rng(0)
+    stock = pictures(rng)
+    for number in range(count):
+        path = f"camera-{number // 100:04}/clip-{number:07}.mp4"
+        if rng.random() < 0.01:
+            yield ClipPrediction(path, "failed", "open: empty file")
+            continue
+        windows = int(rng.integers(60, 600)) if rng.random() < long_share else 1
+        starts = np.arange(windows, dtype=np.float64)
+        p = np.clip(rng.beta(1, 6, windows) + (rng.random(windows) < 0.01) * 0.8, 0, 1)
+        seen = WindowPredictions(np.stack([starts, starts + 2], 1), np.stack([p, 1 - p], 1))
+        clip = ClipPrediction(
+            path, "partial" if rng.random() < 0.01 else "ok", truth=LABELS[int(rng.random() < 0.9)],
+            duration=windows + 1.0, windows=seen,
+            thumbnails=[stock[i] for i in rng.integers(0, len(stock), strip)],
+            thumbnail_times=np.linspace(0, windows, strip).tolist(), unknown_score=float(rng.gamma(2, 0.5)),
+        )  # fmt: skip
+        yield decide(clip, DECISION)
+
+
+@click.command()
+@click.option("--clips", "count", default=5000, show_default=True)
+@click.option("--long-share", default=0.2, show_default=True, help="Of clips with many windows.")
+@click.option("--strip", default=12, show_default=True, help="Pictures a clip.")
+@click.option("--parquet", is_flag=True)
+@click.option("--memory", is_flag=True, help="Measure what Python holds at most; writing takes longer then.")
+def main(count: int, long_share: float, strip: int, parquet: bool, memory: bool) -> None:
+    """Writes a report of so many made-up clips and opens it."""
+    with tempfile.TemporaryDirectory() as folder:
+        if memory:
+            tracemalloc.start()
+        began = time.monotonic()
+        for _ in fake_clips(count, long_share=long_share, strip=strip):
+            pass
+        making = time.monotonic() - began
+        held = tracemalloc.get_traced_memory()[1] if memory else 0
+        began = time.monotonic()
+        summary = write_report(
+            Path(folder), lambda: fake_clips(count, long_share=long_share, strip=strip), INFO, parquet=parquet
+        )
+        seconds = time.monotonic() - began - 2 * making
+        click.echo(f"{summary.clips} clips, {summary.events} events: written in {seconds:.1f} s besides making them up")
+        if memory:
+            most = tracemalloc.get_traced_memory()[1]
+            click.echo(f"Python held {most / 1e6:.0f} MB at most, {held / 1e6:.0f} MB of it to make them up")
+        for file in sorted(Path(folder).iterdir()):
+            click.echo(f"  {file.name}: {file.stat().st_size / 1e6:.1f} MB")
+        if not CHROMIUM:
+            click.echo(MISSING)
+            return
+        click.echo(json.dumps(measure(Path(folder) / "report.html"), indent=1))
+
+
+def measure(page: Path) -> dict[str, float]:
+    """Milliseconds by the browser's own clock: from navigation to a page that answers; of each use to its paint."""
+    with browser() as tab:
+        tab.size(1280, 900)
+        tab.open(page.resolve().as_uri())
+        times = {
+            "opened": tab.js("performance.getEntriesByType('navigation')[0].loadEventEnd"),
+            "first contentful paint": tab.js(
+                "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
+            ),
+            "list ready": float(tab.js("document.documentElement.dataset.readyMs")),
+        }
+        times["filter by text"] = tab.js(painted("text.value = '42'; text.dispatchEvent(new Event('input'))"))
+        times["filter by events"] = tab.js(painted("show.value = 'events'; show.dispatchEvent(new Event('input'))"))
+        times["clear filters"] = tab.js(painted("document.getElementById('clear').click()"))
+        times["sort by name"] = tab.js(painted("document.querySelector('[data-sort=name] button').click()"))
+        times["next page"] = tab.js(painted("document.getElementById('page-on').click()"))
+        times["open a clip"] = tab.js(painted("location.hash = document.querySelector('#clips a').hash"))
+        times["back to the list"] = tab.js(painted("location.hash = ''"))
+        if tab.complaints:
+            raise click.ClickException("\n".join(tab.complaints))
+    return {name: round(value) for name, value in times.items()}
+
+
+def painted(action: str) -> str:
+    """JavaScript that acts and gives the milliseconds until the frame after it was painted."""
+    return f"""new Promise((done) => {{
+      const text = document.getElementById("filter-text"), show = document.getElementById("filter-show");
+      const began = performance.now();
+      {action};
+      requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(performance.now() - began))));
+    }})"""
+
+
+if __name__ == "__main__":
+    main()

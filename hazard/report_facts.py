@@ -1,0 +1,156 @@
+"""What a report is about: the model and the rule by which it decided, and the counts that a report opens with."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hazard.events import EventRule
+from hazard.types import ClipPrediction
+
+STATUSES = ("ok", "partial", "failed")
+
+
+@dataclass(frozen=True)
+class ReportInfo:
+    """What a report says besides its clips: the source, the decision rule and the model's standing.
+
+    `model` is shown and stored as it is. Known keys: `name`, `kind`, `fingerprint` and `groups_known` (bool: whether
+    clips of one recording were kept on one side of the split). A mapping with `value` (and `low`, `high`) is an
+    evaluation figure, at the top or one level down; any other plain value is listed under its key.
+    """
+
+    labels: tuple[str, ...]  # K, the order of ClipPrediction.probs
+    positive_label: str  # the label to warn of; "" = none
+    threshold: float  # on the probability of the positive label
+    model: Mapping[str, object]
+    created: str  # ISO 8601 is shown readably, anything else as it is
+    source: str
+    rules: tuple[EventRule, ...] = ()
+    """By which events were found."""
+    unknown_from: float | None = None
+    """Clips at least so strange are unknown; None where none is ever called so."""
+    window_seconds: float | None = None
+    """Of the windows that longer videos are cut in."""
+    stride_seconds: float | None = None
+    """From one window's start to the next."""
+
+    def __post_init__(self) -> None:
+        if self.positive_label and self.positive_label not in self.labels:
+            raise ValueError(f"expected a positive_label among {self.labels}, got {self.positive_label!r}")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts over a report's clips. `with_truth` to `false_alarms` are over seen clips whose true label is known."""
+
+    clips: int = 0
+    looked_at: int = 0
+    flagged: int = 0
+    partial: int = 0
+    failed: int = 0
+    events: int = 0
+    with_events: int = 0
+    """Clips with at least one event."""
+    unknown: int = 0
+    """Clips unlike all that the model was trained on."""
+    seconds: float = 0.0
+    """Of video that was looked at."""
+    with_truth: int = 0
+    correct: int = 0
+    missed: int = 0
+    false_alarms: int = 0
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right labels; None where no true label is known."""
+        return self.correct / self.with_truth if self.with_truth else None
+
+
+@dataclass
+class Counts:
+    """A summary in the making."""
+
+    info: ReportInfo
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def add(self, clip: ClipPrediction) -> None:
+        """Counts one clip more."""
+        seen, correct = clip.status != "failed", is_correct(clip, self.info)
+        is_positive, wrong = clip.label == self.info.positive_label, correct is False
+        for name, amount in {
+            "clips": 1,
+            "looked_at": seen,
+            "flagged": seen and is_positive,
+            "partial": clip.status == "partial",
+            "failed": not seen,
+            "events": len(clip.events) if seen else 0,
+            "with_events": seen and bool(clip.events),
+            "unknown": seen and clip.is_unknown,
+            "seconds": clip.duration if seen and math.isfinite(clip.duration) else 0.0,
+            "with_truth": correct is not None,
+            "correct": correct is True,
+            "missed": wrong and clip.truth == self.info.positive_label,
+            "false_alarms": wrong and is_positive,
+        }.items():
+            self.numbers[name] = self.numbers.get(name, 0) + amount
+
+    @property
+    def summary(self) -> Summary:
+        """What was counted."""
+        return Summary(**self.numbers)  # type: ignore[arg-type]
+
+
+def summarise(clips: Iterable[ClipPrediction], info: ReportInfo) -> Summary:
+    """Count what a report opens with."""
+    counts = Counts(info)
+    for clip in clips:
+        counts.add(clip)
+    return counts.summary
+
+
+def is_correct(clip: ClipPrediction, info: ReportInfo) -> bool | None:
+    """Whether the label is the true one; None where the clip failed or its true label is not one of the model's."""
+    return clip.label == clip.truth if clip.status != "failed" and clip.truth in info.labels else None
+
+
+def score(clip: ClipPrediction, info: ReportInfo) -> float:
+    """What clips are ranked by: the probability of the positive label, or of the clip's own where there is none."""
+    return clip.probs[info.labels.index(info.positive_label or clip.label)]
+
+
+def checked(clip: ClipPrediction, info: ReportInfo) -> ClipPrediction:
+    """The clip as every format may show it: a failed one has a reason and no class, any other fits the labels.
+
+    Raises ValueError that names the clip.
+    """
+    if clip.status not in STATUSES:
+        raise ValueError(f"{clip.path!r}: expected a status among {STATUSES}, got {clip.status!r}")
+    if clip.status == "failed":
+        return ClipPrediction(clip.path, "failed", clip.reason or "no reason was recorded", truth=clip.truth)
+    if clip.label not in info.labels:
+        raise ValueError(f"{clip.path!r}: expected a label among {info.labels}, got {clip.label!r}")
+    if len(clip.probs) != len(info.labels) or not all(0 <= p <= 1 for p in clip.probs):
+        raise ValueError(f"{clip.path!r}: expected {len(info.labels)} probabilities within 0..1, got {clip.probs}")
+    if len(clip.thumbnails) != len(clip.thumbnail_times):
+        raise ValueError(f"{clip.path!r}: got {len(clip.thumbnails)} thumbnails and {len(clip.thumbnail_times)} times")
+    if len(clip.attention) != len(clip.attention_times):
+        raise ValueError(f"{clip.path!r}: got {len(clip.attention)} weights and {len(clip.attention_times)} times")
+    _check_windows(clip, info)
+    return replace(clip, probs=tuple(map(float, clip.probs)))
+
+
+def _check_windows(clip: ClipPrediction, info: ReportInfo) -> None:
+    if clip.windows is None:
+        return
+    spans, probs = clip.windows.spans, clip.windows.probs
+    if probs.shape != (len(spans), len(info.labels)) or not (np.isfinite(spans).all() and _within_0_1(probs)):
+        raise ValueError(
+            f"{clip.path!r}: expected windows of {len(info.labels)} probabilities within 0..1, got {probs.shape}, "
+            f"{np.nanmin(probs, initial=1):g} to {np.nanmax(probs, initial=0):g}"
+        )
+
+
+def _within_0_1(probs: np.ndarray) -> bool:
+    return bool(((probs >= 0) & (probs <= 1)).all())

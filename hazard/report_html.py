@@ -1,0 +1,193 @@
+"""report.html: one page that needs nothing else, its clips as data that its own script shows."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hazard.report_data import clip_detail, clip_pictures, clip_row, embedded
+from hazard.report_facts import ReportInfo
+from hazard.report_plan import PICTURE_BYTES, PagePlan
+from hazard.report_text import clock, counted, fact, lasting, marked, moment, percent, plain, readable
+from hazard.types import ClipPrediction
+
+BLOCK_CLIPS = 64
+"""In one element of data; the script opens those that it needs."""
+SCRIPTS = ("text", "data", "review", "list", "chart", "detail", "print", "main")
+FIGURE_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "macro_f1": "macro F1", "ece": "ECE",
+                "top5_accuracy": "top-5 accuracy"}  # fmt: skip
+LARGEST_TABLE = 20
+"""Classes up to which all of the confusion is shown."""
+CONFUSED_PAIRS = 10
+_SAID = ("groups_known", "duplicate_pairs", "operating_points")
+"""Facts about the model that the page says in sentences."""
+_COUNTS = ("clips", "failed", "other_labels")
+_OF_EVALUATION = (*_COUNTS, "confusion", "per_class", "worst", "events")
+_OF_EVENTS = (
+    "truth", "found", "recall", "false_alarms", "misnamed", "hours", "false_alarms_per_hour", "delay_seconds", "missed",
+    "false",
+)  # fmt: skip
+MAX_POINTS = 3
+_DATA = "<!--clips-->"
+"""Where the clips go: no text of others can contain it, since that is escaped."""
+
+
+@contextmanager
+def html_page(
+    file: Path, info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None
+) -> Iterator[Callable[[ClipPrediction], None]]:
+    """A function that writes one clip into the page, failed ones too, in the order that was planned for."""
+    before, after = _frame(info, plan, evaluation).split(_DATA)
+    with open(file, "w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
+        handle.write(before)
+        blocks = _Blocks(handle, info, plan)
+        yield blocks.add
+        blocks.close()
+        handle.write(after)
+
+
+class _Blocks:
+    """Data elements of so many clips each: rows, details and pictures, a line a clip."""
+
+    def __init__(self, handle: IO[str], info: ReportInfo, plan: PagePlan) -> None:
+        self.handle, self.info, self.plan = handle, info, plan
+        self.number = self.block = 0
+        self.lines: list[tuple[str, str, str]] = []
+
+    def add(self, clip: ClipPrediction) -> None:
+        """Writes the clip if the page lists it."""
+        number, self.number = self.number, self.number + 1
+        if number not in self.plan.pictures:
+            return
+        pictures = self.plan.pictures[number]
+        detail = clip_detail(clip, self.info, pictures=pictures, points=self.plan.curve_points)
+        row = embedded(clip_row(number, clip, self.info))
+        self.lines.append((row, embedded(detail), clip_pictures(clip, pictures)))
+        if len(self.lines) == BLOCK_CLIPS:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        for letter, lines in zip("rdp", zip(*self.lines, strict=True), strict=False):
+            text = "\n".join(lines)
+            self.handle.write(f'<script type="text/plain" id="{letter}{self.block}">{text}</script>\n')
+        self.block += bool(self.lines)
+        self.lines.clear()
+
+
+def _frame(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None) -> str:
+    """The page without its clips."""
+    evaluation = _with_all_keys(evaluation)
+    return _environment().get_template("report.html.j2").render(
+        info=info,
+        summary=plan.summary,
+        plan=plan,
+        blocks=-(-plan.listed // BLOCK_CLIPS),
+        evaluation=evaluation,
+        measured=_measured(evaluation),
+        confusion=_confusion(evaluation),
+        figures=_figures(info.model),
+        facts={key: value for key, value in info.model.items() if key not in _SAID and _is_plain_fact(value)},
+        points=_points(info.model),
+        meta=Markup(embedded(_meta(info, plan, evaluation))),
+        style=Markup(_source("report.css")),
+        script=Markup("".join(['"use strict";\n', *(_source(f"report_{name}.js") for name in SCRIPTS)])),
+        picture_megabytes=PICTURE_BYTES // 2**20,
+    )  # fmt: skip
+
+
+def _meta(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> dict[str, object]:
+    """What the script needs to know besides the clips."""
+    events = evaluation.get("events") or {}
+    return {
+        "labels": info.labels,
+        "positive": info.labels.index(info.positive_label) if info.positive_label else -1,
+        "threshold": info.threshold,
+        "enter": {rule.column: rule.enter for rule in info.rules},
+        "report": sha256(embedded([info.created, info.source, plain(info.model)]).encode()).hexdigest()[:16],
+        "title": f"Clip report – {readable(info.source)}",
+        "listed": plan.listed,
+        "clips": plan.summary.looked_at,
+        "events": plan.summary.events,
+        "failed": plan.summary.failed,
+        "failures": plan.failures,
+        "worst": evaluation.get("worst") or [],
+        "missed": events.get("missed") or [],
+        "false": events.get("false") or [],
+    }
+
+
+def _with_all_keys(evaluation: Mapping[str, object] | None) -> dict[str, Any]:
+    """The evaluation in plain types, with None for what it does not say; empty where there is none."""
+    if not evaluation:
+        return {}
+    known: Any = plain(evaluation)
+    events = dict.fromkeys(_OF_EVENTS) | known["events"] if known.get("events") else None
+    return dict.fromkeys(_OF_EVALUATION) | known | {"events": events}
+
+
+def _figures(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """The figures among a model's facts, at the top or one level down: mappings with a value."""
+    nested = [value for value in facts.values() if isinstance(value, Mapping)]
+    return {
+        key: value
+        for level in (facts, *nested)
+        for key, value in level.items()
+        if isinstance(value, Mapping) and isinstance(value.get("value"), (int, float))
+    }
+
+
+def _measured(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
+    """The figures of an evaluation: mappings with a value, and plain numbers that are no counts of clips."""
+    plain_ones = {k: {"value": v} for k, v in evaluation.items() if isinstance(v, (int, float)) and k not in _COUNTS}
+    return plain_ones | _figures({key: value for key, value in evaluation.items() if key != "events"})
+
+
+def _is_plain_fact(value: object) -> bool:
+    """Whether a fact can stand in a list of facts: tables have no place there."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return not any(isinstance(item, Mapping) for item in items)
+
+
+def _points(model: Mapping[str, object]) -> list[Mapping[str, Any]]:
+    """What other thresholds would mean, each once."""
+    points = model.get("operating_points")
+    found = {point["threshold"]: point for point in points} if isinstance(points, (list, tuple)) else {}
+    return list(found.values())[:MAX_POINTS]
+
+
+def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows of the table, or only the pairs that are mistaken most where it would be too large to read."""
+    table = evaluation.get("confusion")
+    if not table or not table.get("labels"):
+        return None
+    labels, counts = table["labels"], table["counts"]
+    pairs = [(n, labels[i], labels[j]) for i, row in enumerate(counts) for j, n in enumerate(row) if i != j and n]
+    return {
+        "labels": labels,
+        "rows": [(label, [(n, n / max(sum(row), 1)) for n in row]) for label, row in zip(labels, counts, strict=True)],
+        "pairs": sorted(pairs, key=lambda pair: -pair[0])[:CONFUSED_PAIRS],
+        "is_large": len(labels) > LARGEST_TABLE,
+    }
+
+
+def _source(name: str) -> str:
+    return files("hazard").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("hazard", "templates")
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters |= {
+        "readable": readable, "marked": marked, "percent": percent, "clock": clock, "lasting": lasting, "fact": fact,
+        "moment": moment, "counted": counted,
+        "title_of": lambda key: FIGURE_NAMES.get(key, key.replace("_", " ")),
+        "csp_hash": lambda text: "sha256-" + b64encode(sha256(text.encode()).digest()).decode(),
+    }  # fmt: skip
+    return page

@@ -1,0 +1,106 @@
+"""The CSV tables of a report: clips, windows, events; each row written as its clip comes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hazard.report_facts import ReportInfo
+from hazard.types import ClipPrediction
+
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # what spreadsheets take for a formula (OWASP, CSV injection)
+QUOTED_CHARACTERS = frozenset('",;\t\r\n')  # the semicolon and tab too: other locales split at them
+EVENT_COLUMNS = ("path", "label", "start", "end", "peak", "mean")
+Cell = str | float | None
+"""None is an empty cell."""
+Table = Callable[[ClipPrediction, ReportInfo], Iterator[tuple[Cell, ...]]]
+
+
+def columns(info: ReportInfo) -> dict[str, tuple[str, ...]]:
+    """The columns of each table."""
+    return {
+        "predictions": ("path", "status", "label", "probability", *info.labels, "reason"),
+        "windows": ("path", "start", "end", "label", *info.labels),
+        "events": EVENT_COLUMNS,
+    }
+
+
+def clip_row(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
+    """The one row of a clip."""
+    probability = clip.probs[info.labels.index(clip.label)] if clip.label else None
+    probs: tuple[Cell, ...] = clip.probs or (None,) * len(info.labels)
+    yield (clip.path, clip.status, clip.label or None, probability, *probs, clip.reason or None)
+
+
+def window_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
+    """A row for each window of a clip; none for a failed one."""
+    if clip.windows is None:
+        return
+    labels = window_labels(clip.windows.probs, info)
+    for (start, end), label, probs in zip(clip.windows.spans, labels, clip.windows.probs, strict=True):
+        yield (clip.path, float(start), float(end), label, *probs.tolist())
+
+
+def event_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
+    """A row for each event of a clip."""
+    for event in clip.events:
+        yield (clip.path, event.label, event.start, event.end, event.peak, event.mean)
+
+
+TABLES: Mapping[str, Table] = {"predictions": clip_row, "windows": window_rows, "events": event_rows}
+
+
+def window_labels(probs: NDArray[np.float64], info: ReportInfo) -> list[str]:
+    """What each of the windows (B, K) is called alone: decided as a clip of one window is."""
+    best = probs.argmax(axis=1)  # (B,)
+    if info.positive_label:
+        positive = info.labels.index(info.positive_label)
+        other = np.full_like(best, 1 - positive) if len(info.labels) == 2 else best
+        best = np.where(probs[:, positive] >= info.threshold, positive, other)
+    return [info.labels[i] for i in best]
+
+
+@contextmanager
+def csv_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
+    """A function that writes the rows of one clip into the CSV files, which are named by table.
+
+    Names that are not UTF-8 reach us with lone surrogates; they are written as `\\udcXX`.
+    """
+    with ExitStack() as stack:
+        handles = {
+            name: stack.enter_context(file.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+            for name, file in files.items()
+        }
+        for name, handle in handles.items():
+            handle.write(csv_line(columns(info)[name]))
+
+        def add(clip: ClipPrediction) -> None:
+            for name, handle in handles.items():
+                handle.writelines(csv_line(map(_text, row)) for row in TABLES[name](clip, info))
+
+        yield add
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """One row. The csv module leaves a lone CR and other locales' separators unquoted, so the quoting is here."""
+    safe = map(escape_formula, cells)
+    quoted = ('"' + cell.replace('"', '""') + '"' if QUOTED_CHARACTERS & set(cell) else cell for cell in safe)
+    return ",".join(quoted) + "\n"
+
+
+def escape_formula(cell: str) -> str:
+    """An apostrophe before what a spreadsheet would take for a formula; `unescape_formula` takes it off again."""
+    return "'" + cell if cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+
+
+def unescape_formula(cell: str) -> str:
+    """The value that `escape_formula` made `cell` of."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.6f}"
+    return cell or ""

@@ -1,0 +1,113 @@
+"""Predictions that reports are made of in tests, and what the files then hold."""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hazard.decide import Decision, decide
+from hazard.events import EventRule
+from hazard.report import ReportInfo, Summary, write_report
+from hazard.types import ClipPrediction, WindowPredictions
+
+JPEG = b"\xff\xd8\xff\xd9"
+RULE = EventRule("fight", 0, enter=0.4, leave=0.3)
+INFO = ReportInfo(
+    labels=("fight", "noFight"),
+    positive_label="fight",
+    threshold=0.4,
+    model={"name": "m", "groups_known": True, "evaluation": {"roc_auc": {"value": 0.871, "low": 0.82, "high": 0.91}}},
+    created="2025-11-20T13:26:04+00:00",
+    source="clips/",
+    rules=(RULE,),
+)
+DECISION = Decision(INFO.labels, INFO.positive_label, INFO.threshold, (RULE,), unknown_from=3.0)
+HOSTILE_NAMES = (
+    "<script>alert(1)</script>.mp4",
+    '"><img src=x onerror=alert(1)>.mp4',
+    "</script><!--<script>.mp4",
+    "line one\nline two.mp4",
+    "line\u2028separator.mp4",
+    "carriage\rreturn.mp4",
+    "gpj.\u202e4pm.exe",
+    "=cmd|' /C calc'!A1",
+    "@SUM(1+1),2;=3.mp4",
+    "{{ 7 * 7 }}{% raw %}.mp4",
+    "not-utf8-\udcff.mp4",
+    "مقطع ٣.mp4",
+    "null\x00byte\x1b[31m.mp4",
+    "tag\U000e0041.mp4",
+)
+
+
+def clip(path: str = "a.mp4", p: float = 0.9, **changes: object) -> ClipPrediction:
+    """A short clip of one window."""
+    return video([p], path, seconds=2.0, **changes)
+
+
+def video(
+    of_fight: Sequence[float], path: str = "long.mp4", *, seconds: float = 1.0, **changes: object
+) -> ClipPrediction:
+    """A clip with a window each `seconds`, of these probabilities of a fight, decided."""
+    starts, p = np.arange(len(of_fight)) * seconds, np.asarray(of_fight, np.float64)
+    windows = WindowPredictions(np.stack([starts, starts + seconds], 1), np.stack([p, 1 - p], 1))
+    undecided = {name: changes.pop(name) for name in ("unknown_score",) if name in changes}
+    made = ClipPrediction(path, "ok", duration=len(p) * seconds, windows=windows, **undecided)  # type: ignore[arg-type]
+    return replace(decide(made, DECISION), **changes)  # type: ignore[arg-type]
+
+
+def failed(path: str = "zero.mp4", reason: str = "open: the file is empty") -> ClipPrediction:
+    """A clip that could not be looked at."""
+    return ClipPrediction(path, "failed", reason)
+
+
+def write(folder: Path, clips: Sequence[ClipPrediction], info: ReportInfo = INFO, **options: Any) -> Summary:
+    """A report of clips that are at hand."""
+    return write_report(folder, lambda: iter(clips), info, **options)
+
+
+def rows_of(folder: Path, table: str = "predictions") -> list[dict[str, str]]:
+    """The rows of a CSV table."""
+    with (folder / f"{table}.csv").open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def json_of(folder: Path) -> dict[str, Any]:
+    """report.json."""
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def page_rows(folder: Path) -> list[dict[str, Any]]:
+    """The clips that the page lists, as its script reads them."""
+    return [json.loads(line) for line in _blocks(folder, "r")]
+
+
+def page_details(folder: Path) -> list[dict[str, Any]]:
+    """What the page knows besides of each clip that it lists."""
+    return [json.loads(line) for line in _blocks(folder, "d")]
+
+
+def page_pictures(folder: Path) -> list[list[str]]:
+    """Base64 of the pictures of each clip that the page lists."""
+    return [line.split(",") if line else [] for line in _blocks(folder, "p")]
+
+
+def page_meta(folder: Path) -> dict[str, Any]:
+    """What the page's script knows besides the clips."""
+    found = re.search(r'<script type="application/json" id="meta">(.*?)</script>', _page(folder))
+    assert found
+    return json.loads(found.group(1))
+
+
+def _blocks(folder: Path, letter: str) -> list[str]:
+    texts = re.findall(rf'<script type="text/plain" id="{letter}\d+">(.*?)</script>', _page(folder), re.DOTALL)
+    return [line for text in texts for line in text.split("\n")]
+
+
+def _page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")

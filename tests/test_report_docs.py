@@ -1,0 +1,58 @@
+"""docs/reports.md: its commands work as printed, its columns are those of the files."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hazard.report import report_schema
+from tests.reports import clip, failed, json_of, rows_of, video, write
+
+DOCS = (Path(__file__).parent.parent / "docs" / "reports.md").read_text(encoding="utf-8")
+
+
+def code(language: str) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL))
+
+
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    strange = clip("b.mp4", 0.2, unknown_score=9.0, zero_shot=(("dancing", 0.6),))
+    write(tmp_path, [clip("a.mp4", truth="fight"), strange, video([0.1, 0.9, 0.1, 0.9]), failed()])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", code("sh").splitlines())
+def test_jq_one_liners_work_as_printed(report: Path, command: str) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("needs jq (Debian: the package jq)")
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "") and ran.stdout.strip()
+
+
+def test_pandas_lines_work_as_printed(report: Path) -> None:
+    lines = code("python").splitlines()
+    names: dict = {}
+    results = []
+    for line in filter(None, lines):
+        try:
+            results.append(eval(line, names))  # noqa: S307
+        except SyntaxError:
+            exec(line, names)  # noqa: S102
+    assert len(results) == 6 and all(len(result) for result in results)
+    assert results[2].loc["fight", "count"] == 3
+    assert set(names["clips"].path) == {"a.mp4", "b.mp4", "long.mp4", "zero.mp4"}
+
+
+def test_every_column_and_key_is_in_the_docs(report: Path) -> None:
+    words = set(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", DOCS, flags=re.DOTALL)))
+    for table in ("predictions", "windows", "events"):
+        assert set(rows_of(report, table)[0]) - {"fight", "noFight"} <= words
+    assert set(json_of(report)) <= words
+    schema = report_schema()
+    assert set(schema["properties"]) == set(json_of(report)) == set(schema["required"])
+    assert set(json_of(report)["clips"][0]) == set(schema["$defs"]["clip"]["required"]) <= words
+    assert str(schema["properties"]["schema"]["const"]) == re.findall(r"\| `schema` \| (\d+)", DOCS)[0]

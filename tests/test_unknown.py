@@ -1,0 +1,194 @@
+"""What a model does not know: distances, honest thresholds, and the file that they travel in."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from sklearn.metrics import roc_auc_score
+
+from features.errors import ArtefactRefused
+from hazard import fitting
+from hazard.config import TrainSettings
+from hazard.model_files import open_model, save_model
+from hazard.run import train_run
+from hazard.splits import divide
+from hazard.types import Sequences
+from hazard.unknown import Familiar, energy, fit_familiar, max_probability
+from tests.stage_two import WIDTH, as_cache, moving_sequences
+from tests.test_model import info
+
+QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=1, device="cpu")
+KINDS = {"head": "lstm", "baseline": "ridge", "ensemble": "lstm,ridge"}
+DATA = moving_sequences(clips=240, groups=40)
+Arrays = dict[str, np.ndarray]
+
+
+def everything(sequences: Sequences) -> np.ndarray:
+    return np.arange(len(sequences))
+
+
+def familiar_with(sequences: Sequences) -> Familiar:
+    familiar = fit_familiar(sequences, everything(sequences), seed=0)
+    assert familiar is not None
+    return familiar
+
+
+FAMILIAR = familiar_with(DATA)
+
+
+def test_clips_of_a_class_that_training_never_saw_are_stranger() -> None:
+    three = moving_sequences(clips=360, groups=40, labels=("a", "b", "c"))
+    known, unknown = np.flatnonzero(three.y < 2), three.take(np.flatnonzero(three.y == 2))
+    held_out = three.take(known[-40:])
+    familiar = fit_familiar(three, known[:-40], seed=0)
+    assert familiar is not None
+    scores = [familiar.scores(clips.x, clips.mask) for clips in (held_out, unknown)]
+    truth = np.repeat([0, 1], [len(each) for each in scores])
+    assert roc_auc_score(truth, np.concatenate(scores)) > 0.9
+
+
+def test_other_footage_is_called_unknown() -> None:
+    elsewhere = DATA.x + 5 * np.sign(np.random.default_rng(0).normal(size=WIDTH)).astype(np.float32)
+    threshold = FAMILIAR.threshold(0.02)
+    assert threshold is not None
+    assert (FAMILIAR.scores(elsewhere, DATA.mask) >= threshold).mean() > 0.95
+
+
+def test_the_further_away_the_stranger_in_every_direction() -> None:
+    ways = np.random.default_rng(0).normal(size=(200, len(FAMILIAR.mean))).astype(np.float32)
+    ways = np.concatenate([ways, FAMILIAR.components, FAMILIAR.centres @ FAMILIAR.components])
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    near, far, further = (FAMILIAR.distances(FAMILIAR.mean + step * ways / FAMILIAR.scale) for step in (30, 100, 300))
+    assert (further > far).all() and (far > near).all() and (far > FAMILIAR.threshold(0.001)).all()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_about_the_asked_share_of_new_clips_of_the_same_kind_is_called_unknown(share: float) -> None:
+    new = moving_sequences(clips=600, groups=600, seed=1)
+    called = float((FAMILIAR.scores(new.x, new.mask) >= (FAMILIAR.threshold(share) or 0)).mean())
+    assert share / 2.5 < called < share * 2.5
+
+
+def test_thresholds_are_of_clips_that_were_held_out_not_of_those_learned_from() -> None:
+    few = moving_sequences(clips=60, groups=20)
+    familiar = familiar_with(few)
+    own = np.quantile(familiar.scores(few.x, few.mask), 0.8)
+    assert (familiar.threshold(0.2) or 0) > own
+
+
+def test_a_smaller_share_asks_for_stranger_clips() -> None:
+    thresholds = [FAMILIAR.threshold(share) for share in (0.5, 0.1, 0.02, 0.001)]
+    assert thresholds == sorted(thresholds, key=lambda each: each or 0)
+    assert FAMILIAR.threshold(0) is None
+
+
+def test_scores_depend_neither_on_padding_nor_on_company() -> None:
+    scores = FAMILIAR.scores(DATA.x, DATA.mask)
+    padded = np.pad(DATA.x, ((0, 0), (0, 5), (0, 0)), constant_values=99), np.pad(DATA.mask, ((0, 0), (0, 5)))
+    np.testing.assert_allclose(FAMILIAR.scores(*padded), scores, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(FAMILIAR.scores(DATA.x[7:8], DATA.mask[7:8]), scores[7:8], rtol=1e-3, atol=1e-3)
+    assert FAMILIAR.scores(DATA.x[:0], DATA.mask[:0]).shape == (0,)
+
+
+def test_clips_that_are_all_alike_or_of_one_step_are_no_trouble() -> None:
+    flat = replace(DATA, x=np.ones_like(DATA.x), mask=np.arange(DATA.x.shape[1]) == np.zeros((len(DATA), 1)))
+    assert np.isfinite(familiar_with(flat).scores(DATA.x, DATA.mask)).all()
+
+
+@pytest.mark.parametrize(("clips", "groups"), [(8, 8), (60, 1)])
+def test_nothing_is_said_where_nothing_can_be_held_out(clips: int, groups: int) -> None:
+    few = moving_sequences(clips=clips, groups=groups)
+    assert fit_familiar(few, everything(few), seed=0) is None
+
+
+def test_what_a_model_says_of_itself() -> None:
+    np.testing.assert_allclose(max_probability(np.array([[0.9, 0.1], [0.5, 0.5]])), [0.1, 0.5])
+    logits = np.array([[8.0, 0.0], [0.1, 0.0]])
+    assert energy(logits)[0] < energy(logits)[1]
+    log_probs = logits - np.logaddexp(*logits.T)[:, None]
+    np.testing.assert_allclose(energy(log_probs), 0, atol=1e-12)  # which is why probabilities alone have none
+
+
+# ---- the model folder ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kind: str = request.param
+    settings = QUICK.of(kind, KINDS[kind])
+    model, _ = fitting.fit(DATA, divide(DATA, folds=3).folds[0], settings)
+    about = info(kind, KINDS[kind], settings=settings, reduction_kind=None)
+    path = tmp_path_factory.mktemp(kind)
+    save_model(path, info=about, model=model, reduction=None, familiar=FAMILIAR)
+    return path
+
+
+def test_all_kinds_of_models_tell_alike(folder: Path) -> None:
+    predictor = open_model(folder)
+    scores = predictor.unknown_scores(DATA.x, DATA.mask)
+    assert scores is not None
+    np.testing.assert_array_equal(scores, FAMILIAR.scores(DATA.x, DATA.mask))
+    assert predictor.unknown_from(0.02) == FAMILIAR.threshold(0.02)
+    assert predictor.unknown_from(0) is None
+    with pytest.raises(ValueError, match="expected x"):
+        predictor.unknown_scores(DATA.x[..., 1:], DATA.mask)
+
+
+def test_a_model_without_the_file_calls_nothing_unknown(folder: Path, tmp_path: Path) -> None:
+    saved = open_model(folder)
+    save_model(tmp_path, info=saved.info, model=saved.model, reduction=None, familiar=FAMILIAR)
+    save_model(tmp_path, info=saved.info, model=saved.model, reduction=None)
+    assert not (tmp_path / "unknown.safetensors").exists()
+    old = open_model(tmp_path)
+    assert old.unknown_scores(DATA.x, DATA.mask) is None and old.unknown_from(0.02) is None
+
+
+def changed(**arrays: Any) -> Callable[[Arrays], Arrays]:
+    return lambda held: held | arrays
+
+
+MALFORMED: dict[str, Callable[[Arrays], Arrays]] = {
+    "an array is missing": lambda held: {name: array for name, array in held.items() if name != "within"},
+    "one is too many": changed(evil=np.ones(1, np.float32)),
+    "not a number": lambda held: held | {"mean": np.full_like(held["mean"], np.nan)},
+    "another type": lambda held: held | {"mean": held["mean"].astype(np.float64)},
+    "another shape": lambda held: held | {"components": held["components"][:, :-1]},
+    "no class": lambda held: held | {"centres": held["centres"][:0]},
+    "shares out of order": lambda held: held | {"shares": held["shares"][::-1].copy()},
+    "thresholds that rise": lambda held: held | {"thresholds": held["thresholds"][::-1].copy()},
+    "no spread": changed(residual=np.zeros(1, np.float32)),
+    "other features": lambda _: familiar_with(replace(DATA, x=DATA.x[..., :8])).to_arrays(),
+}
+
+
+@pytest.mark.parametrize("how", MALFORMED)
+def test_a_malformed_file_is_refused(how: str, folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = safetensors.numpy.save(MALFORMED[how](FAMILIAR.to_arrays()))
+    (tmp_path / "unknown.safetensors").write_bytes(content)
+    with pytest.raises(ArtefactRefused, match=r"unknown\.safetensors refused: it is damaged"):
+        open_model(tmp_path)
+    about = json.loads((tmp_path / "model.json").read_text())
+    about["digests"]["unknown.safetensors"] = hashlib.sha256(content).hexdigest()  # as somebody with intent would
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ArtefactRefused, match=r"unknown\.safetensors refused") as caught:
+        open_model(tmp_path)
+    assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"folds": 3}, {"folds": 3, "keep": "folds"}, {}], ids=str)
+def test_training_leaves_it_in_the_model_folder(given: dict[str, Any], tmp_path: Path) -> None:
+    settings = QUICK.of("baseline", "ridge").model_copy(update=given)
+    train_run(as_cache(DATA), settings, tmp_path, echo=lambda line: None)
+    predictor = open_model(tmp_path)
+    scores = predictor.unknown_scores(DATA.x, DATA.mask)
+    threshold = predictor.unknown_from(0.05)
+    assert scores is not None and threshold is not None and (scores >= threshold).mean() < 0.1
+    assert (tmp_path / "unknown.safetensors").stat().st_size < 2**20

@@ -101,7 +101,8 @@ def finish(
     truth = read_true_events(settings, decided.clips, judge.decision)
     if judge.namer:
         decided = replace(decided, names=_names(decided, judge.namer, settings, stop))
-    evaluation = evaluate_predictions(decided(), judge.decision, truth=truth)
+    tolerance = settings.tolerance_seconds
+    evaluation = evaluate_predictions(decided(), judge.decision, truth=truth, tolerance_seconds=tolerance)
     summary = write_report(output, decided, info, parquet=settings.parquet, evaluation=evaluation)
     _say(summary, info, evaluation, echo)
     _say_failures(summary, decided, output, echo)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import av
 import av.error
@@ -28,6 +28,7 @@ from hazard.mp4 import Mp4, sound_mode
 from hazard.overlay import Shown, Track, draw
 from hazard.playback import End, Piece, Shot, Sound, played, within
 from hazard.types import ClipPrediction
+from hazard.video_names import output_name
 
 DEADLINE_SECONDS = 60.0
 """How long a video may go without a single frame before its worker is killed."""
@@ -36,25 +37,6 @@ DRAWING = 1
 """Counts up when the drawing changes, so that videos that lie there already are made anew."""
 
 _PART = re.compile(r"#t=(\d*\.?\d+)?(?:,(\d*\.?\d+))?$")
-_HARMLESS = re.compile(r"\w(?:[\w .()+=,@-]*[\w)])?")
-_DIGEST = re.compile(r"-[0-9a-f]{16}$")
-_MOST_BYTES = 120
-
-
-def output_name(path: str) -> PurePosixPath:
-    """Where the annotated video of a clip lies, below the folder of all: another place for each path.
-
-    A relative path to an MP4 in folders of harmless names stays as it is; any other gets a digest, and keeps its
-    folders where these are harmless.
-    """
-    *folders, last = path.split("/")
-    is_kept = all(_is_harmless(name) and not name.lower().endswith(".mp4") for name in folders) and len(path) <= 400
-    stem = last.removesuffix(".mp4")
-    if is_kept and stem != last and _is_harmless(stem) and not _DIGEST.search(stem):
-        return PurePosixPath(path)
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", last)[-60:].strip("._-") or "video"
-    digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return PurePosixPath(*(folders if is_kept else ()), f"{readable}-{digest}.mp4")
 
 
 def span_of(clip: ClipPrediction) -> Span:
@@ -287,7 +269,3 @@ def _stamp_in(file: Path) -> str:
     with suppress(av.error.FFmpegError), av.open(str(file), metadata_errors="replace") as container:
         return container.metadata.get("comment", "")
     return ""
-
-
-def _is_harmless(name: str) -> bool:
-    return bool(_HARMLESS.fullmatch(name)) and len(name.encode("utf-8", "surrogatepass")) <= _MOST_BYTES

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def _report(
         window_seconds=windows.window_seconds,
         stride_seconds=windows.stride_seconds,
     )
+    info = replace(info, has_videos=batch.settings.annotate)
     results.note("decision", asdict(judge.decision))
     decided = Decided(results, _named(batch), judge.decision, {})
     summary = finish(batch.output, batch.settings, decided, judge, info, stop=stop, echo=echo)

@@ -16,6 +16,7 @@ from hazard.infer_config import InferSettings
 from hazard.report import ReportInfo, Summary, check_parquet, write_report
 from hazard.results import Results
 from hazard.types import ClipPrediction
+from hazard.video_names import FOLDER
 
 if TYPE_CHECKING:  # slow to import: workers decode meanwhile
     from hazard.model import Predictor
@@ -135,7 +136,7 @@ def _annotate(
     written = 0
     for path, outcome in annotate_all(
         decided(),
-        output / "annotated",
+        output / FOLDER,
         decision=judge.decision,
         folder_fps=judge.predictor.info.spec.sampling.folder_fps,
         workers=settings.workers,
@@ -146,7 +147,7 @@ def _annotate(
             written += 1
         else:
             echo(f"  not annotated {printable(path)}: {outcome}")
-    echo(f"{counted(written, 'annotated video')} in {output / 'annotated'}")
+    echo(f"{counted(written, 'annotated video')} in {output / FOLDER}")
 
 
 def _say(summary: Summary, info: ReportInfo, evaluation: Mapping[str, object], echo: Echo) -> None:

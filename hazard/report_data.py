@@ -7,6 +7,7 @@ import json
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from hazard.report_facts import ReportInfo, is_correct, score
 from hazard.report_pictures import strip
 from hazard.types import ClipPrediction
+from hazard.video_names import FOLDER, output_name
 
 MAX_BARS = 5
 MAX_CURVES = 3
@@ -63,6 +65,7 @@ def clip_detail(clip: ClipPrediction, info: ReportInfo, *, pictures: int, points
         "a": attention(clip),
         "z": [[name, _short(p)] for name, p in clip.zero_shot[:MAX_BARS]],
         "u": None if clip.unknown_score is None else float(f"{_finite(clip.unknown_score):.4g}"),
+        "v": quote(f"{FOLDER}/{output_name(clip.path)}", errors="surrogatepass") if info.has_videos else None,
         **_curves(clip, info, points),
     }
     return {key: value for key, value in detail.items() if value not in ([], None)}

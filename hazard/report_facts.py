@@ -35,6 +35,8 @@ class ReportInfo:
     """Of the windows that longer videos are cut in."""
     stride_seconds: float | None = None
     """From one window's start to the next."""
+    has_videos: bool = False
+    """Whether annotated videos lie beside the report, or are about to."""
 
     def __post_init__(self) -> None:
         if self.positive_label and self.positive_label not in self.labels:

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import ClipError, EnvironmentStopped
-from hazard.annotate import annotate_all, annotate_video, output_name, shown_at, span_of
+from hazard.annotate import annotate_all, annotate_video, shown_at, span_of
 from hazard.decide import Decision
 from hazard.lettering import clock_text, percent_text
 from hazard.overlay import Shown, Track, column_values, draw
 from hazard.types import ClipPrediction, Event
+from hazard.video_names import output_name
 from tests.image_folders import write_images
 from tests.media import make_fifo, read_number, truncate, write_audio_only, write_textured
 from tests.movies import DECISION, GREY, clip_of, look, write_movie

@@ -10,13 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
+from click.testing import CliRunner
 
 from features.cache import read_cache
 from features.cli import extract_features
 from features.words import counted
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
+from hazard.report import report_schema
 from hazard.results import FILE, open_results
 from hazard.synthetic import draw_clip, draw_dataset
 from tests.conftest import Run
@@ -165,6 +168,50 @@ def test_two_runs_into_one_folder(drawn: Path, videos: Path, tmp_path: Path, run
         ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *TORCH)
     assert ran.code == 5
     assert "another run is writing it" in ran.err
+
+
+def test_everything_that_can_be_asked_for(drawn: Path, videos: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "truth.csv").write_text("path,start,end,label\nlong.mp4,2,9,hazardous\nshort1.mp4,,,\nshort2.mp4,,,\n")
+    asked = ("--annotate", "--highlights", "--parquet", "--truth", tmp_path / "truth.csv", "--threshold", 0)
+    ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *asked, *TORCH)
+    assert ran.code == 0
+    assert "1 of 1 true event found, 2 false alarms" in ran.out
+    assert "3 annotated videos" in ran.out
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
+    assert report["evaluation"]["events"]["recall"] == 1
+    page = (tmp_path / "r" / "report.html").read_text()
+    for name in ("long.mp4", "short1.mp4", "short2.mp4"):
+        assert f'"v":"annotated/{name}"' in page
+        assert (tmp_path / "r" / "annotated" / name).stat().st_size
+    written = {
+        "highlights.mp4",
+        "events.parquet",
+        "windows.parquet",
+        "predictions.parquet",
+        "events.csv",
+        "windows.csv",
+    }
+    assert written < {file.name for file in (tmp_path / "r").iterdir()}
+    assert len(table(tmp_path / "r", "windows.csv")) > 5
+
+
+def test_a_report_is_reviewed_and_its_corrections_train(drawn: Path, videos: Path, tmp_path: Path, run: Run) -> None:
+    cache = tmp_path / "c.h5"
+    shutil.copy(drawn / "c.h5", cache)
+    out = tmp_path / "r"
+    assert run(infer, videos, "--model", drawn / "model", "-o", out, "--cache", cache, *TORCH).code == 0
+    answered = CliRunner().invoke(infer, ["--review", "-o", str(out)], input="hazardous\nnormal\nq\n")
+    assert answered.exit_code == 0, answered.output
+    assert "2 marked in" in answered.output
+    assert len(table(out, "corrections.csv")) == 2
+    before = cache.read_bytes()
+    ran = run(train_temporal, cache, "-o", tmp_path / "again", "--labels", out / "corrections.csv", *QUICK)
+    assert ran.code == 0
+    assert "labels from corrections.csv" in ran.out
+    assert cache.read_bytes() == before
+    assert run(infer, "--review", "-o", tmp_path / "absent").code == 2
+    assert run(infer, "-o", tmp_path / "absent").code == 2
 
 
 @pytest.mark.long

@@ -51,7 +51,7 @@ function detailOf(clip) {
     times: (found.t ?? []).map((hundredths) => hundredths / 100),
     curves: (found.c ?? []).map(([l, values]) => (
       {label: LABELS[l], isAlarm: isAlarming(l), values: values.map((v) => v / 10000)})),
-    windows: found.n ?? 1, windowSeconds: found.w ?? clip.duration, drawn: found.q ?? 0,
+    windows: found.n ?? 1, windowSeconds: found.w ?? clip.duration, drawn: found.q ?? 0, video: found.v ?? "",
   };
 }
 function picturesOf(clip) {

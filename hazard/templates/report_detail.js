@@ -6,7 +6,8 @@ function detailPage(clip, {forPrint = false, wide = 0} = {}) {
   const light = (time) => items.forEach((item, i) => item.classList.toggle("now", i === nearest(detail.pictureTimes, time)));
   const chart = detail.curves.length && detail.times.length > 1 ? curveFigure(clip, detail, wide || 640, forPrint ? null : light) : null;
   const title = h(forPrint ? "h3" : "h2", {tabindex: "-1", class: "clip-title"}, nameOf(clip));
-  const head = h("div", {class: "head"}, title, h("p", {class: "soft"}, aboutClip(clip, detail)));
+  const head = h("div", {class: "head"}, title, h("p", {class: "soft"}, aboutClip(clip, detail),
+    detail.video && !forPrint ? [" · ", h("a", {href: detail.video}, "Watch it with what was seen drawn in")] : null));
   const broad = h("div", {class: "broad"},
     pictures.length ? card("Frames", "frames-card", h("ul", {class: "strip"}, items), picturesNote(clip, detail)) : null,
     chart ? card("Probability over time", "chart-card", legend(clip, detail), chart.figure, curveNote(detail)) : null,

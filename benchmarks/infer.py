@@ -44,7 +44,7 @@ from hazard.cutting import windows_of
 from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.model_files import open_model
-from hazard.predict import model_weights, prediction
+from hazard.predict import model_weights, predictions
 from hazard.results import Results, Stamp, open_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +57,8 @@ from hazard.cli_infer import main
 logging.getLogger("features").debug("the command line is read")
 main()
 """
+TOGETHER = 16
+"""Clips that go through the model at once: what comes from two cores in a second or two."""
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER: workers are grandchildren, and their time is to be counted
 
 
@@ -152,23 +154,26 @@ class Chain:
         work = ExtractJob(DecodeJob(spec, pictures, windows), self.weights, self.converted).start()
         return lambda clip: _extracted(work(clip, lambda: None))
 
-    def infer(self, windows: Windows) -> Work:
-        """Stage one with pictures, the model, the store."""
+    def infer(self, clips: Sequence[Clip], windows: Windows) -> Work:
+        """Stage one with pictures, the model, the store: clips wait for each other as in a run."""
         extract = self.extract(self.spec, pictures=True, windows=windows)
+        waiting: list[Extracted] = []
 
         def both(clip: Clip) -> None:
-            outcome = extract(clip)
-            assert isinstance(outcome, Extracted)
-            found = prediction(outcome, self.predictor)
-            self.results.add(found, Stamp(outcome.clip.size_bytes, outcome.clip.mtime_ns))
+            waiting.append(_extracted(extract(clip)))
+            if len(waiting) >= TOGETHER or clip is clips[-1]:
+                for outcome, found in zip(waiting, predictions(waiting, self.predictor), strict=True):
+                    self.results.add(found, Stamp(outcome.clip.size_bytes, outcome.clip.mtime_ns))
+                waiting.clear()
 
         return both
 
     def head(self, clips: Sequence[Clip], windows: Windows) -> Work:
-        """All that comes after the features, of clips that are extracted already."""
+        """All that comes after the features, of clips that are extracted already; the first of a batch does it all."""
         extract = self.extract(self.spec, pictures=True, windows=windows)
-        known = {clip.path: extract(clip) for clip in clips}
-        return lambda clip: prediction(known[clip.path], self.predictor)  # type: ignore[arg-type]
+        known = [_extracted(extract(clip)) for clip in clips]
+        batches = {clips[at].path: known[at : at + TOGETHER] for at in range(0, len(clips), TOGETHER)}
+        return lambda clip: predictions(batches.get(clip.path, []), self.predictor)
 
 
 def _extracted(outcome: object) -> Extracted:
@@ -181,7 +186,7 @@ def bench_batch(chain: Chain, clips: Sequence[Clip], rounds: int) -> None:
     """Inference against extraction, clip by clip, and the head's part in it."""
     windows = windows_of(chain.predictor.info, InferSettings())
     names = "stage one, as extract-features runs it", "inference", "of that, the model"
-    works = (chain.extract(chain.spec), chain.infer(windows), chain.head(clips, windows))
+    works = (chain.extract(chain.spec), chain.infer(clips, windows), chain.head(clips, windows))
     times = interleaved(dict(zip(names, works, strict=True)), clips, rounds)
     table(f"{len(clips)} clips", times, names[0])
     stage_one, whole, head = (times[name] for name in names)
@@ -202,7 +207,7 @@ def bench_long(chain: Chain, folder: Path, rounds: int, seconds: int) -> None:
     works = (
         chain.extract(chain.spec.model_copy(update={"sampling": once})),
         chain.head([clip], windows),
-        chain.infer(windows),
+        chain.infer([clip], windows),
     )
     times = interleaved(dict(zip(names, works, strict=True)), [clip], rounds)
     shape = f"{windows.window_seconds:g} s every {windows.stride_seconds:g} s"

@@ -1,17 +1,15 @@
 """One inference run: clips → results → report. It can be stopped at any moment and gone on with."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from features.addresses import is_address
 from features.commands import Stop
-from features.files import check_writable
+from features.errors import SettingsError
 from features.progress import progress_bar
 from features.stamp import size_and_time
 from features.types import Clip
@@ -19,17 +17,13 @@ from features.windows import Windows
 from features.words import counted
 from hazard.cutting import windows_of
 from hazard.decide import Decision, decide
+from hazard.events import EventRule
+from hazard.finishing import Decided, Judge, check_outputs, finish, open_judge, read_true_events
 from hazard.infer_config import InferSettings
 from hazard.model_source import MODEL_JSON, ModelSource, read_source
 from hazard.predict import predict_clips
-from hazard.report import ReportInfo, Summary, summarise, write_report
-from hazard.results import Results, Stamp, begin, open_results
-from hazard.types import ClipPrediction
-
-if TYPE_CHECKING:  # slow to import: workers decode meanwhile
-    from hazard.model import Predictor
-
-SHOWN_FAILURES = 20
+from hazard.report import ReportInfo, Summary
+from hazard.results import FILE, Results, Stamp, begin, open_results
 
 
 @dataclass(frozen=True)
@@ -61,77 +55,69 @@ def run_batch(batch: Batch, stop: Stop, *, echo: Callable[[str], None] = print) 
     What is found of a clip is on disk at once, so that a run that was stopped is gone on with by the same command.
     Workers begin to decode while the model is opened. Raises SettingsError, ArtefactRefused and EnvironmentStopped.
     """
-    source = read_source(batch.model_folder)
-    check_writable(batch.output / "report.html")
-    if batch.settings.cache:
-        check_writable(batch.settings.cache)
-    windows = windows_of(source, batch.settings, with_whole=batch.settings.cache is not None)
+    source, settings = read_source(batch.model_folder), batch.settings
+    check_outputs(batch.output, settings)
+    windows = windows_of(source, settings, with_whole=settings.cache is not None)
     with open_results(batch.output) as results, ThreadPoolExecutor(1) as thread:
-        opening = thread.submit(open_judge, batch, windows.stride_seconds)
+        opening = thread.submit(open_judge, batch.model_folder, settings, stride_seconds=windows.stride_seconds)
         if begin(results, _identity(batch.model_folder, windows)):
             echo("the report's folder held results of another model or other windows; every clip is looked at again")
+        if settings.truth:
+            read_true_events(settings, _named(batch), opening.result().decision)
         _look(batch, source, opening, windows, results, stop, echo)
         if stop:
             return BatchSummary(None, None)
-        return _report(batch, opening.result(), results, echo)
+        return _report(batch, opening.result(), windows, results, stop, echo)
 
 
-@dataclass(frozen=True)
-class Judge:
-    """A model that is open, and by what its probabilities become labels and events."""
-
-    predictor: "Predictor"
-    decision: Decision
-
-
-def open_judge(batch: Batch, stride_seconds: float) -> Judge:
-    """Opens the model; it takes seconds to import what that needs. Raises as `open_model` and `decision` do."""
-    from hazard.model_files import open_model
-    from hazard.thresholds import decision
-
-    predictor = open_model(batch.model_folder)
-    return Judge(predictor, decision(predictor, batch.model_folder, batch.settings, stride_seconds=stride_seconds))
-
-
-def _report(batch: Batch, judge: Judge, results: Results, echo: Callable[[str], None]) -> BatchSummary:
+def _report(
+    batch: Batch, judge: Judge, windows: Windows, results: Results, stop: Stop, echo: Callable[[str], None]
+) -> BatchSummary:
     from hazard.report_info import report_info
 
-    info = report_info(judge.predictor, batch.model_folder, batch.sources, created=datetime.now(UTC))
-    decided = _Decided(results, {clip.path: clip for clip in batch.clips}, judge.decision)
-    write_report(batch.output, list(decided()), info)
-    summary = summarise(list(decided()), info)
-    _say(summary, info, decided, batch.output, echo)
+    info = report_info(
+        judge.predictor,
+        batch.model_folder,
+        batch.sources,
+        created=datetime.now(UTC),
+        decision=judge.decision,
+        window_seconds=windows.window_seconds,
+        stride_seconds=windows.stride_seconds,
+    )
+    results.note("decision", asdict(judge.decision))
+    decided = Decided(results, _named(batch), judge.decision, {})
+    summary = finish(batch.output, batch.settings, decided, judge, info, stop=stop, echo=echo)
     return BatchSummary(summary, info)
 
 
-@dataclass(frozen=True)
-class _Decided:
-    """The clips of the sources with labels and events, as often as they are asked for."""
+def review_batch(output: Path, *, ask: Callable[[str], str], echo: Callable[[str], None]) -> int:
+    """Asks a person about the most doubtful predictions of a report; how many were marked in its corrections.csv.
 
-    results: Results
-    named: dict[str, Clip]
-    decision: Decision
+    Raises SettingsError where there is no report.
+    """
+    from hazard.review import review
 
-    def __call__(self) -> Iterator[ClipPrediction]:
-        """In order of path, one in memory at a time."""
-        for clip in self.results:
-            if clip.path in self.named:
-                yield decide(replace(clip, truth=self.named[clip.path].label), self.decision)
+    if not (output / FILE).is_file():
+        raise SettingsError(
+            f"no report at {output} (no {FILE} there); make one with: infer.py SOURCE --model M -o {output}"
+        )
+    with open_results(output) as results:
+        noted = results.noted("decision")
+        if noted is None:
+            raise SettingsError(f"the report at {output} was never finished; run the command that began it again")
+        rules = tuple(EventRule(**rule) for rule in noted["rules"])
+        judged_by = Decision(**{**noted, "labels": tuple(noted["labels"]), "rules": rules})
+        return review(
+            lambda: (decide(clip, judged_by) for clip in results),
+            output / "corrections.csv",
+            decision=judged_by,
+            ask=ask,
+            echo=echo,
+        )
 
 
-def _say(summary: Summary, info: ReportInfo, decided: _Decided, output: Path, echo: Callable[[str], None]) -> None:
-    """The run in a few lines."""
-    echo(f"{counted(summary.looked_at, 'clip')} looked at, {summary.failed} failed")
-    if info.positive_label:
-        echo(f"{summary.flagged} look like '{info.positive_label}'")
-    if summary.accuracy is not None:
-        echo(f"accuracy against the folder's labels: {summary.accuracy:.3f} ({counted(summary.with_truth, 'clip')})")
-    failures = (clip for clip in decided() if clip.status == "failed")
-    for clip in islice(failures, SHOWN_FAILURES if summary.failed else 0):
-        echo(f"  failed {clip.path!r}: {clip.reason}")
-    if summary.failed > SHOWN_FAILURES:
-        echo(f"  and {summary.failed - SHOWN_FAILURES} more; all are in {output / 'predictions.csv'}")
-    echo(f"report: {output / 'report.html'}")
+def _named(batch: Batch) -> dict[str, Clip]:
+    return {clip.path: clip for clip in batch.clips}
 
 
 def _look(

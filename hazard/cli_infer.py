@@ -13,10 +13,8 @@ from hazard.infer_config import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=as_source)
-@click.option(
-    "--model", "model_folder", required=True, type=click.Path(path_type=Path), help="A folder that training wrote."
-)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=as_source)
+@click.option("--model", "model_folder", type=click.Path(path_type=Path), help="A folder that training wrote.")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The report's folder."
 )
@@ -30,6 +28,9 @@ from hazard.infer_config import InferSettings
 @click.option("--zero-shot", metavar="LABELS.json", help="What CLIP may call clips that the model does not know.")
 @click.option("--parquet", is_flag=True, default=None, help="Write the tables as Parquet too.")
 @click.option("--truth", type=click.Path(path_type=Path), help="A CSV of true events: path,start,end,label.")
+@click.option(
+    "--review", is_flag=True, help="Ask about the most doubtful predictions of the report; see docs/events.md."
+)
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")
 @click.option("--fresh", is_flag=True, help="Look at every clip again.")
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `infer` is read.")
@@ -43,10 +44,11 @@ from hazard.infer_config import InferSettings
 @click.option("--engine", type=click.Choice(["local", "ray"]), help="Who runs the workers. [local]")
 def infer(
     sources: tuple[Path | str, ...],
-    model_folder: Path,
+    model_folder: Path | None,
     output: Path,
     config: Path | None,
     overrides: tuple[str, ...],
+    review: bool,
     retry_failed: bool,
     fresh: bool,
     **flags: object,
@@ -58,17 +60,28 @@ def infer(
     is new or changed, so that a run that was stopped goes on where it was.
     """
     settings = load_settings(InferSettings, "infer", file=config, overrides=overrides, flags=flags)
-    clips = find_clips(sources, label_map=settings.label_map, downloads=settings.downloads or _temporary_folder())
-    # Imported here: `--help` and wrong options answer at once.
-    from hazard.batch import Batch, run_batch
+    if not sources and not review:
+        raise click.UsageError("Missing argument 'SOURCE...'.")
+    if sources and model_folder is None:
+        raise click.UsageError("Missing option '--model'.")
+    code = DONE
+    if sources and model_folder:
+        clips = find_clips(sources, label_map=settings.label_map, downloads=settings.downloads or _temporary_folder())
+        # Imported here: `--help` and wrong options answer at once.
+        from hazard.batch import Batch, run_batch
 
-    batch = Batch(clips, model_folder, output, settings, sources, retry_failed=retry_failed, fresh=fresh)
-    with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
-        done = run_batch(batch, stop, echo=click.echo)
-    if stop:
-        click.echo("stopped; what was found is kept, the same command goes on; no report was written", err=True)
-        return stop.exit_code
-    return FAILED_ITEMS if done.summary and done.summary.failed else DONE
+        batch = Batch(clips, model_folder, output, settings, sources, retry_failed=retry_failed, fresh=fresh)
+        with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
+            done = run_batch(batch, stop, echo=click.echo)
+        if stop:
+            click.echo("stopped; what was found is kept, the same command goes on", err=True)
+            return stop.exit_code
+        code = FAILED_ITEMS if done.summary and done.summary.failed else DONE
+    if review:
+        from hazard.batch import review_batch
+
+        review_batch(output, ask=lambda text: click.prompt(text, default="", show_default=False), echo=click.echo)
+    return code
 
 
 def _temporary_folder() -> Path:

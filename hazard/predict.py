@@ -1,7 +1,8 @@
 """Clips to predictions: stage one's own path, then the saved model's reduction and head."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ from features.errors import ArtefactRefused
 from features.jobs import Extracted, Picture
 from features.lookup import open_lookup
 from features.spec import FeatureSpec
-from features.types import Clip, Failure
+from features.stream import Outcome
+from features.types import Clip, Failure, FeatureTrack, WindowTracks
 from features.weights import find_weights, weights_digest
 from features.windows import Windows
 from hazard.model_source import ModelSource
@@ -30,7 +32,11 @@ if TYPE_CHECKING:  # slow to import: workers decode meanwhile
 THUMBNAILS = 12
 """The longest strip that a report shows of a clip."""
 AT_ONCE = 512
-"""Windows that go through the head together."""
+"""Windows that go through the head together at most."""
+CLIPS_TOGETHER = 32
+"""Clips that wait for each other at most."""
+SECONDS_TOGETHER = 2.0
+"""How long they wait."""
 
 Found = tuple[Clip, ClipPrediction]
 
@@ -69,9 +75,7 @@ def predict_clips(
         is_stopped=is_stopped,
     )
     if cache is None:
-        for outcome in run(clips):
-            if isinstance(outcome, Failure | Extracted):
-                yield outcome.clip, prediction(outcome, opened())
+        yield from _in_batches(run(clips), opened)
         return
     reduction = opened().reduction
     with open_lookup(cache, spec, reduction) as lookup:
@@ -81,67 +85,144 @@ def predict_clips(
             if found is None or (retry_failed and isinstance(found, Failure)):
                 todo.append(clip)
             else:
-                yield clip, prediction(found, opened(), is_reduced=True)
+                yield clip, predictions([found], opened(), is_reduced=True)[0]
         with PartWriter(cache, lookup.spec, weights_file=hint) as writer:
-            for outcome in run(todo):
-                if isinstance(outcome, Failure | Extracted):
-                    writer.add(outcome)
-                    yield outcome.clip, prediction(outcome, opened())
+            yield from _in_batches(_written(run(todo), writer), opened)
     consolidate(cache, lookup.spec, [], weights_file=hint, reduction_of_model=reduction)
 
 
-def prediction(outcome: Extracted | Failure, predictor: "Predictor", *, is_reduced: bool = False) -> ClipPrediction:
-    """What the model says of a clip's features, or why it says nothing."""
-    clip = outcome.clip
-    unseen = ClipPrediction(clip.path, "failed", truth=clip.label, file=str(clip.file))
-    if isinstance(outcome, Failure):
-        return replace(unseen, reason=f"{outcome.stage}: {outcome.reason}")
-    source = outcome.windows or outcome.tracks[0]
-    features = source.features if is_reduced or not predictor.reduction else predictor.reduction.apply(source.features)
-    if outcome.windows:
-        spans, rows = outcome.windows.spans - clip.start_seconds, outcome.windows.rows
-    else:
-        spans, rows = np.array([[0.0, source.duration]]), (np.arange(len(features)),)
-    kept = [each[thin(len(each), predictor.info.settings.max_steps)] for each in rows]  # B of (T,)
-    probs, strangeness = _predict(features, kept, predictor)
-    telling = int(_alarm(probs, predictor).argmax())
-    weights = _attention(features[kept[telling]], predictor)
-    shown = _strip(outcome.pictures, spans, probs, predictor)
-    return replace(
-        unseen,
-        status=source.status,
-        reason=f"only {source.decoded_share:.0%} of the video could be decoded" if source.status == "partial" else "",
-        duration=source.duration,
-        windows=WindowPredictions(spans, probs),
-        thumbnails=[picture.jpeg for picture in shown],
-        thumbnail_times=[picture.seconds for picture in shown],
-        attention=weights,
-        attention_times=tuple(source.times[kept[telling]].tolist()) if weights else (),
-        unknown_score=strangeness,
+def _written(outcomes: Iterable[Outcome], writer: PartWriter) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        if isinstance(outcome, Failure | Extracted):
+            writer.add(outcome)
+        yield outcome
+
+
+def _in_batches(outcomes: Iterable[Outcome], opened: Callable[[], "Predictor"]) -> Iterator[Found]:
+    """Predictions of what comes close together, for the model is far quicker on many clips than on each."""
+    waiting: list[Extracted | Failure] = []
+    since = time.monotonic()
+    for outcome in outcomes:
+        if isinstance(outcome, Failure | Extracted):
+            waiting.append(outcome)
+        is_long = isinstance(outcome, Extracted) and outcome.windows is not None
+        if is_long or len(waiting) >= CLIPS_TOGETHER or time.monotonic() - since > SECONDS_TOGETHER:
+            yield from zip((one.clip for one in waiting), predictions(waiting, opened()), strict=True)
+            waiting, since = [], time.monotonic()
+    yield from zip((one.clip for one in waiting), predictions(waiting, opened()) if waiting else (), strict=True)
+
+
+def predictions(
+    outcomes: Sequence[Extracted | Failure], predictor: "Predictor", *, is_reduced: bool = False
+) -> list[ClipPrediction]:
+    """What the model says of the features of clips, or why it says nothing; all windows go through it together."""
+    seen = [_Seen.of(o, predictor, is_reduced) for o in outcomes if isinstance(o, Extracted)]
+    if not seen:
+        return [_failed(outcome) for outcome in outcomes if isinstance(outcome, Failure)]
+    steps = [each for one in seen for each in one.steps]  # B of (T, D)
+    probs, strange = _predict(steps, predictor)
+    ends = np.cumsum([len(one.steps) for one in seen])[:-1]
+    each = list(zip(seen, np.split(probs, ends), _split(strange, ends, len(seen)), strict=True))
+    telling = [int(_alarm(own, predictor).argmax()) for _, own, _ in each]
+    weights = _attention([one.steps[at] for one, at in zip(seen, telling, strict=True)], predictor)
+    said = iter(
+        one.said(own, scores, at, attention, predictor)
+        for (one, own, scores), at, attention in zip(each, telling, weights, strict=True)
     )
+    return [next(said) if isinstance(outcome, Extracted) else _failed(outcome) for outcome in outcomes]
+
+
+def _failed(failure: Failure) -> ClipPrediction:
+    clip = failure.clip
+    reason = f"{failure.stage}: {failure.reason}"
+    return ClipPrediction(clip.path, "failed", reason, truth=clip.label, file=str(clip.file))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The windows of a clip, as the model takes them."""
+
+    source: FeatureTrack | WindowTracks
+    spans: NDArray[np.float64]  # (B, 2) seconds from the clip's start
+    steps: Sequence[NDArray[np.float16]]  # B of (T, D)
+    times: Sequence[NDArray[np.float64]]  # B of (T,)
+    pictures: Sequence[Picture]
+
+    @classmethod
+    def of(cls, outcome: Extracted, predictor: "Predictor", is_reduced: bool) -> "_Seen":
+        """Reduced, and no longer than the sequences of training."""
+        source = outcome.windows or outcome.tracks[0]
+        plain = is_reduced or predictor.reduction is None
+        features = source.features if plain else predictor.reduction.apply(source.features)  # type: ignore[union-attr]
+        if isinstance(source, WindowTracks):
+            spans, rows = source.spans - source.clip.start_seconds, source.rows
+        else:
+            spans, rows = np.array([[0.0, source.duration]]), (np.arange(len(features)),)
+        kept = [each[thin(len(each), predictor.info.settings.max_steps)] for each in rows]
+        return cls(source, spans, [features[r] for r in kept], [source.times[r] for r in kept], outcome.pictures)
+
+    def said(
+        self,
+        probs: NDArray[np.float64],
+        strange: NDArray[np.float64] | None,
+        telling: int,
+        attention: tuple[float, ...],
+        predictor: "Predictor",
+    ) -> ClipPrediction:
+        """What a report needs to know; `telling` is the window that `attention` is of.
+
+        A video is as strange as its middle window, not as its strangest: of a thousand windows some always are.
+        """
+        source, shown = self.source, _strip(self.pictures, self.spans, probs, predictor)
+        is_partial = source.status == "partial"
+        return ClipPrediction(
+            source.clip.path,
+            source.status,
+            f"only {source.decoded_share:.0%} of the video could be decoded" if is_partial else "",
+            truth=source.clip.label,
+            duration=source.duration,
+            windows=WindowPredictions(self.spans, probs),
+            thumbnails=[picture.jpeg for picture in shown],
+            thumbnail_times=[picture.seconds for picture in shown],
+            attention=attention,
+            attention_times=tuple(self.times[telling].tolist()) if attention else (),
+            unknown_score=None if strange is None else float(np.median(strange)),
+            file=str(source.clip.file),
+        )
 
 
 def _predict(
-    features: NDArray[np.float16], rows: Sequence[NDArray[np.int64]], predictor: "Predictor"
-) -> tuple[NDArray[np.float64], float | None]:
-    """Probabilities (B, K) of windows of the features (N, D), and how strange the least strange of them is."""
-    probs = []
-    for start in range(0, len(rows), AT_ONCE):
-        x, mask = pad([features[each] for each in rows[start : start + AT_ONCE]])  # (b, T, D)
+    steps: Sequence[NDArray[np.float16]], predictor: "Predictor"
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Probabilities (B, K) of windows, each (T, D), and how unlike training clips each is, (B,), if that is known."""
+    probs, strange = [], []
+    for start in range(0, len(steps), AT_ONCE):
+        x, mask = pad(list(steps[start : start + AT_ONCE]))  # (b, T, D)
         probs.append(predictor.predict(x, mask))
-    return np.concatenate(probs), None
+        scores = predictor.unknown_scores(x, mask)
+        strange += [] if scores is None else [scores]
+    return np.concatenate(probs), np.concatenate(strange) if strange else None
+
+
+def _split(
+    scores: NDArray[np.float64] | None, ends: NDArray[np.int64], clips: int
+) -> Sequence[NDArray[np.float64] | None]:
+    return [None] * clips if scores is None else np.split(scores, ends)
+
+
+def _attention(steps: Sequence[NDArray[np.float16]], predictor: "Predictor") -> list[tuple[float, ...]]:
+    """How much each step of each window (T, D) weighs."""
+    x, mask = pad(list(steps))
+    weights = predictor.attention(x, mask)
+    if weights is None:
+        return [()] * len(steps)
+    return [tuple(row[: len(own)].tolist()) for row, own in zip(weights, steps, strict=True)]
 
 
 def _alarm(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray[np.float64]:
     """(B,) how telling each window is: the probability of the positive label, or of the likeliest one."""
     positive = predictor.positive_label
     return probs[:, predictor.labels.index(positive)] if positive else probs.max(axis=1)
-
-
-def _attention(features: NDArray[np.float16], predictor: "Predictor") -> tuple[float, ...]:
-    x, mask = pad([features])
-    weights = predictor.attention(x, mask)
-    return () if weights is None else tuple(weights[0].tolist())
 
 
 def _strip(

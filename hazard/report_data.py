@@ -125,11 +125,12 @@ def _curves(clip: ClipPrediction, info: ReportInfo, points: int) -> dict[str, An
 
 
 def _ints(probs: NDArray[np.float64]) -> Sequence[int]:
-    return (probs * 10_000).round().astype(int).tolist()
+    return [round(10_000 * _short(p)) for p in probs]
 
 
 def _short(p: float) -> float:
-    return round(float(p), 4)
+    """Four digits, which never make a certainty of what is none."""
+    return round(float(p), 4) if p in (0, 1) else min(max(round(float(p), 4), 0.0001), 0.9999)
 
 
 def _finite(value: float) -> float:

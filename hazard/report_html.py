@@ -109,7 +109,7 @@ def _meta(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> di
         "labels": info.labels,
         "positive": info.labels.index(info.positive_label) if info.positive_label else -1,
         "threshold": info.threshold,
-        "leave": min((rule.leave for rule in info.rules), default=None),
+        "enter": {rule.column: rule.enter for rule in info.rules},
         "report": sha256(embedded([info.created, info.source, plain(info.model)]).encode()).hexdigest()[:16],
         "title": f"Clip report – {readable(info.source)}",
         "listed": plan.listed,

@@ -10,8 +10,8 @@ function drawCurves(clip, detail, wide) {
   const drawing = s("svg", {viewBox: `0 0 ${wide} ${HIGH}`, width: wide, height: HIGH, "aria-hidden": "true"});
   for (const event of clip.events) {
     const from = x(Math.max(0, event.start)), width = Math.max(3, x(Math.min(whole, event.end)) - from);
-    drawing.append(s("rect", {class: `band ${event.isPositive ? "hot" : "cool"}`, x: from, y: TOP, width, height: floor - TOP}),
-      s("rect", {class: `cap ${event.isPositive ? "hot" : "cool"}`, x: from, y: TOP - 6, width, height: 5, rx: 2}));
+    drawing.append(s("rect", {class: `band ${event.isAlarm ? "hot" : "cool"}`, x: from, y: TOP, width, height: floor - TOP}),
+      s("rect", {class: `cap ${event.isAlarm ? "hot" : "cool"}`, x: from, y: TOP - 6, width, height: 5, rx: 2}));
   }
   for (const p of [0, 0.5, 1]) {
     drawing.append(s("line", {class: "grid", x1: LEFT, x2: right, y1: y(p), y2: y(p)}),
@@ -26,11 +26,14 @@ function drawCurves(clip, detail, wide) {
     drawing.append(s("line", {class: "threshold", x1: LEFT, x2: right, y1: y(meta.threshold), y2: y(meta.threshold)}));
   detail.curves.forEach((curve, i) => {
     const points = curve.values.map((p, k) => `${x(detail.times[k]).toFixed(1)},${y(p).toFixed(1)}`);
-    drawing.append(s("polyline", {class: `curve c${curve.isPositive ? 0 : i + (detail.curves[0].isPositive ? 0 : 1)}`, points: points.join(" ")}));
+    drawing.append(s("polyline", {class: `curve ${lineOf(detail, i)}`, points: points.join(" ")}));
   });
   const cursor = s("g", {class: "cursor", visibility: "hidden"}, s("line", {y1: TOP, y2: floor}), s("circle", {r: 4}));
   drawing.append(cursor);
   return {drawing, x, y, cursor, whole, timeAt: (px) => (px - LEFT) / (wide - LEFT - RIGHT) * whole};
+}
+function lineOf(detail, i) { // the first of alarms is the warning colour, solid
+  return `c${detail.curves[0].isAlarm ? i : i + 1}`;
 }
 function tickText(time, step) {
   if (step < 1) return `${time.toFixed(1)} s`;
@@ -87,8 +90,8 @@ function curveFigure(clip, detail, wide, moved) {
   return {figure: h("figure", {class: "chart"}, plot, says), draw, toTime};
 }
 function legend(clip, detail) {
-  const curves = detail.curves.map((curve, i) => h("span", {class: "key"}, h("i", {class: `c${curve.isPositive ? 0 : i + (detail.curves[0].isPositive ? 0 : 1)}`}), marked(curve.label)));
-  const band = clip.events.length ? h("span", {class: "key"}, h("i", {class: `bandkey ${clip.events[0].isPositive ? "hot" : "cool"}`}), "event") : null;
+  const curves = detail.curves.map((curve, i) => h("span", {class: "key"}, h("i", {class: lineOf(detail, i)}), marked(curve.label)));
+  const band = clip.events.length ? h("span", {class: "key"}, h("i", {class: `bandkey ${clip.events[0].isAlarm ? "hot" : "cool"}`}), "event") : null;
   const line = meta.positive >= 0 ? h("span", {class: "key"}, h("i", {class: "threshold"}), `threshold ${percent(meta.threshold)}`) : null;
   return h("p", {class: "legend"}, curves, line, band);
 }

@@ -5,15 +5,23 @@ const LABELS = meta.labels;
 function blockLines(letter, block) {
   return byId(letter + block).textContent.split("\n");
 }
+// What an alarm is for: the positive label, and each that events are found of.
+function isAlarming(l) {
+  return l === meta.positive || l in meta.enter;
+}
+// From where on a label is given, or an event of it begins; undefined for a label that is none of that.
+function thresholdOf(l) {
+  return l === meta.positive ? meta.threshold : meta.enter[l];
+}
 const clips = [];
 for (let block = 0; byId("r" + block); block++) {
   for (const [place, row] of JSON.parse(`[${blockLines("r", block).join(",")}]`).entries()) {
     const cut = row.p.lastIndexOf("/") + 1;
     clips.push({
       number: row.i, path: row.p, folder: row.p.slice(0, cut), name: row.p.slice(cut), block, place,
-      label: LABELS[row.l], isPositive: row.l === meta.positive, score: row.s, duration: row.d,
+      label: LABELS[row.l], isAlarm: isAlarming(row.l), score: row.s, duration: row.d,
       events: (row.e ?? []).map(([l, start, end, peak, mean]) => (
-        {label: LABELS[l], isPositive: l === meta.positive, start, end, peak, mean})),
+        {label: LABELS[l], isAlarm: isAlarming(l), start, end, peak, mean})),
       allEvents: row.m || (row.e ?? []).length, isPartial: !!row.h, reason: row.r ?? "", truth: row.t ?? "",
       isWrong: !!row.w, isRight: !!row.k && !row.w, isUnknown: !!row.u, zeroShot: row.z ?? "",
       order: clips.length,
@@ -37,12 +45,12 @@ function line(letter, clip) {
 function detailOf(clip) {
   const found = JSON.parse(line("d", clip));
   return {
-    bars: found.b.map(([l, p]) => ({label: LABELS[l], isPositive: l === meta.positive, p})),
+    bars: found.b.map(([l, p]) => ({label: LABELS[l], isAlarm: isAlarming(l), p})),
     pictureTimes: found.k ?? [], attention: found.a ?? [],
     zeroShot: found.z ?? [], unknownScore: found.u ?? null,
     times: (found.t ?? []).map((hundredths) => hundredths / 100),
     curves: (found.c ?? []).map(([l, values]) => (
-      {label: LABELS[l], isPositive: l === meta.positive, values: values.map((v) => v / 10000)})),
+      {label: LABELS[l], isAlarm: isAlarming(l), values: values.map((v) => v / 10000)})),
     windows: found.n ?? 1, windowSeconds: found.w ?? clip.duration, drawn: found.q ?? 0,
   };
 }

@@ -29,8 +29,10 @@ function aboutClip(clip, detail) {
 }
 function verdict(clip, detail) {
   const own = detail.bars.find((bar) => bar.label === clip.label), notes = [];
-  notes.push(h("p", {class: "says"}, badge(clip.label, clip.isPositive), own && h("b", null, chance(own.p))));
+  notes.push(h("p", {class: "says"}, badge(clip.label, clip.isAlarm), own && h("b", null, chance(own.p))));
   if (meta.positive >= 0) notes.push(h("p", {class: "soft"}, thresholdWords(clip, detail)));
+  else if (detail.windows > 1) notes.push(h("p", {class: "soft"}, "On average over all its windows."));
+  if (clip.events.length) notes.push(h("p", null, strongestWords(clip)));
   if (clip.isRight) notes.push(h("p", null, "✓ Right: the true label is ", marked(clip.truth), "."));
   if (clip.isWrong) notes.push(h("p", {class: "wrong"}, "✗ Wrong: the true label is ", marked(clip.truth), "."));
   if (!clip.isRight && !clip.isWrong && clip.truth) notes.push(h("p", null, "The true label, ", marked(clip.truth), ", is none that the model knows."));
@@ -46,9 +48,14 @@ function thresholdWords(clip, detail) {
   const where = detail.windows > 1 ? "At its most telling moment" : "Here";
   return `${where} ${name} has ${chance(clip.score)}, ${side} the threshold of ${percent(meta.threshold)}.`;
 }
+function strongestWords(clip) {
+  const top = clip.events.reduce((a, b) => b.peak > a.peak ? b : a);
+  const which = clip.allEvents === 1 ? "An event" : `${counted(clip.allEvents, "event")}, the strongest`;
+  return `${which} of ${readable(top.label)} at ${span(top.start, top.end)}, up to ${chance(top.peak)}.`;
+}
 function bars(clip, detail) {
-  return h("ul", {class: "bars"}, detail.bars.map(({label, isPositive, p}) => h("li", {class: label === clip.label ? "first" : null},
-    marked(label), bar(p, isPositive), h("span", {class: "value"}, chance(p)))));
+  return h("ul", {class: "bars"}, detail.bars.map(({label, p}) => h("li", {class: label === clip.label ? "first" : null},
+    marked(label), bar(p, label), h("span", {class: "value"}, chance(p)))));
 }
 function picturesNote(clip, detail) {
   return detail.pictureTimes.length === 1 && clip.duration > 2 ? h("p", {class: "soft"}, "The page has room for one frame of this clip.") : null;
@@ -60,7 +67,7 @@ function eventTable(clip, chart, forPrint) {
   const cell = (name, ...inside) => h("td", {role: "cell", "data-name": name}, ...inside);
   const rows = clip.events.map((event, i) => h("tr", {role: "row"},
     h("th", {scope: "row", role: "rowheader"}, chart ? h("button", {type: "button", class: "link", click: () => chart.toTime((event.start + event.end) / 2)}, span(event.start, event.end)) : span(event.start, event.end)),
-    cell("Label", badge(event.label, event.isPositive)), cell("Peak", chance(event.peak)), cell("Mean", chance(event.mean)),
+    cell("Label", badge(event.label, event.isAlarm)), cell("Peak", chance(event.peak)), cell("Mean", chance(event.mean)),
     forPrint ? null : cell("Review", reviewControls(clip, event, `event-${i}`, `Event of ${readable(event.label)}, ${span(event.start, event.end)}`))));
   const heads = ["When", "Label", "Peak", "Mean", ...(forPrint ? [] : ["Review"])];
   const more = clip.allEvents > clip.events.length ? h("p", {class: "soft"}, `The strongest ${clip.events.length} of ${counted(clip.allEvents, "event")}; events.csv has all.`) : null;

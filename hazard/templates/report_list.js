@@ -5,9 +5,9 @@ const STRIP = 3;
 const collator = new Intl.Collator("en", {numeric: true});
 const view = {sort: "score", isDescending: true, page: 0, shown: clips};
 
-function badge(label, isPositive) {
-  const shape = isPositive ? s("path", {d: "M5 .8 9.6 9.2H.4z"}) : s("circle", {cx: 5, cy: 5, r: 3.6});
-  return h("span", {class: `badge ${isPositive ? "hot" : "cool"}`},
+function badge(label, isAlarm) {
+  const shape = isAlarm ? s("path", {d: "M5 .8 9.6 9.2H.4z"}) : s("circle", {cx: 5, cy: 5, r: 3.6});
+  return h("span", {class: `badge ${isAlarm ? "hot" : "cool"}`},
            s("svg", {viewBox: "0 0 10 10", "aria-hidden": "true"}, shape), marked(label));
 }
 function nameOf(clip) {
@@ -32,14 +32,15 @@ function markNote(clip) {
   if (!mark) return null;
   return h("span", {class: "result"}, mark.truth === mark.said ? "marked right" : "marked wrong");
 }
-function bar(p, isPositive) {
-  return h("span", {class: `track${isPositive ? " hot" : ""}`, "aria-hidden": "true"}, h("i", {"--p": p}),
-           isPositive && h("span", {class: "mark", "--at": meta.threshold}));
+function bar(p, label) {
+  const l = LABELS.indexOf(label), at = thresholdOf(l);
+  return h("span", {class: `track${isAlarming(l) ? " hot" : ""}`, "aria-hidden": "true"}, h("i", {"--p": p}),
+           at !== undefined && h("span", {class: "mark", "--at": at}));
 }
 function timeline(clip) {
   const whole = Math.max(clip.duration, ...clip.events.map((event) => event.end), 1e-6);
   return h("span", {class: "timeline", "aria-hidden": "true"}, clip.events.map((event) => h("i", {
-    class: event.isPositive ? "hot" : "cool", "--from": event.start / whole, "--to": event.end / whole})));
+    class: event.isAlarm ? "hot" : "cool", "--from": event.start / whole, "--to": event.end / whole})));
 }
 function eventsCell(clip) {
   if (!clip.events.length) return h("span", {class: "soft"}, "none");
@@ -56,12 +57,12 @@ function smallStrip(clip, most) {
   return evenly(pictures.length, most).map((i) => picture(pictures[i], times[i]));
 }
 function rowElement(clip, withPictures = true) {
-  return h("tr", {role: "row", class: clip.isPositive ? "hot" : null, "data-number": clip.number},
+  return h("tr", {role: "row", class: clip.isAlarm ? "hot" : null, "data-number": clip.number},
     h("th", {role: "rowheader", scope: "row", class: "clip"}, linkTo(clip, nameOf(clip)),
       clip.isPartial && h("span", {class: "tag"}, "partly read"),
       clip.reason && h("span", {class: "note"}, marked(clip.reason))),
-    h("td", {role: "cell", class: "verdict"}, badge(clip.label, clip.isPositive), unknownNote(clip), truthNote(clip), markNote(clip)),
-    h("td", {role: "cell", class: "score"}, bar(clip.score, meta.positive >= 0), h("span", {class: "value"}, chance(clip.score))),
+    h("td", {role: "cell", class: "verdict"}, badge(clip.label, clip.isAlarm), unknownNote(clip), truthNote(clip), markNote(clip)),
+    h("td", {role: "cell", class: "score"}, bar(clip.score, LABELS[meta.positive] ?? clip.label), h("span", {class: "value"}, chance(clip.score))),
     h("td", {role: "cell", class: "happened"}, eventsCell(clip)),
     h("td", {role: "cell", class: "length"}, clock(clip.duration)),
     h("td", {role: "cell", class: "frames"}, withPictures && h("div", null, smallStrip(clip, STRIP))));
@@ -151,9 +152,9 @@ function eventRow({clip, event}) {
     h("td", {role: "cell", class: "frame"}, pictures.length && [picture(pictures[i], times[i]), isOutside && h("span", null, `at ${clock(times[i])}`)]),
     h("th", {role: "rowheader", scope: "row", class: "clip"}, linkTo(clip, nameOf(clip)),
       clip.isUnknown && h("span", {class: "tag"}, "? not known to the model")),
-    h("td", {role: "cell", class: "verdict"}, badge(event.label, event.isPositive)),
+    h("td", {role: "cell", class: "verdict"}, badge(event.label, event.isAlarm)),
     h("td", {role: "cell", class: "when"}, span(event.start, event.end)),
-    h("td", {role: "cell", class: "score"}, bar(event.peak, event.isPositive), h("span", {class: "value"}, chance(event.peak))));
+    h("td", {role: "cell", class: "score"}, bar(event.peak, event.label), h("span", {class: "value"}, chance(event.peak))));
 }
 function showEvents() {
   if (!allEvents.length) return;

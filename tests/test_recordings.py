@@ -110,7 +110,7 @@ def test_ten_planted_events_are_found_and_nothing_else(
         about = {"seconds": 600, "background": ("walk",), "seed": seed, "scene": small(503), "labels": NAMES}
         truth = draw_recording(folder / "a.mp4", events=events, **about)  # type: ignore[arg-type]
         given = (folder / "a.mp4", "--model", tmp_path / "model", "-o", folder / "report", "--truth", truth)
-        ran = run(infer, *given, "--false-alarms-per-hour", 1)
+        ran = run(infer, *given, "--threshold", 0.9)
         assert ran.code == 0, ran.err
         found = json.loads((folder / "report" / "report.json").read_text())["evaluation"]["events"]
         assert (found["truth"], found["found"], found["recall"], found["false_alarms"]) == (10, 10, 1.0, 0)

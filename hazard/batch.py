@@ -149,12 +149,13 @@ def _look(
             weights=batch.settings.weights,
             cache=batch.settings.cache,
             retry_failed=batch.retry_failed,
-            is_stopped=lambda: bool(stop),
+            is_stopped=lambda: bool(stop) or (opening.done() and opening.exception() is not None),
         ):
             failed += found.status == "failed"
             results.add(found, Stamp(clip.size_bytes, clip.mtime_ns))
             bar.set_postfix_str(f"{failed} failed", refresh=False)
             bar.update()
+    opening.result()  # a model that is refused ended the run early
 
 
 def _todo(batch: Batch, results: Results) -> tuple[list[Clip], int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from features.jobs import Extracted
 from features.reduction import Reduction
 from features.spec import FeatureSpec
 from features.torch_encoder import build_encoder
@@ -19,7 +20,7 @@ from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.model_files import open_model, save_model
 from hazard.onnx_graph import Probabilities, WholeChain
-from hazard.predict import predict_track
+from hazard.predict import predictions
 from hazard.splits import divide
 from hazard.train import build
 from tests.conftest import Run
@@ -149,7 +150,9 @@ def test_the_whole_chain_from_frames(tmp_path: Path, run: Run) -> None:
     for row in range(2):
         rows = encoder.encode(frames[row][mask[row]])
         track = FeatureTrack(Clip("a.mp4", Path("a.mp4")), rows, np.arange(len(rows), dtype=np.float64), duration=1.0)
-        np.testing.assert_allclose(got[row], predict_track(track, predictor), atol=CLOSE)
+        (said,) = predictions([Extracted((track,), 0.0, 0.0)], predictor)
+        assert said.windows is not None
+        np.testing.assert_allclose(got[row], said.windows.probs[0], atol=CLOSE)
 
 
 @pytest.mark.parametrize("kind", REDUCTIONS)

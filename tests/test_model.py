@@ -18,7 +18,7 @@ from hazard.config import TrainSettings
 from hazard.heads import HEADS
 from hazard.model import ModelInfo, library_versions
 from hazard.model_files import TRUSTED, open_model, save_model
-from hazard.model_source import TrainedWindow
+from hazard.model_source import ModelSource, TrainedWindow, read_source
 from hazard.train import build
 from tests.stage_two import WIDTH, as_cache, moving_sequences
 
@@ -157,6 +157,30 @@ def test_a_changed_model_json_is_refused_in_one_line(tmp_path, change):
     with pytest.raises(ArtefactRefused) as caught:
         open_model(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_model_must_be_fed_is_read_without_opening_it(tmp_path):
+    saved(tmp_path, "head", "lstm")
+    opened, source = open_model(tmp_path).info, read_source(tmp_path)
+    assert source == ModelSource(**{name: getattr(opened, name) for name in ModelSource.model_fields})
+    assert source.spec.model_dump() == opened.spec.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fingerprint": "0" * 16}, "feature_spec was changed"),
+        ({"feature_spec": {"nonsense": 1}}, "differing in: .*nonsense"),
+        ({"window": {"steps": 0, "duration_seconds": 1}}, "window.steps"),
+    ],
+)
+def test_neither_reads_a_model_that_must_be_fed_otherwise(tmp_path, change, said):
+    saved(tmp_path, "head", "lstm")
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    for read in (read_source, open_model):
+        with pytest.raises(ArtefactRefused, match=said):
+            read(tmp_path)
 
 
 def forge(folder, name, content):

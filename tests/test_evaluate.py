@@ -23,7 +23,7 @@ from tests.stage_two import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, folds=3, device="cpu")
-FILES = {"metrics.json", "predictions.csv", "history.csv", "model_card.md", "model.json"}
+FILES = {"metrics.json", "predictions.csv", "history.csv", "model_card.md", "model.json", "unknown.safetensors"}
 PICTURES = {"confusion.png", "curves.png", "history.png", "reliability.png"}
 
 

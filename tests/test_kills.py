@@ -91,7 +91,7 @@ def test_row_18_killed_while_extracting(tmp_path: Path) -> None:
     expected = extract(tmp_path / "alone.h5").content_digest
     whole = seconds_of(lambda: extract(tmp_path / "timed.h5"))
     rng, kills, with_work = random.Random(18), 0, 0
-    for number in range(KILLS):
+    for number in range(2 * KILLS):  # on a busy machine some end before they are killed
         folder = tmp_path / str(number)
         folder.mkdir()
         output, held = folder / "c.h5", set[str]()

@@ -140,19 +140,19 @@ class AlertSettings(BaseModel):
 
     channels: tuple[Annotated[ChannelSettings, Field(discriminator="kind")], ...] = ()
     """Each has an order and retries of its own."""
-    deadline_seconds: float = Field(10.0, gt=0, le=600)
+    deadline_seconds: float = Field(default=10.0, gt=0, le=600)
     """What one attempt may take, from the look-up to the answer; then its process is ended."""
-    first_retry_seconds: float = Field(1.0, gt=0)
+    first_retry_seconds: float = Field(default=1.0, gt=0)
     """An attempt after k failures waits for a random time up to this, doubled k - 1 times."""
-    longest_retry_seconds: float = Field(60.0, gt=0)
+    longest_retry_seconds: float = Field(default=60.0, gt=0)
     """No wait is longer."""
-    attempts: int = Field(100, ge=1)
+    attempts: int = Field(default=100, ge=1)
     """An alert that failed so often is a dead letter, and the next one has its turn."""
-    max_age_hours: float = Field(24.0, gt=0)
+    max_age_hours: float = Field(default=24.0, gt=0)
     """An alert that fails when it is older is a dead letter."""
-    keep_days: float = Field(7.0, gt=0)
+    keep_days: float = Field(default=7.0, gt=0)
     """How long alerts that reached all channels are remembered: until then, put again, they are not sent again."""
-    keep_dead_days: float = Field(30.0, gt=0)
+    keep_dead_days: float = Field(default=30.0, gt=0)
     """How long dead letters are kept."""
 
     @field_validator("channels", mode="after")

@@ -17,8 +17,8 @@ LONGEST_ID = 1000
 class Alert:
     """Something that people must know. Raises ValueError for what is none.
 
-    The same alert always has the same id, made by the caller of what it is about (camera, kind, start): put twice, it is
-    sent once.
+    The same alert always has the same id, made by the caller of what it is about (camera, kind, start): put twice, it
+    is sent once.
     """
 
     id: str

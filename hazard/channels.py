@@ -6,6 +6,7 @@ that is killed at the deadline (`hazard.delivery`).
 
 import http.client
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from hazard.alert_config import AlertSettings, AppriseSettings, MqttSettings, We
 from hazard.alerts import Alert, as_json, as_text
 from hazard.webhooks import signed_headers, webhook_id
 
+LONGEST_REASON = 200
 _UNFIT_FOR_TOPICS = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
 _NEEDS = {"apprise": ("apprise", "apprise"), "mqtt": ("paho", "paho-mqtt")}
 
@@ -71,6 +73,7 @@ def webhook_body(alert: Alert) -> bytes:
 def apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) -> None:
     """A message for people, with the snapshot where its file is there."""
     import apprise as library
+    from apprise.attachment.file import AttachFile
 
     asset = library.AppriseAsset(http_redirects=False, app_id="hazard-video", secure_logging=True)
     service = library.Apprise.instantiate(settings.url.get_secret_value(), asset=asset)
@@ -83,9 +86,18 @@ def apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) ->
     title, body = as_text(alert)
     pictures = library.AppriseAttachment(asset=asset)
     if alert.snapshot is not None and alert.snapshot.is_file():
-        pictures.add(library.attachment.AttachFile(str(alert.snapshot), name=alert.snapshot.name))
-    if not sender.notify(body, title, body_format=library.NotifyFormat.TEXT, attach=pictures if pictures else None):
-        raise NotDelivered(f"{service.service_name} did not take it")
+        pictures.add(AttachFile(str(alert.snapshot), name=alert.snapshot.name))
+    complaints: list[str] = []
+    if not sender.notify(
+        body,
+        title,
+        body_format=library.NotifyFormat.TEXT,
+        attach=pictures if pictures else None,
+        log_callback=lambda entry, service: complaints.append(entry.message),
+        log_level=logging.WARNING,
+    ):
+        reason = f" ({complaints[0][:LONGEST_REASON].rstrip('.')})" if complaints else ""
+        raise NotDelivered(f"{service.service_name} did not take it{reason}")
 
 
 def mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
@@ -93,7 +105,10 @@ def mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
     from paho.mqtt import MQTTException
     from paho.mqtt.publish import single
 
-    password = settings.password.get_secret_value() if settings.password else None
+    auth: Any = None
+    if settings.user is not None:
+        auth = {"username": settings.user, "password": settings.password and settings.password.get_secret_value()}
+    tls: Any = {"ca_certs": settings.ca_file and str(settings.ca_file)} if settings.tls else None
     try:
         single(
             mqtt_topic(settings, alert),
@@ -104,8 +119,8 @@ def mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
             port=settings.port or (8883 if settings.tls else 1883),
             client_id=settings.client_id,
             keepalive=60,
-            auth={"username": settings.user, "password": password} if settings.user is not None else None,
-            tls={"ca_certs": settings.ca_file and str(settings.ca_file)} if settings.tls else None,
+            auth=auth,
+            tls=tls,
         )
     except (OSError, MQTTException) as error:
         raise NotDelivered(f"the broker did not take it ({_said(error)})") from None

@@ -23,7 +23,7 @@ class SignatureRefused(Exception):
 
 
 class AlreadySeen(Exception):
-    """A genuine webhook that was dealt with before: answer it with 2xx, so that it is not sent again, and do nothing."""
+    """A genuine webhook that was dealt with before: do nothing, and answer with 2xx, so that it is not sent again."""
 
 
 def webhook_id(alert_id: str) -> str:

@@ -10,6 +10,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from hazard.webhooks import signed_headers, webhook_id
 
 LONGEST_REASON = 200
 _UNFIT_FOR_TOPICS = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
+_MODULES = {"apprise": ("apprise", "apprise.attachment.file"), "mqtt": ("paho.mqtt.publish",)}
 _NEEDS = {"apprise": ("apprise", "apprise"), "mqtt": ("paho", "paho-mqtt")}
 
 
@@ -37,6 +39,12 @@ def check_channels(settings: AlertSettings) -> None:
         ca_file = getattr(channel, "ca_file", None)
         if ca_file is not None and not ca_file.is_file():
             raise SettingsError(f"channel '{channel.name}': ca_file {ca_file} is not there")
+
+
+def load(kind: str) -> None:
+    """Imports what a kind of channel needs, so that no attempt pays for it."""
+    for name in _MODULES.get(kind, ()):
+        import_module(name)
 
 
 def webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) -> None:

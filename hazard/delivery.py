@@ -18,7 +18,7 @@ from features.errors import EnvironmentStopped
 from features.pool import Lost, run_tasks
 from hazard.alert_config import AlertSettings, ChannelSettings
 from hazard.alerts import Alert
-from hazard.channels import CHANNELS, NotDelivered, check_channels
+from hazard.channels import CHANNELS, NotDelivered, check_channels, load
 from hazard.outbox import Delivery, Outbox, open_outbox
 
 LOOK_SECONDS = 60.0
@@ -37,6 +37,8 @@ class DeliveryJob:
     def start(self) -> Callable[[tuple[str, Alert], Callable[[], None]], str | None]:
         """The function that makes one attempt."""
         channels = {channel.name: channel for channel in self.channels}
+        for channel in self.channels:
+            load(channel.kind)
 
         def attempt(task: tuple[str, Alert], alive: Callable[[], None]) -> str | None:
             name, alert = task

@@ -190,8 +190,9 @@ class Outbox:
     def _deliveries(self, condition: str, *values: str, limit: int) -> Iterator[Delivery]:
         with self._transaction() as database:
             rows = database.execute(_SELECT.format(condition), (*values, limit)).fetchall()
-        for row in rows:
-            yield Delivery(*row[:-1], alert=loaded(row[-1]))
+        names = ("number", "channel", "state", "attempts", "put", "changed", "reason")
+        for *facts, alert in rows:
+            yield Delivery(**dict(zip(names, facts, strict=True)), alert=loaded(alert))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

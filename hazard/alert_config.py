@@ -1,6 +1,7 @@
 """Settings of alerts: section `alerts` of a monitor's file."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,16 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from features.config import nearest
 from features.errors import SettingsError
@@ -62,8 +72,8 @@ class WebhookSettings(_Channel):
             is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_good = False
-        if not is_good or not value.get_secret_value().isprintable() or " " in value.get_secret_value():
-            raise ValueError("expected an address such as https://host/path, http or https")
+        if not is_good or not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("expected an address such as https://host/path, http or https, plain ASCII (%C3%BC for ü)")
         if "@" in parts.netloc:
             raise ValueError("give user and password as a header, not in the address")
         return value
@@ -111,6 +121,14 @@ class MqttSettings(_Channel):
     tls: bool = False
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> "MqttSettings":
+        if self.password is not None and self.user is None:
+            raise ValueError("a password needs a user")
+        if self.ca_file is not None and not self.tls:
+            raise ValueError("ca_file needs tls: true")
+        return self
 
     @field_validator("topic")
     @classmethod

@@ -10,10 +10,11 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from features.errors import SettingsError
 from hazard.alert_config import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
@@ -57,16 +58,15 @@ def webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) ->
         "Content-Type": "application/json",
         "User-Agent": "hazard-video",
     }
-    connection = _connection(parts.scheme, parts.hostname or "", parts.port, settings, deadline_seconds)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("POST", parts._replace(scheme="", netloc="", fragment="").geturl() or "/", body, headers)
-        answer = connection.getresponse()
+        with closing(_connection(parts, settings, deadline_seconds)) as connection:
+            connection.request("POST", target, body, headers)
+            answer = connection.getresponse()
     except TimeoutError:
         raise NotDelivered(f"no answer within {deadline_seconds:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise NotDelivered(f"no answer ({_said(error)})") from None
-    finally:
-        connection.close()
     if not 200 <= answer.status < 300:
         moved = "; redirects are not followed" if 300 <= answer.status < 400 else ""
         raise NotDelivered(f"the receiver answered {answer.status}{moved}")
@@ -144,13 +144,12 @@ CHANNELS: dict[str, Callable[[Any, Alert, float], None]] = {"webhook": webhook, 
 """name → function of (its settings, alert, deadline in seconds); returns once the receiver has it, or raises."""
 
 
-def _connection(
-    scheme: str, host: str, port: int | None, settings: WebhookSettings, seconds: float
-) -> http.client.HTTPConnection:
-    if scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=seconds)
+def _connection(parts: SplitResult, settings: WebhookSettings, seconds: float) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=seconds)
     context = ssl.create_default_context(cafile=settings.ca_file and str(settings.ca_file))
-    return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
 
 
 def _said(error: Exception) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
+from features.files import stopped
 from features.pool import Lost, run_tasks
 from hazard.alert_config import AlertSettings, ChannelSettings
 from hazard.alerts import Alert
@@ -144,8 +145,8 @@ class Courier:
                     preload=self.preload,
                 ):
                     self._settle(said(result, self.settings.deadline_seconds))
-            except EnvironmentStopped as error:  # no process, or no disk: neither may end it for good
-                log.error("alerts for %s wait: %s", self.channel.name, error)
+            except Exception as error:  # no process, no disk, whatever: nothing may end it for good
+                log.error("alerts for %s wait: %s", self.channel.name, error or type(error).__name__)
                 self.pace = self.pace.after(False, self.settings, now=self.clock(), draw=self.draw)
                 self.stop.wait(max(self.pace.wait(self.settings, now=self.clock()), 0.1))
 
@@ -207,10 +208,13 @@ def _alone(file: Path) -> Iterator[None]:
     """Two processes that deliver one outbox would send everything twice."""
     lock = file.with_name(f"{file.name}.lock")
     try:
-        with open(lock, "a") as held:
+        held = open(lock, "a")  # noqa: SIM115
+    except OSError as error:
+        raise stopped(error, lock) from error
+    with held:
+        try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    except BlockingIOError:
-        raise EnvironmentStopped(
-            f"the alerts of {file} are being delivered by another process; stop it first"
-        ) from None
+        except BlockingIOError:
+            said = f"the alerts of {file} are being delivered by another process; stop it first"
+            raise EnvironmentStopped(said) from None
+        yield

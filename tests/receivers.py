@@ -124,5 +124,5 @@ def an_alert(number: int = 0, **changes: Any) -> Alert:
 def told(*urls: str, **changes: Any) -> AlertSettings:
     """Settings of one webhook an address, quick to try again."""
     channels = [{"kind": "webhook", "name": f"hook{i}", "url": url, "secret": SECRET} for i, url in enumerate(urls)]
-    quick = {"deadline_seconds": 0.5, "first_retry_seconds": 0.001, "longest_retry_seconds": 0.01}
+    quick = {"deadline_seconds": PATIENCE, "first_retry_seconds": 0.001, "longest_retry_seconds": 0.01}
     return parse_alerts({"channels": channels, **quick, **changes})

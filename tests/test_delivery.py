@@ -50,24 +50,20 @@ def ids(*numbers):
     return [webhook_id(an_alert(number).id) for number in numbers]
 
 
-def test_a_bad_receiver_loses_nothing_keeps_the_order_and_is_never_waited_for(tmp_path):
+def test_a_bad_receiver_loses_nothing_and_keeps_the_order(tmp_path):
     attempts = Attempts()
     with receiving(["hang", "drip", 500, 302]) as receiver:
-        with delivering(tmp_path / "box", told(receiver.url), report=attempts) as outbox:
-            outbox.put(an_alert(0))
-            assert receiver.hanging.wait(PATIENCE)
-            began = time.monotonic()
-            for number in range(1, 20):
+        with delivering(tmp_path / "box", told(receiver.url, deadline_seconds=1), report=attempts) as outbox:
+            for number in range(20):
                 assert outbox.put(an_alert(number))
-            assert time.monotonic() - began < 0.4  # the receiver hangs for 0.5 s
             assert outbox.wait_until_empty(PATIENCE)
             assert outbox.counts() == {"pending": 0, "done": 20, "dead": 0}
         assert receiver.ids() == ids(*range(20))
         assert [one.headers["webhook-id"] for one in receiver.got[:4]] == ids(0, 0, 0, 0)
         assert len(receiver.got) == 24
     assert [reason for _, _, reason in attempts.all[:4]] == [
-        "no answer within 0.5 s",
-        "no answer within 0.5 s",
+        "no answer within 1 s",
+        "no answer within 1 s",
         "the receiver answered 500",
         "the receiver answered 302; redirects are not followed",
     ]
@@ -88,7 +84,7 @@ def test_channels_do_not_wait_for_each_other(tmp_path):
     with (
         receiving(["hang"] * 100) as bad,
         receiving() as good,
-        delivering(tmp_path / "box", told(bad.url, good.url, deadline_seconds=PATIENCE)) as outbox,
+        delivering(tmp_path / "box", told(bad.url, good.url)) as outbox,
     ):
         outbox.put(an_alert(0))
         assert bad.hanging.wait(PATIENCE)
@@ -99,17 +95,19 @@ def test_channels_do_not_wait_for_each_other(tmp_path):
         assert [one.channel for one in outbox.pending()] == ["hook0"] * 2
 
 
-def test_a_stop_does_not_wait_for_a_receiver_and_the_next_run_delivers(tmp_path):
+def test_neither_put_nor_a_stop_waits_for_a_receiver_and_the_next_run_delivers(tmp_path):
     with receiving(["hang"]) as receiver:
-        settings = told(receiver.url, deadline_seconds=PATIENCE)
+        settings = told(receiver.url)
         with delivering(tmp_path / "box", settings) as outbox:
             outbox.put(an_alert(0))
             assert receiver.hanging.wait(PATIENCE)
             began = time.monotonic()
-        assert time.monotonic() - began < 5
+            for number in range(1, 30):
+                outbox.put(an_alert(number))
+        assert time.monotonic() - began < PATIENCE / 4
         with delivering(tmp_path / "box", settings) as outbox:
             assert outbox.wait_until_empty(PATIENCE)
-        assert receiver.ids() == ids(0)
+        assert receiver.ids() == ids(*range(30))
 
 
 def test_dead_letters_make_way_and_are_tried_again_when_asked(tmp_path, run):
@@ -168,7 +166,7 @@ from tests.receivers import an_alert, told
 from hazard.delivery import delivering
 box, url, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if __name__ == "__main__":
-    with delivering(box, told(url, deadline_seconds=30)) as outbox:
+    with delivering(box, told(url)) as outbox:
         for number in range(first, first + count):
             assert outbox.put(an_alert(number))
             print(number, flush=True)
@@ -220,7 +218,7 @@ def silent_port():
 def test_a_silent_receiver_of_any_kind_is_cut_at_the_deadline():
     with silent_port() as port:
         settings = told(
-            f"http://127.0.0.1:{port}/",
+            deadline_seconds=0.5,
             channels=[
                 {"kind": "webhook", "name": "tls", "url": f"https://127.0.0.1:{port}/", "secret": SECRET},
                 {"kind": "apprise", "url": f"json://127.0.0.1:{port}/"},
@@ -231,4 +229,4 @@ def test_a_silent_receiver_of_any_kind_is_cut_at_the_deadline():
             pytest.importorskip({"apprise": "apprise", "mqtt": "paho"}.get(channel.kind, "json"))
         for channel, reason, seconds in attempt_each(settings, an_alert()):
             assert reason is not None, channel
-            assert seconds < 5  # with the start of its process
+            assert seconds < PATIENCE / 4  # with the start of its process

@@ -144,13 +144,9 @@ class Outbox:
                 "(select number from deliveries where state = 'dead' order by number desc limit 1 offset ?))",
                 (now - settings.keep_dead_days * _DAY, MOST_DEAD),
             )
-            kept = "select key from deliveries where state <> 'done' or changed >= ?"
             since = now - settings.keep_days * _DAY
-            database.execute(f"delete from deliveries where state = 'done' and key not in ({kept})", (since,))
-            database.execute(
-                "delete from alerts where put < ? and key not in (select key from deliveries)",
-                (since,),
-            )
+            database.execute("delete from deliveries where state = 'done' and changed < ?", (since,))
+            database.execute("delete from alerts where put < ? and key not in (select key from deliveries)", (since,))
 
     def news(self) -> int:
         """A number that grows with all that may be worth a look."""

@@ -43,9 +43,10 @@ def check_channels(settings: AlertSettings) -> None:
 
 
 def load(kind: str) -> None:
-    """Imports what a kind of channel needs, so that no attempt pays for it."""
+    """Readies a process for a kind of channel, so that no attempt pays for imports."""
     for name in _MODULES.get(kind, ()):
         import_module(name)
+    logging.getLogger("paho").setLevel(logging.CRITICAL)  # it calls each polite end of a connection an error
 
 
 def webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) -> None:

@@ -18,6 +18,7 @@ from hazard.__main__ import hazard
 from hazard.alert_config import parse_alerts
 from hazard.alerts import as_json
 from hazard.channels import CHANNELS, NotDelivered, check_channels
+from hazard.delivery import attempt_each
 from tests.receivers import PATIENCE, SECRET, an_alert, receiving
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
@@ -151,7 +152,7 @@ def test_mqtt_reaches_who_subscribed(tmp_path):
 
 @needs_broker
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl; Debian's package `openssl` brings it")
-def test_mqtt_checks_the_brokers_certificate(tmp_path):
+def test_mqtt_checks_the_brokers_certificate(tmp_path, capfd):
     pytest.importorskip("paho")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
@@ -163,8 +164,11 @@ def test_mqtt_checks_the_brokers_certificate(tmp_path):
     with broker(tmp_path, *lines) as port:
         values = {"kind": "mqtt", "host": "127.0.0.1", "port": port, "tls": True}
         with subscribed(port, "hazard/hall/event", ca_file=certificate) as wait_for:
-            CHANNELS["mqtt"](one(**values, ca_file=str(certificate)), an_alert(), 10.0)
+            channel = one(**values, ca_file=str(certificate))
+            ((_, reason, _),) = attempt_each(parse_alerts({"channels": [channel.model_dump()]}), an_alert())
+            assert reason is None
             assert len(wait_for(1)) == 1
+            assert capfd.readouterr().err == ""
         with pytest.raises(NotDelivered, match="certificate"):
             CHANNELS["mqtt"](one(**values), an_alert(), 10.0)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from features.commands import run_command
+from hazard.cli_alerts import alert_list, alert_test
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,6 +43,10 @@ def export(run: Path, format: str, output: Path | None, whole: bool, weights: st
     click.echo(
         f"gives probabilities (B, K); ONNX Runtime differs from the model itself by {made.difference:.1e} at most"
     )
+
+
+hazard.add_command(alert_test)
+hazard.add_command(alert_list)
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ def heavy_after(*lines: str) -> list[str]:
         ["import features.jobs, features.openvino_runtime, features.openvino_kept"],
         ["from features.devices import pick_devices", "pick_devices('cpu')"],
         ["import hazard.batch"],
+        ["import hazard.delivery, hazard.__main__"],
     ],
     ids=lambda lines: lines[0].removeprefix("import ").split(",")[0],
 )

@@ -1,0 +1,157 @@
+"""CHANNELS: the ways to people and to other programs. Each sends one alert once, or says why it could not.
+
+Timeouts of libraries begin anew with each byte, so none of these functions can promise an end: they run in a process
+that is killed at the deadline (`hazard.delivery`).
+"""
+
+import http.client
+import json
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import closing
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from features.errors import SettingsError
+from hazard.alert_config import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
+from hazard.alerts import Alert, as_json, as_text
+from hazard.webhooks import signed_headers, webhook_id
+
+LONGEST_REASON = 200
+_UNFIT_FOR_TOPICS = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
+_MODULES = {"apprise": ("apprise", "apprise.attachment.file"), "mqtt": ("paho.mqtt.publish",)}
+_NEEDS = {"apprise": ("apprise", "apprise"), "mqtt": ("paho", "paho-mqtt")}
+
+
+class NotDelivered(Exception):
+    """Why a receiver does not have an alert, in words without secrets."""
+
+
+def check_channels(settings: AlertSettings) -> None:
+    """Raises SettingsError for a channel that cannot work here."""
+    for channel in settings.channels:
+        module, package = _NEEDS.get(channel.kind, ("", ""))
+        if module and find_spec(module) is None:
+            raise SettingsError(f"channel '{channel.name}' needs {package}: pip install 'hazard-video[alerts]'")
+        ca_file = getattr(channel, "ca_file", None)
+        if ca_file is not None and not ca_file.is_file():
+            raise SettingsError(f"channel '{channel.name}': ca_file {ca_file} is not there")
+
+
+def load(kind: str) -> None:
+    """Readies a process for a kind of channel, so that no attempt pays for imports."""
+    for name in _MODULES.get(kind, ()):
+        import_module(name)
+    logging.getLogger("paho").setLevel(logging.CRITICAL)  # it calls each polite end of a connection an error
+
+
+def webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) -> None:
+    """One signed POST. Delivered is a 2xx alone, as soon as its headers are there; redirects are not followed."""
+    parts = urlsplit(settings.url.get_secret_value())
+    body = webhook_body(alert)
+    headers = {
+        **{name: value.get_secret_value() for name, value in settings.headers.items()},
+        **signed_headers(settings.secret.get_secret_value(), webhook_id(alert.id), body, now=time.time()),
+        "Content-Type": "application/json",
+        "User-Agent": "hazard-video",
+    }
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        with closing(_connection(parts, settings, deadline_seconds)) as connection:
+            connection.request("POST", target, body, headers)
+            answer = connection.getresponse()
+    except TimeoutError:
+        raise NotDelivered(f"no answer within {deadline_seconds:g} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise NotDelivered(f"no answer ({_said(error)})") from None
+    if not 200 <= answer.status < 300:
+        moved = "; redirects are not followed" if 300 <= answer.status < 400 else ""
+        raise NotDelivered(f"the receiver answered {answer.status}{moved}")
+
+
+def webhook_body(alert: Alert) -> bytes:
+    """The bytes that are signed and sent: type, timestamp and data, as the standard suggests."""
+    data = as_json(alert)
+    return json.dumps({"type": f"hazard.{alert.kind}", "timestamp": data["started"], "data": data}).encode()
+
+
+def apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) -> None:
+    """A message for people, with the snapshot where its file is there."""
+    import apprise as library
+    from apprise.attachment.file import AttachFile
+
+    asset = library.AppriseAsset(http_redirects=False, app_id="hazard-video", secure_logging=True)
+    service = library.Apprise.instantiate(settings.url.get_secret_value(), asset=asset)
+    if service is None:
+        raise NotDelivered("Apprise does not know this kind of address, or a part of it is missing")
+    service.redirects = False  # `?redirect=yes` in the address would say otherwise
+    service.socket_connect_timeout = service.socket_read_timeout = deadline_seconds
+    sender = library.Apprise(asset=asset)
+    sender.add(service)
+    title, body = as_text(alert)
+    pictures = library.AppriseAttachment(asset=asset)
+    if alert.snapshot is not None and alert.snapshot.is_file():
+        pictures.add(AttachFile(str(alert.snapshot), name=alert.snapshot.name))
+    complaints: list[str] = []
+    if not sender.notify(
+        body,
+        title,
+        body_format=library.NotifyFormat.TEXT,
+        attach=pictures if pictures else None,
+        log_callback=lambda entry, service: complaints.append(entry.message),
+        log_level=logging.WARNING,
+    ):
+        reason = f" ({complaints[0][:LONGEST_REASON].rstrip('.')})" if complaints else ""
+        raise NotDelivered(f"{service.service_name} did not take it{reason}")
+
+
+def mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
+    """One message, acknowledged by the broker (QoS 1)."""
+    from paho.mqtt import MQTTException
+    from paho.mqtt.publish import single
+
+    auth: Any = None
+    if settings.user is not None:
+        auth = {"username": settings.user, "password": settings.password and settings.password.get_secret_value()}
+    tls: Any = {"ca_certs": settings.ca_file and str(settings.ca_file)} if settings.tls else None
+    try:
+        single(
+            mqtt_topic(settings, alert),
+            json.dumps(as_json(alert)),
+            qos=1,
+            retain=settings.retain,
+            hostname=settings.host,
+            port=settings.port or (8883 if settings.tls else 1883),
+            client_id=settings.client_id,
+            keepalive=60,
+            auth=auth,
+            tls=tls,
+        )
+    except (OSError, MQTTException) as error:
+        raise NotDelivered(f"the broker did not take it ({_said(error)})") from None
+
+
+def mqtt_topic(settings: MqttSettings, alert: Alert) -> str:
+    """The topic of an alert: names keep neither wildcards nor slashes."""
+    values = {"camera": alert.camera, "kind": alert.kind, "label": alert.label}
+    return settings.topic.format(**{name: text.translate(_UNFIT_FOR_TOPICS) or "_" for name, text in values.items()})
+
+
+CHANNELS: dict[str, Callable[[Any, Alert, float], None]] = {"webhook": webhook, "apprise": apprise, "mqtt": mqtt}
+"""name → function of (its settings, alert, deadline in seconds); returns once the receiver has it, or raises."""
+
+
+def _connection(parts: SplitResult, settings: WebhookSettings, seconds: float) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=seconds)
+    context = ssl.create_default_context(cafile=settings.ca_file and str(settings.ca_file))
+    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
+
+
+def _said(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -1,0 +1,70 @@
+"""The commands `hazard alert-test` and `hazard alert-list`."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from features.commands import DONE, FAILED_ITEMS
+from features.errors import SettingsError
+from hazard.alerts import Alert
+
+
+@click.command("alert-test")
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+def alert_test(config: Path) -> int:
+    """Send one test alert through every channel of CONFIG, a monitor's file, and say what happened.
+
+    Nothing is tried twice. Ends with 3 where a channel did not take it.
+    """
+    from hazard.alert_config import load_alerts
+    from hazard.delivery import attempt_each
+
+    settings = load_alerts(config)
+    if not settings.channels:
+        raise SettingsError(f"section 'alerts' of {config} has no channels; see docs/alerts.md")
+    failed = 0
+    with TemporaryDirectory(prefix="hazard-alert-") as folder:
+        for channel, reason, seconds in attempt_each(settings, _test_alert(Path(folder))):
+            failed += reason is not None
+            click.echo(f"{channel.name} ({channel.kind}): {reason or f'delivered in {seconds:.1f} s'}")
+    click.echo(f"{len(settings.channels) - failed} of {len(settings.channels)} channels took the test alert")
+    return FAILED_ITEMS if failed else DONE
+
+
+@click.command("alert-list")
+@click.argument("outbox", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--retry", is_flag=True, help="Try the dead letters anew; a running monitor does so within a minute.")
+def alert_list(outbox: Path, retry: bool) -> int:
+    """List the alerts of the file OUTBOX that are on their way, and those that were given up (dead letters)."""
+    from hazard.alert_config import AlertSettings
+    from hazard.outbox import open_outbox
+
+    if not outbox.is_file():
+        raise SettingsError(f"there is no outbox {outbox}; a monitor makes it in its output folder")
+    with open_outbox(outbox, AlertSettings()) as opened:
+        revived = opened.revive() if retry else 0
+        for delivery in [*opened.pending(), *opened.dead()]:
+            put = datetime.fromtimestamp(delivery.put, UTC)
+            tried = f"{delivery.attempts} failed: {delivery.reason}" if delivery.attempts else "not tried yet"
+            click.echo(f"{delivery.state}  {put:%Y-%m-%d %H:%M:%S}  {delivery.channel}  {delivery.alert.id}  ({tried})")
+        counts = opened.counts()
+    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+    if retry:
+        click.echo(f"{revived} of them tried anew")
+    return DONE
+
+
+def _test_alert(folder: Path) -> Alert:
+    """An alert that says it is a test, with a picture that does too."""
+    from PIL import Image, ImageDraw
+
+    now = time.time()
+    picture = folder / "test.jpg"
+    image = Image.new("RGB", (640, 360), (32, 64, 96))
+    ImageDraw.Draw(image).text((40, 150), "test alert: nothing happened", fill="white", font_size=40)
+    image.save(picture)
+    started = datetime.fromtimestamp(now, UTC)
+    return Alert(f"test-{now:.3f}", "test", "hazard", "test", started, None, 0.0, picture, None)

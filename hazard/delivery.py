@@ -1,0 +1,220 @@
+"""Alerts from the outbox to their receivers: a thread and a process for each channel.
+
+The process makes one attempt at a time and is killed at the deadline, because nothing else ends a receiver that drips
+or a library that hangs; the thread keeps the order, waits between attempts and writes down what came of each.
+"""
+
+import fcntl
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import EnvironmentStopped
+from features.files import stopped
+from features.pool import Lost, run_tasks
+from hazard.alert_config import AlertSettings, ChannelSettings
+from hazard.alerts import Alert
+from hazard.channels import CHANNELS, NotDelivered, check_channels, load
+from hazard.outbox import Delivery, Outbox, open_outbox
+
+LOOK_SECONDS = 60.0
+"""However quiet: another process may have revived dead letters."""
+STOP_SECONDS = 10.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeliveryJob:
+    """What a delivering process does: (channel's name, alert) → None, or why the alert was not delivered."""
+
+    channels: tuple[ChannelSettings, ...]
+    deadline_seconds: float
+
+    def start(self) -> Callable[[tuple[str, Alert], Callable[[], None]], str | None]:
+        """The function that makes one attempt."""
+        channels = {channel.name: channel for channel in self.channels}
+        for channel in self.channels:
+            load(channel.kind)
+
+        def attempt(task: tuple[str, Alert], alive: Callable[[], None]) -> str | None:
+            name, alert = task
+            try:
+                CHANNELS[channels[name].kind](channels[name], alert, self.deadline_seconds)
+            except NotDelivered as error:
+                return str(error)
+            except Exception as error:  # a library's own: whatever it is, the alert is kept and tried again
+                return f"{type(error).__name__} in channel {channels[name].kind}"
+            return None
+
+        return attempt
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When a channel may be tried again. It is about the receiver, so it goes on from alert to alert."""
+
+    failures: int = 0
+    """In a row."""
+    due: float = 0.0
+    """Seconds since 1970."""
+
+    def after(self, is_delivered: bool, settings: AlertSettings, *, now: float, draw: Callable[[], float]) -> "Pace":
+        """The pace after one more attempt: exponential backoff with full jitter; `draw` gives 0 to 1."""
+        if is_delivered:
+            return Pace()
+        return Pace(self.failures + 1, now + draw() * longest_wait(self.failures + 1, settings))
+
+    def wait(self, settings: AlertSettings, *, now: float) -> float:
+        """Seconds to wait yet: none too many where the clock was set back."""
+        return min(max(self.due - now, 0.0), longest_wait(self.failures, settings))
+
+
+def longest_wait(failures: int, settings: AlertSettings) -> float:
+    """Seconds that a wait after so many failures in a row may last."""
+    doubled = settings.first_retry_seconds * 2.0 ** min(failures - 1, 60)
+    return min(doubled, settings.longest_retry_seconds) if failures else 0.0
+
+
+@contextmanager
+def delivering(
+    file: Path,
+    settings: AlertSettings,
+    *,
+    clock: Callable[[], float] = time.time,
+    draw: Callable[[], float] = random.random,
+    preload: Sequence[str] = (),
+    report: Callable[[Delivery, str | None], None] = lambda delivery, reason: None,
+) -> Iterator[Outbox]:
+    """An outbox whose alerts are delivered while the block runs; what is left then stays on disk for the next time.
+
+    `report` is told of each attempt, by a thread of the channel's: None, or why it failed. `preload` is for whoever
+    also starts other workers, see `features.pool`. Raises SettingsError for a channel that cannot work,
+    EnvironmentStopped where the outbox cannot be used or another process delivers it.
+    """
+    check_channels(settings)
+    with open_outbox(file, settings, clock=clock) as outbox, _alone(file):
+        stop = threading.Event()
+        crew = [Courier(outbox, channel, settings, stop, clock, draw, preload, report) for channel in settings.channels]
+        threads = [threading.Thread(target=one.run, name=f"alerts-{one.channel.name}", daemon=True) for one in crew]
+        outbox.prune()
+        for thread in threads:
+            thread.start()
+        try:
+            yield outbox
+        finally:
+            stop.set()
+            outbox.wake()
+            for thread in threads:
+                thread.join(STOP_SECONDS)
+
+
+@dataclass
+class Courier:
+    """Delivers the alerts of one channel, one after the other."""
+
+    outbox: Outbox
+    channel: ChannelSettings
+    settings: AlertSettings
+    stop: threading.Event
+    clock: Callable[[], float]
+    draw: Callable[[], float]
+    preload: Sequence[str]
+    report: Callable[[Delivery, str | None], None]
+    pace: Pace = Pace()
+    at_hand: Delivery | None = None
+    """What is being attempted."""
+    owed: Delivery | None = None
+    """What the receiver has and the disk would not take down: it must not be sent again."""
+
+    def run(self) -> None:
+        """Until `stop` is set."""
+        while not self.stop.is_set():
+            try:
+                self._pay()
+                for _, result in run_tasks(
+                    DeliveryJob((self.channel,), self.settings.deadline_seconds),
+                    self._due(),
+                    workers=1,
+                    deadline_seconds=self.settings.deadline_seconds,
+                    is_stopped=self.stop.is_set,
+                    preload=self.preload,
+                ):
+                    self._settle(said(result, self.settings.deadline_seconds))
+            except Exception as error:  # no process, no disk, whatever: nothing may end it for good
+                log.error("alerts for %s wait: %s", self.channel.name, error or type(error).__name__)
+                self.pace = self.pace.after(False, self.settings, now=self.clock(), draw=self.draw)
+                self.stop.wait(max(self.pace.wait(self.settings, now=self.clock()), 0.1))
+
+    def _due(self) -> Iterator[tuple[str, Alert]]:
+        """What is to be attempted, each once its time has come."""
+        while not self.stop.is_set():
+            news = self.outbox.news()
+            delivery = self.outbox.next_of(self.channel.name)
+            wait = self.pace.wait(self.settings, now=self.clock())
+            if delivery is not None and wait <= 0:
+                self.at_hand = delivery
+                yield self.channel.name, delivery.alert
+            elif delivery is None:
+                self.outbox.wait(news, LOOK_SECONDS)
+            else:
+                self.stop.wait(wait)
+
+    def _pay(self) -> None:
+        if self.owed is not None:
+            self.outbox.delivered(self.owed)
+            self.owed = None
+
+    def _settle(self, reason: str | None) -> None:
+        delivery = self.at_hand
+        assert delivery is not None
+        self.pace = self.pace.after(reason is None, self.settings, now=self.clock(), draw=self.draw)
+        if reason is None:
+            self.owed = delivery
+            self._pay()
+            log.info("alert %s: delivered to %s", delivery.alert.id, self.channel.name)
+        elif self.outbox.failed(delivery, reason):
+            log.error("alert %s: given up for %s: %s", delivery.alert.id, self.channel.name, reason)
+        else:
+            log.warning("alert %s: not yet delivered to %s: %s", delivery.alert.id, self.channel.name, reason)
+        self.report(delivery, reason)
+
+
+def attempt_each(settings: AlertSettings, alert: Alert) -> Iterator[tuple[ChannelSettings, str | None, float]]:
+    """One attempt at each channel, as they come: the channel, None or why it failed, and how many seconds it took."""
+    check_channels(settings)
+    for channel in settings.channels:
+        began = time.monotonic()
+        job = DeliveryJob((channel,), settings.deadline_seconds)
+        tasks = [(channel.name, alert)]
+        for _, result in run_tasks(job, tasks, workers=1, deadline_seconds=settings.deadline_seconds):
+            yield channel, said(result, settings.deadline_seconds), time.monotonic() - began
+
+
+def said(result: object, deadline_seconds: float) -> str | None:
+    """What came of an attempt, of whose process perhaps nothing is left."""
+    if isinstance(result, Lost):
+        is_late = result.reason.startswith("timeout")
+        return f"no answer within {deadline_seconds:g} s" if is_late else "the process that sent it crashed"
+    return result if result is None else str(result)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Two processes that deliver one outbox would send everything twice."""
+    lock = file.with_name(f"{file.name}.lock")
+    try:
+        held = open(lock, "a")  # noqa: SIM115
+    except OSError as error:
+        raise stopped(error, lock) from error
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = f"the alerts of {file} are being delivered by another process; stop it first"
+            raise EnvironmentStopped(said) from None
+        yield

@@ -1,0 +1,236 @@
+"""Alerts on their way, on disk: put at once, delivered later, channel by channel and in order.
+
+A SQLite file in WAL mode: a transaction is on disk when `put` or `record` returns, so that a process that is killed
+loses nothing. An alert is kept once; a row per channel says how far it got.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import EnvironmentStopped
+from hazard.alert_config import AlertSettings
+from hazard.alerts import Alert, dumped, loaded
+from hazard.webhooks import webhook_id
+
+PRUNE_SECONDS = 3600.0
+BUSY_SECONDS = 5.0
+MOST_DEAD = 10_000
+"""Of older dead letters none is kept."""
+_DAY = 86400.0
+_TABLES = """
+create table if not exists alerts (key text primary key, put real not null, alert text not null) without rowid;
+create table if not exists deliveries (
+    number integer primary key autoincrement, key text not null, channel text not null, state text not null,
+    attempts integer not null, changed real not null, reason text not null, unique (key, channel)
+);
+create index if not exists waiting on deliveries (channel, number) where state = 'pending';
+create index if not exists settled on deliveries (state, changed);
+"""
+_SELECT = """
+select number, channel, state, attempts, put, changed, reason, alert
+from deliveries join alerts using (key) where {} order by number limit ?
+"""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One alert on its way to one channel."""
+
+    number: int
+    channel: str
+    state: str  # pending | done | dead
+    attempts: int
+    """That failed."""
+    put: float  # seconds since 1970
+    changed: float
+    reason: str
+    """Why the last attempt failed."""
+    alert: Alert
+
+
+class Outbox:
+    """An outbox that is open; see `open_outbox`. Any thread may use it."""
+
+    def __init__(
+        self, database: sqlite3.Connection, file: Path, settings: AlertSettings, clock: Callable[[], float]
+    ) -> None:
+        self._database, self._file, self._settings, self._clock = database, file, settings, clock
+        self._lock = threading.RLock()
+        self._news = threading.Condition()
+        self._count = 0
+        self._pruned = clock()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels that alerts are put for."""
+        return tuple(channel.name for channel in self._settings.channels)
+
+    def put(self, alert: Alert) -> bool:
+        """Keeps an alert for all channels, on disk when this returns; False where its id is known already.
+
+        Waits for no receiver. Raises EnvironmentStopped where the disk does not take it.
+        """
+        key, now = webhook_id(alert.id), self._clock()
+        with self._transaction() as database:
+            row = (key, now, dumped(alert))
+            is_new = database.execute("insert or ignore into alerts values (?, ?, ?)", row).rowcount > 0
+            if is_new:
+                database.executemany(
+                    "insert into deliveries (key, channel, state, attempts, changed, reason) "
+                    "values (?, ?, 'pending', 0, ?, '')",
+                    [(key, channel, now) for channel in self.channels],
+                )
+        if not 0 <= now - self._pruned < PRUNE_SECONDS:
+            self.prune()
+        self.wake()
+        return is_new
+
+    def next_of(self, channel: str) -> Delivery | None:
+        """The channel's oldest alert that is neither delivered nor a dead letter."""
+        return next(self._deliveries("channel = ? and state = 'pending'", channel, limit=1), None)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """The receiver has it: it is never sent again."""
+        self._settle(delivery, "done", delivery.attempts, "")
+
+    def failed(self, delivery: Delivery, reason: str) -> bool:
+        """Notes a failed attempt; True where it was the last and the alert is now a dead letter."""
+        attempts = delivery.attempts + 1
+        is_old = self._clock() - delivery.put > self._settings.max_age_hours * 3600
+        is_dead = is_old or attempts >= self._settings.attempts
+        self._settle(delivery, "dead" if is_dead else "pending", attempts, reason)
+        return is_dead
+
+    def pending(self, *, limit: int = 1000) -> list[Delivery]:
+        """What is on its way, the oldest first."""
+        return list(self._deliveries("state = 'pending'", limit=limit))
+
+    def dead(self, *, limit: int = 1000) -> list[Delivery]:
+        """The dead letters, the oldest first."""
+        return list(self._deliveries("state = 'dead'", limit=limit))
+
+    def counts(self) -> dict[str, int]:
+        """How many deliveries are pending, done and dead."""
+        with self._transaction() as database:
+            rows = database.execute("select state, count(*) from deliveries group by state").fetchall()
+        return {"pending": 0, "done": 0, "dead": 0} | dict(rows)
+
+    def revive(self) -> int:
+        """Dead letters are tried anew, in their old order; how many there were."""
+        with self._transaction() as database:
+            sql = "update deliveries set state = 'pending', attempts = 0, changed = ? where state = 'dead'"
+            count = database.execute(sql, (self._clock(),)).rowcount
+        self.wake()
+        return count
+
+    def prune(self) -> None:
+        """Forgets what was settled long ago; what waits for a channel that is gone becomes a dead letter by its age."""
+        now = self._pruned = self._clock()
+        settings, names = self._settings, self.channels
+        gone = f"state = 'pending' and channel not in ({', '.join('?' * len(names))})"
+        with self._transaction() as database:
+            database.execute(
+                f"update deliveries set state = 'dead', changed = ?, reason = 'no such channel any more' where {gone} "
+                "and key in (select key from alerts where put < ?)",
+                (now, *names, now - settings.max_age_hours * 3600),
+            )
+            database.execute(
+                "delete from deliveries where state = 'dead' and (changed < ? or number <= "
+                "(select number from deliveries where state = 'dead' order by number desc limit 1 offset ?))",
+                (now - settings.keep_dead_days * _DAY, MOST_DEAD),
+            )
+            since = now - settings.keep_days * _DAY
+            database.execute("delete from deliveries where state = 'done' and changed < ?", (since,))
+            database.execute("delete from alerts where put < ? and key not in (select key from deliveries)", (since,))
+
+    def news(self) -> int:
+        """A number that grows with all that may be worth a look."""
+        with self._news:
+            return self._count
+
+    def wait(self, news: int, seconds: float | None) -> None:
+        """Until there is more than that news, or so long."""
+        with self._news:
+            self._news.wait_for(lambda: self._count != news, seconds)
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
+        with self._news:
+            self._count += 1
+            self._news.notify_all()
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Waits until nothing of these channels is on its way, but not longer; whether that is so."""
+        until = time.monotonic() + seconds
+        while True:
+            news = self.news()
+            if all(self.next_of(channel) is None for channel in self.channels):
+                return True
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            self.wait(news, left)
+
+    def _settle(self, delivery: Delivery, state: str, attempts: int, reason: str) -> None:
+        with self._transaction() as database:
+            database.execute(
+                "update deliveries set state = ?, attempts = ?, changed = ?, reason = ? where number = ?",
+                (state, attempts, self._clock(), reason, delivery.number),
+            )
+        self.wake()
+
+    def _deliveries(self, condition: str, *values: str, limit: int) -> Iterator[Delivery]:
+        with self._transaction() as database:
+            rows = database.execute(_SELECT.format(condition), (*values, limit)).fetchall()
+        names = ("number", "channel", "state", "attempts", "put", "changed", "reason")
+        for *facts, alert in rows:
+            yield Delivery(**dict(zip(names, facts, strict=True)), alert=loaded(alert))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _stopping(self._file), self._database:  # commits, or rolls back
+            yield self._database
+
+
+@contextmanager
+def open_outbox(file: Path, settings: AlertSettings, *, clock: Callable[[], float] = time.time) -> Iterator[Outbox]:
+    """The outbox of a file, made if it is not there. Raises EnvironmentStopped where it cannot be used."""
+    with _stopping(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        database = _connect(file)
+    try:
+        yield Outbox(database, file, settings, clock)
+    finally:
+        database.close()
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+    try:
+        file.chmod(0o600)  # it says what cameras saw
+        database.execute("pragma journal_mode = wal")
+        database.execute("pragma synchronous = full")
+        database.execute("pragma journal_size_limit = 1000000")
+        database.executescript(_TABLES)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextmanager
+def _stopping(file: Path) -> Iterator[None]:
+    """What the disk does not take is said in one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        advice = "move it away" if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error) else ""
+        raise EnvironmentStopped(
+            f"outbox {file} cannot be used: {error}; {advice or 'free some space or mend its permissions'}"
+        ) from error
+    except OSError as error:
+        raise EnvironmentStopped(f"outbox {file} cannot be written: {error.strerror or error}") from error

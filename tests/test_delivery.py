@@ -1,0 +1,232 @@
+"""Deliveries to real receivers on this machine that hang, drip, err and redirect, and what a kill leaves.
+
+Rows 44 and 45 of the fault table.
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from features.errors import EnvironmentStopped
+from features.pool import Lost
+from hazard.__main__ import hazard
+from hazard.delivery import attempt_each, delivering, said
+from hazard.outbox import Outbox, open_outbox
+from hazard.webhooks import SignatureRefused, verify, webhook_id
+from tests.receivers import PATIENCE, SECRET, an_alert, receiving, told
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Attempts:
+    """What `delivering` reports, and a way to wait for it."""
+
+    all: list = field(default_factory=list)
+    news: threading.Condition = field(default_factory=threading.Condition)
+
+    def __call__(self, delivery, reason):
+        with self.news:
+            self.all.append((delivery.channel, delivery.alert.id, reason))
+            self.news.notify_all()
+
+    def wait_for(self, is_there):
+        with self.news:
+            assert self.news.wait_for(lambda: is_there(self.all), PATIENCE)
+
+
+def ids(*numbers):
+    return [webhook_id(an_alert(number).id) for number in numbers]
+
+
+def test_a_bad_receiver_loses_nothing_and_keeps_the_order(tmp_path):
+    attempts = Attempts()
+    with receiving(["hang", "drip", 500, 302]) as receiver:
+        with delivering(tmp_path / "box", told(receiver.url, deadline_seconds=1), report=attempts) as outbox:
+            for number in range(20):
+                assert outbox.put(an_alert(number))
+            assert outbox.wait_until_empty(PATIENCE)
+            assert outbox.counts() == {"pending": 0, "done": 20, "dead": 0}
+        assert receiver.ids() == ids(*range(20))
+        assert [one.headers["webhook-id"] for one in receiver.got[:4]] == ids(0, 0, 0, 0)
+        assert len(receiver.got) == 24
+    assert [reason for _, _, reason in attempts.all[:4]] == [
+        "no answer within 1 s",
+        "no answer within 1 s",
+        "the receiver answered 500",
+        "the receiver answered 302; redirects are not followed",
+    ]
+
+
+def test_what_comes_is_signed_and_each_attempt_anew(tmp_path):
+    with receiving([500]) as receiver, delivering(tmp_path / "box", told(receiver.url)) as outbox:
+        outbox.put(an_alert(0))
+        assert outbox.wait_until_empty(PATIENCE)
+        for got in receiver.got:
+            assert got.path == "/hook?token=topsecret"
+            assert verify(SECRET, got.headers, got.body, now=time.time()) == ids(0)[0]
+        with pytest.raises(SignatureRefused):
+            verify(SECRET, got.headers, got.body + b" ", now=time.time())
+
+
+def test_channels_do_not_wait_for_each_other(tmp_path):
+    with (
+        receiving(["hang"] * 100) as bad,
+        receiving() as good,
+        delivering(tmp_path / "box", told(bad.url, good.url)) as outbox,
+    ):
+        outbox.put(an_alert(0))
+        assert bad.hanging.wait(PATIENCE)
+        outbox.put(an_alert(1))
+        while outbox.next_of("hook1"):
+            outbox.wait(outbox.news(), 1)
+        assert good.ids() == ids(0, 1)
+        assert [one.channel for one in outbox.pending()] == ["hook0"] * 2
+
+
+def test_neither_put_nor_a_stop_waits_for_a_receiver_and_the_next_run_delivers(tmp_path):
+    with receiving(["hang"]) as receiver:
+        settings = told(receiver.url)
+        with delivering(tmp_path / "box", settings) as outbox:
+            outbox.put(an_alert(0))
+            assert receiver.hanging.wait(PATIENCE)
+            began = time.monotonic()
+            for number in range(1, 30):
+                outbox.put(an_alert(number))
+        assert time.monotonic() - began < PATIENCE / 4
+        with delivering(tmp_path / "box", settings) as outbox:
+            assert outbox.wait_until_empty(PATIENCE)
+        assert receiver.ids() == ids(*range(30))
+
+
+def test_dead_letters_make_way_and_are_tried_again_when_asked(tmp_path, run):
+    box = tmp_path / "box"
+    with receiving([410, 410]) as receiver:
+        with delivering(box, told(receiver.url, attempts=2)) as outbox:
+            outbox.put(an_alert(0))
+            outbox.put(an_alert(1))
+            assert outbox.wait_until_empty(PATIENCE)
+            assert receiver.ids() == ids(1)
+        listed = run(hazard, "alert-list", box)
+        assert "hook0  hall/event/0  (2 failed: the receiver answered 410)" in listed.out
+        assert "0 pending, 1 done, 1 dead" in listed.out
+        assert run(hazard, "alert-list", box, "--retry").code == 0
+        with delivering(box, told(receiver.url, attempts=2)) as outbox:
+            assert outbox.wait_until_empty(PATIENCE)
+        assert receiver.ids() == ids(1, 0)
+
+
+def test_what_was_acknowledged_is_not_sent_again_where_the_disk_refuses(tmp_path, monkeypatch):
+    refusals = iter(range(2))
+    deliver = Outbox.delivered
+
+    def delivered(self, delivery):
+        if next(refusals, None) is not None:
+            raise EnvironmentStopped("disk full")
+        deliver(self, delivery)
+
+    monkeypatch.setattr(Outbox, "delivered", delivered)
+    with receiving() as receiver, delivering(tmp_path / "box", told(receiver.url)) as outbox:
+        outbox.put(an_alert(0))
+        outbox.put(an_alert(1))
+        assert outbox.wait_until_empty(PATIENCE)
+        assert receiver.ids() == ids(0, 1)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    with (
+        delivering(tmp_path / "box", told()),
+        pytest.raises(EnvironmentStopped, match="by another process"),
+        delivering(tmp_path / "box", told()),
+    ):
+        pass
+
+
+def test_a_process_that_is_lost_is_a_failed_attempt():
+    assert said(Lost("decode", "timeout: nothing decoded for 3 s"), 3.0) == "no answer within 3 s"
+    assert said(Lost("decode", "the decoder crashed (SIGSEGV)"), 3.0) == "the process that sent it crashed"
+    assert said(None, 3.0) is None
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.receivers import an_alert, told
+from hazard.delivery import delivering
+box, url, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if __name__ == "__main__":
+    with delivering(box, told(url)) as outbox:
+        for number in range(first, first + count):
+            assert outbox.put(an_alert(number))
+            print(number, flush=True)
+        outbox.wait_until_empty(60)
+"""
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_at_any_moment_nothing_is_lost_and_only_what_was_under_way_comes_again(tmp_path, kills):
+    draw = random.Random(kills)
+    child: list[subprocess.Popen] = []
+    under_way: list[str] = []
+    kept: list[int] = []
+    with receiving() as receiver:
+
+        def kill(number):
+            if number == strike["at"]:
+                under_way.append(receiver.got[-1].headers["webhook-id"])
+                os.kill(child[-1].pid, signal.SIGKILL)
+
+        receiver.before = lambda number: kill(number) if strike["before"] else None
+        receiver.after = lambda number: None if strike["before"] else kill(number)
+        for i in range(kills + 1):
+            strike = {"at": len(receiver.got) + draw.randint(1, 4), "before": draw.random() < 0.5}
+            if i == kills:
+                strike["at"] = 0
+            command = [sys.executable, "-c", CHILD, tmp_path / "box", receiver.url, str(i * 10), "4"]
+            child.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+            kept += [int(line) for line in child[-1].communicate(timeout=PATIENCE)[0].split()]
+            assert child[-1].returncode == (0 if i == kills else -signal.SIGKILL)
+        sent = Counter(receiver.ids())
+    assert set(ids(*kept)) <= set(sent)
+    repeated = {one for one, count in sent.items() if count > 1}
+    assert repeated <= set(under_way)
+    firsts = list(dict.fromkeys(receiver.ids()))
+    numbers = {one: number for number, one in enumerate(ids(*range(10 * kills + 10)))}
+    assert [numbers[one] for one in firsts] == sorted(numbers[one] for one in firsts)
+    with open_outbox(tmp_path / "box", told(receiver.url)) as outbox:
+        assert outbox.counts()["pending"] == 0
+
+
+@contextmanager
+def silent_port():
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_silent_receiver_of_any_kind_is_cut_at_the_deadline():
+    with silent_port() as port:
+        settings = told(
+            deadline_seconds=0.5,
+            channels=[
+                {"kind": "webhook", "name": "tls", "url": f"https://127.0.0.1:{port}/", "secret": SECRET},
+                {"kind": "apprise", "url": f"json://127.0.0.1:{port}/"},
+                {"kind": "mqtt", "host": "127.0.0.1", "port": port},
+            ],
+        )
+        for channel in settings.channels:
+            pytest.importorskip({"apprise": "apprise", "mqtt": "paho"}.get(channel.kind, "json"))
+        for channel, reason, seconds in attempt_each(settings, an_alert()):
+            assert reason is not None, channel
+            assert seconds < PATIENCE / 4  # with the start of its process

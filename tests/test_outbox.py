@@ -1,0 +1,165 @@
+"""What the outbox keeps, for how long, and when an alert is given up."""
+
+import sqlite3
+
+import pytest
+
+from features.errors import EnvironmentStopped
+from hazard.delivery import Pace, longest_wait
+from hazard.outbox import MOST_DEAD, open_outbox
+from tests.receivers import an_alert, told
+
+A, B = "http://127.0.0.1:1/a", "http://127.0.0.1:1/b"
+DAY = 86400.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def outbox(tmp_path, clock):
+    with open_outbox(tmp_path / "out" / "box.sqlite", told(A, B, attempts=3), clock=clock) as opened:
+        yield opened
+
+
+def waiting(outbox, channel="hook0"):
+    delivery = outbox.next_of(channel)
+    return None if delivery is None else delivery.alert.id
+
+
+def test_an_id_that_is_known_is_not_sent_again(outbox, tmp_path):
+    assert outbox.put(an_alert(1))
+    assert not outbox.put(an_alert(1, probability=0.5))
+    for channel in outbox.channels:
+        outbox.delivered(outbox.next_of(channel))
+    assert not outbox.put(an_alert(1))
+    assert outbox.counts() == {"pending": 0, "done": 2, "dead": 0}
+    assert not (tmp_path / "out" / "box.sqlite").stat().st_mode & 0o077
+
+
+def test_what_was_put_is_there_after_a_restart(tmp_path):
+    for number in range(3):
+        with open_outbox(tmp_path / "box", told(A)) as outbox:
+            outbox.put(an_alert(number))
+    with open_outbox(tmp_path / "box", told(A)) as outbox:
+        assert [one.alert for one in outbox.pending()] == [an_alert(number) for number in range(3)]
+
+
+def test_each_channel_has_an_order_of_its_own(outbox):
+    for number in range(2):
+        outbox.put(an_alert(number))
+    outbox.failed(outbox.next_of("hook0"), "busy")
+    outbox.delivered(outbox.next_of("hook1"))
+    assert waiting(outbox, "hook0") == "hall/event/0"
+    assert waiting(outbox, "hook1") == "hall/event/1"
+
+
+def test_after_enough_attempts_an_alert_is_a_dead_letter_and_the_next_has_its_turn(outbox):
+    outbox.put(an_alert(0))
+    outbox.put(an_alert(1))
+    assert [outbox.failed(outbox.next_of("hook0"), f"error {i}") for i in range(3)] == [False, False, True]
+    assert waiting(outbox) == "hall/event/1"
+    (dead,) = outbox.dead()
+    assert (dead.alert, dead.reason, dead.attempts) == (an_alert(0), "error 2", 3)
+    assert outbox.revive() == 1
+    assert waiting(outbox) == "hall/event/0"
+
+
+def test_an_old_alert_is_tried_once_more_before_it_is_given_up(outbox, clock):
+    outbox.put(an_alert(0))
+    clock.now += 2 * DAY
+    outbox.prune()
+    assert waiting(outbox) == "hall/event/0"
+    assert outbox.failed(outbox.next_of("hook0"), "away")
+
+
+def test_what_waits_for_a_channel_that_is_gone_ends_as_a_dead_letter(outbox, tmp_path, clock):
+    outbox.put(an_alert(0))
+    clock.now += 2 * DAY
+    with open_outbox(tmp_path / "out" / "box.sqlite", told(A), clock=clock) as other:
+        other.prune()
+        assert [one.channel for one in other.pending()] == ["hook0"]
+        assert [(one.channel, one.reason) for one in other.dead()] == [("hook1", "no such channel any more")]
+
+
+def test_delivered_alerts_are_forgotten_after_some_days(outbox, tmp_path, clock):
+    outbox.put(an_alert(0))
+    for channel in outbox.channels:
+        outbox.delivered(outbox.next_of(channel))
+    clock.now += 6 * DAY
+    assert not outbox.put(an_alert(0))
+    clock.now += 2 * DAY
+    outbox.put(an_alert(1))
+    assert outbox.counts() == {"pending": 2, "done": 0, "dead": 0}
+    assert rows(tmp_path, "alerts") == 1
+
+
+def test_an_alert_that_one_channel_still_waits_for_is_kept_whole(outbox, tmp_path, clock):
+    outbox.put(an_alert(0))
+    outbox.delivered(outbox.next_of("hook1"))
+    clock.now += 20 * DAY
+    outbox.prune()
+    assert not outbox.put(an_alert(0))
+    assert waiting(outbox) == "hall/event/0"
+    assert waiting(outbox, "hook1") is None
+
+
+def test_dead_letters_are_bounded(tmp_path, clock):
+    with open_outbox(tmp_path / "box", told(A, attempts=1), clock=clock) as outbox:
+        for number in range(3):
+            outbox.put(an_alert(number))
+            outbox.failed(outbox.next_of("hook0"), "no")
+        file = sqlite3.connect(tmp_path / "box")
+        with file:
+            file.executemany(
+                "insert into deliveries (key, channel, state, attempts, changed, reason) "
+                f"values (?, 'gone', 'dead', 1, {clock.now}, '')",
+                [(f"k{number}",) for number in range(MOST_DEAD - 1)],
+            )
+        outbox.prune()
+        assert outbox.counts()["dead"] == MOST_DEAD
+        assert [one.alert.id for one in outbox.dead(limit=5)] == ["hall/event/2"]
+        clock.now += 31 * DAY
+        outbox.prune()
+        assert outbox.counts()["dead"] == 0
+    assert rows(tmp_path, "alerts", "box") == 0
+
+
+def rows(folder, table, name="out/box.sqlite"):
+    file = sqlite3.connect(folder / name)
+    try:
+        return file.execute(f"select count(*) from {table}").fetchone()[0]
+    finally:
+        file.close()
+
+
+def test_what_is_no_outbox_is_one_line(tmp_path):
+    (tmp_path / "box").write_text("nothing of the kind, but long enough to be looked at " * 20)
+    with (
+        pytest.raises(EnvironmentStopped, match="box cannot be used: file is not a database"),
+        open_outbox(tmp_path / "box", told(A)),
+    ):
+        pass
+
+
+def test_waits_double_with_full_jitter_up_to_the_longest():
+    settings = told(A, first_retry_seconds=1, longest_retry_seconds=60)
+    assert [longest_wait(k, settings) for k in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    pace = Pace()
+    for expected in (0.5, 1.0, 2.0, 4.0):
+        pace = pace.after(False, settings, now=100.0, draw=lambda: 0.5)
+        assert pace.wait(settings, now=100.0) == expected
+    assert pace.wait(settings, now=0.0) == 8.0  # a clock that was set back
+    assert pace.after(False, settings, now=100.0, draw=lambda: 0.0).wait(settings, now=100.0) == 0
+    assert pace.after(True, settings, now=100.0, draw=lambda: 0.5) == Pace()
+    assert longest_wait(10_000, settings) == 60

@@ -48,7 +48,9 @@ class Results:
     def stamps(self) -> dict[str, tuple[Stamp, str]]:
         """Stamp and status of every clip that is known."""
         with _stopping(self._file):
-            rows = self._database.execute("select path, size, time, facts ->> 'status' from results").fetchall()
+            rows = self._database.execute(
+                "select path, size, time, json_extract(facts, '$.status') from results"
+            ).fetchall()
         return {_name(path): (Stamp(size, mtime), status) for path, size, mtime, status in rows}
 
     def add(self, clip: ClipPrediction, stamp: Stamp) -> None:

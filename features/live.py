@@ -64,6 +64,7 @@ class Notice:
     since: datetime | None
     """When the last frame came before; None: never."""
     reason: str = ""
+    """Why it is offline; of a replay that ended, `played to its end` or why not."""
 
 
 @dataclass(frozen=True)
@@ -293,5 +294,5 @@ class _Watched:
 
     def _told(self, event: CameraEvent, now: float, at: datetime | None = None) -> list[LiveFrame | Notice]:
         self.health, news = step(self.health, event, now, silence_seconds=self._silence_seconds)
-        at, reasons = at or datetime.now(UTC), {"offline": self._reason or "no frames"}
-        return [Notice(self.name, kind, at, self._last_wall, reasons.get(kind, "")) for kind in news]
+        at, reason = at or datetime.now(UTC), self._reason or "no frames"
+        return [Notice(self.name, kind, at, self._last_wall, "" if kind == "back" else reason) for kind in news]

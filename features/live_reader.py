@@ -78,7 +78,7 @@ def _read(plan: ReaderPlan, ring: Ring, told: Callable[[], None]) -> tuple[str, 
                 ring.put(slot)
             told()
     except SourceLost as error:
-        return "closed", str(error)
+        return "ended" if plan.is_lossless else "closed", str(error)
     except Exception as error:  # whatever a camera sends, the others are watched on
         return "closed", mask_credentials(f"{type(error).__name__}: {error}")
     return "ended", "played to its end"

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from features.errors import ClipError, SettingsError
 from features.live_rules import CatchUp
+from features.timeline import until_error
 from features.transform import Corner
 from features.video import FORMATS, MAX_PIXELS, opened_video
 
@@ -191,12 +192,14 @@ def _played(
     beat: Callable[[], None],
     skipped: Callable[[], object],
 ) -> Iterator[Moment]:
-    is_immediate = camera.kind != "file" and container.format.name.startswith(_IMMEDIATE)
+    is_file = camera.kind == "file"
+    packets = until_error(container.demux(stream)) if is_file else container.demux(stream)
+    is_immediate = not is_file and container.format.name.startswith(_IMMEDIATE)
     catch_up = CatchUp() if is_immediate else None
     frames = _decoded(
-        container, stream, beat, lambda packet: catch_up is not None and _is_late(packet, catch_up), skipped
+        packets, stream, beat, lambda packet: catch_up is not None and _is_late(packet, catch_up), skipped
     )
-    jump = JUMP_SECONDS if camera.kind != "file" else math.inf
+    jump = math.inf if is_file else JUMP_SECONDS
     timed = _timed(frames, by_arrival=container.format.name == "mpjpeg", jump_seconds=jump)
     yield from _paced(timed, beat) if is_paced and not is_immediate else timed
 
@@ -208,7 +211,7 @@ def _is_late(packet: av.Packet, catch_up: CatchUp) -> bool:
 
 
 def _decoded(
-    container: InputContainer,
+    packets: Iterable[av.Packet],
     stream: VideoStream,
     beat: Callable[[], None],
     is_late: Callable[[av.Packet], bool],
@@ -216,7 +219,7 @@ def _decoded(
 ) -> Iterator[VideoFrame]:
     """The sound frames; after packets that were passed over from a fresh start."""
     is_fresh = True
-    for packet in container.demux(stream):
+    for packet in packets:
         beat()
         if packet.size and is_late(packet):
             skipped()

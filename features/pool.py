@@ -93,7 +93,7 @@ def _assign(crew: list["_Worker"], pending: Iterator[Any]) -> None:
 
 class _Worker:
     def __init__(self, job: Job, preload: Sequence[str]) -> None:
-        context = _context(preload)
+        context = worker_context(preload)
         self.connection, theirs = context.Pipe()
         self.task: Any = None
         self.is_ready = self.is_alive = self.is_lost = False
@@ -133,7 +133,7 @@ class _Worker:
             self._process.join(5)
             if not self.is_ready:
                 raise EnvironmentStopped(f"a worker died while starting (exit code {self._process.exitcode})") from None
-            yield Lost("decode", f"the decoder crashed ({_exit_name(self._process.exitcode)})")
+            yield Lost("decode", f"the decoder crashed ({exit_name(self._process.exitcode)})")
             return
         if not self.is_ready and time.monotonic() - self._since > START_SECONDS:
             raise EnvironmentStopped(f"a worker did not start within {START_SECONDS:.0f} s; run the same command again")
@@ -151,7 +151,7 @@ def _serve(job: Job, connection: Connection) -> None:
     """A worker's whole life: it ends when its parent closes the connection or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         work = job.start()
     except Exception as error:
@@ -173,14 +173,14 @@ def _serve(job: Job, connection: Connection) -> None:
         return
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this process when its parent is gone, even where a decoder hangs."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
 
 
-def _context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
+def worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
     """A fork server imports the heavy libraries once, so that a replaced worker is there at once.
 
     A process has one fork server: whoever starts it decides what it imports, and the workers import the rest.
@@ -207,5 +207,6 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _exit_name(code: int | None) -> str:
+def exit_name(code: int | None) -> str:
+    """How a process ended: the signal that ended it, or its exit code."""
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

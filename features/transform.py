@@ -1,5 +1,8 @@
 """The only place that touches pixels before the backbone's device: an upright RGB frame becomes a small square."""
 
+import math
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,37 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[n
     if preprocessing.fit == "crop":
         image = _middle_square(image, preprocessing.size / preprocessing.resize)
     return _shrunk(image, preprocessing.size, preprocessing.size)
+
+
+Corner = tuple[float, float]
+"""Across and down, as shares of a picture's width and height."""
+
+
+def zoned(image: NDArray[np.uint8], corners: Sequence[Corner], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """What of a picture (H, W, 3) lies in a polygon, cut to its bounding box; the rest has the mean colour of training.
+
+    `prepare` then shows all of the zone: where it would cut a square out of the middle, the box is framed by a square
+    that is larger by as much.
+    """
+    height, width = image.shape[:2]
+    points = np.round(np.array(corners) * (width, height)).astype(np.int32)  # (P, 2)
+    left, top = points.min(axis=0).clip(0, (width - 1, height - 1))
+    right, bottom = np.maximum(points.max(axis=0).clip(0, (width, height)), (left + 1, top + 1))
+    inside = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(inside, [points - (left, top)], 1)
+    fill = np.round(np.array(preprocessing.mean) * 255).astype(np.uint8)
+    shown = np.where(inside[..., None] > 0, image[top:bottom, left:right], fill)
+    return _framed(shown, fill, preprocessing.resize / preprocessing.size) if preprocessing.fit == "crop" else shown
+
+
+def _framed(image: NDArray[np.uint8], fill: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """In the middle of a square whose side is `share` of the picture's longer one."""
+    height, width = image.shape[:2]
+    side = math.ceil(max(height, width) * share)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.broadcast_to(fill, (side, side, 3)).copy()
+    square[top : top + height, left : left + width] = image
+    return square
 
 
 def thumbnail(image: NDArray[np.uint8], *, width: int = 160) -> bytes:

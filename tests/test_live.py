@@ -1,0 +1,432 @@
+"""Live cameras: the pure rules without a clock; the reader processes against files, stubs and a real RTSP server."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from features.errors import SettingsError
+from features.live import LiveFrame, LiveSet, Notice, open_cameras
+from features.live_ring import Ring, Slot, ring_bytes
+from features.live_rules import CatchUp, Health, is_picked, next_wait, step
+from features.live_source import Camera, Patience, kind_of, mask_credentials
+from features.sampling import rows_of
+from features.spec import Preprocessing, Sampling
+from features.transform import prepare, zoned
+from tests.media import SIZE, numbered_frame, read_number, truncate, write_numbered
+from tests.rtsp import MISSING, has_server, rtsp_camera, silent_server
+
+WHOLE = Preprocessing(size=SIZE[0], fit="squash")
+IMPATIENT = Patience(open_seconds=2, read_seconds=2, hang_seconds=5)
+needs_rtsp = pytest.mark.skipif(not has_server(), reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds of numbered frames, 25 a second."""
+    return write_numbered(tmp_path_factory.mktemp("live") / "recording.mp4", 250)
+
+
+# The rules.
+
+
+@pytest.mark.parametrize("fps", [0.5, 2.4, 5, 25, 60])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_frames_picked_live_are_those_picked_of_a_file(fps: float, seed: int) -> None:
+    times = np.cumsum(np.random.default_rng(seed).choice([0.02, 0.04, 0.1, 0.9], 200)) - 0.02
+    times -= times[0]
+    ends = np.append(times[1:], times[-1] + 0.04)
+    live = [i for i, (start, end) in enumerate(zip(times, ends, strict=True)) if is_picked(start, end, fps)]
+    whole = np.floor(ends[-1] * fps) / fps  # where a rate's last step ends
+    filed = rows_of(times, 0.0, whole, Sampling(kind="rate", frames=None, fps=fps)).ravel().tolist()
+    assert live[: len(filed)] == filed and len(live) - len(filed) <= 1  # live goes on to the last frame's end
+
+
+def told(events: str, *, silence: float = 20.0) -> list[tuple[float, str]]:
+    """What is told of `EVENT@SECOND …`."""
+    health, news = Health(0.0), []
+    for text in events.split():
+        event, _, at = text.partition("@")
+        health, said = step(health, event, float(at), silence_seconds=silence)  # type: ignore[arg-type]
+        news += [(float(at), kind) for kind in said]
+    return news
+
+
+@pytest.mark.parametrize(
+    ("events", "news"),
+    [
+        ("frame@1 tick@20 frame@21 tick@40", []),
+        ("frame@1 tick@21 tick@21.1 tick@22 tick@99", [(21.1, "offline")]),
+        ("tick@19 tick@20.5 closed@21 closed@30 tick@99", [(20.5, "offline")]),
+        ("frame@1 closed@30 frame@31 frame@32", [(30, "offline"), (31, "back")]),
+        ("frame@1 tick@30 frame@31 closed@32 tick@33 frame@34", [(30, "offline"), (31, "back")]),
+        ("frame@1 tick@30 frame@31 tick@52 frame@53", [(30, "offline"), (31, "back"), (52, "offline"), (53, "back")]),
+        ("frame@1 ended@2 tick@99 closed@100", [(2, "ended")]),
+    ],
+)
+def test_offline_is_told_once_and_back_is_told_once(events: str, news: list[tuple[float, str]]) -> None:
+    assert told(events) == news
+
+
+def test_waits_grow_up_to_a_bound_and_are_drawn_over_all_of_their_length() -> None:
+    assert [next_wait(attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5, 6, 7, 10**6)] == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert next_wait(5, lambda: 0.25) == 4 and next_wait(5, lambda: 0.0) == 0
+
+
+def test_only_a_steady_connection_makes_waits_short_again() -> None:
+    health = Health(0.0)
+    for second in range(5):  # each connection gives a single frame
+        health, _ = step(health, "frame", float(second))
+        health, _ = step(health, "closed", second + 0.5)
+    assert health.attempts == 5
+    for second in (10.0, 15.0, 21.0):
+        health, _ = step(health, "frame", second)
+    assert health.attempts == 0
+
+
+def skipped(packets: list[tuple[float, float, bool]]) -> list[bool]:
+    catch_up = CatchUp()
+    return [catch_up.skips(seconds, now, is_keyframe=is_key) for seconds, now, is_key in packets]
+
+
+def test_who_falls_behind_goes_on_from_a_keyframe_that_is_in_time() -> None:
+    prompt = [(i * 0.04, 100 + i * 0.04, i % 25 == 0) for i in range(100)]
+    assert not any(skipped(prompt))
+    held_up = [(second, now + 5 if second < 3 else now + 0.1, is_key) for second, now, is_key in prompt[1:]]
+    was = skipped([prompt[0], *held_up])
+    assert was[1:75] == [True] * 74 and was[75:] == [False] * 25
+
+
+def test_a_clock_that_runs_slow_or_is_set_back_makes_no_stream_late() -> None:
+    slow = [(i * (1 - 5e-4), float(i), i % 10 == 0) for i in range(20_000)]  # ten seconds in 20,000
+    assert not any(skipped(slow))
+    set_back = [
+        *((i * 1.0, float(i), True) for i in range(100)),
+        *((i * 1.0 - 60, float(i), True) for i in range(100, 200)),
+    ]
+    assert not any(skipped(set_back))
+    a_little = [
+        *((i * 0.1, i * 0.1, True) for i in range(100)),
+        *((i * 0.1, i * 0.1 + 3, True) for i in range(100, 400)),
+    ]
+    assert not skipped(a_little)[-1]  # later for good: after ten seconds that is how it is
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://admin:pa@ss/word@10.0.0.5/live", "rtsp://***@10.0.0.5/live"),
+        ("cannot open 'RTSP://a:b@h:554/x', giving up", "cannot open 'RTSP://***@h:554/x', giving up"),
+        ("http://h/v?user=admin&password=x&ch=1", "http://h/v?user=***&password=***&ch=1"),
+        ("http://h/v?access_token=x", "http://h/v?access_token=***"),
+        ("rtsp://10.0.0.5/live", "rtsp://10.0.0.5/live"),
+    ],
+)
+def test_credentials_are_hidden(text: str, shown: str) -> None:
+    assert mask_credentials(text) == shown
+    assert "pa@ss" not in repr(Camera("a", text))
+
+
+def test_kinds_of_sources() -> None:
+    kinds = {"rtsps://h/x": "rtsp", "http://h/x.m3u8": "http", "0": "device", "a/0.mp4": "file", "C:x.mp4": "file"}
+    assert {source: kind_of(source) for source in kinds} == kinds
+    with pytest.raises(SettingsError, match=r"concat://\*\*\*@h: expected rtsp, .* got the scheme 'concat'"):
+        kind_of("concat://u:p@h")
+
+
+def test_a_zone_shows_all_of_itself_and_nothing_else() -> None:
+    image = np.full((100, 200, 3), 10, np.uint8)
+    image[20:60, 50:150] = 250
+    corners = ((0.25, 0.2), (0.75, 0.2), (0.75, 0.6), (0.25, 0.6))
+    squashed = zoned(image, corners, Preprocessing(size=32, fit="squash"))
+    assert squashed.shape == (40, 100, 3) and (squashed == 250).all()
+    cropped = prepare(zoned(image, corners, Preprocessing(size=56, resize=64)), Preprocessing(size=56, resize=64))
+    white = (cropped > 245).all(axis=2)
+    assert white[20:36, 2:-2].all() and abs(int(white.sum()) - 56 * 22) < 200  # all 100 x 40, at its own shape
+    triangle = zoned(image, ((0.25, 0.2), (0.75, 0.2), (0.25, 0.6)), Preprocessing(size=32, fit="squash"))
+    assert (triangle[2, 2] == 250).all() and (triangle[-2, -2] == (124, 116, 104)).all()
+
+
+# The ring.
+
+
+def a_ring(kept: int = 3) -> Ring:
+    return Ring(bytearray(ring_bytes(4, kept, with_jpeg=True)), size=4, kept=kept, with_jpeg=True)
+
+
+def a_slot(number: int) -> Slot:
+    return Slot(
+        1, number / 10, 1e9 + number, 5.0 + number, np.full((4, 4, 3), number, np.uint8), bytes([number] * number)
+    )
+
+
+def test_a_ring_gives_what_was_put_and_counts_what_was_overwritten() -> None:
+    ring = a_ring()
+    assert ring.take() == ([], 0)
+    for number in range(3):
+        ring.put(a_slot(number))
+    slots, dropped = ring.take()
+    assert dropped == 0 and [slot.seconds for slot in slots] == [0.0, 0.1, 0.2]
+    assert slots[2].jpeg == b"\2\2" and (slots[2].pixels == 2).all() and slots[2].wall == 1e9 + 2
+    for number in range(3, 20):
+        ring.put(a_slot(number))
+    slots, dropped = ring.take()
+    assert dropped == 14 and [slot.seconds for slot in slots] == [1.7, 1.8, 1.9]
+    assert (slots[0].pixels == 17).all() and ring.take() == ([], 0)
+
+
+def test_a_frame_that_was_half_written_when_its_process_was_killed_is_never_given() -> None:
+    ring = a_ring()
+    ring.put(a_slot(1))
+    ring._slots[0]["after"] = -1
+    assert ring.take() == ([], 1)
+
+
+# The readers.
+
+
+def collect(live: LiveSet, is_enough: Callable[[list[Any]], bool], limit: float = 14.0) -> list[LiveFrame | Notice]:
+    """What comes until it is enough."""
+    found: list[LiveFrame | Notice] = []
+    deadline = time.monotonic() + limit
+    while not is_enough(found):
+        assert time.monotonic() < deadline, (found[-3:], live.counters())
+        found += live.poll(0.5)
+    return found
+
+
+def frames_of(found: list[LiveFrame | Notice], camera: str = "yard") -> list[LiveFrame]:
+    return [item for item in found if isinstance(item, LiveFrame) and item.camera == camera]
+
+
+def kinds_of(found: list[LiveFrame | Notice], camera: str = "yard") -> list[str]:
+    return [item.kind for item in found if isinstance(item, Notice) and item.camera == camera]
+
+
+def test_a_replay_gives_the_very_frames_of_the_file_and_drops_none(recording: Path) -> None:
+    cameras = [Camera("yard", str(recording)), Camera("gate", str(recording))]
+    with open_cameras(cameras, WHOLE, 5, is_paced=False, picture_width=40, kept=2) as live:
+        found = collect(live, lambda _: live.is_over)
+        counters = live.counters()["yard"]
+    assert (counters.state, counters.decoded, counters.picked, counters.dropped) == ("ended", 250, 50, 0)
+    for camera in ("yard", "gate"):
+        frames = frames_of(found, camera)
+        assert [read_number(frame.pixels) for frame in frames] == list(range(2, 250, 5))
+        assert [frame.seconds for frame in frames] == pytest.approx([0.08 + 0.2 * i for i in range(50)])
+        assert kinds_of(found, camera) == ["ended"] and {frame.session for frame in frames} == {1}
+    picture = cv2.imdecode(np.frombuffer(frames[7].jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None and picture.shape[1] == 40
+
+
+def test_a_slow_consumer_sees_the_present_and_knows_what_it_missed(recording: Path) -> None:
+    with open_cameras([Camera("yard", str(recording), is_repeated=True)], WHOLE, 25, kept=4) as live:
+        collect(live, frames_of)
+        late = threading.Event()
+        late.wait(1.0)  # the consumer is busy elsewhere
+        frames = frames_of(live.poll(0.5))
+        assert len(frames) <= 4 and time.monotonic() - frames[-1].arrived < 0.3
+        counters = live.counters()["yard"]
+        assert 15 <= counters.dropped <= 30 and counters.state == "live"
+
+
+def test_a_frozen_reader_and_a_crashed_one_are_replaced(recording: Path) -> None:
+    with open_cameras([Camera("yard", str(recording))], WHOLE, 5, patience=IMPATIENT, silence_seconds=1) as live:
+        collect(live, frames_of)
+        process = live._watched[0]._process
+        os.kill(process.pid or 0, signal.SIGSEGV)
+        found = collect(live, lambda found: any(frame.session == 2 for frame in frames_of(found)))
+        assert "the decoder crashed (SIGSEGV)" in live.counters()["yard"].reason
+        assert live.counters()["yard"].reconnects == 1
+        assert kinds_of(found) in ([], ["offline", "back"])  # as the machine is quick or slow
+        os.kill(live._watched[0]._process.pid or 0, signal.SIGSTOP)
+        found = collect(live, lambda found: any(frame.session == 3 for frame in frames_of(found)))
+        assert kinds_of(found) == ["offline", "back"]
+        assert "the reader hung" in live.counters()["yard"].reason
+
+
+def test_a_file_that_is_none_is_tried_again_and_then_offline(tmp_path: Path) -> None:
+    source = tmp_path / "none.mp4"
+    with open_cameras([Camera("yard", str(source))], WHOLE, 5, silence_seconds=0.5, random=lambda: 0.0) as live:
+        (notice,) = collect(live, len)
+        assert isinstance(notice, Notice) and notice.kind == "offline" and notice.since is None
+        assert notice.reason == "No such file or directory"
+        source.symlink_to(write_numbered(tmp_path / "there.mp4", 50))
+        assert kinds_of(collect(live, frames_of)) == ["back"]
+
+
+def test_a_playlist_among_files_opens_nothing_else(tmp_path: Path, recording: Path) -> None:
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text(f"ffconcat version 1.0\nfile {recording}\n")
+    with open_cameras([Camera("yard", str(playlist))], WHOLE, 5, silence_seconds=0.5, random=lambda: 0.1) as live:
+        assert not frames_of(collect(live, len)) and "not a video" in live.counters()["yard"].reason
+
+
+def test_a_truncated_file_is_played_up_to_where_it_is_cut(tmp_path: Path) -> None:
+    file = truncate(write_numbered(tmp_path / "cut.mkv", 250), 0.6)
+    with open_cameras([Camera("yard", str(file))], WHOLE, 5, is_paced=False) as live:
+        found = collect(live, lambda _: live.is_over)
+    numbers = [read_number(frame.pixels) for frame in frames_of(found)]
+    assert numbers[:-1] == list(range(2, 5 * len(numbers) - 5, 5)) and 20 < len(numbers) < 45
+    assert kinds_of(found) == ["ended"]
+
+
+def test_a_replay_of_what_is_no_video_ends_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "text.mp4"
+    file.write_text("no video")
+    with open_cameras([Camera("yard", str(file))], WHOLE, 5, is_paced=False) as live:
+        (notice,) = collect(live, lambda _: live.is_over)
+    assert isinstance(notice, Notice) and notice.kind == "ended" and "not a video" in notice.reason
+
+
+def test_a_camera_known_to_be_offline_is_not_told_of_again(tmp_path: Path, recording: Path) -> None:
+    cameras = [Camera("yard", str(tmp_path / "none.mp4")), Camera("gate", str(recording))]
+    with open_cameras(cameras, WHOLE, 5, silence_seconds=0.2, random=lambda: 0.1, offline=["yard", "gate"]) as live:
+        found = collect(live, lambda found: len(frames_of(found, "gate")) > 4)
+    assert kinds_of(found, "yard") == [] and kinds_of(found, "gate") == ["back"]
+
+
+def test_two_cameras_of_one_name_are_refused() -> None:
+    with (
+        pytest.raises(SettingsError, match="expected cameras of different names, got: a, a"),
+        open_cameras([Camera("a", "0"), Camera("a", "1")], WHOLE, 5),
+    ):
+        pass
+
+
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def hls(tmp_path: Path) -> Iterator[str]:
+    """The address of a folder of HLS: `live.m3u8` that goes on for ever, and `evil.m3u8` that names a file of ours."""
+    options = {"hls_time": "1", "hls_list_size": "0", "hls_flags": "omit_endlist"}
+    with av.open(str(tmp_path / "live.m3u8"), "w", format="hls", options=options) as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.gop_size = 25
+        for number in range(150):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))
+        file.mux(stream.encode(None))
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n"
+    (tmp_path / "evil.m3u8").write_text(f"{head}file://{tmp_path}/live1.ts\n#EXT-X-ENDLIST\n")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *_: object) -> None: ...
+
+    yield from _served(Handler)
+
+
+def test_hls_is_played_at_its_own_pace_and_opens_no_file(hls: str) -> None:
+    cameras = [Camera("yard", f"{hls}/live.m3u8"), Camera("evil", f"{hls}/evil.m3u8")]
+    with open_cameras(cameras, WHOLE, 5, silence_seconds=1.5, random=lambda: 0.5) as live:
+        found = collect(live, lambda found: len(frames_of(found)) >= 8 and "evil" in {item.camera for item in found})
+    frames = frames_of(found)
+    numbers = [read_number(frame.pixels) for frame in frames]
+    assert numbers == list(range(numbers[0], 150, 5))[: len(numbers)]
+    assert frames[-1].arrived - frames[0].arrived == pytest.approx(frames[-1].seconds - frames[0].seconds, abs=0.4)
+    assert kinds_of(found, "evil") == ["offline"] and not frames_of(found, "evil")
+
+
+@pytest.fixture
+def motion_jpeg() -> Iterator[str]:
+    """The address of a camera that sends numbered JPEGs, about twenty a second, to whoever knows its password."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") is None:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for number in range(400):
+                jpeg = cv2.imencode(".jpg", numbered_frame(number))[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                try:
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                except OSError:
+                    return
+                time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None: ...
+
+    for address in _served(Handler):
+        yield address.replace("//", "//guard:s3cret@") + "/video"
+
+
+def test_motion_jpeg_goes_by_the_clock(motion_jpeg: str) -> None:
+    with open_cameras([Camera("yard", motion_jpeg)], WHOLE, 5) as live:
+        frames = frames_of(collect(live, lambda found: len(frames_of(found)) == 8))
+    steps = np.diff([frame.seconds for frame in frames])
+    assert 0.15 < float(np.mean(steps)) < 0.3  # five a second of real time, whatever its demuxer counts
+    numbers = [read_number(frame.pixels) for frame in frames]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_wrong_password_is_said_without_it(motion_jpeg: str, caplog: pytest.LogCaptureFixture) -> None:
+    source = motion_jpeg.replace("guard:s3cret@", "").replace("/video", "/video?password=s3cret")
+    caplog.set_level("DEBUG")
+    with open_cameras([Camera("yard", source)], WHOLE, 5, silence_seconds=0.5, random=lambda: 0.5) as live:
+        (notice,) = collect(live, len)
+    assert isinstance(notice, Notice) and "401 Unauthorized" in notice.reason
+    assert "s3cret" not in str(notice) + caplog.text
+
+
+def test_a_silent_server_is_noticed() -> None:
+    with silent_server() as port:
+        cameras = [Camera("rtsp", f"rtsp://u:s3cret@127.0.0.1:{port}/"), Camera("http", f"http://127.0.0.1:{port}/")]
+        began = time.monotonic()
+        with open_cameras(cameras, WHOLE, 5, silence_seconds=3, patience=IMPATIENT) as live:
+            found = collect(live, lambda found: len(found) == 2)
+            assert 3 <= time.monotonic() - began < 5
+        assert sorted((item.camera, item.kind) for item in found if isinstance(item, Notice)) == [
+            ("http", "offline"),
+            ("rtsp", "offline"),
+        ]
+        assert all("silent for 2 s" in item.reason for item in found if isinstance(item, Notice))
+
+
+@needs_rtsp
+def test_a_real_server_that_is_killed_and_comes_back(recording: Path) -> None:
+    with (
+        rtsp_camera(recording) as server,
+        open_cameras(
+            [Camera("yard", server.address)], WHOLE, 5, silence_seconds=2, patience=IMPATIENT, random=lambda: 0.5
+        ) as live,
+    ):
+        frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 8))
+        first = read_number(frames[0].pixels) - round(25 * frames[0].seconds)
+        assert 0 <= first <= 2
+        for frame in frames:
+            assert frame.seconds == pytest.approx((read_number(frame.pixels) - first) / 25, abs=1e-3)
+            assert (frame.seconds * 5 - 0.5) % 1 == pytest.approx(0.9, abs=0.11)  # the last frame before each instant
+        assert frames[-1].arrived - frames[2].arrived == pytest.approx(frames[-1].seconds - frames[2].seconds, abs=0.5)
+        server.kill()
+        killed = time.monotonic()
+        gone = collect(live, kinds_of)
+        assert kinds_of(gone) == ["offline"] and time.monotonic() - killed < 4
+        assert not [frame for frame in frames_of(live.poll(0.3)) if frame.session == 1]
+        server.start()
+        again = collect(live, lambda found: len(frames_of(found)) >= 5)
+        assert kinds_of(again) == ["back"] and {frame.session for frame in frames_of(again)} == {2}
+        assert live.counters()["yard"].reconnects >= 1 and live.counters()["yard"].dropped == 0

@@ -62,6 +62,8 @@ def run_batch(batch: Batch, stop: Stop, *, echo: Callable[[str], None] = print) 
         opening = thread.submit(open_judge, batch.model_folder, settings, stride_seconds=windows.stride_seconds)
         if begin(results, _identity(batch.model_folder, windows)):
             echo("the report's folder held results of another model or other windows; every clip is looked at again")
+        if source.spec.weights == "random":  # drawn from torch's one generator: nothing else may draw meanwhile
+            opening.result()
         if settings.truth:
             read_true_events(settings, _named(batch), opening.result().decision)
         _look(batch, source, opening, windows, results, stop, echo)

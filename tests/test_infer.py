@@ -52,8 +52,9 @@ def rows(report: Path) -> list[dict[str, str]]:
 
 
 def test_cache_and_inference_give_the_same_probabilities(
-    drawn: Path, cache: Path, model: Path, tmp_path: Path, run: Run
+    drawn: Path, cache: Path, model: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HAZARD_CACHE_DIR", str(tmp_path / "kept"))  # the network is converted while the model is opened
     ran = run(infer, drawn / "manifest.csv", "--model", model, "-o", tmp_path / "report")
     assert ran.code == 0
     predictor = open_model(model)

@@ -25,6 +25,7 @@ MARK_SECONDS = 5.0
     "--evaluate", "recording", type=click.Path(path_type=Path), help="Replay a recording instead, and measure."
 )
 @click.option("--truth", type=click.Path(path_type=Path), help="With --evaluate: a CSV of true events.")
+@click.option("--offline-after", default=20.0, show_default=True, type=click.FloatRange(1), help="Seconds of silence.")
 @click.option("--window", "window_seconds", type=float, help="Seconds of a window. [as the model was trained]")
 @click.option("--stride", "stride_seconds", type=float, help="Seconds from window to window. [half a window]")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="An event begins at this probability. [the model's]")
@@ -41,6 +42,7 @@ def monitor(
     cameras_file: Path | None,
     alerts_file: Path | None,
     recording: Path | None,
+    offline_after: float,
     config: Path | None,
     overrides: tuple[str, ...],
     **flags: object,
@@ -80,6 +82,7 @@ def monitor(
                 ready.spec.preprocessing,
                 ready.grid.fps,
                 picture_width=640,
+                silence_seconds=offline_after,
                 offline=set(desk.offline),
             )
         )

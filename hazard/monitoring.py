@@ -1,0 +1,109 @@
+"""A monitor made ready: the model, its weights, its grid; and a recording replayed through it to measure it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.errors import SettingsError
+from features.live import open_cameras
+from features.live_source import Camera
+from features.progress import progress_bar
+from features.spec import FeatureSpec
+from features.video import check_video
+from hazard.cutting import windows_of
+from hazard.decide import Decision
+from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
+from hazard.infer_config import InferSettings
+from hazard.model import Predictor
+from hazard.model_files import open_model
+from hazard.model_source import read_source
+from hazard.monitor import Brain, Happening, events_of, live_encoder, watch
+from hazard.predict import check_spec, model_weights
+from hazard.thresholds import decision
+from hazard.watching import Grid, Watcher, live_grid, with_threshold
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that watching needs besides cameras."""
+
+    spec: FeatureSpec
+    weights: Path | None
+    predictor: Predictor
+    decision: Decision
+    grid: Grid
+
+
+def prepared(model_folder: Path, settings: InferSettings) -> Prepared:
+    """Opens the model. Raises SettingsError and ArtefactRefused where it cannot watch."""
+    source = read_source(model_folder)
+    check_spec(source.spec)
+    windows = windows_of(source, settings)
+    grid = live_grid(source, windows)
+    weights = model_weights(source.spec, settings.weights, hint=source.weights_file)
+    predictor = open_model(model_folder)
+    rules = decision(predictor, model_folder, settings, stride_seconds=windows.stride_seconds)
+    return Prepared(source.spec, weights, predictor, rules, grid)
+
+
+@contextmanager
+def brain_for(ready: Prepared, settings: InferSettings, thresholds: Mapping[str, float | None]) -> Iterator[Brain]:
+    """One watcher a camera, each with its own threshold where it has one."""
+    watchers = {name: Watcher(with_threshold(ready.decision, own), ready.grid) for name, own in thresholds.items()}
+    with live_encoder(ready.spec, ready.weights, settings) as encoder:
+        yield Brain(ready.predictor, encoder, watchers)
+
+
+def evaluate_recording(
+    recording: Path, model_folder: Path, settings: InferSettings, *, is_stopped: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
+    """What `evaluate_events` says of a recording that is replayed as if live, and how late alerts come.
+
+    Every frame on the grid is looked at, as fast as the machine allows. Raises SettingsError without true events of it,
+    ClipError where it is no video.
+    """
+    if settings.truth is None:
+        raise SettingsError("--evaluate needs --truth FILE: a CSV of true events with the columns path,start,end,label")
+    truth, name = read_truth(settings.truth), recording.name
+    check_video(recording)
+    ready = prepared(model_folder, settings)
+    labels = [rule.label for rule in ready.decision.rules]
+    check_truth(settings.truth, truth, paths=[name], labels=labels)
+    happenings, seconds = _replayed(recording, name, ready, settings, is_stopped)
+    found = events_of(happenings).get(name, [])
+    events = [event for event, _ in found]
+    figures = evaluate_events(
+        [Watched(name, seconds, truth[name], events)], tolerance_seconds=settings.tolerance_seconds
+    )
+    delays = [
+        min(told for event, told in found if event.label == true.label and overlaps(true, event, 0.0)) - true.start
+        for true in truth[name]
+        if any(event.label == true.label and overlaps(true, event, 0.0) for event in events)
+    ]
+    late = {"median": float(np.median(delays)), "p90": float(np.quantile(delays, 0.9))} if delays else {}
+    return {**figures, "alert_delay_seconds": {"median": None, "p90": None} | late}
+
+
+def _replayed(
+    recording: Path, name: str, ready: Prepared, settings: InferSettings, is_stopped: Callable[[], bool]
+) -> tuple[list[Happening], float]:
+    """What happens in a recording, and how many seconds of it were looked at."""
+    last = 0.0
+    with (
+        brain_for(ready, settings, {name: None}) as brain,
+        open_cameras([Camera(name, str(recording))], ready.spec.preprocessing, ready.grid.fps, is_paced=False) as live,
+        progress_bar(0, what="replay", unit="s") as bar,
+    ):
+
+        def each() -> None:
+            nonlocal last
+            times = brain.watchers[name].stream.times
+            last = max(last, times[-1] if times else 0.0)
+            bar.update(int(last) - bar.n)
+
+        happenings = list(watch(live, brain, is_stopped=is_stopped, each=each))
+    return happenings, last + 0.5 / ready.grid.fps

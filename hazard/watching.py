@@ -1,0 +1,150 @@
+"""What a camera shows → windows → events, step by step: the live counterpart of cutting a video."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import SettingsError
+from features.windows import Windows
+from hazard.decide import Decision
+from hazard.events import NOTHING, EventState, finish, step, under_way
+from hazard.model_source import ModelSource
+from hazard.types import Event
+
+GAP = 1.5
+"""A window whose frames span so many times its length has a hole: nothing is said of it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which frames of a camera make a window."""
+
+    fps: float
+    """Frames that are looked at, a second."""
+    rows: int
+    """Frames of a window."""
+    stride: int
+    """Frames from one window to the next."""
+
+
+def live_grid(source: ModelSource, windows: Windows) -> Grid:
+    """The grid on which a model's windows lie. Raises SettingsError for models that do not look at single frames."""
+    sampling = source.spec.sampling
+    if sampling.kind == "even":
+        rows = sampling.frames or 1
+        fps = rows / windows.window_seconds
+    elif sampling.kind == "rate":
+        fps = sampling.fps or 1.0
+        rows = max(1, round(windows.window_seconds * fps))
+    else:
+        raise SettingsError(
+            f"the model looks at '{sampling.kind}' frames, which live cameras do not give; train one with "
+            "--frames N or --fps F"
+        )
+    return Grid(fps, rows, max(1, round(windows.stride_seconds * fps)))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames of a camera that the model judges together."""
+
+    span: tuple[float, float]  # seconds of the camera's session
+    core: tuple[float, float]
+    """The stretch that it speaks for, as `decide.window_cores` has it."""
+    steps: NDArray[np.float16]  # (T, D)
+
+
+@dataclass
+class Stream:
+    """The last frames of one camera's session."""
+
+    grid: Grid
+    times: deque[float] = field(default_factory=deque)
+    steps: deque[NDArray[np.float16]] = field(default_factory=deque)
+    count: int = 0
+
+    def add(self, seconds: float, features: NDArray[np.float16]) -> Window | None:
+        """One frame (D,) more, and the window that it completes, if it completes one."""
+        self.times.append(seconds)
+        self.steps.append(features)
+        self.count += 1
+        while len(self.times) > self.grid.rows:
+            self.times.popleft()
+            self.steps.popleft()
+        is_due = self.count >= self.grid.rows and (self.count - self.grid.rows) % self.grid.stride == 0
+        return self._window() if is_due else None
+
+    def _window(self) -> Window | None:
+        half, length = 0.5 / self.grid.fps, self.grid.rows / self.grid.fps
+        start, end = max(0.0, self.times[0] - half), self.times[-1] + half
+        if end - start > GAP * length:
+            return None
+        middle, reach = (start + end) / 2, self.grid.stride / self.grid.fps / 2
+        is_first = self.count == self.grid.rows
+        return Window((start, end), (start if is_first else middle - reach, middle + reach), np.stack(self.steps))
+
+
+@dataclass(frozen=True)
+class News:
+    """An event that has begun, or ended."""
+
+    is_over: bool
+    event: Event
+
+
+@dataclass
+class Watcher:
+    """One camera: its session, and what the rules remember of it."""
+
+    decision: Decision
+    grid: Grid
+    session: int = -1
+    stream: Stream = field(init=False)
+    states: list[EventState] = field(init=False)
+    told: dict[str, float] = field(default_factory=dict)
+    """The start of the event that was told of, by label."""
+
+    def __post_init__(self) -> None:
+        self.begin(self.session)
+
+    def begin(self, session: int) -> list[News]:
+        """Another session: times start anew, what was going on has ended."""
+        ended = self.end() if self.session >= 0 else []
+        self.session, self.stream = session, Stream(self.grid)
+        self.states = [NOTHING] * len(self.decision.rules)
+        self.told.clear()
+        return ended
+
+    def judge(self, window: Window, probs: Sequence[float]) -> list[News]:
+        """What the probabilities (K,) of one more window mean: each event is told of once, and once that it is over."""
+        news: list[News] = []
+        for number, rule in enumerate(self.decision.rules):
+            self.states[number], ended = step(rule, self.states[number], window.core, probs)
+            news += [News(True, event) for event in ended]
+            now = under_way(rule, self.states[number])
+            if now is not None and self.told.get(rule.label) != now.start:
+                self.told[rule.label] = now.start
+                news.append(News(False, now))
+        return news
+
+    def going_on(self) -> list[str]:
+        """The labels of events that were told of and are not over."""
+        rules = zip(self.decision.rules, self.states, strict=True)
+        return [rule.label for rule, state in rules if under_way(rule, state) is not None]
+
+    def end(self) -> list[News]:
+        """The events that the end of the session ends."""
+        rules = zip(self.decision.rules, self.states, strict=True)
+        return [News(True, event) for rule, state in rules for event in finish(rule, state)]
+
+
+def with_threshold(decision: Decision, threshold: float | None) -> Decision:
+    """The same rules with a camera's own threshold; they leave at the same share of it."""
+    if threshold is None:
+        return decision
+    enter = max(threshold, 1e-9)
+    rules = tuple(replace(rule, enter=enter, leave=rule.leave / rule.enter * enter) for rule in decision.rules)
+    return replace(decision, threshold=threshold, rules=rules)

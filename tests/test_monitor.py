@@ -1,0 +1,235 @@
+"""Watching: the same windows and events as a report finds, told once, whatever is begun again."""
+
+import csv
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.cli import extract_features
+from features.live import Notice
+from hazard.__main__ import hazard
+from hazard.alerts import Alert
+from hazard.cli_infer import infer
+from hazard.cli_train import train_temporal
+from hazard.decide import Decision, events_of
+from hazard.events import EventRule
+from hazard.monitor import LOG, PER_MINUTE, Happening, open_desk
+from hazard.recordings import draw_recording, plant_evenly
+from hazard.scenes import make_scene
+from hazard.synthetic import draw_clip, draw_dataset
+from hazard.types import Event, WindowPredictions
+from hazard.watching import Grid, News, Stream, Watcher, with_threshold
+from tests.conftest import Run
+
+TORCH = ("--runtime", "torch")
+RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
+DECISION = Decision(("fight", "normal"), "fight", 0.6, (RULE,))
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Sent(list):
+    """An outbox that remembers ids as the real one does."""
+
+    def put(self, alert: Alert) -> bool:
+        is_new = alert.id not in {one.id for one in self}
+        self += [alert] if is_new else []
+        return is_new
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=6, scenes=3)
+    given = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4, *TORCH]
+    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
+    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
+    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
+    return folder / "model"
+
+
+@given(
+    probs=st.lists(st.floats(0, 1), min_size=4, max_size=60),
+    stride=st.integers(1, 4),
+    fps=st.sampled_from([1.0, 2.0, 4.0]),
+)
+def test_watching_finds_the_events_of_a_report(probs: list[float], stride: int, fps: float) -> None:
+    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart."""
+    grid, rows = Grid(fps, 4, stride), 4
+    watcher = Watcher(DECISION, grid)
+    watcher.begin(1)
+    spans, table, told, found = [], [], [], []
+    for number in range(rows + stride * (len(probs) - 1)):
+        window = watcher.stream.add((number + 0.5) / fps, np.zeros(1, np.float16))
+        if window is not None:
+            table.append([probs[len(spans)], 1 - probs[len(spans)]])
+            spans.append(window.span)
+            news = watcher.judge(window, table[-1])
+            told += [n.event for n in news if not n.is_over]
+            found += [n.event for n in news if n.is_over]
+    found += [news.event for news in watcher.end()]
+    assert len(spans) == len(probs)
+    windows = WindowPredictions(np.array(spans), np.array(table))
+    report = events_of(windows, DECISION.rules, spans[-1][1])
+    assert [e.start for e in found] == pytest.approx([e.start for e in report])
+    assert [e.peak for e in found] == [e.peak for e in report]
+    assert [e.start for e in told] == [e.start for e in found], "each is told of once"
+
+
+def test_a_window_with_a_hole_says_nothing() -> None:
+    stream = Stream(Grid(2.0, 4, 2))
+    times = [0.25, 0.75, 1.25, 1.75, 9.25, 9.75, 10.25, 10.75]
+    windows = [stream.add(time, np.zeros(1, np.float16)) for time in times]
+    assert [i for i, window in enumerate(windows) if window] == [3, 7]
+    assert windows[3] is not None and windows[3].span == (0.0, 2.0)
+    assert windows[3].core == (0.0, 1.5)
+
+
+def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
+    watcher = Watcher(DECISION, Grid(1.0, 1, 1))
+    watcher.begin(1)
+    window = watcher.stream.add(5.5, np.zeros(1, np.float16))
+    assert window is not None
+    assert [news.is_over for news in watcher.judge(window, (0.9, 0.1))] == [False]
+    assert watcher.going_on() == ["fight"]
+    assert [news.is_over for news in watcher.begin(2)] == [True]
+    assert watcher.going_on() == []
+    again = watcher.stream.add(0.5, np.zeros(1, np.float16))
+    assert again is not None
+    assert len(watcher.judge(again, (0.9, 0.1))) == 1
+
+
+def test_a_camera_may_have_a_threshold_of_its_own() -> None:
+    own = with_threshold(DECISION, 0.9)
+    assert (own.threshold, own.rules[0].enter, own.rules[0].leave) == (0.9, 0.9, pytest.approx(0.45))
+    assert with_threshold(DECISION, None) is DECISION
+    assert with_threshold(DECISION, 0.0).rules[0].enter > 0
+
+
+def happening(start: float, at: float, *, is_over: bool = False, camera: str = "door", peak: float = 0.9) -> Happening:
+    """An event that began at `start` seconds of the session and is told of at `at`."""
+    news = News(is_over, Event("fight", start, at, peak, peak))
+    return Happening(camera, news, NOW + timedelta(seconds=at), 1, at, b"\xff\xd8\xff\xd9")
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def test_an_event_that_goes_on_across_a_restart_is_told_of_once(tmp_path: Path) -> None:
+    sent = Sent()
+    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        first = desk.take(happening(10, 12))
+        assert first is not None and first.snapshot is not None and first.snapshot.read_bytes()
+        assert first.started == NOW + timedelta(seconds=10)
+        desk.mark([("door", "fight")], NOW + timedelta(seconds=100))
+    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.take(happening(130, 131)) is None, "30 seconds after it was last seen"
+        assert desk.take(happening(130, 140, is_over=True)) is None
+        assert desk.take(happening(150, 151)) is not None, "the next one is another"
+    assert [alert.started for alert in sent] == [NOW + timedelta(seconds=10), NOW + timedelta(seconds=150)]
+    assert [line["goes_on"] for line in lines(tmp_path)] == [False, True, False, False]
+
+
+def test_what_was_told_of_long_before_a_restart_is_told_of_again(tmp_path: Path) -> None:
+    sent = Sent()
+    for at in (0, 600):
+        with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+            assert desk.take(happening(at, at + 1)) is not None
+    assert len(sent) == 2
+
+
+def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
+    sent = Sent()
+    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        for second in range(0, 40, 2):
+            desk.take(happening(second, second + 1))
+            desk.take(happening(second, second + 1, camera="yard"))
+        desk.take(happening(100, 101))
+    assert sum(alert.camera == "door" for alert in sent) == PER_MINUTE + 1
+    assert sum(alert.camera == "yard" for alert in sent) == PER_MINUTE
+    assert len(lines(tmp_path)) == 41
+    assert sum(bool(line["is_muted"]) for line in lines(tmp_path)) == 41 - len(sent)
+
+
+def test_offline_and_back_are_one_alert_each_across_a_restart(tmp_path: Path) -> None:
+    sent = Sent()
+    offline = Notice("door", "offline", NOW + timedelta(seconds=20), NOW, "silent for 20 s")
+    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.take(Happening("door", offline, offline.at)) is not None
+    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert set(desk.offline) == {"door"}
+        back = Notice("door", "back", NOW + timedelta(seconds=60), NOW)
+        assert desk.take(Happening("door", back, back.at)) is not None
+        assert desk.take(Happening("door", back, back.at)) is None
+        assert not desk.offline
+    assert [alert.kind for alert in sent] == ["offline", "back"]
+
+
+def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run) -> None:
+    events = plant_evenly(3, seconds=60, actions=("fight",), seed=1)
+    about = {"seconds": 60, "background": ("walk",), "scene": make_scene(3, size=(160, 120), frame_rate=10)}
+    truth = draw_recording(tmp_path / "a.mp4", events=events, labels={"fight": "hazardous"}, **about)  # type: ignore[arg-type]
+    given = (*TORCH, "--threshold", 0.5)
+    assert run(infer, tmp_path / "a.mp4", "--model", model, "-o", tmp_path / "r", "--truth", truth, *given).code == 0
+    ran = run(hazard, "monitor", "--evaluate", tmp_path / "a.mp4", "--model", model, "--truth", truth, *given)
+    assert ran.code == 0, ran.err
+    found = json.loads((tmp_path / "r" / "report.json").read_text())["evaluation"]["events"]
+    assert f"{found['found']} of 3 true events found" in ran.out
+    assert f"{found['false_alarms']} false alarms in" in ran.out
+    assert "alerts come" in ran.out
+
+
+def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:
+    draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=4)
+    ran = run(hazard, "monitor", f"door={tmp_path / 'a.mp4'}", "--model", model, "-o", tmp_path / "o", *TORCH,
+              "--threshold", 0.01, "--window", 1, "--stride", 0.5)  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "watching 1 cameras" in ran.out
+    assert "event door hazardous" in ran.out
+    begun, over = lines(tmp_path / "o")[0], lines(tmp_path / "o")[-1]
+    assert (begun["over"], over["over"]) == (False, True)
+    assert Path(str(begun["snapshot"])).read_bytes().startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "give cameras"),
+        (("--evaluate", "absent.mp4"), "--truth"),
+        (("gopher://x", "-o", "out"), "gopher"),
+    ],
+)
+def test_bad_input_is_one_line(model: Path, run: Run, given: tuple[str, ...], said: str) -> None:
+    ran = run(hazard, "monitor", *given, "--model", model)
+    assert ran.code == 2
+    assert said in ran.err.splitlines()[-1]
+    assert "Traceback" not in ran.err
+
+
+def test_models_of_snippets_cannot_watch(model: Path, tmp_path: Path, run: Run) -> None:
+    from features.spec import FeatureSpec
+
+    tree = json.loads((model / "model.json").read_text())
+    tree["feature_spec"]["sampling"] |= {"kind": "snippets", "fps": 5.0, "stride_seconds": 1.0}
+    tree["fingerprint"] = FeatureSpec.model_validate(tree["feature_spec"]).fingerprint
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.json").write_text(json.dumps(tree))
+    (tmp_path / "t.csv").write_text("path,start,end,label\na.mp4,0,1,hazardous\n")
+    draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=1)
+    ran = run(
+        hazard, "monitor", "--evaluate", tmp_path / "a.mp4", "--model", tmp_path / "m", "--truth", tmp_path / "t.csv"
+    )
+    assert ran.code == 2
+    assert "snippets" in ran.err
+
+
+def test_the_log_can_be_read_as_a_table(tmp_path: Path) -> None:
+    with open_desk(tmp_path, None) as desk:
+        desk.take(happening(1, 2, camera="dö\nor"))
+    assert len((tmp_path / LOG).read_text().splitlines()) == 1
+    assert csv.DictReader([",".join(lines(tmp_path)[0])]).fieldnames is not None

@@ -1,18 +1,13 @@
 """The command `hazard monitor`: live cameras and a saved model to alerts; a recording to what they are worth."""
 
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from features.commands import stop_on_signals
+from features.commands import DONE, stop_on_signals
 from features.config import load_settings
 from features.errors import SettingsError
 from hazard.infer_config import InferSettings
-
-MARK_SECONDS = 5.0
-"""How often it is noted that an event goes on."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,48 +56,20 @@ def monitor(
     cameras = (*(load_cameras(cameras_file) if cameras_file else ()), *cameras_of(sources))
     if not cameras or output is None:
         raise SettingsError("give cameras (CAMERA... or --cameras FILE) and a folder (-o), or --evaluate FILE")
-    from contextlib import ExitStack
+    from hazard.monitoring import run_monitor
 
-    from features.live import open_cameras
-    from hazard.alert_config import load_alerts
-    from hazard.delivery import delivering
-    from hazard.monitor import OUTBOX, open_desk, watch
-    from hazard.monitoring import brain_for, prepared
-
-    with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals(lambda text: click.echo("stopping", err=True)))
-        output.mkdir(parents=True, exist_ok=True)
-        ready = prepared(model_folder, settings)
-        outbox = stack.enter_context(delivering(output / OUTBOX, load_alerts(alerts_file))) if alerts_file else None
-        desk = stack.enter_context(open_desk(output, outbox))
-        brain = stack.enter_context(brain_for(ready, settings, {c.name: c.threshold for c in cameras}))
-        live = stack.enter_context(
-            open_cameras(
-                [camera.camera for camera in cameras],
-                ready.spec.preprocessing,
-                ready.grid.fps,
-                picture_width=640,
-                silence_seconds=offline_after,
-                offline=set(desk.offline),
-            )
+    with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
+        run_monitor(
+            cameras,
+            model_folder,
+            output,
+            settings,
+            alerts_file=alerts_file,
+            silence_seconds=offline_after,
+            is_stopped=lambda: bool(stop),
+            echo=click.echo,
         )
-        click.echo(f"watching {len(cameras)} cameras, {ready.grid.fps:.1f} frames a second of each")
-        schedules = {camera.name: camera for camera in cameras}
-        marked = time.monotonic()
-
-        def mark() -> None:
-            nonlocal marked
-            if time.monotonic() - marked > MARK_SECONDS:
-                marked = time.monotonic()
-                going_on = [(name, label) for name, w in brain.watchers.items() for label in w.going_on()]
-                desk.mark(going_on, datetime.now(UTC))
-
-        for happening in watch(live, brain, is_stopped=lambda: bool(stop), each=mark):
-            if schedules[happening.camera].is_watched(happening.wall):
-                alert = desk.take(happening)
-                if alert:
-                    click.echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
-        return stop.exit_code if stop else 0
+    return stop.exit_code if stop else DONE
 
 
 def _evaluate(recording: Path, model_folder: Path, settings: InferSettings) -> int:
@@ -119,7 +86,7 @@ def _evaluate(recording: Path, model_folder: Path, settings: InferSettings) -> i
         f"events begin {_show(figures['delay_seconds']['median'])} s after the true ones (median), "
         f"alerts come {_show(alert['median'])} s after (median; 90 %: {_show(alert['p90'])} s)"
     )
-    return 0
+    return DONE
 
 
 def _show(value: float | None) -> str:

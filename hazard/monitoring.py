@@ -1,8 +1,10 @@
-"""A monitor made ready: the model, its weights, its grid; and a recording replayed through it to measure it."""
+"""A monitor from settings: made ready, run, or given a recording to be measured by."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,13 @@ from features.live_source import Camera
 from features.progress import progress_bar
 from features.spec import FeatureSpec
 from features.video import check_video
+from features.words import counted
+from hazard.alert_config import load_alerts
+from hazard.cameras import CameraSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision
+from hazard.delivery import delivering
+from hazard.desk import OUTBOX, Desk, open_desk
 from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
 from hazard.infer_config import InferSettings
 from hazard.model import Predictor
@@ -25,6 +32,11 @@ from hazard.monitor import Brain, Happening, events_of, live_encoder, watch
 from hazard.predict import check_spec, model_weights
 from hazard.thresholds import decision
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
+
+MARK_SECONDS = 5.0
+"""How often it is noted that an event goes on."""
+PICTURE_WIDTH = 640
+"""Of snapshots, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,59 @@ def brain_for(ready: Prepared, settings: InferSettings, thresholds: Mapping[str,
     watchers = {name: Watcher(with_threshold(ready.decision, own), ready.grid) for name, own in thresholds.items()}
     with live_encoder(ready.spec, ready.weights, settings) as encoder:
         yield Brain(ready.predictor, encoder, watchers)
+
+
+def run_monitor(
+    cameras: Sequence[CameraSettings],
+    model_folder: Path,
+    output: Path,
+    settings: InferSettings,
+    *,
+    alerts_file: Path | None,
+    silence_seconds: float,
+    is_stopped: Callable[[], bool],
+    echo: Callable[[str], None],
+) -> None:
+    """Watches until it is stopped, or all cameras are files that ended; what happens is in `output`.
+
+    Raises SettingsError, ArtefactRefused and EnvironmentStopped, before any camera is opened where it can.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    ready = prepared(model_folder, settings)
+    by_name = {camera.name: camera for camera in cameras}
+    with ExitStack() as stack:
+        outbox = stack.enter_context(delivering(output / OUTBOX, load_alerts(alerts_file))) if alerts_file else None
+        desk = stack.enter_context(open_desk(output, outbox))
+        brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
+        live = stack.enter_context(
+            open_cameras(
+                [camera.camera for camera in cameras],
+                ready.spec.preprocessing,
+                ready.grid.fps,
+                picture_width=PICTURE_WIDTH,
+                silence_seconds=silence_seconds,
+                offline=set(desk.offline),
+            )
+        )
+        echo(f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each")
+        for happening in watch(live, brain, is_stopped=is_stopped, each=_marker(brain, desk)):
+            alert = desk.take(happening) if by_name[happening.camera].is_watched(happening.wall) else None
+            if alert:
+                echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _marker(brain: Brain, desk: Desk) -> Callable[[], None]:
+    """Notes now and then which events go on, for a restart to know."""
+    marked = time.monotonic()
+
+    def mark() -> None:
+        nonlocal marked
+        if time.monotonic() - marked > MARK_SECONDS:
+            marked = time.monotonic()
+            going_on = [(name, label) for name, watcher in brain.watchers.items() for label in watcher.going_on()]
+            desk.mark(going_on, datetime.now(UTC))
+
+    return mark
 
 
 def evaluate_recording(

@@ -17,8 +17,9 @@ from hazard.alerts import Alert
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
 from hazard.decide import Decision, events_of
+from hazard.desk import LOG, PER_MINUTE, open_desk
 from hazard.events import EventRule
-from hazard.monitor import LOG, PER_MINUTE, Happening, open_desk
+from hazard.monitor import Happening
 from hazard.recordings import draw_recording, plant_evenly
 from hazard.scenes import make_scene
 from hazard.synthetic import draw_clip, draw_dataset
@@ -189,7 +190,7 @@ def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, ru
     ran = run(hazard, "monitor", f"door={tmp_path / 'a.mp4'}", "--model", model, "-o", tmp_path / "o", *TORCH,
               "--threshold", 0.01, "--window", 1, "--stride", 0.5)  # fmt: skip
     assert ran.code == 0, ran.err
-    assert "watching 1 cameras" in ran.out
+    assert "watching 1 camera," in ran.out
     assert "event door hazardous" in ran.out
     begun, over = lines(tmp_path / "o")[0], lines(tmp_path / "o")[-1]
     assert (begun["over"], over["over"]) == (False, True)

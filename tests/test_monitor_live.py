@@ -39,22 +39,24 @@ def test_events_offline_and_back_reach_a_webhook_once(model: Path, tmp_path: Pat
         command = [
             *(sys.executable, "-m", "hazard", "monitor", f"door={camera.address}", "--model", model),
             *("-o", tmp_path / "o", "--alerts", tmp_path / "alerts.yaml", "--runtime", "torch"),
-            *("--threshold", "0.01", "--window", "1", "--stride", "0.5", "--offline-after", "3"),
+            *("--threshold", "0.01", "--window", "1", "--stride", "0.5", "--offline-after", "8"),
         ]
         running = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
         def kinds() -> list[str]:
             return [json.loads(got.body)["type"] for got in list(receiver.accepted)]
 
-        wait_for(lambda: kinds() == ["hazard.event"], running)
+        wait_for(lambda: "hazard.event" in kinds(), running)
         camera.kill()
-        wait_for(lambda: kinds() == ["hazard.event", "hazard.offline"], running)
+        wait_for(lambda: "hazard.offline" in kinds(), running)
+        before = kinds().count("hazard.event")
         camera.start()
-        wait_for(lambda: len(kinds()) == 4, running)
+        wait_for(lambda: "hazard.back" in kinds() and kinds().count("hazard.event") > before, running)
         running.send_signal(signal.SIGTERM)
         _out, err = running.communicate(timeout=60)
         assert running.returncode == 143, err
-        assert sorted(kinds()) == ["hazard.back", "hazard.event", "hazard.event", "hazard.offline"]
+        assert (kinds().count("hazard.offline"), kinds().count("hazard.back")) == (1, 1)
+        assert len(set(receiver.ids())) == len(receiver.ids()), "each once"
         assert "Traceback" not in err
         for got in receiver.accepted:
             verify(SECRET, got.headers, got.body, now=time.time())

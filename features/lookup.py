@@ -1,8 +1,10 @@
 """What a cache and the parts beside it know of clips already, for whoever needs features and not a cache."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +40,12 @@ class Lookup:
         """
         failure = self.known.failures.get(clip.path)
         if failure:
-            return Failure(clip, failure.stage, failure.reason) if _is_current(clip, vars(failure.clip)) else None
+            known = vars(failure.clip)
+            return Failure(_stamped(clip, known), failure.stage, failure.reason) if _is_current(clip, known) else None
         whole = self._source(clip.path)
         if whole is None or not _is_current(clip, whole.row):
             return None
+        clip = _stamped(clip, whole.row)
         duration = float(str(whole.row["duration"]))
         if windows and windows.cuts(duration):
             found = self._windows(clip, whole, window_spans(clip.start_seconds, clip.start_seconds + duration, windows))
@@ -104,6 +108,11 @@ def _checked(output: Path, spec: FeatureSpec) -> Header:
             "give the cache of that model, or a new path"
         )
     return cache
+
+
+def _stamped(clip: Clip, row: Mapping[str, Any]) -> Clip:
+    """The clip with what the cache knows its file by."""
+    return replace(clip, digest=row["digest"], size_bytes=row["size_bytes"], mtime_ns=row["mtime_ns"])
 
 
 def _is_current(clip: Clip, row: dict[str, object]) -> bool:

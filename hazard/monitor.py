@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def watch(
         each()
     for name, watcher in brain.watchers.items():
         for news in watcher.end():
-            yield Happening(name, news, datetime.now().astimezone(), watcher.session, news.event.end)
+            yield Happening(name, news, datetime.now(UTC), watcher.session, news.event.end)
 
 
 def events_of(happenings: Iterable[Happening]) -> dict[str, list[tuple[Event, float]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import SettingsError
+from features.errors import ClipError, SettingsError
 from features.live import open_cameras
 from features.live_source import Camera
 from features.progress import progress_bar
@@ -129,12 +129,15 @@ def evaluate_recording(
     """What `evaluate_events` says of a recording that is replayed as if live, and how late alerts come.
 
     Every frame on the grid is looked at, as fast as the machine allows. Raises SettingsError without true events of it,
-    ClipError where it is no video.
+    and where it is no video.
     """
     if settings.truth is None:
         raise SettingsError("--evaluate needs --truth FILE: a CSV of true events with the columns path,start,end,label")
     truth, name = read_truth(settings.truth), recording.name
-    check_video(recording)
+    try:
+        check_video(recording)
+    except ClipError as error:
+        raise SettingsError(f"{recording} cannot be replayed: {error.reason}; give a video file") from None
     ready = prepared(model_folder, settings)
     labels = [rule.label for rule in ready.decision.rules]
     check_truth(settings.truth, truth, paths=[name], labels=labels)

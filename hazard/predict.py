@@ -16,7 +16,7 @@ from features.consolidate import consolidate
 from features.engines import check_engine, run_engine
 from features.errors import ArtefactRefused
 from features.jobs import Extracted, Picture
-from features.lookup import open_lookup
+from features.lookup import Lookup, open_lookup
 from features.spec import FeatureSpec
 from features.stream import Outcome
 from features.types import Clip, Failure, FeatureTrack, WindowTracks
@@ -79,16 +79,24 @@ def predict_clips(
         return
     reduction = opened().reduction
     with open_lookup(cache, spec, reduction) as lookup:
-        todo = []
-        for clip in clips:
-            found = lookup.find(clip, windows)
-            if found is None or (retry_failed and isinstance(found, Failure)):
-                todo.append(clip)
-            else:
-                yield clip, predictions([found], opened(), is_reduced=True)[0]
+        todo: list[Clip] = []
+        kept = _looked_up(clips, lookup, windows, todo, retry_failed=retry_failed)
+        yield from _in_batches(kept, opened, is_reduced=True)
         with PartWriter(cache, lookup.spec, weights_file=hint) as writer:
             yield from _in_batches(_written(run(todo), writer), opened)
     consolidate(cache, lookup.spec, [], weights_file=hint, reduction_of_model=reduction)
+
+
+def _looked_up(
+    clips: Iterable[Clip], lookup: Lookup, windows: Windows, todo: list[Clip], *, retry_failed: bool
+) -> Iterator[Extracted | Failure]:
+    """What the cache has; the other clips are added to `todo`."""
+    for clip in clips:
+        found = lookup.find(clip, windows)
+        if found is None or (retry_failed and isinstance(found, Failure)):
+            todo.append(clip)
+        else:
+            yield found
 
 
 def _written(outcomes: Iterable[Outcome], writer: PartWriter) -> Iterator[Outcome]:
@@ -98,18 +106,25 @@ def _written(outcomes: Iterable[Outcome], writer: PartWriter) -> Iterator[Outcom
         yield outcome
 
 
-def _in_batches(outcomes: Iterable[Outcome], opened: Callable[[], "Predictor"]) -> Iterator[Found]:
+def _in_batches(
+    outcomes: Iterable[Outcome], opened: Callable[[], "Predictor"], *, is_reduced: bool = False
+) -> Iterator[Found]:
     """Predictions of what comes close together, for the model is far quicker on many clips than on each."""
     waiting: list[Extracted | Failure] = []
     since = time.monotonic()
+
+    def said() -> Iterator[Found]:
+        each = predictions(waiting, opened(), is_reduced=is_reduced) if waiting else []
+        yield from zip((one.clip for one in waiting), each, strict=True)
+
     for outcome in outcomes:
         if isinstance(outcome, Failure | Extracted):
             waiting.append(outcome)
         is_long = isinstance(outcome, Extracted) and outcome.windows is not None
         if is_long or len(waiting) >= CLIPS_TOGETHER or time.monotonic() - since > SECONDS_TOGETHER:
-            yield from zip((one.clip for one in waiting), predictions(waiting, opened()), strict=True)
+            yield from said()
             waiting, since = [], time.monotonic()
-    yield from zip((one.clip for one in waiting), predictions(waiting, opened()) if waiting else (), strict=True)
+    yield from said()
 
 
 def predictions(

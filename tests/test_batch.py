@@ -108,8 +108,8 @@ def test_a_cache_is_reused_and_extended(drawn: Path, videos: Path, tmp_path: Pat
         file.write_bytes(bytes(before.st_size))
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert run(infer, *given, "-o", tmp_path / "again").code == 0
-    for name in ("predictions.csv",):
-        assert table(tmp_path / "again", name) == table(tmp_path / "r", name)
+    assert table(tmp_path / "again") == table(tmp_path / "r")
+    assert "0 to look at, 3 looked at already" in run(infer, *given, "-o", tmp_path / "again").out
 
 
 def test_a_cache_that_is_not_there_is_made_with_the_model_s_reduction(

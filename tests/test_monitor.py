@@ -212,6 +212,17 @@ def test_bad_input_is_one_line(model: Path, run: Run, given: tuple[str, ...], sa
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize("content", [None, "no video"])
+def test_a_recording_that_is_none_is_one_line(model: Path, tmp_path: Path, run: Run, content: str | None) -> None:
+    (tmp_path / "t.csv").write_text("path,start,end,label\na.mp4,0,1,hazardous\n")
+    if content:
+        (tmp_path / "a.mp4").write_text(content)
+    ran = run(hazard, "monitor", "--evaluate", tmp_path / "a.mp4", "--model", model, "--truth", tmp_path / "t.csv")
+    assert ran.code == 2
+    assert "cannot be replayed" in ran.err
+    assert "Traceback" not in ran.err
+
+
 def test_models_of_snippets_cannot_watch(model: Path, tmp_path: Path, run: Run) -> None:
     from features.spec import FeatureSpec
 

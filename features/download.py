@@ -16,7 +16,7 @@ from features.addresses import AddressRefused, Rules, Target, check_address
 from features.clips import VIDEO_SUFFIXES
 from features.errors import ClipError
 from features.files import atomic_file
-from features.video import check_video
+from features.opening import check_video
 
 MAX_HOPS = 10
 CONNECT_SECONDS = 15.0

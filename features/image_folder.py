@@ -13,11 +13,12 @@ import numpy as np
 import PIL.Image
 
 from features.errors import ClipError
+from features.opening import MAX_PIXELS
 from features.sampling import Pick
 from features.stamp import images_of
 from features.timeline import share_met
 from features.types import FrameBatch, Span
-from features.video import MAX_PIXELS, Image, enough
+from features.video import Image, enough
 from features.words import some
 
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}

@@ -24,9 +24,9 @@ from av.video.stream import VideoStream
 
 from features.errors import ClipError, SettingsError
 from features.live_rules import CatchUp
+from features.opening import FORMATS, MAX_PIXELS, opened_video
 from features.timeline import until_error
 from features.transform import Corner
-from features.video import FORMATS, MAX_PIXELS, opened_video
 
 SourceKind = Literal["rtsp", "http", "device", "file"]
 

@@ -5,10 +5,7 @@ allows it, and passes over frames that nothing refers to. Whatever looks odd on 
 timestamp that does not fit) sends the file to the sure way: all is decoded, and the picks are made among what came.
 """
 
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -24,15 +21,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from features.errors import ClipError
+from features.opening import MAX_PIXELS, check_regular, check_size, opened_file, tells_enough
 from features.sampling import Pick, Rows
-from features.timeline import SEEKABLE, WHOLE, Timeline, read_timeline, until_error
+from features.timeline import WHOLE, Timeline, read_timeline, until_error
 from features.types import FrameBatch, Span
-
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
-"""Demuxers that may open a file. The list keeps out playlists, which read other files, and lone images."""
-
-MAX_PIXELS = 8192 * 8192
-"""The largest frame that is decoded: about 200 MB as RGB."""
 
 MIN_DECODED_SHARE = 0.5
 """A clip of which less can be decoded is a failure, not a partial clip."""
@@ -63,13 +55,13 @@ def read_frames(
     called for every decoded frame. Raises ClipError where the file is no video or under half of it can be decoded.
     `quick=False` goes the sure way at once.
     """
-    is_small = _check_regular(file) <= HELD_BYTES
+    is_small = check_regular(file) <= HELD_BYTES
     reader = _Reader(file, prepare, picture, alive)
     for is_probed in (False, True):
-        with _opened(file, is_probed=is_probed, max_pixels=max_pixels) as (container, stream):
-            if not is_probed and not (quick and _tells_enough(container, stream)):
+        with opened_file(file, is_probed=is_probed, max_pixels=max_pixels) as (container, stream):
+            if not is_probed and not (quick and tells_enough(container, stream)):
                 continue
-            _check_size(stream, max_pixels)
+            check_size(stream, max_pixels)
             held: list[av.Packet] | None = [] if is_small else None
             timeline = read_timeline(container, stream, held=held)
             rows = timeline.pick(pick, span)
@@ -78,21 +70,6 @@ def read_frames(
         if decoded is not None:
             return _batch(decoded, timeline, rows, span, enough(timeline.covered_in(span)))
     return reader.sure(timeline, pick, span)
-
-
-def check_video(file: Path) -> None:
-    """Raises ClipError where a file is no video. Nothing of it is kept."""
-    with _opened(file):
-        pass
-
-
-@contextmanager
-def opened_video(file: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file and its first video stream, for who plays it, behind the guards of `read_frames`. Raises ClipError."""
-    _check_regular(file)
-    with _opened(file, max_pixels=max_pixels) as (container, stream):
-        _check_size(stream, max_pixels)
-        yield container, stream
 
 
 @dataclass
@@ -180,7 +157,7 @@ class _Reader:
         in an `unsound` span [from, to) of ticks.
         """
         decoded, wanted, is_sound = _Decoded(_pictured(rows)), _wanted(rows) - but, True
-        with _opened(self.file) as (container, stream):
+        with opened_file(self.file) as (container, stream):
             for frame in _frames(container, stream):
                 self.alive()
                 is_sound = frame is not None and not frame.is_corrupt and (is_sound or frame.key_frame)
@@ -273,54 +250,6 @@ def _by_order(frame: VideoFrame, count: int) -> int:
     return count
 
 
-def _check_regular(file: Path) -> int:
-    """The size of a regular file in bytes."""
-    try:
-        status = os.stat(file)
-    except OSError as error:
-        raise ClipError("open", error.strerror or str(error)) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ClipError("open", "not a regular file")
-    if status.st_size == 0:
-        raise ClipError("open", "empty file")
-    return status.st_size
-
-
-def _check_size(stream: VideoStream, max_pixels: int) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > max_pixels:
-        raise ClipError("open", f"frame too large: {width}x{height}, at most {max_pixels / 1e6:.0f} megapixels")
-
-
-def _tells_enough(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether a container's own header says what probing would find out."""
-    return container.format.name.startswith(SEEKABLE) and stream.codec_context.width > 0
-
-
-@contextmanager
-def _opened(
-    file: Path, *, is_probed: bool = True, max_pixels: int = MAX_PIXELS
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its first video stream. Probing decodes up to twenty frames, a good part of a short clip."""
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    if not is_probed:
-        options["codec_whitelist"] = "none"  # of the probing alone: the stream's own decoder is not bound by it
-    try:
-        container = av.open(os.path.abspath(file), options=options, metadata_errors="replace")
-    except PermissionError:
-        raise ClipError("open", "permission denied") from None
-    except (av.error.FFmpegError, ValueError) as error:
-        raise ClipError("open", f"not a video, or damaged ({_said(error)})") from None
-    with container:
-        if not container.streams.video:
-            raise ClipError("open", "no video stream")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "NONE"
-        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # pictures may be larger than their header says
-        yield container, stream
-
-
 def _from(
     container: InputContainer, stream: VideoStream, held: list[av.Packet] | None, timeline: Timeline, start: int
 ) -> Iterator[av.Packet]:
@@ -363,7 +292,3 @@ def _decoded_packet(stream: VideoStream, packet: av.Packet | None) -> list[Video
         return stream.decode(packet)
     except av.error.FFmpegError:
         return [None]
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]

@@ -13,9 +13,9 @@ import numpy as np
 from features.errors import ClipError, SettingsError
 from features.live import open_cameras
 from features.live_source import Camera
+from features.opening import check_video
 from features.progress import progress_bar
 from features.spec import FeatureSpec
-from features.video import check_video
 from features.words import counted
 from hazard.alert_config import load_alerts
 from hazard.cameras import CameraSettings

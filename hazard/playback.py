@@ -22,8 +22,9 @@ from av.video.stream import VideoStream
 
 from features.errors import ClipError
 from features.image_folder import ordered_images, read_image
+from features.opening import opened_video
 from features.timeline import WHOLE, Span, until_error
-from features.video import Image, opened_video
+from features.video import Image
 
 Fit = Callable[[float, float], tuple[int, int]]
 """The upright width and height of a video in square pixels → the size in which it is wanted."""

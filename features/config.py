@@ -12,8 +12,8 @@ from features.errors import SettingsError
 
 SEARCHED = 5000
 """Paths among which a similar one is looked for."""
-SECTIONS = ("extract", "train", "infer")
-"""The sections that a settings file may have, one a command."""
+SECTIONS = ("extract", "train", "infer", "monitor", "cameras", "alerts")
+"""The sections that a settings file may have."""
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -138,7 +138,8 @@ def nearest_path(path: str, paths: Iterable[str]) -> str:
     return hint if hint.startswith("did you mean") else f"paths are such as '{paths[0]}'"
 
 
-def _section(file: Path, section: str) -> dict[str, Any]:
+def sections(file: Path) -> dict[str, Any]:
+    """A settings file as it is. Raises SettingsError for what is none, and for a section that nothing reads."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:
@@ -152,7 +153,11 @@ def _section(file: Path, section: str) -> dict[str, Any]:
     for name in tree:
         if name not in SECTIONS:
             raise SettingsError(f"unknown section '{name}' in {file}; {nearest(str(name), SECTIONS)}")
-    values = tree.get(section) or {}
+    return tree
+
+
+def _section(file: Path, section: str) -> dict[str, Any]:
+    values = sections(file).get(section) or {}
     if not isinstance(values, dict):
         raise SettingsError(f"section '{section}' of {file} must hold key: value lines")
     return values

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from features.config import nearest
+from features.config import SECTIONS, nearest
 from features.errors import SettingsError
 from features.live_source import Camera, kind_of, mask_credentials
 
@@ -109,7 +109,7 @@ class CameraSettings(BaseModel):
 
 
 def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
-    """The cameras of a YAML file. Raises SettingsError; no message shows a password."""
+    """Section `cameras` of a YAML file. Raises SettingsError; no message shows a password."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -123,8 +123,8 @@ def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
             f"cameras file {file}: expected `cameras:` and a list of them, each with a name and a source"
         )
     for key in tree:
-        if key != "cameras":
-            raise SettingsError(f"cameras file {file}: unknown key '{key}'; {nearest(str(key), ('cameras',))}")
+        if key not in SECTIONS:
+            raise SettingsError(f"cameras file {file}: unknown key '{key}'; {nearest(str(key), SECTIONS)}")
     return _unique([_camera(entry, f"{file}, camera {i}") for i, entry in enumerate(tree["cameras"], 1)])
 
 

@@ -5,28 +5,35 @@ from pathlib import Path
 import click
 
 from features.commands import DONE, stop_on_signals
-from features.config import load_settings
+from features.config import load_settings, sections
 from features.errors import SettingsError
 from hazard.infer_config import InferSettings
+from hazard.monitor_config import MonitorSettings
+from hazard.structured import log_as
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("sources", metavar="CAMERA...", nargs=-1)
 @click.option("--model", "model_folder", required=True, type=click.Path(path_type=Path), help="A folder of training.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Event log, snapshots, outbox.")
-@click.option("--cameras", "cameras_file", type=click.Path(path_type=Path), help="A YAML file of cameras.")
-@click.option("--alerts", "alerts_file", type=click.Path(path_type=Path), help="A YAML file of alert channels.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Event log, pictures, outbox.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A YAML file: sections monitor, cameras, alerts, infer."
+)
+@click.option("--cameras", "cameras_file", type=click.Path(path_type=Path), help="Cameras of another YAML file.")
+@click.option("--alerts", "alerts_file", type=click.Path(path_type=Path), help="Alert channels of another YAML file.")
+@click.option("--window", "is_shown", is_flag=True, help="Show the cameras on the desktop; q closes it.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Serve /metrics for Prometheus there. [nowhere]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="json: an object a line. [text]")
 @click.option(
     "--evaluate", "recording", type=click.Path(path_type=Path), help="Replay a recording instead, and measure."
 )
 @click.option("--truth", type=click.Path(path_type=Path), help="With --evaluate: a CSV of true events.")
-@click.option("--offline-after", default=20.0, show_default=True, type=click.FloatRange(1), help="Seconds of silence.")
-@click.option("--window", "window_seconds", type=float, help="Seconds of a window. [as the model was trained]")
+@click.option("--offline-after", "silence_seconds", type=float, help="Seconds of silence. [20]")
+@click.option("--window-seconds", type=float, help="Seconds of a window. [as the model was trained]")
 @click.option("--stride", "stride_seconds", type=float, help="Seconds from window to window. [half a window]")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="An event begins at this probability. [the model's]")
 @click.option("--false-alarms-per-hour", type=float, metavar="F", help="The threshold that allowed at most so many.")
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `infer` is read.")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of inference.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting: infer's, or monitor.KEY.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
 @click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
@@ -34,11 +41,11 @@ def monitor(
     sources: tuple[str, ...],
     model_folder: Path,
     output: Path | None,
+    config: Path | None,
     cameras_file: Path | None,
     alerts_file: Path | None,
+    is_shown: bool,
     recording: Path | None,
-    offline_after: float,
-    config: Path | None,
     overrides: tuple[str, ...],
     **flags: object,
 ) -> int:
@@ -47,15 +54,29 @@ def monitor(
     With --evaluate FILE --truth events.csv a recording is replayed, faster than real time, through the very same steps:
     recall of events, false alarms per hour, and how long after the start of an event the alert comes.
     """
-    settings = load_settings(InferSettings, "infer", file=config, overrides=overrides, flags=flags)
-    # Imported here: `--help` and wrong options answer at once.
-    from hazard.cameras import cameras_of, load_cameras
-
+    own = {key: flags.pop(key) for key in ("silence_seconds", "metrics", "log_format")}
+    settings = load_settings(
+        InferSettings, "infer", file=config, overrides=[text for text in overrides if not _is_own(text)], flags=flags
+    )
+    watching = load_settings(
+        MonitorSettings, "monitor", file=config, overrides=[text for text in overrides if _is_own(text)], flags=own
+    )
+    log_as(watching.log_format)
     if recording is not None:
         return _evaluate(recording, model_folder, settings)
+    # Imported here: `--help` and wrong options answer at once.
+    from hazard.alert_config import load_alerts
+    from hazard.cameras import cameras_of, load_cameras
+
+    found = (sections(config) if config else {}).keys()
+    cameras_file = cameras_file or (config if "cameras" in found else None)
+    alerts_file = alerts_file or (config if "alerts" in found else None)
     cameras = (*(load_cameras(cameras_file) if cameras_file else ()), *cameras_of(sources))
     if not cameras or output is None:
-        raise SettingsError("give cameras (CAMERA... or --cameras FILE) and a folder (-o), or --evaluate FILE")
+        raise SettingsError(
+            "give cameras (CAMERA... or section `cameras` of --config) and a folder (-o), or --evaluate"
+        )
+    alerts = load_alerts(alerts_file) if alerts_file else None
     from hazard.monitoring import run_monitor
 
     with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
@@ -64,12 +85,17 @@ def monitor(
             model_folder,
             output,
             settings,
-            alerts_file=alerts_file,
-            silence_seconds=offline_after,
+            watching,
+            alerts=alerts,
+            is_shown=is_shown,
             is_stopped=lambda: bool(stop),
             echo=click.echo,
         )
     return stop.exit_code if stop else DONE
+
+
+def _is_own(text: str) -> bool:
+    return text.strip().startswith("monitor.")
 
 
 def _evaluate(recording: Path, model_folder: Path, settings: InferSettings) -> int:

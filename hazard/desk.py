@@ -20,7 +20,7 @@ from hazard.video_names import output_name
 RESTART_SECONDS = 60.0
 """An event that goes on when watching begins again within so long is the same event: it was told of."""
 PER_MINUTE = 6
-"""Alerts of one camera in a minute at most; more are in the log alone."""
+"""Alerts of one camera in a minute at most, by default; more are in the log alone."""
 LOG, STATE, OUTBOX = "events.jsonl", "state.json", "outbox.sqlite"
 
 
@@ -38,6 +38,7 @@ class Desk:
     before: dict[tuple[str, str], datetime] = field(default_factory=dict)
     """Until when events were seen before watching began again, as long as nothing was seen of them since."""
     sent: dict[str, list[datetime]] = field(default_factory=dict)
+    per_minute: int = PER_MINUTE
 
     def take(self, happening: Happening) -> Alert | None:
         """The alert that it is worth, if any. Raises EnvironmentStopped where the disk does not take it."""
@@ -116,7 +117,7 @@ class Desk:
 
     def _is_too_many(self, camera: str, now: datetime) -> bool:
         recent = [moment for moment in self.sent.get(camera, []) if now - moment < timedelta(minutes=1)]
-        is_too_many = len(recent) >= PER_MINUTE
+        is_too_many = len(recent) >= self.per_minute
         self.sent[camera] = recent if is_too_many else [*recent, now]
         return is_too_many
 
@@ -156,7 +157,7 @@ class Desk:
 
 
 @contextmanager
-def open_desk(folder: Path, outbox: Outbox | None) -> Iterator[Desk]:
+def open_desk(folder: Path, outbox: Outbox | None, *, per_minute: int = PER_MINUTE) -> Iterator[Desk]:
     """What was told of before is known again."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -168,4 +169,4 @@ def open_desk(folder: Path, outbox: Outbox | None) -> Iterator[Desk]:
         before = {
             (camera, label): datetime.fromisoformat(at) for camera, each in seen.items() for label, at in each.items()
         }
-        yield Desk(folder, outbox, log_file, seen, state.get("offline", {}), before)
+        yield Desk(folder, outbox, log_file, seen, state.get("offline", {}), before, per_minute=per_minute)

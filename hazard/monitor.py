@@ -1,9 +1,10 @@
 """Live cameras: frames of all of them through one backbone and one head, events by the rule of the reports."""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from hazard.sequences import pad, thin
 from hazard.types import Event
 from hazard.watching import News, Watcher, Window
 
+Onlooker = Callable[[Sequence[LiveFrame | Notice]], None]
+"""Is shown what came since the last look, after it was judged; possibly nothing."""
+
 
 @dataclass(frozen=True)
 class Happening:
@@ -34,6 +38,8 @@ class Happening:
     session: int = 0
     seconds: float = 0.0
     """The camera's own time then."""
+    arrived: float = 0.0
+    """When the frame came by which it was known, by the monotonic clock."""
     jpeg: bytes = b""
 
 
@@ -75,7 +81,7 @@ class Brain:
 
 
 def _happening(frame: LiveFrame, news: News) -> Happening:
-    return Happening(frame.camera, news, frame.wall, frame.session, frame.seconds, frame.jpeg)
+    return Happening(frame.camera, news, frame.wall, frame.session, frame.seconds, frame.arrived, frame.jpeg)
 
 
 @contextmanager
@@ -96,18 +102,21 @@ def watch(
     brain: Brain,
     *,
     is_stopped: Callable[[], bool],
-    each: Callable[[], None] = lambda: None,
+    onlookers: Sequence[Onlooker] = (),
 ) -> Iterator[Happening]:
     """What happens in front of the cameras, until somebody stops it or all of them are files that ended.
 
-    `each` is called after every look.
+    Onlookers are called after every look.
     """
     while not is_stopped() and not live.is_over:
-        yield from brain.see(live.poll(1.0))
-        each()
+        items = live.poll(1.0)
+        yield from brain.see(items)
+        for look in onlookers:
+            look(items)
     for name, watcher in brain.watchers.items():
         for news in watcher.end():
-            yield Happening(name, news, datetime.now(UTC), watcher.session, news.event.end)
+            last = replace(news, is_cut=not live.is_over)
+            yield Happening(name, last, datetime.now(UTC), watcher.session, news.event.end, time.monotonic())
 
 
 def events_of(happenings: Iterable[Happening]) -> dict[str, list[tuple[Event, float]]]:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from features.errors import ClipError, SettingsError
-from features.live import open_cameras
+from features.live import LiveFrame, Notice, open_cameras
 from features.live_source import Camera
 from features.opening import check_video
 from features.progress import progress_bar
 from features.spec import FeatureSpec
 from features.words import counted
-from hazard.alert_config import load_alerts
+from hazard.alert_config import AlertSettings
 from hazard.cameras import CameraSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision
@@ -28,7 +28,8 @@ from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.model_files import open_model
 from hazard.model_source import read_source
-from hazard.monitor import Brain, Happening, events_of, live_encoder, watch
+from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, watch
+from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
 from hazard.thresholds import decision
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
@@ -75,9 +76,10 @@ def run_monitor(
     model_folder: Path,
     output: Path,
     settings: InferSettings,
+    watching: MonitorSettings,
     *,
-    alerts_file: Path | None,
-    silence_seconds: float,
+    alerts: AlertSettings | None,
+    is_shown: bool = False,
     is_stopped: Callable[[], bool],
     echo: Callable[[str], None],
 ) -> None:
@@ -89,8 +91,8 @@ def run_monitor(
     ready = prepared(model_folder, settings)
     by_name = {camera.name: camera for camera in cameras}
     with ExitStack() as stack:
-        outbox = stack.enter_context(delivering(output / OUTBOX, load_alerts(alerts_file))) if alerts_file else None
-        desk = stack.enter_context(open_desk(output, outbox))
+        outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
+        desk = stack.enter_context(open_desk(output, outbox, per_minute=watching.alerts_per_minute))
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
         live = stack.enter_context(
             open_cameras(
@@ -98,22 +100,23 @@ def run_monitor(
                 ready.spec.preprocessing,
                 ready.grid.fps,
                 picture_width=PICTURE_WIDTH,
-                silence_seconds=silence_seconds,
+                silence_seconds=watching.silence_seconds,
                 offline=set(desk.offline),
             )
         )
+        onlookers: list[Onlooker] = [_marker(brain, desk)]
         echo(f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each")
-        for happening in watch(live, brain, is_stopped=is_stopped, each=_marker(brain, desk)):
+        for happening in watch(live, brain, is_stopped=is_stopped, onlookers=onlookers):
             alert = desk.take(happening) if by_name[happening.camera].is_watched(happening.wall) else None
             if alert:
                 echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _marker(brain: Brain, desk: Desk) -> Callable[[], None]:
+def _marker(brain: Brain, desk: Desk) -> Onlooker:
     """Notes now and then which events go on, for a restart to know."""
     marked = time.monotonic()
 
-    def mark() -> None:
+    def mark(items: Sequence[LiveFrame | Notice]) -> None:
         nonlocal marked
         if time.monotonic() - marked > MARK_SECONDS:
             marked = time.monotonic()
@@ -167,11 +170,11 @@ def _replayed(
         progress_bar(0, what="replay", unit="s") as bar,
     ):
 
-        def each() -> None:
+        def look(items: Sequence[LiveFrame | Notice]) -> None:
             nonlocal last
             times = brain.watchers[name].stream.times
             last = max(last, times[-1] if times else 0.0)
             bar.update(int(last) - bar.n)
 
-        happenings = list(watch(live, brain, is_stopped=is_stopped, each=each))
+        happenings = list(watch(live, brain, is_stopped=is_stopped, onlookers=[look]))
     return happenings, last + 0.5 / ready.grid.fps

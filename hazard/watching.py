@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from hazard.types import Event
 
 GAP = 1.5
 """A window whose frames span so many times its length has a hole: nothing is said of it."""
+RECENT = 240
+"""Windows of a camera that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,15 @@ class News:
 
     is_over: bool
     event: Event
+    is_cut: bool = False
+    """The sight of it ended, because the camera's session did: nobody knows whether the event did."""
+
+
+class Judged(NamedTuple):
+    """What was said of a window."""
+
+    core: tuple[float, float]
+    probs: tuple[float, ...]  # (K,)
 
 
 @dataclass
@@ -106,21 +118,25 @@ class Watcher:
     states: list[EventState] = field(init=False)
     told: dict[str, float] = field(default_factory=dict)
     """The start of the event that was told of, by label."""
+    recent: deque[Judged] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """The last windows of the session, for whoever draws them."""
 
     def __post_init__(self) -> None:
         self.begin(self.session)
 
     def begin(self, session: int) -> list[News]:
         """Another session: times start anew, what was going on has ended."""
-        ended = self.end() if self.session >= 0 else []
+        ended = [replace(news, is_cut=True) for news in self.end()] if self.session >= 0 else []
         self.session, self.stream = session, Stream(self.grid)
         self.states = [NOTHING] * len(self.decision.rules)
         self.told.clear()
+        self.recent.clear()
         return ended
 
     def judge(self, window: Window, probs: Sequence[float]) -> list[News]:
         """What the probabilities (K,) of one more window mean: each event is told of once, and once that it is over."""
         news: list[News] = []
+        self.recent.append(Judged(window.core, tuple(probs)))
         for number, rule in enumerate(self.decision.rules):
             self.states[number], ended = step(rule, self.states[number], window.core, probs)
             news += [News(True, event) for event in ended]

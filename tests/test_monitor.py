@@ -114,7 +114,7 @@ def test_a_camera_may_have_a_threshold_of_its_own() -> None:
 def happening(start: float, at: float, *, is_over: bool = False, camera: str = "door", peak: float = 0.9) -> Happening:
     """An event that began at `start` seconds of the session and is told of at `at`."""
     news = News(is_over, Event("fight", start, at, peak, peak))
-    return Happening(camera, news, NOW + timedelta(seconds=at), 1, at, b"\xff\xd8\xff\xd9")
+    return Happening(camera, news, NOW + timedelta(seconds=at), 1, at, at, b"\xff\xd8\xff\xd9")
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -188,7 +188,7 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
 def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:
     draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=4)
     ran = run(hazard, "monitor", f"door={tmp_path / 'a.mp4'}", "--model", model, "-o", tmp_path / "o", *TORCH,
-              "--threshold", 0.01, "--window", 1, "--stride", 0.5)  # fmt: skip
+              "--threshold", 0.01, "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
     assert ran.code == 0, ran.err
     assert "watching 1 camera," in ran.out
     assert "event door hazardous" in ran.out

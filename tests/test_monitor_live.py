@@ -39,7 +39,7 @@ def test_events_offline_and_back_reach_a_webhook_once(model: Path, tmp_path: Pat
         command = [
             *(sys.executable, "-m", "hazard", "monitor", f"door={camera.address}", "--model", model),
             *("-o", tmp_path / "o", "--alerts", tmp_path / "alerts.yaml", "--runtime", "torch"),
-            *("--threshold", "0.01", "--window", "1", "--stride", "0.5", "--offline-after", "8"),
+            *("--threshold", "0.01", "--window-seconds", "1", "--stride", "0.5", "--offline-after", "8"),
         ]
         running = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

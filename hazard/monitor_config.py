@@ -1,0 +1,30 @@
+"""Settings of watching: section `monitor` of a settings file."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class MonitorSettings(BaseModel):
+    """Section `monitor` of a settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    silence_seconds: float = Field(20.0, ge=1)
+    """A camera from which nothing comes for so long is offline."""
+    before_seconds: float = Field(5.0, ge=0)
+    """What an event's clip shows of the time before the event."""
+    after_seconds: float = Field(5.0, ge=0)
+    """What it shows of the time after."""
+    longest_clip_seconds: float = Field(60.0, ge=0)
+    """Of an event that lasts longer, the clip shows the beginning; 0: no clips."""
+    alerts_per_minute: int = Field(6, ge=1)
+    """Alerts of one camera at most; more are in the log alone."""
+    keep_days: float = Field(30.0, gt=0)
+    """Snapshots and clips that are older are removed."""
+    keep_gigabytes: float = Field(10.0, gt=0)
+    """Of more snapshots and clips the oldest are removed."""
+    metrics: str = ""
+    """`HOST:PORT` where Prometheus finds `/metrics`; empty: nowhere. A port alone is of this machine only."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people or one JSON object a line, for programs."""

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from features.progress import progress_bar
 from features.spec import FeatureSpec
 from features.words import counted
 from hazard.alert_config import AlertSettings
+from hazard.alerts import Alert
 from hazard.cameras import CameraSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision
 from hazard.delivery import delivering
-from hazard.desk import OUTBOX, Desk, open_desk
+from hazard.desk import OUTBOX, open_desk
 from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
 from hazard.infer_config import InferSettings
 from hazard.model import Predictor
@@ -32,10 +32,9 @@ from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, 
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
 from hazard.thresholds import decision
+from hazard.upkeep import Upkeep
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
 
-MARK_SECONDS = 5.0
-"""How often it is noted that an event goes on."""
 PICTURE_WIDTH = 640
 """Of snapshots, in pixels."""
 
@@ -92,7 +91,9 @@ def run_monitor(
     by_name = {camera.name: camera for camera in cameras}
     with ExitStack() as stack:
         outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
-        desk = stack.enter_context(open_desk(output, outbox, per_minute=watching.alerts_per_minute))
+        desk = stack.enter_context(
+            open_desk(output, outbox, watching, is_watched=lambda name, moment: by_name[name].is_watched(moment))
+        )
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
         live = stack.enter_context(
             open_cameras(
@@ -101,29 +102,19 @@ def run_monitor(
                 ready.grid.fps,
                 picture_width=PICTURE_WIDTH,
                 silence_seconds=watching.silence_seconds,
-                offline=set(desk.offline),
+                offline=set(desk.standing.offline),
             )
         )
-        onlookers: list[Onlooker] = [_marker(brain, desk)]
+
+        def tell(alert: Alert) -> None:
+            echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
+
+        onlookers: list[Onlooker] = [Upkeep(desk, brain, live.record, tell, time.monotonic)]
         echo(f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each")
         for happening in watch(live, brain, is_stopped=is_stopped, onlookers=onlookers):
-            alert = desk.take(happening) if by_name[happening.camera].is_watched(happening.wall) else None
-            if alert:
-                echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
-
-
-def _marker(brain: Brain, desk: Desk) -> Onlooker:
-    """Notes now and then which events go on, for a restart to know."""
-    marked = time.monotonic()
-
-    def mark(items: Sequence[LiveFrame | Notice]) -> None:
-        nonlocal marked
-        if time.monotonic() - marked > MARK_SECONDS:
-            marked = time.monotonic()
-            going_on = [(name, label) for name, watcher in brain.watchers.items() for label in watcher.going_on()]
-            desk.mark(going_on, datetime.now(UTC))
-
-    return mark
+            if alert := desk.take(happening):
+                tell(alert)
+        desk.clips.flush(live.record)
 
 
 def evaluate_recording(

@@ -4,6 +4,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -325,3 +327,21 @@ def test_a_reader_that_is_killed_leaves_nothing_half_written_and_few_orders_wait
         assert os.listdir(tmp_path) == []
         record(live, tmp_path / "clip.mp4", 0.0, watch_on(live, 0.3))
     assert os.listdir(tmp_path) == ["clip.mp4"]
+
+
+def test_other_processes_find_their_modules_in_the_fork_server_of_the_readers(recording: Path) -> None:
+    script = f"""
+import sys
+from features.live import open_cameras
+from features.live_source import Camera
+from features.pool import worker_context
+from features.spec import Preprocessing
+with open_cameras([Camera("yard", {str(recording)!r})], Preprocessing(size=32), 5, preload=["wave"]):
+    context = worker_context(["colorsys"])
+    process = context.Process(target=exec, args=("import sys; sys.exit(7 * ('wave' in sys.modules))",))
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, capture_output=True)
+    assert ran.returncode == 7, ran.stderr.decode()

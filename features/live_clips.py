@@ -58,9 +58,7 @@ def _copied(container: OutputContainer, coding: Coding, packets: Sequence[Coded]
     if coding.stream.codec_context.codec.canonical_name == "hevc":
         stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
     first = packets[0].pts or 0
-    shown = [
-        packet for packet in packets if (packet.pts or 0) >= first
-    ]  # others refer to what came before the keyframe
+    shown = [packet for packet in packets if (packet.pts or 0) >= first]  # the rest needs what was before
     times = [(packet.pts or 0) - first for packet in shown]
     lasts = _usual(times, coding.tick)
     for packet, pts, dts in zip(shown, times, decoding_times(times), strict=True):

@@ -23,6 +23,7 @@ from hazard.cutting import windows_of
 from hazard.decide import Decision
 from hazard.delivery import delivering
 from hazard.desk import OUTBOX, open_desk
+from hazard.event_clips import kept_seconds
 from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
 from hazard.infer_config import InferSettings
 from hazard.model import Predictor
@@ -35,6 +36,10 @@ from hazard.thresholds import decision
 from hazard.upkeep import Upkeep
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
 
+PRELOAD = ("features.live_reader", "hazard.channels")
+"""What the fork server imports for readers and couriers; it may not hold OpenVINO."""
+LAST_CLIPS_SECONDS = 5.0
+"""How long the last clips may take to be written when watching ends."""
 PICTURE_WIDTH = 640
 """Of snapshots, in pixels."""
 
@@ -90,7 +95,7 @@ def run_monitor(
     ready = prepared(model_folder, settings)
     by_name = {camera.name: camera for camera in cameras}
     with ExitStack() as stack:
-        outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
+        outbox = stack.enter_context(delivering(output / OUTBOX, alerts, preload=PRELOAD)) if alerts else None
         desk = stack.enter_context(
             open_desk(output, outbox, watching, is_watched=lambda name, moment: by_name[name].is_watched(moment))
         )
@@ -103,6 +108,8 @@ def run_monitor(
                 picture_width=PICTURE_WIDTH,
                 silence_seconds=watching.silence_seconds,
                 offline=set(desk.standing.offline),
+                clip_seconds=kept_seconds(watching, late_seconds(ready)),
+                preload=PRELOAD,
             )
         )
 
@@ -115,6 +122,15 @@ def run_monitor(
             if alert := desk.take(happening):
                 tell(alert)
         desk.clips.flush(live.record)
+        until = time.monotonic() + LAST_CLIPS_SECONDS
+        while live.is_writing and time.monotonic() < until:
+            live.poll(0.1)
+
+
+def late_seconds(ready: Prepared) -> float:
+    """How long after its end an event is known to be over, at most, where frames come in time."""
+    grid = ready.grid
+    return (grid.rows + 2 * grid.stride) / grid.fps + max(rule.merge_seconds for rule in ready.decision.rules)
 
 
 def evaluate_recording(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -116,14 +117,18 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
 
 def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:
     draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=4)
-    ran = run(hazard, "monitor", f"door={tmp_path / 'a.mp4'}", "--model", model, "-o", tmp_path / "o", *TORCH,
-              "--threshold", 0.01, "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
+    settings = {"cameras": [{"name": "door", "source": str(tmp_path / "a.mp4")}], "infer": {"threshold": 0.01}}
+    (tmp_path / "m.yaml").write_text(json.dumps(settings))
+    ran = run(hazard, "monitor", "--config", tmp_path / "m.yaml", "--model", model, "-o", tmp_path / "o", *TORCH,
+              "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
     assert ran.code == 0, ran.err
     assert "watching 1 camera," in ran.out
     assert "event door hazardous" in ran.out
     begun, over = entries(tmp_path / "o")[0], entries(tmp_path / "o")[-1]
-    assert (begun["over"], over["over"]) == (False, True)
+    assert (begun["over"], over["over"], over["is_cut"]) == (False, True, False)
     assert Path(str(begun["snapshot"])).read_bytes().startswith(b"\xff\xd8")
+    with av.open(str(begun["clip"])) as clip:
+        assert float(clip.duration or 0) / av.time_base >= 3.0
 
 
 @pytest.mark.parametrize(

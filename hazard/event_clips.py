@@ -1,7 +1,7 @@
 """Clips of events: what a camera showed shortly before, during and shortly after, asked for once all of it has come."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,10 +52,10 @@ class EventClips:
         for event in [event for event, one in self.wanted.items() if one.until <= now]:
             self._ask(record, self.wanted.pop(event), now)
 
-    def flush(self, record: Record) -> None:
-        """Asks for all, as far as they have come: watching ends."""
+    def flush(self, record: Record, *, cameras: Collection[str] | None = None) -> None:
+        """Asks for all clips, or those of some cameras, as far as they have come: no more will come."""
         now = self.clock()
-        for event in list(self.wanted):
+        for event in [event for event, one in self.wanted.items() if cameras is None or one.camera in cameras]:
             self._ask(record, self.wanted.pop(event), now)
 
     def _ask(self, record: Record, one: _Wanted, now: float) -> None:

@@ -116,7 +116,7 @@ def run_monitor(
         def tell(alert: Alert) -> None:
             echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
 
-        onlookers: list[Onlooker] = [Upkeep(desk, brain, live.record, tell, time.monotonic)]
+        onlookers: list[Onlooker] = [Upkeep(desk, brain, live, tell, time.monotonic)]
         echo(f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each")
         for happening in watch(live, brain, is_stopped=is_stopped, onlookers=onlookers):
             if alert := desk.take(happening):

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Thread
 
-from features.live import LiveFrame, Notice
+from features.live import LiveFrame, LiveSet, Notice
 from hazard.alerts import Alert
 from hazard.desk import CLIPS, SNAPSHOTS, Desk
-from hazard.event_clips import Record
 from hazard.keeping import tidy
 from hazard.monitor import Brain
 
@@ -23,7 +22,7 @@ class Upkeep:
 
     desk: Desk
     brain: Brain
-    record: Record
+    live: LiveSet
     tell: Callable[[Alert], None]
     """Is told of alerts that come with the hours of a camera."""
     clock: Callable[[], float]
@@ -33,7 +32,7 @@ class Upkeep:
 
     def __call__(self, items: Sequence[LiveFrame | Notice]) -> None:
         """One look."""
-        self.desk.clips.ask(self.record)
+        self._clips()
         now = self.clock()
         if now - self.marked >= MARK_SECONDS:
             self.marked = now
@@ -41,6 +40,13 @@ class Upkeep:
         if now - self.tidied >= TIDY_SECONDS:
             self.tidied = now
             self._tidy()
+
+    def _clips(self) -> None:
+        clips = self.desk.clips
+        clips.ask(self.live.record)
+        if clips.wanted:  # before a new connection makes cameras forget what came over the last
+            gone = {name for name, counters in self.live.counters().items() if counters.state != "live"}
+            clips.flush(self.live.record, cameras=gone)
 
     def _mark(self) -> None:
         going_on = [(name, label) for name, watcher in self.brain.watchers.items() for label in watcher.going_on()]

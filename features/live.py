@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import EnvironmentStopped, SettingsError
-from features.live_reader import OPEN, ReaderPlan, serve_camera
+from features.live_reader import OPEN, READER_MODULES, ReaderPlan, serve_camera
 from features.live_ring import Slot, ring_bytes
 from features.live_rules import CameraEvent, CameraNews, CameraState, Health, next_wait, step
 from features.live_source import PATIENCE, Camera, Patience
@@ -146,7 +146,7 @@ def open_cameras(
         for camera in cameras
         if camera.kind  # refused here rather than in its process
     ]
-    context = worker_context(("features.live_reader",))
+    context = worker_context(READER_MODULES)
     woken, wake = context.Pipe(duplex=False)
     os.set_blocking(woken.fileno(), False)
     os.set_blocking(wake.fileno(), False)

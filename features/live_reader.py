@@ -25,6 +25,8 @@ from features.video import Image
 
 OPEN = "open"
 """What the process is told; it answers (`closed` or `ended`, the reason) when there is nothing more to read."""
+READER_MODULES = ("features.live_reader",)
+"""What is imported once for all of these processes, see `features.pool.worker_context`."""
 
 
 @dataclass(frozen=True)

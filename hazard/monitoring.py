@@ -12,6 +12,7 @@ import numpy as np
 
 from features.errors import ClipError, SettingsError
 from features.live import LiveFrame, Notice, open_cameras
+from features.live_reader import READER_MODULES
 from features.live_source import Camera
 from features.opening import check_video
 from features.progress import progress_bar
@@ -91,7 +92,9 @@ def run_monitor(
     ready = prepared(model_folder, settings)
     by_name = {camera.name: camera for camera in cameras}
     with ExitStack() as stack:
-        outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
+        outbox = None
+        if alerts:  # it starts the fork server, which imports for the readers too what would else be in each
+            outbox = stack.enter_context(delivering(output / OUTBOX, alerts, preload=READER_MODULES))
         desk = stack.enter_context(open_desk(output, outbox, per_minute=watching.alerts_per_minute))
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
         live = stack.enter_context(

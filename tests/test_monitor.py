@@ -4,6 +4,7 @@ import csv
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.cli import extract_features
-from features.live import Notice
+from features.encoder import Encoder
+from features.live import LiveFrame, Notice
 from hazard.__main__ import hazard
 from hazard.alerts import Alert
 from hazard.cli_infer import infer
@@ -19,7 +21,7 @@ from hazard.cli_train import train_temporal
 from hazard.decide import Decision, events_of
 from hazard.desk import LOG, PER_MINUTE, open_desk
 from hazard.events import EventRule
-from hazard.monitor import Happening
+from hazard.monitor import Brain, Happening
 from hazard.recordings import draw_recording, plant_evenly
 from hazard.scenes import make_scene
 from hazard.synthetic import draw_clip, draw_dataset
@@ -102,6 +104,37 @@ def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
     again = watcher.stream.add(0.5, np.zeros(1, np.float16))
     assert again is not None
     assert len(watcher.judge(again, (0.9, 0.1))) == 1
+
+
+def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]]:
+    """What a brain says of a camera whose frames all show a fight, one a second of each of these sessions."""
+
+    class Sure:
+        """A model to which everything is a fight."""
+
+        reduction = None
+        info = SimpleNamespace(settings=SimpleNamespace(max_steps=None))
+
+        def predict(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            return np.tile([0.9, 0.1], (len(x), 1))
+
+    frames = [
+        LiveFrame("door", session, sessions[:i].count(session) + 0.5, NOW, 0.0, np.zeros((8, 8, 3), np.uint8))
+        for i, session in enumerate(sessions)
+    ]
+    encoder = Encoder(lambda batch: np.zeros((len(batch), 1), np.float32), batch_size=4)
+    brain = Brain(Sure(), encoder, {"door": Watcher(DECISION, Grid(1.0, 2, 1))})  # type: ignore[arg-type]
+    looks = [frames] if together else [[frame] for frame in frames]
+    happenings = [happening for look in looks for happening in brain.see(look)]
+    return [(h.news.is_over, h.session, h.news.event.start) for h in happenings if isinstance(h.news, News)]
+
+
+def test_frames_of_two_sessions_that_come_together_mean_what_they_mean_one_by_one() -> None:
+    """As where a slow machine takes the last frames before a break and the first after it in one look."""
+    sessions = [1] * 5 + [2] * 4 + [3] + [4] * 3
+    one_by_one = seen(sessions, together=False)
+    assert [is_over for is_over, _, _ in one_by_one] == [False, True, False, True, False]
+    assert seen(sessions, together=True) == one_by_one
 
 
 def test_a_camera_may_have_a_threshold_of_its_own() -> None:

@@ -28,10 +28,10 @@ def draw(file: Path, buckets: Sequence[Bucket], fps: float) -> None:
     latency.set(ylabel="arrival to judged, ms")
     latency.set_ylim(bottom=0)
 
-    memory.plot(minutes, [b.monitor.bytes / 1e6 for b in buckets], color=BLUE, label="monitor")
-    memory.plot(minutes, [b.others.bytes / 1e6 for b in buckets], color=GREEN, label="readers and others, together")
-    memory.set(ylabel="memory (PSS), MB", xlabel="minutes")
-    memory.set_ylim(bottom=0, top=1.3 * max(max(b.monitor.bytes, b.others.bytes) for b in buckets) / 1e6)
+    memory.plot(minutes, [b.monitor.own_bytes / 1e6 for b in buckets], color=BLUE, label="monitor")
+    memory.plot(minutes, [b.others.own_bytes / 1e6 for b in buckets], color=GREEN, label="readers and others, together")
+    memory.set(ylabel="memory, MB", xlabel="minutes")
+    memory.set_ylim(bottom=0, top=1.3 * max(max(b.monitor.own_bytes, b.others.own_bytes) for b in buckets) / 1e6)
 
     for axes in (frames, latency, memory):
         axes.grid(alpha=0.25)

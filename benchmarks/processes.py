@@ -10,22 +10,37 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Usage:
-    """Of some processes together: memory that several share counts once (PSS)."""
+    """Of some processes together; memory that several of them share counts once (PSS)."""
 
-    bytes: int = 0
+    own_bytes: int = 0
+    """Their data, and what they share with each other."""
+    library_bytes: int = 0
+    """Mapped from files: a program elsewhere that maps the same ones makes it less."""
     cpu_seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.bytes + other.bytes, self.cpu_seconds + other.cpu_seconds)
+        return Usage(
+            self.own_bytes + other.own_bytes,
+            self.library_bytes + other.library_bytes,
+            self.cpu_seconds + other.cpu_seconds,
+        )
 
 
 def usage_of(pid: int) -> Usage:
     """Of one process; nothing where it is gone."""
     with suppress(OSError):
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        held = next((int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:")), 0)
-        return Usage(held, sum(map(int, _stat(pid)[11:13])) / TICKS)
+        lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
+        held = {name: int(value) * 1024 for name, value, *_ in lines}
+        used = sum(map(int, _stat(pid)[11:13])) / TICKS
+        return Usage(held["Pss_Anon:"] + held["Pss_Shmem:"], held["Pss_File:"], used)
     return Usage()
+
+
+def machine_cpu_seconds() -> float:
+    """Of all that runs on the machine, since it was started."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _wait, interrupts, soft, *_ = map(int, file.readline().split()[1:])
+    return (user + nice + system + interrupts + soft) / TICKS
 
 
 def descendants(pid: int) -> list[int]:

@@ -12,7 +12,7 @@ from unittest import mock
 
 import click
 import numpy as np
-from processes import Usage, descendants, usage_of
+from processes import Usage, descendants, machine_cpu_seconds, usage_of
 from sites import Site
 
 from features.live import CameraCounters, LiveFrame, LiveSet, Notice
@@ -42,6 +42,8 @@ class Bucket:
     monitor: Usage
     others: Usage
     """Readers, their fork server, what delivers alerts."""
+    elsewhere: float
+    """CPU seconds of all else on this machine."""
     alerts: int
 
     @property
@@ -108,7 +110,11 @@ class Meter:
         """Ends a bucket."""
         if self._since is None or now - self._since < 1:
             return
-        counts, (monitor, others) = self.live.counters(), _usages()
+        counts, used = self.live.counters(), _usages()
+        monitor, others, all_of_it = (
+            replace(new, cpu_seconds=new.cpu_seconds - old.cpu_seconds)
+            for new, old in zip(used, self._used, strict=True)
+        )
         self.buckets.append(
             Bucket(
                 self._since - self.began,
@@ -117,8 +123,9 @@ class Meter:
                 {name: count.dropped - self._counts[name].dropped for name, count in counts.items()},
                 {name: count.skipped - self._counts[name].skipped for name, count in counts.items()},
                 self.latencies,
-                replace(monitor, cpu_seconds=monitor.cpu_seconds - self._used[0].cpu_seconds),
-                replace(others, cpu_seconds=others.cpu_seconds - self._used[1].cpu_seconds),
+                monitor,
+                others,
+                max(0.0, all_of_it.cpu_seconds - monitor.cpu_seconds - others.cpu_seconds),
                 self.alerts,
             )
         )
@@ -130,8 +137,10 @@ class Meter:
         self.latencies = {name: array("f") for name in self._counts}
 
 
-def _usages() -> tuple[Usage, Usage]:
-    return usage_of(os.getpid()), sum(map(usage_of, descendants(os.getpid())), Usage())
+def _usages() -> tuple[Usage, Usage, Usage]:
+    """Of this process, of those that it started, and of the machine."""
+    others = sum(map(usage_of, descendants(os.getpid())), Usage())
+    return usage_of(os.getpid()), others, Usage(cpu_seconds=machine_cpu_seconds())
 
 
 def watched(

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,27 +60,37 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(
     probs=st.lists(st.floats(0, 1), min_size=4, max_size=60),
     stride=st.integers(1, 4),
-    fps=st.sampled_from([1.0, 2.0, 4.0]),
+    fps=st.sampled_from([1.0, 4 / 3, 4.0, 4.19]),
+    video_fps=st.sampled_from([5.0, 15.0, 30 / 1.001]),
+    merged_strides=st.integers(0, 2),
 )
-def test_watching_finds_the_events_of_a_report(probs: list[float], stride: int, fps: float) -> None:
-    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart."""
+def test_watching_finds_the_events_of_a_report(
+    probs: list[float], stride: int, fps: float, video_fps: float, merged_strides: int
+) -> None:
+    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart.
+
+    A frame is on the screen a little before the instant that it is picked for.
+    """
+    rule = replace(RULE, merge_seconds=round(merged_strides * stride / fps, 6))
     grid, rows = Grid(fps, 4, stride), 4
-    watcher = Watcher(DECISION, grid)
+    watcher = Watcher(replace(DECISION, rules=(rule,)), grid)
     watcher.begin(1)
     spans, table, told, found = [], [], [], []
     for number in range(rows + stride * (len(probs) - 1)):
-        window = watcher.stream.add((number + 0.5) / fps, np.zeros(1, np.float16))
+        begins = math.floor((number + 0.5) / fps * video_fps) / video_fps
+        window = watcher.stream.add(begins, np.zeros(1, np.float16))
         if window is not None:
             table.append([probs[len(spans)], 1 - probs[len(spans)]])
-            spans.append(window.span)
+            start = len(spans) * stride / fps
+            spans.append((round(start, 6), round(start + rows / fps, 6)))
             news = watcher.judge(window, table[-1])
             told += [n.event for n in news if not n.is_over]
             found += [n.event for n in news if n.is_over]
     found += [news.event for news in watcher.end()]
     assert len(spans) == len(probs)
     windows = WindowPredictions(np.array(spans), np.array(table))
-    report = events_of(windows, DECISION.rules, spans[-1][1])
-    assert [e.start for e in found] == pytest.approx([e.start for e in report])
+    report = events_of(windows, (rule,), spans[-1][1])
+    assert [e.start for e in found] == pytest.approx([e.start for e in report], abs=1e-5)
     assert [e.peak for e in found] == [e.peak for e in report]
     assert [e.start for e in told] == [e.start for e in found], "each is told of once"
 

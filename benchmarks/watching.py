@@ -17,7 +17,9 @@ from sites import Site
 
 from features.live import CameraCounters, LiveFrame, LiveSet, Notice
 from hazard import monitoring
-from hazard.monitor import Brain, Happening
+from hazard.alert_config import load_alerts
+from hazard.monitor import Brain, Happening, Onlooker
+from hazard.monitor_config import MonitorSettings
 
 WARM_UP_SECONDS = 5.0
 """After the first frame of the last camera."""
@@ -62,7 +64,6 @@ class Meter:
     extra: Extra
     buckets: list[Bucket] = field(default_factory=list)
     alerts: int = 0
-    at_hand: list[LiveFrame] = field(default_factory=list)
     latencies: dict[str, array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,14 +76,13 @@ class Meter:
 
     def poll(self, timeout_seconds: float) -> list[LiveFrame | Notice]:
         found = self.live.poll(timeout_seconds)
-        self.at_hand = [item for item in found if isinstance(item, LiveFrame)]
         now = time.monotonic()
         if self._unseen:
+            self._unseen -= {item.camera for item in found if isinstance(item, LiveFrame)}
             self._wait_for_all(now)
         return [*found, *self.extra(now - self.began)] if now >= self.began else found
 
     def _wait_for_all(self, now: float) -> None:
-        self._unseen -= {frame.camera for frame in self.at_hand}
         if not self._unseen:
             self.began = now + WARM_UP_SECONDS
         elif now - self.created > START_SECONDS:
@@ -93,16 +93,16 @@ class Meter:
     def is_done(self) -> bool:
         return time.monotonic() >= self.began + self.seconds
 
-    def judged(self) -> None:
+    def judged(self, items: Sequence[LiveFrame | Notice]) -> None:
         """All that came with the last look has been dealt with."""
         now = time.monotonic()
         if now < self.began:
             return
         if self._since is None:
             self._start(now)
-        for frame in self.at_hand:
-            self.latencies[frame.camera].append(now - frame.arrived)
-        self.at_hand = []
+        for frame in items:
+            if isinstance(frame, LiveFrame):
+                self.latencies[frame.camera].append(now - frame.arrived)
         if now - self._since >= self.bucket_seconds:
             self.close(now)
 
@@ -159,16 +159,15 @@ def watched(
     watch = monitoring.watch
 
     def metered(
-        live: LiveSet, brain: Brain, *, is_stopped: Callable[[], bool], each: Callable[[], None], **more: Any
+        live: LiveSet, brain: Brain, *, is_stopped: Callable[[], bool], onlookers: Sequence[Onlooker], **more: Any
     ) -> Iterator[Happening]:
         meter = Meter(live, seconds, bucket_seconds, extra)
         meters.append(meter)
 
-        def both() -> None:
-            each()
-            meter.judged()
+        def is_over() -> bool:
+            return is_stopped() or meter.is_done
 
-        yield from watch(meter, brain, is_stopped=lambda: is_stopped() or meter.is_done, each=both, **more)
+        yield from watch(meter, brain, is_stopped=is_over, onlookers=[*onlookers, meter.judged], **more)
         meter.close(time.monotonic())
 
     def told(text: str) -> None:
@@ -181,8 +180,8 @@ def watched(
             site.model,
             output,
             site.settings(fps),
-            alerts_file=alerts_file,
-            silence_seconds=20.0,
+            MonitorSettings(),
+            alerts=load_alerts(alerts_file) if alerts_file else None,
             is_stopped=is_stopped,
             echo=told,
         )

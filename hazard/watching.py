@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
+from features.live_rules import instant
 from features.windows import Windows
 from hazard.decide import Decision
 from hazard.events import NOTHING, EventState, finish, step, under_way
@@ -70,8 +71,12 @@ class Stream:
     count: int = 0
 
     def add(self, seconds: float, features: NDArray[np.float16]) -> Window | None:
-        """One frame (D,) more, and the window that it completes, if it completes one."""
-        self.times.append(seconds)
+        """One frame (D,) more, and the window that it completes, if it completes one.
+
+        What counts is the instant that the frame was picked for, as in reports: by the frames' own times windows would
+        lie a little apart or overlap, and the rules would see other gaps between them.
+        """
+        self.times.append(instant(seconds, self.grid.fps))
         self.steps.append(features)
         self.count += 1
         while len(self.times) > self.grid.rows:

@@ -1,7 +1,11 @@
 """Watching: the same windows and events as a report finds, told once, whatever is begun again."""
 
 import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -10,19 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.cli import extract_features
+from features.encoder import Encoder
+from features.live import LiveFrame
 from hazard.__main__ import hazard
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
 from hazard.decide import Decision, events_of
 from hazard.event_log import LOG
 from hazard.events import EventRule
+from hazard.monitor import Brain
 from hazard.recordings import draw_recording, plant_evenly
 from hazard.scenes import make_scene
 from hazard.synthetic import draw_clip, draw_dataset
 from hazard.types import WindowPredictions
-from hazard.watching import Grid, Stream, Watcher, with_threshold
+from hazard.watching import Grid, News, Stream, Watcher, with_threshold
 from tests.conftest import Run
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TORCH = ("--runtime", "torch")
 RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
 DECISION = Decision(("fight", "normal"), "fight", 0.6, (RULE,))
@@ -46,27 +54,37 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(
     probs=st.lists(st.floats(0, 1), min_size=4, max_size=60),
     stride=st.integers(1, 4),
-    fps=st.sampled_from([1.0, 2.0, 4.0]),
+    fps=st.sampled_from([1.0, 4 / 3, 4.0, 4.19]),
+    video_fps=st.sampled_from([5.0, 15.0, 30 / 1.001]),
+    merged_strides=st.integers(0, 2),
 )
-def test_watching_finds_the_events_of_a_report(probs: list[float], stride: int, fps: float) -> None:
-    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart."""
+def test_watching_finds_the_events_of_a_report(
+    probs: list[float], stride: int, fps: float, video_fps: float, merged_strides: int
+) -> None:
+    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart.
+
+    A frame is on the screen a little before the instant that it is picked for.
+    """
+    rule = replace(RULE, merge_seconds=round(merged_strides * stride / fps, 6))
     grid, rows = Grid(fps, 4, stride), 4
-    watcher = Watcher(DECISION, grid)
+    watcher = Watcher(replace(DECISION, rules=(rule,)), grid)
     watcher.begin(1)
     spans, table, told, found = [], [], [], []
     for number in range(rows + stride * (len(probs) - 1)):
-        window = watcher.stream.add((number + 0.5) / fps, np.zeros(1, np.float16))
+        begins = math.floor((number + 0.5) / fps * video_fps) / video_fps
+        window = watcher.stream.add(begins, np.zeros(1, np.float16))
         if window is not None:
             table.append([probs[len(spans)], 1 - probs[len(spans)]])
-            spans.append(window.span)
+            start = len(spans) * stride / fps
+            spans.append((round(start, 6), round(start + rows / fps, 6)))
             news = watcher.judge(window, table[-1])
             told += [n.event for n in news if not n.is_over]
             found += [n.event for n in news if n.is_over]
     found += [news.event for news in watcher.end()]
     assert len(spans) == len(probs)
     windows = WindowPredictions(np.array(spans), np.array(table))
-    report = events_of(windows, DECISION.rules, spans[-1][1])
-    assert [e.start for e in found] == pytest.approx([e.start for e in report])
+    report = events_of(windows, (rule,), spans[-1][1])
+    assert [e.start for e in found] == pytest.approx([e.start for e in report], abs=1e-5)
     assert [e.peak for e in found] == [e.peak for e in report]
     assert [e.start for e in told] == [e.start for e in found], "each is told of once"
 
@@ -92,6 +110,37 @@ def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
     again = watcher.stream.add(0.5, np.zeros(1, np.float16))
     assert again is not None
     assert len(watcher.judge(again, (0.9, 0.1))) == 1
+
+
+def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]]:
+    """What a brain says of a camera whose frames all show a fight, one a second of each of these sessions."""
+
+    class Sure:
+        """A model to which everything is a fight."""
+
+        reduction = None
+        info = SimpleNamespace(settings=SimpleNamespace(max_steps=None))
+
+        def predict(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            return np.tile([0.9, 0.1], (len(x), 1))
+
+    frames = [
+        LiveFrame("door", session, sessions[:i].count(session) + 0.5, NOW, 0.0, np.zeros((8, 8, 3), np.uint8))
+        for i, session in enumerate(sessions)
+    ]
+    encoder = Encoder(lambda batch: np.zeros((len(batch), 1), np.float32), batch_size=4)
+    brain = Brain(Sure(), encoder, {"door": Watcher(DECISION, Grid(1.0, 2, 1))})  # type: ignore[arg-type]
+    looks = [frames] if together else [[frame] for frame in frames]
+    happenings = [happening for look in looks for happening in brain.see(look)]
+    return [(h.news.is_over, h.session, h.news.event.start) for h in happenings if isinstance(h.news, News)]
+
+
+def test_frames_of_two_sessions_that_come_together_mean_what_they_mean_one_by_one() -> None:
+    """As where a slow machine takes the last frames before a break and the first after it in one look."""
+    sessions = [1] * 5 + [2] * 4 + [3] + [4] * 3
+    one_by_one = seen(sessions, together=False)
+    assert [is_over for is_over, _, _ in one_by_one] == [False, True, False, True, False]
+    assert seen(sessions, together=True) == one_by_one
 
 
 def test_a_camera_may_have_a_threshold_of_its_own() -> None:

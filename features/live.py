@@ -289,7 +289,8 @@ class _Watched:
         if event == "closed":
             seconds = next_wait(self.health.attempts, self._random)
             self._retry_at = time.monotonic() + seconds
-            log.info("camera %s: %s; connecting again in %.1f s", self.name, reason, seconds)
+            facts = {"camera": self.name, "reason": reason, "wait_seconds": round(seconds, 3)}
+            log.info("camera %s: %s; connecting again in %.1f s", self.name, reason, seconds, extra=facts)
         return told
 
     def _told(self, event: CameraEvent, now: float, at: datetime | None = None) -> list[LiveFrame | Notice]:

@@ -1,5 +1,6 @@
 """`/metrics`: what is counted, how it is written, and scrapers that do not behave."""
 
+import re
 import socket
 import threading
 import time
@@ -238,3 +239,13 @@ def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch:
     monkeypatch.setattr("hazard.scraping.find_spec", lambda name: None)
     code, said = tried(0)
     assert (code, "pip install 'hazard-video[metrics]'" in said) == (2, True), said
+
+
+def test_each_metric_is_documented(address: BindAddress) -> None:
+    tally, look = a_tally({"door": counters()})
+    look([])
+    with scrapable(Exposition(tally, lambda: {"pending": 0, "dead": 0}), address) as url:
+        found = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in scraped(url) if name.startswith("hazard_")}
+    documented = (Path(__file__).parent.parent / "docs" / "live.md").read_text().split("## In numbers")[1]
+    rows = [line.split("|")[1] for line in documented.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(hazard_\w+)`", " ".join(rows))) == found

@@ -15,6 +15,8 @@ MOST_LAG_SECONDS = 2.0
 """A stream is behind when its frames come so much later than they should."""
 GIVE_IN_SECONDS = 10.0
 """Who is behind for so long will never catch up: its clock is what is wrong."""
+JUMP_SECONDS = 10.0
+"""A live stream whose time leaps by more, or back by more than a second, begins anew."""
 _EPSILON = 1e-9
 
 CameraState = Literal["connecting", "live", "offline", "ended"]

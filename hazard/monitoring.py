@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from hazard.cameras import CameraSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision
 from hazard.delivery import delivering
-from hazard.desk import OUTBOX, Desk, open_desk
+from hazard.desk import OUTBOX, open_desk
+from hazard.event_clips import kept_seconds
 from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
 from hazard.exposition import Exposition
 from hazard.infer_config import InferSettings
@@ -38,10 +38,13 @@ from hazard.scraping import scrapable
 from hazard.structured import Say
 from hazard.tally import Tally, is_muted
 from hazard.thresholds import decision
+from hazard.upkeep import Upkeep
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
 
-MARK_SECONDS = 5.0
-"""How often it is noted that an event goes on."""
+PRELOAD = ("features.live_reader", "hazard.channels")
+"""What the fork server imports for readers and couriers; it may not hold OpenVINO."""
+LAST_CLIPS_SECONDS = 5.0
+"""How long the last clips may take to be written when watching ends."""
 PICTURE_WIDTH = 640
 """Of snapshots, in pixels."""
 
@@ -98,12 +101,14 @@ def run_monitor(
     by_name = {camera.name: camera for camera in cameras}
     tally = Tally()
     with ExitStack() as stack:
-        outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
+        outbox = stack.enter_context(delivering(output / OUTBOX, alerts, preload=PRELOAD)) if alerts else None
         if watching.metrics:
             exposition = Exposition(tally, outbox.counts if outbox else None)
             url = stack.enter_context(scrapable(exposition, parse_bind_address(watching.metrics)))
             echo(f"metrics at {url}", url=url)
-        desk = stack.enter_context(open_desk(output, outbox, per_minute=watching.alerts_per_minute))
+        desk = stack.enter_context(
+            open_desk(output, outbox, watching, is_watched=lambda name, moment: by_name[name].is_watched(moment))
+        )
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
         live = stack.enter_context(
             open_cameras(
@@ -112,7 +117,9 @@ def run_monitor(
                 ready.grid.fps,
                 picture_width=PICTURE_WIDTH,
                 silence_seconds=watching.silence_seconds,
-                offline=set(desk.offline),
+                offline=set(desk.standing.offline),
+                clip_seconds=kept_seconds(watching, late_seconds(ready)),
+                preload=PRELOAD,
             )
         )
 
@@ -121,7 +128,8 @@ def run_monitor(
             at = f"{alert.started:%Y-%m-%d %H:%M:%S} UTC"
             echo(f"{alert.kind} {alert.camera} {alert.label} {at}", **as_json(alert))
 
-        onlookers: list[Onlooker] = [_marker(brain, desk), tally.looking_at(live, labels_of(brain))]
+        upkeep = Upkeep(desk, brain, live, tell, time.monotonic)
+        onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain))]
         echo(
             f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each",
             cameras=[*by_name],
@@ -129,12 +137,14 @@ def run_monitor(
         )
         for happening in watch(live, brain, is_stopped=is_stopped, onlookers=onlookers):
             tally.happened(happening)
-            if not by_name[happening.camera].is_watched(happening.wall):
-                continue
             if alert := desk.take(happening):
                 tell(alert)
             elif is_muted(happening, desk.sent.get(happening.camera, ()), watching.alerts_per_minute):
                 tally.muted(happening.camera)
+        desk.clips.flush(live.record)
+        until = time.monotonic() + LAST_CLIPS_SECONDS
+        while live.is_writing and time.monotonic() < until:
+            live.poll(0.1)
 
 
 def labels_of(brain: Brain) -> dict[str, list[str]]:
@@ -142,18 +152,10 @@ def labels_of(brain: Brain) -> dict[str, list[str]]:
     return {name: [rule.label for rule in one.decision.rules] for name, one in brain.watchers.items()}
 
 
-def _marker(brain: Brain, desk: Desk) -> Onlooker:
-    """Notes now and then which events go on, for a restart to know."""
-    marked = time.monotonic()
-
-    def mark(items: Sequence[LiveFrame | Notice]) -> None:
-        nonlocal marked
-        if time.monotonic() - marked > MARK_SECONDS:
-            marked = time.monotonic()
-            going_on = [(name, label) for name, watcher in brain.watchers.items() for label in watcher.going_on()]
-            desk.mark(going_on, datetime.now(UTC))
-
-    return mark
+def late_seconds(ready: Prepared) -> float:
+    """How long after its end an event is known to be over, at most, where frames come in time."""
+    grid = ready.grid
+    return (grid.rows + 2 * grid.stride) / grid.fps + max(rule.merge_seconds for rule in ready.decision.rules)
 
 
 def evaluate_recording(

@@ -98,6 +98,8 @@ class News:
     event: Event
     is_cut: bool = False
     """The sight of it ended, because the camera's session did: nobody knows whether the event did."""
+    is_from_start: bool = False
+    """Of one that has begun: in this session nothing was seen before it, so that it may have gone on for long."""
 
 
 class Judged(NamedTuple):
@@ -118,6 +120,8 @@ class Watcher:
     states: list[EventState] = field(init=False)
     told: dict[str, float] = field(default_factory=dict)
     """The start of the event that was told of, by label."""
+    quiet: set[str] = field(default_factory=set)
+    """The labels that were below what an event needs in some window of this session."""
     recent: deque[Judged] = field(default_factory=lambda: deque(maxlen=RECENT))
     """The last windows of the session, for whoever draws them."""
 
@@ -130,6 +134,7 @@ class Watcher:
         self.session, self.stream = session, Stream(self.grid)
         self.states = [NOTHING] * len(self.decision.rules)
         self.told.clear()
+        self.quiet.clear()
         self.recent.clear()
         return ended
 
@@ -140,10 +145,12 @@ class Watcher:
         for number, rule in enumerate(self.decision.rules):
             self.states[number], ended = step(rule, self.states[number], window.core, probs)
             news += [News(True, event) for event in ended]
+            if probs[rule.column] < rule.leave:
+                self.quiet.add(rule.label)
             now = under_way(rule, self.states[number])
             if now is not None and self.told.get(rule.label) != now.start:
                 self.told[rule.label] = now.start
-                news.append(News(False, now))
+                news.append(News(False, now, is_from_start=rule.label not in self.quiet))
         return news
 
     def going_on(self) -> list[str]:

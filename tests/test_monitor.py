@@ -1,45 +1,35 @@
 """Watching: the same windows and events as a report finds, told once, whatever is begun again."""
 
-import csv
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.cli import extract_features
-from features.live import Notice
 from hazard.__main__ import hazard
-from hazard.alerts import Alert
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
 from hazard.decide import Decision, events_of
-from hazard.desk import LOG, PER_MINUTE, open_desk
+from hazard.event_log import LOG
 from hazard.events import EventRule
-from hazard.monitor import Happening
 from hazard.recordings import draw_recording, plant_evenly
 from hazard.scenes import make_scene
 from hazard.synthetic import draw_clip, draw_dataset
-from hazard.types import Event, WindowPredictions
-from hazard.watching import Grid, News, Stream, Watcher, with_threshold
+from hazard.types import WindowPredictions
+from hazard.watching import Grid, Stream, Watcher, with_threshold
 from tests.conftest import Run
 
 TORCH = ("--runtime", "torch")
 RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
 DECISION = Decision(("fight", "normal"), "fight", 0.6, (RULE,))
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class Sent(list):
-    """An outbox that remembers ids as the real one does."""
-
-    def put(self, alert: Alert) -> bool:
-        is_new = alert.id not in {one.id for one in self}
-        self += [alert] if is_new else []
-        return is_new
+def entries(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -111,66 +101,6 @@ def test_a_camera_may_have_a_threshold_of_its_own() -> None:
     assert with_threshold(DECISION, 0.0).rules[0].enter > 0
 
 
-def happening(start: float, at: float, *, is_over: bool = False, camera: str = "door", peak: float = 0.9) -> Happening:
-    """An event that began at `start` seconds of the session and is told of at `at`."""
-    news = News(is_over, Event("fight", start, at, peak, peak))
-    return Happening(camera, news, NOW + timedelta(seconds=at), 1, at, at, b"\xff\xd8\xff\xd9")
-
-
-def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
-def test_an_event_that_goes_on_across_a_restart_is_told_of_once(tmp_path: Path) -> None:
-    sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        first = desk.take(happening(10, 12))
-        assert first is not None and first.snapshot is not None and first.snapshot.read_bytes()
-        assert first.started == NOW + timedelta(seconds=10)
-        desk.mark([("door", "fight")], NOW + timedelta(seconds=100))
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(130, 131)) is None, "30 seconds after it was last seen"
-        assert desk.take(happening(130, 140, is_over=True)) is None
-        assert desk.take(happening(150, 151)) is not None, "the next one is another"
-    assert [alert.started for alert in sent] == [NOW + timedelta(seconds=10), NOW + timedelta(seconds=150)]
-    assert [line["goes_on"] for line in lines(tmp_path)] == [False, True, False, False]
-
-
-def test_what_was_told_of_long_before_a_restart_is_told_of_again(tmp_path: Path) -> None:
-    sent = Sent()
-    for at in (0, 600):
-        with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-            assert desk.take(happening(at, at + 1)) is not None
-    assert len(sent) == 2
-
-
-def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
-    sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        for second in range(0, 40, 2):
-            desk.take(happening(second, second + 1))
-            desk.take(happening(second, second + 1, camera="yard"))
-        desk.take(happening(100, 101))
-    assert sum(alert.camera == "door" for alert in sent) == PER_MINUTE + 1
-    assert sum(alert.camera == "yard" for alert in sent) == PER_MINUTE
-    assert len(lines(tmp_path)) == 41
-    assert sum(bool(line["is_muted"]) for line in lines(tmp_path)) == 41 - len(sent)
-
-
-def test_offline_and_back_are_one_alert_each_across_a_restart(tmp_path: Path) -> None:
-    sent = Sent()
-    offline = Notice("door", "offline", NOW + timedelta(seconds=20), NOW, "silent for 20 s")
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(Happening("door", offline, offline.at)) is not None
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert set(desk.offline) == {"door"}
-        back = Notice("door", "back", NOW + timedelta(seconds=60), NOW)
-        assert desk.take(Happening("door", back, back.at)) is not None
-        assert desk.take(Happening("door", back, back.at)) is None
-        assert not desk.offline
-    assert [alert.kind for alert in sent] == ["offline", "back"]
-
-
 def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run) -> None:
     events = plant_evenly(3, seconds=60, actions=("fight",), seed=1)
     about = {"seconds": 60, "background": ("walk",), "scene": make_scene(3, size=(160, 120), frame_rate=10)}
@@ -187,14 +117,18 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
 
 def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:
     draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=4)
-    ran = run(hazard, "monitor", f"door={tmp_path / 'a.mp4'}", "--model", model, "-o", tmp_path / "o", *TORCH,
-              "--threshold", 0.01, "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
+    settings = {"cameras": [{"name": "door", "source": str(tmp_path / "a.mp4")}], "infer": {"threshold": 0.01}}
+    (tmp_path / "m.yaml").write_text(json.dumps(settings))
+    ran = run(hazard, "monitor", "--config", tmp_path / "m.yaml", "--model", model, "-o", tmp_path / "o", *TORCH,
+              "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
     assert ran.code == 0, ran.err
     assert "watching 1 camera," in ran.out
     assert "event door hazardous" in ran.out
-    begun, over = lines(tmp_path / "o")[0], lines(tmp_path / "o")[-1]
-    assert (begun["over"], over["over"]) == (False, True)
+    begun, over = entries(tmp_path / "o")[0], entries(tmp_path / "o")[-1]
+    assert (begun["over"], over["over"], over["is_cut"]) == (False, True, False)
     assert Path(str(begun["snapshot"])).read_bytes().startswith(b"\xff\xd8")
+    with av.open(str(begun["clip"])) as clip:
+        assert float(clip.duration or 0) / av.time_base >= 3.0
 
 
 @pytest.mark.parametrize(
@@ -238,10 +172,3 @@ def test_models_of_snippets_cannot_watch(model: Path, tmp_path: Path, run: Run) 
     )
     assert ran.code == 2
     assert "snippets" in ran.err
-
-
-def test_the_log_can_be_read_as_a_table(tmp_path: Path) -> None:
-    with open_desk(tmp_path, None) as desk:
-        desk.take(happening(1, 2, camera="dö\nor"))
-    assert len((tmp_path / LOG).read_text().splitlines()) == 1
-    assert csv.DictReader([",".join(lines(tmp_path)[0])]).fieldnames is not None

@@ -1,5 +1,6 @@
 """What the process of one camera does: connect when told to, decode, pick, prepare, hand over."""
 
+import logging
 import os
 import signal
 import threading
@@ -65,6 +66,7 @@ def serve_camera(plan: ReaderPlan, connection: Connection, wake: Connection, mem
     threading.Thread(target=end_with_parent, daemon=True).start()
     av.logging.set_level(None)  # FFmpeg's own lines show addresses with their passwords
     cv2.setNumThreads(1)
+    logging.captureWarnings(True)  # nobody reads them here, and they would spoil lines of JSON
     ring = plan.ring(memory)
     ring.beat = time.monotonic()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -145,10 +145,12 @@ class Watched:
         if answer.reason:
             self._refused(answer.file, answer.reason)
         else:
-            log.info("camera %s: clip %s of %.1f s", self.name, answer.file, answer.seconds)
+            facts = {"camera": self.name, "clip": str(answer.file), "seconds": round(answer.seconds, 3)}
+            log.info("camera %s: clip %s of %.1f s", self.name, answer.file, answer.seconds, extra=facts)
 
     def _refused(self, file: Path, reason: str) -> None:
-        log.warning("camera %s: no clip %s: %s", self.name, file, reason)
+        facts = {"camera": self.name, "clip": str(file), "reason": reason}
+        log.warning("camera %s: no clip %s: %s", self.name, file, reason, extra=facts)
 
     def _lose_clips(self) -> None:
         """Of a process that is gone."""
@@ -198,7 +200,8 @@ class Watched:
         if event == "closed":
             seconds = next_wait(self.health.attempts, self._random)
             self._retry_at = time.monotonic() + seconds
-            log.info("camera %s: %s; connecting again in %.1f s", self.name, reason, seconds)
+            facts = {"camera": self.name, "reason": reason, "wait_seconds": round(seconds, 3)}
+            log.info("camera %s: %s; connecting again in %.1f s", self.name, reason, seconds, extra=facts)
         return told
 
     def _told(self, event: CameraEvent, now: float, at: datetime | None = None) -> list[LiveFrame | Notice]:

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from hazard.bind_address import parse_bind_address
 
 
 class MonitorSettings(BaseModel):
@@ -30,3 +32,11 @@ class MonitorSettings(BaseModel):
     """`HOST:PORT` where Prometheus finds `/metrics`; empty: nowhere. A port alone is of this machine only."""
     log_format: Literal["text", "json"] = "text"
     """Lines for people or one JSON object a line, for programs."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _address(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # YAML: a port alone
+        if isinstance(text, str) and text:
+            parse_bind_address(text)
+        return text

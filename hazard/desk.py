@@ -5,6 +5,7 @@ put when watching begins again, and the outbox knows by its id whether it had be
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Desk:
     """Whether a camera's schedule has it watched at a moment."""
     sent: dict[str, list[datetime]] = field(default_factory=dict)
     """By camera, the alerts of the last minute."""
+    muted: Counter[str] = field(default_factory=Counter)
+    """By camera, the events that were one too many in a minute to be told of."""
     waiting: dict[tuple[str, str], Happening] = field(default_factory=dict)
     """What began outside the hours of its camera and goes on."""
 
@@ -105,6 +108,7 @@ class Desk:
             return None
         told = Told(event_id(*key, start), start, happening.wall, self._files(happening, event, start))
         is_muted = self._is_too_many(happening.camera, happening.wall)
+        self.muted[happening.camera] += is_muted
         return self._put(self._note(happening, event, told, is_muted=is_muted, is_alerted=not is_muted))
 
     def _over(self, key: tuple[str, str], happening: Happening, event: Event, *, is_cut: bool) -> None:

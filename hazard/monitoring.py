@@ -36,7 +36,7 @@ from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
 from hazard.scraping import scrapable
 from hazard.structured import Say
-from hazard.tally import Tally, is_muted
+from hazard.tally import Tally
 from hazard.thresholds import decision
 from hazard.upkeep import Upkeep
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
@@ -129,7 +129,7 @@ def run_monitor(
             echo(f"{alert.kind} {alert.camera} {alert.label} {at}", **as_json(alert))
 
         upkeep = Upkeep(desk, brain, live, tell, time.monotonic)
-        onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain))]
+        onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain), desk.muted)]
         echo(
             f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each",
             cameras=[*by_name],
@@ -139,8 +139,6 @@ def run_monitor(
             tally.happened(happening)
             if alert := desk.take(happening):
                 tell(alert)
-            elif is_muted(happening, desk.sent.get(happening.camera, ()), watching.alerts_per_minute):
-                tally.muted(happening.camera)
         desk.clips.flush(live.record)
         until = time.monotonic() + LAST_CLIPS_SECONDS
         while live.is_writing and time.monotonic() < until:

@@ -9,7 +9,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from features.live import CameraCounters, LiveFrame, LiveSet, Notice
 from hazard.alerts import Alert
@@ -54,17 +53,20 @@ class Tally:
         self._sums: dict[str, float] = {}
         self._events: Counter[tuple[str, str]] = Counter()
         self._alerts: Counter[tuple[str, str]] = Counter()
-        self._muted: Counter[str] = Counter()
+        self._muted: Mapping[str, int] = {}
 
     def looking_at(
-        self, live: LiveSet, labels: Mapping[str, Iterable[str]]
+        self, live: LiveSet, labels: Mapping[str, Iterable[str]], muted: Mapping[str, int]
     ) -> Callable[[Sequence[LiveFrame | Notice]], None]:
-        """The onlooker that counts; `labels` are those that events of each camera may have: they begin at zero."""
+        """The onlooker that counts; `labels` are those that events of each camera may have: they begin at zero.
+
+        `muted` is counted elsewhere: by camera, events that were not told of.
+        """
+        self._muted = muted
         for camera, names in labels.items():
             self._latencies[camera], self._sums[camera] = [0] * (len(LATENCIES) + 1), 0.0
             self._events.update({(camera, label): 0 for label in names})
             self._alerts.update({(camera, kind): 0 for kind in ALERT_KINDS})
-            self._muted.update({camera: 0})
         self._publish(live)
 
         def look(items: Sequence[LiveFrame | Notice]) -> None:
@@ -87,10 +89,6 @@ class Tally:
         """Counts an alert."""
         self._alerts[alert.camera, alert.kind] += 1
 
-    def muted(self, camera: str) -> None:
-        """Counts an event that was not told of because its camera had alerted too often."""
-        self._muted[camera] += 1
-
     def _publish(self, live: LiveSet) -> None:
         self.snapshot = Snapshot(
             cameras=live.counters(),
@@ -98,14 +96,7 @@ class Tally:
             latency_sums=dict(self._sums),
             events=dict(self._events),
             alerts=dict(self._alerts),
-            muted=dict(self._muted),
+            muted={camera: self._muted.get(camera, 0) for camera in self._latencies},
             at=self._clock(),
             looked=time.time(),
         )
-
-
-def is_muted(happening: Happening, sent: Sequence[datetime], per_minute: int) -> bool:
-    """Whether an event that begins and became no alert was muted; `sent` are its camera's last alerts."""
-    if isinstance(happening.news, Notice) or happening.news.is_over:
-        return False
-    return sum(happening.wall - moment < timedelta(minutes=1) for moment in sent) >= per_minute

@@ -24,7 +24,7 @@ from hazard.bind_address import BindAddress, parse_bind_address
 from hazard.exposition import Exposition
 from hazard.monitor import Happening, Onlooker
 from hazard.scraping import MOST_AT_ONCE, scrapable
-from hazard.tally import Tally, is_muted
+from hazard.tally import Tally
 from hazard.types import Event
 from hazard.watching import News
 from tests.conftest import Run
@@ -51,7 +51,7 @@ def begun(camera: str, *, seconds: float = 0.0, is_over: bool = False) -> Happen
 def a_tally(cameras: dict[str, CameraCounters], times: Iterator[float] | None = None) -> tuple[Tally, Onlooker]:
     tally = Tally(times.__next__ if times else time.monotonic)
     live: Any = SimpleNamespace(counters=lambda: cameras)
-    return tally, tally.looking_at(live, {name: ["fight"] for name in cameras})
+    return tally, tally.looking_at(live, {name: ["fight"] for name in cameras}, {"door": 1})
 
 
 @pytest.fixture
@@ -103,7 +103,6 @@ def test_all_that_is_counted(address: BindAddress) -> None:
     tally.happened(begun("door", is_over=True))
     tally.happened(Happening("yard", Notice("yard", "offline", NOW, None), NOW))
     tally.alerted(an_alert(camera="door"))
-    tally.muted("door")
     before = tally.snapshot
     look([])
     assert before.events["door", "fight"] == 0 and before.judged("door") == 2, "what was read does not change"
@@ -209,14 +208,6 @@ def test_another_address_of_this_machine(address: BindAddress) -> None:
     with scrapable(Exposition(Tally()), BindAddress("::1", 0)) as url:
         assert url.startswith("http://[::1]:")
         assert scraped(url)
-
-
-def test_a_storm_is_muted() -> None:
-    sent = [NOW - timedelta(seconds=seconds) for seconds in (70, 50, 20)]
-    assert is_muted(begun("door"), sent, 2)
-    assert not is_muted(begun("door"), sent, 3)
-    assert not is_muted(begun("door", is_over=True), sent, 2)
-    assert not is_muted(begun("door", seconds=45), sent, 2)
 
 
 def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

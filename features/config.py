@@ -12,7 +12,7 @@ from features.errors import SettingsError
 
 SEARCHED = 5000
 """Paths among which a similar one is looked for."""
-SECTIONS = ("extract", "train", "infer", "monitor", "cameras", "alerts")
+SECTIONS = ("extract", "train", "infer", "monitor", "cameras", "alerts", "serve")
 """The sections that a settings file may have."""
 
 Settings = TypeVar("Settings", bound=BaseModel)

@@ -31,6 +31,7 @@ from hazard.model_source import read_source
 from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, watch
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
+from hazard.screen import open_screen
 from hazard.thresholds import decision
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
 
@@ -94,6 +95,7 @@ def run_monitor(
         outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
         desk = stack.enter_context(open_desk(output, outbox, per_minute=watching.alerts_per_minute))
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
+        screen = stack.enter_context(open_screen(brain, cameras)) if is_shown else None
         live = stack.enter_context(
             open_cameras(
                 [camera.camera for camera in cameras],
@@ -104,9 +106,15 @@ def run_monitor(
                 offline=set(desk.offline),
             )
         )
-        onlookers: list[Onlooker] = [_marker(brain, desk)]
+        onlookers: list[Onlooker] = [_marker(brain, desk), *([screen] if screen else [])]
         echo(f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each")
-        for happening in watch(live, brain, is_stopped=is_stopped, onlookers=onlookers):
+        seen = watch(
+            live,
+            brain,
+            is_stopped=lambda: is_stopped() or (screen is not None and screen.is_closed),
+            onlookers=onlookers,
+        )
+        for happening in seen:
             alert = desk.take(happening) if by_name[happening.camera].is_watched(happening.wall) else None
             if alert:
                 echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")

@@ -5,7 +5,7 @@ that nothing is cut off and no bars stand in between.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.live import Notice
 from features.words import printable
 from hazard.lettering import BANNER, INK, SOFT, Colour, blend, text_patch, text_pixels, text_width
 from hazard.overlay import Shown, Track, draw
@@ -34,7 +33,7 @@ USUAL_ASPECT = 16 / 9
 ROW_SHARE, LEAST_ROW_WIDTH = 1 / 6, 150
 """The row below a large camera is so high at most; what does not fit into it at this width is left out."""
 FEW_LETTERS = 24
-"""A tile that is narrower, in sizes of its letters, says no more than the label and the camera's name."""
+"""A tile that is narrower, in sizes of its letters, says no more than the camera's name and the label."""
 
 
 class Box(NamedTuple):
@@ -110,7 +109,7 @@ def grid(count: int, size: tuple[int, int], aspect: float) -> list[Box]:
     """Tiles of one shape as large as they can be, row by row, in the middle of the picture."""
     gap = _gap(size)
     width, columns = max((_tile_width(count, columns, size, aspect), columns) for columns in range(1, count + 1))
-    height, rows = max(1, round(width / aspect)), -(-count // columns)
+    height, rows = max(1, int(width / aspect + 1e-6)), -(-count // columns)
     left = (size[0] - columns * (width + gap) + gap) // 2
     top = max(0, (size[1] - rows * (height + gap) + gap) // 2)
     places = [(i % columns, i // columns) for i in range(count)]
@@ -157,7 +156,8 @@ def draw_tile(tile: NDArray[np.uint8], sight: Sight, place: str = "") -> None:
     height, width = tile.shape[:2]
     draw(tile, shown(sight, place, is_brief=width < FEW_LETTERS * text_pixels(width, height)))
     if sight.lost is not None:
-        _say(tile, *_reasons(sight.lost))
+        since = f"since {_moment(sight.lost.since, sight.lost.at)}" if sight.lost.since else ""
+        _say(tile, sight.lost.what, since, sight.lost.reason)
     elif not has_picture:
         _say(tile, "", "", "waiting for pictures")
     elif sight.since is not None:
@@ -165,29 +165,27 @@ def draw_tile(tile: NDArray[np.uint8], sight: Sight, place: str = "") -> None:
 
 
 def shown(sight: Sight, place: str = "", *, is_brief: bool = False) -> Shown:
-    """What the overlay says of a camera."""
-    name = f"{place}{sight.name}"
-    if sight.lost is not None or not sight.jpeg:
-        return Shown(0.0, label=sight.lost.kind if sight.lost else "", note=name)
+    """What the overlay says of a camera; `is_brief` has its name come first."""
+    name, is_alive = f"{place}{sight.name}", sight.lost is None and bool(sight.jpeg)
+    label = sight.label if is_alive else sight.lost.what if sight.lost else ""
     since = f"since {_clock(sight.since)}" if sight.since else ""
-    facts = (name,) if is_brief else (name, since, "" if sight.has_alerts else "no alerts now")
-    return Shown(
+    facts = (name, since, "" if sight.has_alerts else "no alerts now") if is_alive else (name,)
+    said = Shown(
         sight.seconds,
-        _clock(sight.at) if sight.at else "",
-        label=sight.label,
-        note=" · ".join(filter(None, facts)),
+        label=name if is_brief else label,
+        note=label if is_brief else " · ".join(filter(None, facts)),
+    )
+    if not is_alive:
+        return said
+    return replace(
+        said,
+        clock=_clock(sight.at) if sight.at else "",
         probability=sight.probability,
-        of=sight.label if is_brief else sight.of,
+        of="" if is_brief else sight.of,
         threshold=sight.threshold,
         is_event=sight.since is not None,
         track=_track(sight.curve, sight.events, sight.seconds, sight.threshold),
     )
-
-
-def _reasons(lost: Notice) -> tuple[str, str, str]:
-    """What became of a camera, since when, and why."""
-    since = lost.since if lost.kind == "offline" else lost.at
-    return lost.kind, f"since {_moment(since, lost.at)}" if since else "", lost.reason
 
 
 @lru_cache(maxsize=64)
@@ -195,8 +193,10 @@ def _track(
     curve: tuple[tuple[float, float, float], ...], events: tuple[Event, ...], end: float, threshold: float | None
 ) -> Track:
     """The same object for the same facts: by it the overlay knows what it has drawn."""
-    table = np.array(curve, np.float64).reshape(-1, 3)  # (B, 3)
-    return Track(end - TIMELINE_SECONDS, end, table[:, :2], table[:, 2], events, threshold)
+    start = end - TIMELINE_SECONDS
+    before = (start, max(start, curve[0][0]) if curve else end, 0.0)  # nothing was seen yet
+    table = np.array((before, *curve), np.float64)  # (B, 3)
+    return Track(start, end, table[:, :2], table[:, 2], events, threshold)
 
 
 def _put_picture(tile: NDArray[np.uint8], jpeg: bytes, *, is_dim: bool) -> bool:

@@ -2,20 +2,20 @@
 
 import logging
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, Pipe
 
 from features.errors import EnvironmentStopped
 from features.live import LiveFrame, Notice
-from features.pool import exit_name, worker_context
 from hazard.cameras import CameraSettings
+from hazard.following import Following
 from hazard.monitor import Brain
-from hazard.sights import Following, Sight
-from hazard.window import CLOSED, NO_GUI, serve_window
+from hazard.sights import Sight
+from hazard.window import CLOSED, NO_GUI
 
 REDRAW_SECONDS = 1 / 15
 """From one picture to the next, at least."""
@@ -32,48 +32,60 @@ def open_screen(brain: Brain, cameras: Sequence[CameraSettings]) -> Iterator["Sc
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise EnvironmentStopped(f"--window needs a desktop, and neither DISPLAY nor WAYLAND_DISPLAY is set; {INSTEAD}")
     followed = [Following(camera, brain.watchers[camera.name]) for camera in cameras]
-    context = worker_context(("features.live_reader",))
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve_window, args=([one.sight for one in followed], theirs), daemon=True)
-    process.start()
+    ours, theirs = Pipe()
+    process = _started(theirs)
     theirs.close()
     try:
-        _wait_until_ready(process, ours)
-        screen = Screen(followed, process, ours)
+        _wait_until_ready(ours, [one.sight for one in followed])
+        screen = Screen(followed, ours)
         try:
             yield screen
         finally:
+            process.kill()
             screen.stop()
     finally:
         process.kill()
-        process.join()
+        process.wait()
         ours.close()
 
 
-def _wait_until_ready(process: BaseProcess, connection: Connection) -> None:
+def _started(connection: Connection) -> subprocess.Popen[bytes]:
+    """A fresh interpreter, since a process of `multiprocessing` may have imported PyAV; see `hazard.window`."""
+    number = connection.fileno()
+    code = f"from hazard.window import *; serve_window(Connection({number}))"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        pass_fds=[number],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # Qt's complaints of fonts and displays
+        start_new_session=True,  # Ctrl-C is for the parent to answer
+    )
+
+
+def _wait_until_ready(connection: Connection, sights: Sequence[Sight]) -> None:
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY", "here")
-    if not connection.poll(START_SECONDS):
-        raise EnvironmentStopped(f"--window: display {display} does not answer; {INSTEAD}")
     try:
+        connection.send(sights)
+        if not connection.poll(START_SECONDS):
+            raise EnvironmentStopped(f"--window: display {display} does not answer; {INSTEAD}")
         if connection.recv() == NO_GUI:
             raise EnvironmentStopped(
                 "--window: this OpenCV was built without windows (opencv-python-headless?); install opencv-python, or "
                 f"{INSTEAD}"
             )
-    except (EOFError, ConnectionResetError):
-        process.join(5)
-        raise EnvironmentStopped(
-            f"--window: no window can be opened on display {display} ({exit_name(process.exitcode)}); {INSTEAD}"
-        ) from None
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise EnvironmentStopped(f"--window: no window can be opened on display {display}; {INSTEAD}") from None
 
 
 class Screen:
     """The window of one `open_screen` block, as an onlooker of `monitor.watch`. It never waits for the window."""
 
-    def __init__(self, followed: Sequence[Following], process: BaseProcess, connection: Connection) -> None:
+    def __init__(self, followed: Sequence[Following], connection: Connection) -> None:
         self._followed = list(followed)
         self._by_name = {one.camera.name: one for one in followed}
-        self._process, self._connection = process, connection
+        self._connection = connection
         self._seen = [one.sight for one in followed]
         self._due: dict[int, Sight] = {}
         self._news = threading.Condition()
@@ -87,10 +99,10 @@ class Screen:
         if not self._is_closed and not self._is_gone and self._connection.poll():
             try:
                 self._is_closed = self._connection.recv() == CLOSED
+                log.info("the window was closed")
             except (EOFError, OSError):
                 self._is_gone = True
-                self._process.join(5)
-                log.warning("the window is gone (%s); watching goes on", exit_name(self._process.exitcode))
+                log.warning("the window is gone; watching goes on without it")
         return self._is_closed
 
     def __call__(self, items: Sequence[LiveFrame | Notice] = ()) -> None:
@@ -108,10 +120,11 @@ class Screen:
                 self._news.notify()
 
     def stop(self) -> None:
-        """Nothing is sent any more; something that is being sent ends with the window's process."""
+        """Nothing is sent any more. The window's process must be gone: something may be on its way to it."""
         with self._news:
             self._is_stopped = True
             self._news.notify()
+        self._sender.join()
 
     def _send(self) -> None:
         """The life of a thread: a window that is slow, or hangs, holds up nothing but this."""

@@ -1,11 +1,12 @@
 """The process that has a window on the desktop: it draws what it is sent, and says when somebody closed it.
 
-A process of its own, because Qt ends the whole process where it cannot reach the display, and because drawing must
-never keep frames from being judged.
+A process of its own: Qt ends the whole process where it cannot reach the display, drawing must never keep frames from
+being judged, and where PyAV is imported OpenCV's windows hang (both bring an X library of their own:
+https://github.com/PyAV-Org/PyAV/issues/978). Nothing that is imported here may import PyAV.
 """
 
 import os
-import signal
+import resource
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,9 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import cv2
-import numpy as np
 
-from features.pool import end_with_parent
 from hazard.mosaic import Canvas
 from hazard.sights import Sight
 
@@ -60,44 +59,43 @@ def _toggled(wish: Wish, number: int) -> Wish:
     return Wish(None if wish.enlarged == number else number)
 
 
-def serve_window(sights: Sequence[Sight], connection: Connection) -> None:
+def serve_window(connection: Connection) -> None:
     """The process's whole life: it ends when its window is closed, or when its parent ends it or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Qt's complaints of fonts and displays
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # where Qt ends the process, that is expected
     with suppress(OSError):
         os.nice(NICE)  # frames are judged first
     cv2.setNumThreads(1)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            window = _Window(list(sights))
-        except cv2.error:
-            connection.send(NO_GUI)
-            return
-        connection.send(READY)
-        while not window.wish.is_closed:
-            while connection.poll():
-                window.take(connection.recv())
-            window.turn()
-        connection.send(CLOSED)
+    try:
+        window = _Window(connection.recv())
+    except cv2.error:
+        connection.send(NO_GUI)
+        return
+    threading.Thread(target=_receive, args=(connection, window.sights), daemon=True).start()
+    connection.send(READY)
+    while not window.wish.is_closed:
+        window.turn()
+    connection.send(CLOSED)
+
+
+def _receive(connection: Connection, sights: list[Sight]) -> None:
+    """The life of a thread: cameras that changed, by their number, until nobody is there any more to send them."""
+    with suppress(EOFError, OSError):
+        while True:
+            for number, sight in connection.recv().items():
+                sights[number] = sight
+    os._exit(0)  # even where the display hangs
 
 
 class _Window:
     """The window, and what is shown in it."""
 
-    def __init__(self, sights: list[Sight]) -> None:
-        self.sights, self.wish, self._canvas = sights, Wish(), Canvas()
+    def __init__(self, sights: Sequence[Sight]) -> None:
+        self.sights, self.wish, self._canvas = list(sights), Wish(), Canvas()
         cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(TITLE, *FIRST_SIZE)
         cv2.setMouseCallback(TITLE, self._mouse)
         self._draw(FIRST_SIZE)
         cv2.waitKey(1)
-
-    def take(self, changed: dict[int, Sight]) -> None:
-        """Cameras by their number."""
-        for number, sight in changed.items():
-            self.sights[number] = sight
 
     def turn(self) -> None:
         """Draws what changed; then keys, clicks and the window's own buttons."""
@@ -105,11 +103,11 @@ class _Window:
         key = cv2.waitKey(TURN_MILLISECONDS)
         if key >= 0:
             self.wish = pressed(self.wish, key & 0xFF, len(self.sights))
-        if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+        if not _is_there():
             self.wish = Wish(is_closed=True)
 
     def _draw(self, size: tuple[int, int]) -> None:
-        if self._canvas.show(self.sights, size, self.wish.enlarged):
+        if self._canvas.show(tuple(self.sights), size, self.wish.enlarged):
             cv2.imshow(TITLE, cv2.cvtColor(self._canvas.image, cv2.COLOR_RGB2BGR))
 
     def _mouse(self, event: int, x: int, y: int, flags: int, more: object) -> None:
@@ -117,8 +115,15 @@ class _Window:
             self.wish = clicked(self.wish, self._canvas.at(x, y), len(self.sights))
 
 
+def _is_there() -> bool:
+    try:
+        return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+    except cv2.error:  # Qt without any window
+        return False
+
+
 def _fitting(size: Sequence[int]) -> tuple[int, int]:
     """The window's own size in pixels, so that letters stay sharp; within bounds, at the window's shape."""
-    width, height = np.maximum(size, 1).tolist()
+    width, height = size if min(size) > 0 else FIRST_SIZE  # not every desktop tells
     scale = min(1.0, MOST_SIZE[0] / width, MOST_SIZE[1] / height)
     return max(LEAST_SIZE[0], round(scale * width)), max(LEAST_SIZE[1], round(scale * height))

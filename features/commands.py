@@ -12,6 +12,7 @@ import click
 from features.errors import UserFacingError
 
 DONE, USAGE, FAILED_ITEMS = 0, 2, 3
+INTERRUPTED = 128 + signal.SIGINT
 _log = logging.getLogger(__name__)
 
 
@@ -21,7 +22,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> N
     try:
         sys.exit(command.main(arguments, standalone_mode=False) or DONE)
     except click.exceptions.Abort:
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

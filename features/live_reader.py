@@ -1,5 +1,6 @@
 """What the process of one camera does: connect when told to, decode, pick, prepare, hand over."""
 
+import logging
 import os
 import signal
 import threading
@@ -15,6 +16,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from features.live_keeper import Keeper
+from features.live_recorder import ClipAnswer, ClipOrder, Recorder
 from features.live_ring import Ring, Slot
 from features.live_rules import is_picked
 from features.live_source import PATIENCE, Camera, Moment, Patience, SourceLost, mask_credentials, moments
@@ -24,7 +27,8 @@ from features.transform import prepare, thumbnail, zoned
 from features.video import Image
 
 OPEN = "open"
-"""What the process is told; it answers (`closed` or `ended`, the reason) when there is nothing more to read."""
+"""What the process is told; it answers (`closed` or `ended`, the reason) when there is nothing more to read. A
+ClipOrder may come at any time, and so may the ClipAnswer."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class ReaderPlan:
     patience: Patience = PATIENCE
     is_paced: bool = True
     """Files are played at their own pace; otherwise as fast as their frames are taken, and none is dropped."""
+    clip_seconds: float = 0.0
+    """How much of the stream is kept for clips; nothing of what is played faster than it happened."""
 
     def ring(self, memory: Any) -> Ring:
         """The ring in the memory that is shared."""
@@ -60,18 +66,46 @@ def serve_camera(plan: ReaderPlan, connection: Connection, wake: Connection, mem
     threading.Thread(target=end_with_parent, daemon=True).start()
     av.logging.set_level(None)  # FFmpeg's own lines show addresses with their passwords
     cv2.setNumThreads(1)
+    logging.captureWarnings(True)  # nobody reads them here, and they would spoil lines of JSON
     ring = plan.ring(memory)
     ring.beat = time.monotonic()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while connection.recv() == OPEN:
-            connection.send(_read(plan, ring, lambda: _wake(wake)))
+        _serve(plan, ring, connection, lambda: _wake(wake))
 
 
-def _read(plan: ReaderPlan, ring: Ring, told: Callable[[], None]) -> tuple[str, str]:
+def _serve(plan: ReaderPlan, ring: Ring, connection: Connection, told: Callable[[], None]) -> None:
+    sending = threading.Lock()  # clips are told of by another thread
+
+    def answer(message: tuple[str, str] | ClipAnswer) -> None:
+        with sending:
+            connection.send(message)
+        told()
+
+    keeper = Keeper(0.0 if plan.is_lossless else plan.clip_seconds)
+    recorder = Recorder(keeper, answer)
+
+    def look() -> None:
+        while connection.poll():
+            _take(connection.recv(), recorder)
+
+    while True:
+        if _take(connection.recv(), recorder) == OPEN:
+            answer(_read(plan, ring, keeper, told, look))
+
+
+def _take(message: object, recorder: Recorder) -> object:
+    if isinstance(message, ClipOrder):
+        recorder.take(message)
+    return message
+
+
+def _read(
+    plan: ReaderPlan, ring: Ring, keeper: Keeper, told: Callable[[], None], look: Callable[[], None]
+) -> tuple[str, str]:
     """One connection, from its start to its end, and why it ended."""
-    beat = _beating(ring)
+    beat = _beating(ring, look)
     try:
-        for slot in _slots(plan, ring, beat):
+        for slot in _slots(plan, ring, keeper, beat):
             if plan.is_lossless:
                 ring.put_when_free(slot, beat)
             else:
@@ -84,9 +118,10 @@ def _read(plan: ReaderPlan, ring: Ring, told: Callable[[], None]) -> tuple[str, 
     return "ended", "played to its end"
 
 
-def _beating(ring: Ring) -> Callable[[], None]:
+def _beating(ring: Ring, look: Callable[[], None]) -> Callable[[], None]:
     def beat() -> None:
         ring.beat = time.monotonic()
+        look()
 
     beat()
     return beat
@@ -97,10 +132,10 @@ def _wake(wake: Connection) -> None:
         os.write(wake.fileno(), b"\0")
 
 
-def _slots(plan: ReaderPlan, ring: Ring, beat: Callable[[], None]) -> Iterator[Slot]:
+def _slots(plan: ReaderPlan, ring: Ring, keeper: Keeper, beat: Callable[[], None]) -> Iterator[Slot]:
     """The picked frames, prepared."""
     reformatter = VideoReformatter()
-    for moment in _picked(plan, ring, beat):
+    for moment in _picked(plan, ring, keeper, beat):
         image = upright(moment, reformatter)
         shown = zoned(image, plan.camera.zone, plan.preprocessing) if plan.camera.zone else image
         yield Slot(
@@ -113,11 +148,16 @@ def _slots(plan: ReaderPlan, ring: Ring, beat: Callable[[], None]) -> Iterator[S
         )
 
 
-def _picked(plan: ReaderPlan, ring: Ring, beat: Callable[[], None]) -> Iterator[Moment]:
+def _picked(plan: ReaderPlan, ring: Ring, keeper: Keeper, beat: Callable[[], None]) -> Iterator[Moment]:
     """A frame is picked when the next one comes, or at the end: only then is it known how long it was shown."""
     held: Moment | None = None
     for moment in moments(
-        plan.camera, patience=plan.patience, is_paced=plan.is_paced, beat=beat, skipped=lambda: ring.add("skipped")
+        plan.camera,
+        patience=plan.patience,
+        is_paced=plan.is_paced,
+        beat=beat,
+        skipped=lambda: ring.add("skipped"),
+        keeper=keeper,
     ):
         ring.add("decoded")
         if held and is_picked(held.seconds, held.seconds + held.lasts if moment.is_first else moment.seconds, plan.fps):

@@ -15,6 +15,8 @@ MOST_LAG_SECONDS = 2.0
 """A stream is behind when its frames come so much later than they should."""
 GIVE_IN_SECONDS = 10.0
 """Who is behind for so long will never catch up: its clock is what is wrong."""
+JUMP_SECONDS = 10.0
+"""A live stream whose time leaps by more, or back by more than a second, begins anew."""
 _EPSILON = 1e-9
 
 CameraState = Literal["connecting", "live", "offline", "ended"]
@@ -22,13 +24,17 @@ CameraEvent = Literal["frame", "closed", "ended", "tick"]
 CameraNews = Literal["offline", "back", "ended"]
 
 
+def instant(start: float, fps: float) -> float:
+    """The first of the instants (i + 1/2) / fps that does not lie before a frame's start."""
+    return (max(0, math.ceil((start - _EPSILON) * fps - 0.5)) + 0.5) / fps
+
+
 def is_picked(start: float, end: float, fps: float) -> bool:
     """Whether a frame that is on the screen in [start, end) shows one of the instants (i + 1/2) / fps.
 
     These are the very frames that sampling at a rate takes out of a file.
     """
-    number = max(0, math.ceil((start - _EPSILON) * fps - 0.5))
-    return (number + 0.5) / fps + _EPSILON < end
+    return instant(start, fps) + _EPSILON < end
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from features.errors import ClipError, SettingsError
-from features.live_rules import CatchUp
+from features.live_keeper import Keeper
+from features.live_rules import JUMP_SECONDS, CatchUp
 from features.opening import FORMATS, MAX_PIXELS, opened_video
 from features.timeline import until_error
 from features.transform import Corner
@@ -45,8 +46,6 @@ _OPTIONS: dict[str, dict[str, str]] = {
 }
 _IMMEDIATE = ("rtsp", "mpjpeg", "mpegts", "video4linux2", "flv")
 """Formats whose frames come when they happen; others come in pieces and are played at their own pace."""
-JUMP_SECONDS = 10.0
-"""A live stream whose time leaps by more, or back by more than a second, begins anew."""
 SEGMENT_SECONDS = 15.0
 """So long an HLS stream may be silent between two pieces."""
 _NAP_SECONDS = 0.5
@@ -130,12 +129,18 @@ def mask_credentials(text: str) -> str:
 
 
 def moments(
-    camera: Camera, *, patience: Patience, is_paced: bool, beat: Callable[[], None], skipped: Callable[[], object]
+    camera: Camera,
+    *,
+    patience: Patience,
+    is_paced: bool,
+    beat: Callable[[], None],
+    skipped: Callable[[], object],
+    keeper: Keeper,
 ) -> Iterator[Moment]:
     """The frames of one connection as they come, or of a file, where `is_paced` as if it happened now.
 
-    `beat` is called whenever anything comes; `skipped` for each packet that is passed over to catch up. A file ends;
-    for anything else SourceLost is raised at the end, and for what cannot be opened.
+    `beat` is called whenever anything comes; `skipped` for each packet that is passed over to catch up; `keeper` has
+    all packets pass. A file ends; for anything else SourceLost is raised at the end, and for what cannot be opened.
     """
     last = time.monotonic()
 
@@ -147,7 +152,9 @@ def moments(
     try:
         with _opened(camera, patience) as (container, stream):
             for _ in count() if camera.is_repeated else (0,):
-                yield from _played(camera, container, stream, is_paced=is_paced, beat=alive, skipped=skipped)
+                yield from _played(
+                    camera, container, stream, is_paced=is_paced, beat=alive, skipped=skipped, keeper=keeper
+                )
                 if camera.kind != "file":
                     raise SourceLost("the stream ended")
                 if camera.is_repeated:
@@ -191,16 +198,16 @@ def _played(
     is_paced: bool,
     beat: Callable[[], None],
     skipped: Callable[[], object],
+    keeper: Keeper,
 ) -> Iterator[Moment]:
-    is_file = camera.kind == "file"
+    is_file, is_timeless = camera.kind == "file", container.format.name == "mpjpeg"
     packets = until_error(container.demux(stream)) if is_file else container.demux(stream)
     is_immediate = not is_file and container.format.name.startswith(_IMMEDIATE)
     catch_up = CatchUp() if is_immediate else None
-    frames = _decoded(
-        packets, stream, beat, lambda packet: catch_up is not None and _is_late(packet, catch_up), skipped
-    )
+    kept = keeper.keeping(packets, stream, by_arrival=is_timeless)
+    frames = _decoded(kept, stream, beat, lambda packet: catch_up is not None and _is_late(packet, catch_up), skipped)
     jump = math.inf if is_file else JUMP_SECONDS
-    timed = _timed(frames, by_arrival=container.format.name == "mpjpeg", jump_seconds=jump)
+    timed = _timed(frames, by_arrival=is_timeless, jump_seconds=jump)
     yield from _paced(timed, beat) if is_paced and not is_immediate else timed
 
 

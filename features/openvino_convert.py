@@ -7,15 +7,14 @@ import torch
 
 from features.errors import SettingsError
 from features.loading import load_backbone
-from features.openvino_runtime import row_shape
+from features.openvino_runtime import import_openvino, row_shape
 from features.spec import FeatureSpec
 from features.torch_encoder import Features, fold_batch_norms
 
 
 def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
     """Writes the spec's network as an OpenVINO model and gives its path. Raises SettingsError where it cannot be."""
-    import openvino
-
+    openvino = import_openvino()
     network = fold_batch_norms(load_backbone(spec.backbone, weights))
     features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
     with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old

@@ -1,7 +1,9 @@
 """OpenVINO, the faster runtime on a CPU: a converted network, opened by each worker. No torch here."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +26,17 @@ def pick_runtime(name: str, *, on_cpu: bool) -> str:
     return "openvino" if name != "torch" and is_there and on_cpu else "torch"
 
 
-def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> Encoder:
-    """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
+def import_openvino() -> Any:
+    """The module openvino without its telemetry, which would tell Google of each network that is converted."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # as if it were not installed
     import openvino
 
+    return openvino
+
+
+def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> Encoder:
+    """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
+    openvino = import_openvino()
     batch_size = batch_size or max(1, BATCH[spec.precision] // frames_a_row(spec))
     core = openvino.Core()
     network = core.read_model(model)

@@ -16,12 +16,13 @@ class Bar(tqdm):
     monitor_interval = 0  # no thread behind the bar
 
 
-def progress_bar(total: int, *, what: str, unit: str) -> Bar:
-    """A bar of `total` steps on standard error."""
+def progress_bar(total: int, *, what: str, unit: str, is_shown: bool = True) -> Bar:
+    """A bar of `total` steps on standard error, or none."""
     live = sys.stderr.isatty()
     return Bar(
         total=total,
         desc=what,
+        disable=not is_shown,
         unit=unit,
         smoothing=0.05,
         position=0,  # one at a time, in a log too

@@ -1,5 +1,6 @@
 """The command `hazard monitor`: live cameras and a saved model to alerts; a recording to what they are worth."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -9,7 +10,9 @@ from features.config import load_settings, sections
 from features.errors import SettingsError
 from hazard.infer_config import InferSettings
 from hazard.monitor_config import MonitorSettings
-from hazard.structured import log_as
+from hazard.structured import LogFormat, Say, ending_as, log_as, say_as
+
+log = logging.getLogger(__name__)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,60 +58,60 @@ def monitor(
     recall of events, false alarms per hour, and how long after the start of an event the alert comes.
     """
     own = {key: flags.pop(key) for key in ("silence_seconds", "metrics", "log_format")}
-    settings = load_settings(
-        InferSettings, "infer", file=config, overrides=[text for text in overrides if not _is_own(text)], flags=flags
-    )
-    watching = load_settings(
-        MonitorSettings, "monitor", file=config, overrides=[text for text in overrides if _is_own(text)], flags=own
-    )
+    own_overrides = [text for text in overrides if text.strip().startswith("monitor.")]
+    other_overrides = [text for text in overrides if text not in own_overrides]
+    asked: LogFormat = "json" if own["log_format"] == "json" else "text"
+    log_as(asked)
+    with ending_as(asked):
+        watching = load_settings(MonitorSettings, "monitor", file=config, overrides=own_overrides, flags=own)
     log_as(watching.log_format)
-    if recording is not None:
-        return _evaluate(recording, model_folder, settings)
-    # Imported here: `--help` and wrong options answer at once.
-    from hazard.alert_config import load_alerts
-    from hazard.cameras import cameras_of, load_cameras
+    with ending_as(watching.log_format):
+        settings = load_settings(InferSettings, "infer", file=config, overrides=other_overrides, flags=flags)
+        say = say_as(watching.log_format)
+        if recording is not None:
+            return _evaluate(recording, model_folder, settings, say, is_quiet=watching.log_format == "json")
+        # Imported here: `--help` and wrong options answer at once.
+        from hazard.alert_config import load_alerts
+        from hazard.cameras import cameras_of, load_cameras
 
-    found = (sections(config) if config else {}).keys()
-    cameras_file = cameras_file or (config if "cameras" in found else None)
-    alerts_file = alerts_file or (config if "alerts" in found else None)
-    cameras = (*(load_cameras(cameras_file) if cameras_file else ()), *cameras_of(sources))
-    if not cameras or output is None:
-        raise SettingsError(
-            "give cameras (CAMERA... or section `cameras` of --config) and a folder (-o), or --evaluate"
-        )
-    alerts = load_alerts(alerts_file) if alerts_file else None
-    from hazard.monitoring import run_monitor
+        found = (sections(config) if config else {}).keys()
+        cameras_file = cameras_file or (config if "cameras" in found else None)
+        alerts_file = alerts_file or (config if "alerts" in found else None)
+        cameras = (*(load_cameras(cameras_file) if cameras_file else ()), *cameras_of(sources))
+        if not cameras or output is None:
+            raise SettingsError(
+                "give cameras (CAMERA... or section `cameras` of --config) and a folder (-o), or --evaluate"
+            )
+        alerts = load_alerts(alerts_file) if alerts_file else None
+        with stop_on_signals(lambda text: log.info("stopping")) as stop:
+            from hazard.monitoring import run_monitor  # seconds, in which SIGTERM counts already
 
-    with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
-        run_monitor(
-            cameras,
-            model_folder,
-            output,
-            settings,
-            watching,
-            alerts=alerts,
-            is_shown=is_shown,
-            is_stopped=lambda: bool(stop),
-            echo=click.echo,
-        )
-    return stop.exit_code if stop else DONE
-
-
-def _is_own(text: str) -> bool:
-    return text.strip().startswith("monitor.")
+            run_monitor(
+                cameras,
+                model_folder,
+                output,
+                settings,
+                watching,
+                alerts=alerts,
+                is_shown=is_shown,
+                is_stopped=lambda: bool(stop),
+                echo=say,
+            )
+        return stop.exit_code if stop else DONE
 
 
-def _evaluate(recording: Path, model_folder: Path, settings: InferSettings) -> int:
+def _evaluate(recording: Path, model_folder: Path, settings: InferSettings, say: Say, *, is_quiet: bool) -> int:
     from hazard.monitoring import evaluate_recording
 
-    figures = evaluate_recording(recording, model_folder, settings)
+    figures = evaluate_recording(recording, model_folder, settings, is_quiet=is_quiet)
     alert = figures["alert_delay_seconds"]
-    click.echo(f"{figures['found']} of {figures['truth']} true events found, recall {_show(figures['recall'])}")
-    click.echo(
+    said = f"{figures['found']} of {figures['truth']} true events found, recall {_show(figures['recall'])}"
+    say(said, figures=figures)
+    say(
         f"{figures['false_alarms']} false alarms in {figures['hours']:.2f} hours, "
         f"{_show(figures['false_alarms_per_hour'])} an hour"
     )
-    click.echo(
+    say(
         f"events begin {_show(figures['delay_seconds']['median'])} s after the true ones (median), "
         f"alerts come {_show(alert['median'])} s after (median; 90 %: {_show(alert['p90'])} s)"
     )

@@ -37,6 +37,8 @@ class DeliveryJob:
 
     def start(self) -> Callable[[tuple[str, Alert], Callable[[], None]], str | None]:
         """The function that makes one attempt."""
+        logging.getLogger().addHandler(logging.NullHandler())  # why an attempt failed is given back, not logged here
+        logging.captureWarnings(True)
         channels = {channel.name: channel for channel in self.channels}
         for channel in self.channels:
             load(channel.kind)
@@ -146,7 +148,8 @@ class Courier:
                 ):
                     self._settle(said(result, self.settings.deadline_seconds))
             except Exception as error:  # no process, no disk, whatever: nothing may end it for good
-                log.error("alerts for %s wait: %s", self.channel.name, error or type(error).__name__)
+                facts = {"channel": self.channel.name, "reason": str(error) or type(error).__name__}
+                log.error("alerts for %(channel)s wait: %(reason)s", facts, extra=facts)
                 self.pace = self.pace.after(False, self.settings, now=self.clock(), draw=self.draw)
                 self.stop.wait(max(self.pace.wait(self.settings, now=self.clock()), 0.1))
 
@@ -176,12 +179,19 @@ class Courier:
         if reason is None:
             self.owed = delivery
             self._pay()
-            log.info("alert %s: delivered to %s", delivery.alert.id, self.channel.name)
+            self._log(logging.INFO, "alert %(alert)s: delivered to %(channel)s", delivery)
         elif self.outbox.failed(delivery, reason):
-            log.error("alert %s: given up for %s: %s", delivery.alert.id, self.channel.name, reason)
+            self._log(logging.ERROR, "alert %(alert)s: given up for %(channel)s: %(reason)s", delivery, reason)
         else:
-            log.warning("alert %s: not yet delivered to %s: %s", delivery.alert.id, self.channel.name, reason)
+            said = "alert %(alert)s: not yet delivered to %(channel)s: %(reason)s"
+            self._log(logging.WARNING, said, delivery, reason)
         self.report(delivery, reason)
+
+    def _log(self, level: int, text: str, delivery: Delivery, reason: str | None = None) -> None:
+        alert = delivery.alert
+        facts: dict[str, object] = {"alert": alert.id, "camera": alert.camera, "channel": self.channel.name}
+        facts |= {"kind": alert.kind, "label": alert.label, "failures": self.pace.failures, "reason": reason}
+        log.log(level, text, facts, extra=facts)
 
 
 def attempt_each(settings: AlertSettings, alert: Alert) -> Iterator[tuple[ChannelSettings, str | None, float]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from hazard.types import Event
 
+_ROUNDING_SECONDS = 1e-6
+"""Gaps are mostly whole strides, and so is what is merged: the last digit must not decide."""
 Span = tuple[float, float]
 """Seconds of a window, start and end."""
 
@@ -90,7 +92,7 @@ def step(
     state, ended = _close_if_over(rule, replace(state, last_start=span[0]), span[0])
     if state.stretch and probability >= (rule.leave if state.inside else rule.enter):
         return replace(state, stretch=state.stretch.with_window(span, probability), inside=True), ended
-    if state.stretch is None and probability >= rule.enter and span[0] >= state.quiet_until:
+    if state.stretch is None and probability >= rule.enter and span[0] >= state.quiet_until - _ROUNDING_SECONDS:
         return replace(state, stretch=Stretch(*span, probability, probability, 1), inside=True), ended
     return replace(state, inside=False), ended
 
@@ -118,7 +120,7 @@ def find_events(rule: EventRule, spans: Iterable[Span], probs: Iterable[Iterable
 def _close_if_over(rule: EventRule, state: EventState, now: float) -> tuple[EventState, tuple[Event, ...]]:
     """Ends a stretch that no window from `now` on can be part of any more."""
     stretch = state.stretch
-    if stretch is None or now <= stretch.end + rule.merge_seconds:
+    if stretch is None or now <= stretch.end + rule.merge_seconds + _ROUNDING_SECONDS:
         return state, ()
     event = _event(rule, stretch)
     quiet = state.quiet_until if event is None else stretch.end + rule.cooldown_seconds
@@ -126,6 +128,6 @@ def _close_if_over(rule: EventRule, state: EventState, now: float) -> tuple[Even
 
 
 def _event(rule: EventRule, stretch: Stretch) -> Event | None:
-    if stretch.end - stretch.start < rule.min_seconds:
+    if stretch.end - stretch.start < rule.min_seconds - _ROUNDING_SECONDS:
         return None
     return Event(rule.label, stretch.start, stretch.end, stretch.peak, stretch.total / stretch.windows)

@@ -62,19 +62,23 @@ class Brain:
                 continue
             watcher = self.watchers[item.camera]
             if item.session != watcher.session:
+                yield from self._judged(due)  # what the old session's windows mean, before its rules are forgotten
+                due = []
                 yield from (_happening(item, news) for news in watcher.begin(item.session))
-            if (window := watcher.stream.add(item.seconds, next(rows))) is not None:
-                due.append((item, window))
-        if due:
-            for (item, window), probs in zip(due, self._judge([window for _, window in due]), strict=True):
-                for news in self.watchers[item.camera].judge(window, probs.tolist()):
-                    yield _happening(item, news)
+            due += [(item, window) for window in watcher.stream.add(item.seconds, next(rows))]
+        yield from self._judged(due)
 
     def _features(self, frames: Sequence[LiveFrame]) -> NDArray[np.float16]:
         raw = self.encoder.encode(np.stack([frame.pixels for frame in frames]))  # (N, D) of all cameras
         return self.predictor.reduction.apply(raw) if self.predictor.reduction else raw
 
-    def _judge(self, windows: Sequence[Window]) -> NDArray[np.float64]:
+    def _judged(self, due: Sequence[tuple[LiveFrame, Window]]) -> Iterator[Happening]:
+        if due:
+            for (item, window), probs in zip(due, self._probs([window for _, window in due]), strict=True):
+                for news in self.watchers[item.camera].judge(window, probs.tolist()):
+                    yield _happening(item, news)
+
+    def _probs(self, windows: Sequence[Window]) -> NDArray[np.float64]:
         most = self.predictor.info.settings.max_steps
         x, mask = pad([window.steps[thin(len(window.steps), most)] for window in windows])
         return self.predictor.predict(x, mask)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,16 @@ from features.progress import progress_bar
 from features.spec import FeatureSpec
 from features.words import counted
 from hazard.alert_config import AlertSettings
+from hazard.alerts import Alert, as_json
+from hazard.bind_address import parse_bind_address
 from hazard.cameras import CameraSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision
 from hazard.delivery import delivering
-from hazard.desk import OUTBOX, Desk, open_desk
+from hazard.desk import OUTBOX, open_desk
+from hazard.event_clips import kept_seconds
 from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
+from hazard.exposition import Exposition
 from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.model_files import open_model
@@ -31,12 +34,18 @@ from hazard.model_source import read_source
 from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, watch
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
+from hazard.scraping import scrapable
 from hazard.screen import open_screen
+from hazard.structured import Say
+from hazard.tally import Tally
 from hazard.thresholds import decision
+from hazard.upkeep import Upkeep
 from hazard.watching import Grid, Watcher, live_grid, with_threshold
 
-MARK_SECONDS = 5.0
-"""How often it is noted that an event goes on."""
+PRELOAD = ("features.live_reader", "hazard.channels")
+"""What the fork server imports for readers and couriers; it may not hold OpenVINO."""
+LAST_CLIPS_SECONDS = 5.0
+"""How long the last clips may take to be written when watching ends."""
 PICTURE_WIDTH = 640
 """Of snapshots, in pixels."""
 
@@ -82,7 +91,7 @@ def run_monitor(
     alerts: AlertSettings | None,
     is_shown: bool = False,
     is_stopped: Callable[[], bool],
-    echo: Callable[[str], None],
+    echo: Say,
 ) -> None:
     """Watches until it is stopped, or all cameras are files that ended; what happens is in `output`.
 
@@ -91,9 +100,16 @@ def run_monitor(
     output.mkdir(parents=True, exist_ok=True)
     ready = prepared(model_folder, settings)
     by_name = {camera.name: camera for camera in cameras}
+    tally = Tally()
     with ExitStack() as stack:
-        outbox = stack.enter_context(delivering(output / OUTBOX, alerts)) if alerts else None
-        desk = stack.enter_context(open_desk(output, outbox, per_minute=watching.alerts_per_minute))
+        outbox = stack.enter_context(delivering(output / OUTBOX, alerts, preload=PRELOAD)) if alerts else None
+        if watching.metrics:
+            exposition = Exposition(tally, outbox.counts if outbox else None)
+            url = stack.enter_context(scrapable(exposition, parse_bind_address(watching.metrics)))
+            echo(f"metrics at {url}", url=url)
+        desk = stack.enter_context(
+            open_desk(output, outbox, watching, is_watched=lambda name, moment: by_name[name].is_watched(moment))
+        )
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
         screen = stack.enter_context(open_screen(brain, cameras)) if is_shown else None
         live = stack.enter_context(
@@ -103,44 +119,61 @@ def run_monitor(
                 ready.grid.fps,
                 picture_width=PICTURE_WIDTH,
                 silence_seconds=watching.silence_seconds,
-                offline=set(desk.offline),
+                offline=set(desk.standing.offline),
+                clip_seconds=kept_seconds(watching, late_seconds(ready)),
+                preload=PRELOAD,
             )
         )
-        onlookers: list[Onlooker] = [_marker(brain, desk), *([screen] if screen else [])]
-        echo(f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each")
-        seen = watch(
-            live,
-            brain,
-            is_stopped=lambda: is_stopped() or (screen is not None and screen.is_closed),
-            onlookers=onlookers,
+
+        def tell(alert: Alert) -> None:
+            tally.alerted(alert)
+            at = f"{alert.started:%Y-%m-%d %H:%M:%S} UTC"
+            echo(f"{alert.kind} {alert.camera} {alert.label} {at}", **as_json(alert))
+
+        def is_over() -> bool:
+            return is_stopped() or (screen is not None and screen.is_closed)
+
+        upkeep = Upkeep(desk, brain, live, tell, time.monotonic)
+        onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain), desk.muted)]
+        onlookers += [screen] if screen else []
+        echo(
+            f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each",
+            cameras=[*by_name],
+            fps=ready.grid.fps,
         )
-        for happening in seen:
-            alert = desk.take(happening) if by_name[happening.camera].is_watched(happening.wall) else None
-            if alert:
-                echo(f"{alert.kind} {alert.camera} {alert.label} {alert.started:%Y-%m-%d %H:%M:%S} UTC")
+        for happening in watch(live, brain, is_stopped=is_over, onlookers=onlookers):
+            tally.happened(happening)
+            if alert := desk.take(happening):
+                tell(alert)
+        desk.clips.flush(live.record)
+        until = time.monotonic() + LAST_CLIPS_SECONDS
+        while live.is_writing and time.monotonic() < until:
+            live.poll(0.1)
 
 
-def _marker(brain: Brain, desk: Desk) -> Onlooker:
-    """Notes now and then which events go on, for a restart to know."""
-    marked = time.monotonic()
+def labels_of(brain: Brain) -> dict[str, list[str]]:
+    """By camera, what its events may be called."""
+    return {name: [rule.label for rule in one.decision.rules] for name, one in brain.watchers.items()}
 
-    def mark(items: Sequence[LiveFrame | Notice]) -> None:
-        nonlocal marked
-        if time.monotonic() - marked > MARK_SECONDS:
-            marked = time.monotonic()
-            going_on = [(name, label) for name, watcher in brain.watchers.items() for label in watcher.going_on()]
-            desk.mark(going_on, datetime.now(UTC))
 
-    return mark
+def late_seconds(ready: Prepared) -> float:
+    """How long after its end an event is known to be over, at most, where frames come in time."""
+    grid = ready.grid
+    return (grid.rows + 2 * grid.stride) / grid.fps + max(rule.merge_seconds for rule in ready.decision.rules)
 
 
 def evaluate_recording(
-    recording: Path, model_folder: Path, settings: InferSettings, *, is_stopped: Callable[[], bool] = lambda: False
+    recording: Path,
+    model_folder: Path,
+    settings: InferSettings,
+    *,
+    is_quiet: bool = False,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """What `evaluate_events` says of a recording that is replayed as if live, and how late alerts come.
 
-    Every frame on the grid is looked at, as fast as the machine allows. Raises SettingsError without true events of it,
-    and where it is no video.
+    Every frame on the grid is looked at, as fast as the machine allows, behind a progress bar unless `is_quiet`. Raises
+    SettingsError without true events of it, and where it is no video.
     """
     if settings.truth is None:
         raise SettingsError("--evaluate needs --truth FILE: a CSV of true events with the columns path,start,end,label")
@@ -152,7 +185,7 @@ def evaluate_recording(
     ready = prepared(model_folder, settings)
     labels = [rule.label for rule in ready.decision.rules]
     check_truth(settings.truth, truth, paths=[name], labels=labels)
-    happenings, seconds = _replayed(recording, name, ready, settings, is_stopped)
+    happenings, seconds = _replayed(recording, name, ready, settings, is_quiet=is_quiet, is_stopped=is_stopped)
     found = events_of(happenings).get(name, [])
     events = [event for event, _ in found]
     figures = evaluate_events(
@@ -168,14 +201,20 @@ def evaluate_recording(
 
 
 def _replayed(
-    recording: Path, name: str, ready: Prepared, settings: InferSettings, is_stopped: Callable[[], bool]
+    recording: Path,
+    name: str,
+    ready: Prepared,
+    settings: InferSettings,
+    *,
+    is_quiet: bool,
+    is_stopped: Callable[[], bool],
 ) -> tuple[list[Happening], float]:
     """What happens in a recording, and how many seconds of it were looked at."""
     last = 0.0
     with (
         brain_for(ready, settings, {name: None}) as brain,
         open_cameras([Camera(name, str(recording))], ready.spec.preprocessing, ready.grid.fps, is_paced=False) as live,
-        progress_bar(0, what="replay", unit="s") as bar,
+        progress_bar(0, what="replay", unit="s", is_shown=not is_quiet) as bar,
     ):
 
         def look(items: Sequence[LiveFrame | Notice]) -> None:

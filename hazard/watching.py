@@ -1,5 +1,6 @@
 """What a camera shows → windows → events, step by step: the live counterpart of cutting a video."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
+from features.live_rules import instant
 from features.windows import Windows
 from hazard.decide import Decision
 from hazard.events import NOTHING, EventState, finish, step, under_way
@@ -31,6 +33,11 @@ class Grid:
     """Frames of a window."""
     stride: int
     """Frames from one window to the next."""
+
+    @property
+    def most_missing(self) -> int:
+        """So many instants without a frame of their own are no hole."""
+        return max(1, math.floor((GAP - 1) * self.rows))
 
 
 def live_grid(source: ModelSource, windows: Windows) -> Grid:
@@ -68,17 +75,37 @@ class Stream:
     times: deque[float] = field(default_factory=deque)
     steps: deque[NDArray[np.float16]] = field(default_factory=deque)
     count: int = 0
+    """Instants that were seen."""
 
-    def add(self, seconds: float, features: NDArray[np.float16]) -> Window | None:
-        """One frame (D,) more, and the window that it completes, if it completes one."""
-        self.times.append(seconds)
+    def add(self, seconds: float, features: NDArray[np.float16]) -> list[Window]:
+        """One frame (D,) more, and the windows that it completes.
+
+        What counts is the instant that the frame was picked for, as in reports: by the frames' own times windows would
+        lie a little apart or overlap, and the rules would see other gaps between them. Of a camera that gives fewer
+        frames than are looked at, a frame stands for all the instants at which it was on the screen.
+        """
+        windows = []
+        missing = self._missing(seconds)
+        for _ in range(missing if missing <= self.grid.most_missing else 0):
+            windows += self._put(self.times[-1] + 1 / self.grid.fps, self.steps[-1])
+        return [*windows, *self._put(instant(seconds, self.grid.fps), features)]
+
+    def _missing(self, seconds: float) -> int:
+        """Instants between the last one and that of a frame."""
+        if not self.times:
+            return 0
+        return round((instant(seconds, self.grid.fps) - self.times[-1]) * self.grid.fps) - 1
+
+    def _put(self, at: float, features: NDArray[np.float16]) -> list[Window]:
+        self.times.append(at)
         self.steps.append(features)
         self.count += 1
         while len(self.times) > self.grid.rows:
             self.times.popleft()
             self.steps.popleft()
         is_due = self.count >= self.grid.rows and (self.count - self.grid.rows) % self.grid.stride == 0
-        return self._window() if is_due else None
+        window = self._window() if is_due else None
+        return [window] if window else []
 
     def _window(self) -> Window | None:
         half, length = 0.5 / self.grid.fps, self.grid.rows / self.grid.fps
@@ -98,6 +125,8 @@ class News:
     event: Event
     is_cut: bool = False
     """The sight of it ended, because the camera's session did: nobody knows whether the event did."""
+    is_from_start: bool = False
+    """Of one that has begun: in this session nothing was seen before it, so that it may have gone on for long."""
 
 
 class Judged(NamedTuple):
@@ -118,6 +147,8 @@ class Watcher:
     states: list[EventState] = field(init=False)
     told: dict[str, float] = field(default_factory=dict)
     """The start of the event that was told of, by label."""
+    quiet: set[str] = field(default_factory=set)
+    """The labels that were below what an event needs in some window of this session."""
     recent: deque[Judged] = field(default_factory=lambda: deque(maxlen=RECENT))
     """The last windows of the session, for whoever draws them."""
 
@@ -130,6 +161,7 @@ class Watcher:
         self.session, self.stream = session, Stream(self.grid)
         self.states = [NOTHING] * len(self.decision.rules)
         self.told.clear()
+        self.quiet.clear()
         self.recent.clear()
         return ended
 
@@ -140,10 +172,12 @@ class Watcher:
         for number, rule in enumerate(self.decision.rules):
             self.states[number], ended = step(rule, self.states[number], window.core, probs)
             news += [News(True, event) for event in ended]
+            if probs[rule.column] < rule.leave:
+                self.quiet.add(rule.label)
             now = under_way(rule, self.states[number])
             if now is not None and self.told.get(rule.label) != now.start:
                 self.told[rule.label] = now.start
-                news.append(News(False, now))
+                news.append(News(False, now, is_from_start=rule.label not in self.quiet))
         return news
 
     def going_on(self) -> list[str]:

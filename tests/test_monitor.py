@@ -1,45 +1,44 @@
 """Watching: the same windows and events as a report finds, told once, whatever is begun again."""
 
-import csv
 import json
-from datetime import UTC, datetime, timedelta
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.cli import extract_features
-from features.live import Notice
+from features.encoder import Encoder
+from features.live import LiveFrame
+from features.live_rules import is_picked
 from hazard.__main__ import hazard
-from hazard.alerts import Alert
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
 from hazard.decide import Decision, events_of
-from hazard.desk import LOG, PER_MINUTE, open_desk
+from hazard.event_log import LOG
 from hazard.events import EventRule
-from hazard.monitor import Happening
+from hazard.monitor import Brain
 from hazard.recordings import draw_recording, plant_evenly
 from hazard.scenes import make_scene
 from hazard.synthetic import draw_clip, draw_dataset
-from hazard.types import Event, WindowPredictions
+from hazard.types import WindowPredictions
 from hazard.watching import Grid, News, Stream, Watcher, with_threshold
 from tests.conftest import Run
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TORCH = ("--runtime", "torch")
 RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
 DECISION = Decision(("fight", "normal"), "fight", 0.6, (RULE,))
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class Sent(list):
-    """An outbox that remembers ids as the real one does."""
-
-    def put(self, alert: Alert) -> bool:
-        is_new = alert.id not in {one.id for one in self}
-        self += [alert] if is_new else []
-        return is_new
+def entries(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -56,27 +55,36 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(
     probs=st.lists(st.floats(0, 1), min_size=4, max_size=60),
     stride=st.integers(1, 4),
-    fps=st.sampled_from([1.0, 2.0, 4.0]),
+    fps=st.sampled_from([1.0, 4 / 3, 4.0, 4.19]),
+    video_fps=st.sampled_from([5.0, 15.0, 30 / 1.001]),
+    merged_strides=st.integers(0, 2),
 )
-def test_watching_finds_the_events_of_a_report(probs: list[float], stride: int, fps: float) -> None:
-    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart."""
+def test_watching_finds_the_events_of_a_report(
+    probs: list[float], stride: int, fps: float, video_fps: float, merged_strides: int
+) -> None:
+    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart.
+
+    A frame is on the screen a little before the instant that it is picked for.
+    """
+    rule = replace(RULE, merge_seconds=round(merged_strides * stride / fps, 6))
     grid, rows = Grid(fps, 4, stride), 4
-    watcher = Watcher(DECISION, grid)
+    watcher = Watcher(replace(DECISION, rules=(rule,)), grid)
     watcher.begin(1)
     spans, table, told, found = [], [], [], []
     for number in range(rows + stride * (len(probs) - 1)):
-        window = watcher.stream.add((number + 0.5) / fps, np.zeros(1, np.float16))
-        if window is not None:
+        begins = math.floor((number + 0.5) / fps * video_fps) / video_fps
+        for window in watcher.stream.add(begins, np.zeros(1, np.float16)):
             table.append([probs[len(spans)], 1 - probs[len(spans)]])
-            spans.append(window.span)
+            start = len(spans) * stride / fps
+            spans.append((round(start, 6), round(start + rows / fps, 6)))
             news = watcher.judge(window, table[-1])
             told += [n.event for n in news if not n.is_over]
             found += [n.event for n in news if n.is_over]
     found += [news.event for news in watcher.end()]
     assert len(spans) == len(probs)
     windows = WindowPredictions(np.array(spans), np.array(table))
-    report = events_of(windows, DECISION.rules, spans[-1][1])
-    assert [e.start for e in found] == pytest.approx([e.start for e in report])
+    report = events_of(windows, (rule,), spans[-1][1])
+    assert [e.start for e in found] == pytest.approx([e.start for e in report], abs=1e-5)
     assert [e.peak for e in found] == [e.peak for e in report]
     assert [e.start for e in told] == [e.start for e in found], "each is told of once"
 
@@ -85,23 +93,67 @@ def test_a_window_with_a_hole_says_nothing() -> None:
     stream = Stream(Grid(2.0, 4, 2))
     times = [0.25, 0.75, 1.25, 1.75, 9.25, 9.75, 10.25, 10.75]
     windows = [stream.add(time, np.zeros(1, np.float16)) for time in times]
-    assert [i for i, window in enumerate(windows) if window] == [3, 7]
-    assert windows[3] is not None and windows[3].span == (0.0, 2.0)
-    assert windows[3].core == (0.0, 1.5)
+    assert [i for i, found in enumerate(windows) if found] == [3, 7]
+    assert windows[3][0].span == (0.0, 2.0)
+    assert windows[3][0].core == (0.0, 1.5)
+
+
+@pytest.mark.parametrize("video_fps", [1.0, 2.0, 3.0, 25.0])
+def test_a_slow_camera_has_the_windows_of_a_quick_one(video_fps: float) -> None:
+    """Each frame stands for all the instants at which it was on the screen, as in a report."""
+    stream = Stream(Grid(4.0, 8, 4))
+    begins = np.arange(0, 20, 1 / video_fps)
+    picked = [begin for begin in begins if is_picked(begin, begin + 1 / video_fps, 4.0)]
+    windows = [window for begin in picked for window in stream.add(begin, np.full(1, begin, np.float16))]
+    assert [window.span for window in windows] == [(k, k + 2) for k in range(len(windows))]
+    assert len(windows) >= 17
+    for window in windows:
+        instants = window.span[0] + (np.arange(8) + 0.5) / 4
+        shown = begins[np.searchsorted(begins, instants + 1e-9, side="right") - 1]
+        assert window.steps[:, 0] == pytest.approx(shown, abs=0.01)
 
 
 def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
     watcher = Watcher(DECISION, Grid(1.0, 1, 1))
     watcher.begin(1)
-    window = watcher.stream.add(5.5, np.zeros(1, np.float16))
-    assert window is not None
+    (window,) = watcher.stream.add(5.5, np.zeros(1, np.float16))
     assert [news.is_over for news in watcher.judge(window, (0.9, 0.1))] == [False]
     assert watcher.going_on() == ["fight"]
     assert [news.is_over for news in watcher.begin(2)] == [True]
     assert watcher.going_on() == []
-    again = watcher.stream.add(0.5, np.zeros(1, np.float16))
-    assert again is not None
+    (again,) = watcher.stream.add(0.5, np.zeros(1, np.float16))
     assert len(watcher.judge(again, (0.9, 0.1))) == 1
+
+
+def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]]:
+    """What a brain says of a camera whose frames all show a fight, one a second of each of these sessions."""
+
+    class Sure:
+        """A model to which everything is a fight."""
+
+        reduction = None
+        info = SimpleNamespace(settings=SimpleNamespace(max_steps=None))
+
+        def predict(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            return np.tile([0.9, 0.1], (len(x), 1))
+
+    frames = [
+        LiveFrame("door", session, sessions[:i].count(session) + 0.5, NOW, 0.0, np.zeros((8, 8, 3), np.uint8))
+        for i, session in enumerate(sessions)
+    ]
+    encoder = Encoder(lambda batch: np.zeros((len(batch), 1), np.float32), batch_size=4)
+    brain = Brain(Sure(), encoder, {"door": Watcher(DECISION, Grid(1.0, 2, 1))})  # type: ignore[arg-type]
+    looks = [frames] if together else [[frame] for frame in frames]
+    happenings = [happening for look in looks for happening in brain.see(look)]
+    return [(h.news.is_over, h.session, h.news.event.start) for h in happenings if isinstance(h.news, News)]
+
+
+def test_frames_of_two_sessions_that_come_together_mean_what_they_mean_one_by_one() -> None:
+    """As where a slow machine takes the last frames before a break and the first after it in one look."""
+    sessions = [1] * 5 + [2] * 4 + [3] + [4] * 3
+    one_by_one = seen(sessions, together=False)
+    assert [is_over for is_over, _, _ in one_by_one] == [False, True, False, True, False]
+    assert seen(sessions, together=True) == one_by_one
 
 
 def test_a_camera_may_have_a_threshold_of_its_own() -> None:
@@ -109,66 +161,6 @@ def test_a_camera_may_have_a_threshold_of_its_own() -> None:
     assert (own.threshold, own.rules[0].enter, own.rules[0].leave) == (0.9, 0.9, pytest.approx(0.45))
     assert with_threshold(DECISION, None) is DECISION
     assert with_threshold(DECISION, 0.0).rules[0].enter > 0
-
-
-def happening(start: float, at: float, *, is_over: bool = False, camera: str = "door", peak: float = 0.9) -> Happening:
-    """An event that began at `start` seconds of the session and is told of at `at`."""
-    news = News(is_over, Event("fight", start, at, peak, peak))
-    return Happening(camera, news, NOW + timedelta(seconds=at), 1, at, at, b"\xff\xd8\xff\xd9")
-
-
-def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
-def test_an_event_that_goes_on_across_a_restart_is_told_of_once(tmp_path: Path) -> None:
-    sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        first = desk.take(happening(10, 12))
-        assert first is not None and first.snapshot is not None and first.snapshot.read_bytes()
-        assert first.started == NOW + timedelta(seconds=10)
-        desk.mark([("door", "fight")], NOW + timedelta(seconds=100))
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(130, 131)) is None, "30 seconds after it was last seen"
-        assert desk.take(happening(130, 140, is_over=True)) is None
-        assert desk.take(happening(150, 151)) is not None, "the next one is another"
-    assert [alert.started for alert in sent] == [NOW + timedelta(seconds=10), NOW + timedelta(seconds=150)]
-    assert [line["goes_on"] for line in lines(tmp_path)] == [False, True, False, False]
-
-
-def test_what_was_told_of_long_before_a_restart_is_told_of_again(tmp_path: Path) -> None:
-    sent = Sent()
-    for at in (0, 600):
-        with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-            assert desk.take(happening(at, at + 1)) is not None
-    assert len(sent) == 2
-
-
-def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
-    sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        for second in range(0, 40, 2):
-            desk.take(happening(second, second + 1))
-            desk.take(happening(second, second + 1, camera="yard"))
-        desk.take(happening(100, 101))
-    assert sum(alert.camera == "door" for alert in sent) == PER_MINUTE + 1
-    assert sum(alert.camera == "yard" for alert in sent) == PER_MINUTE
-    assert len(lines(tmp_path)) == 41
-    assert sum(bool(line["is_muted"]) for line in lines(tmp_path)) == 41 - len(sent)
-
-
-def test_offline_and_back_are_one_alert_each_across_a_restart(tmp_path: Path) -> None:
-    sent = Sent()
-    offline = Notice("door", "offline", NOW + timedelta(seconds=20), NOW, "silent for 20 s")
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(Happening("door", offline, offline.at)) is not None
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert set(desk.offline) == {"door"}
-        back = Notice("door", "back", NOW + timedelta(seconds=60), NOW)
-        assert desk.take(Happening("door", back, back.at)) is not None
-        assert desk.take(Happening("door", back, back.at)) is None
-        assert not desk.offline
-    assert [alert.kind for alert in sent] == ["offline", "back"]
 
 
 def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run) -> None:
@@ -187,14 +179,18 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
 
 def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:
     draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=4)
-    ran = run(hazard, "monitor", f"door={tmp_path / 'a.mp4'}", "--model", model, "-o", tmp_path / "o", *TORCH,
-              "--threshold", 0.01, "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
+    settings = {"cameras": [{"name": "door", "source": str(tmp_path / "a.mp4")}], "infer": {"threshold": 0.01}}
+    (tmp_path / "m.yaml").write_text(json.dumps(settings))
+    ran = run(hazard, "monitor", "--config", tmp_path / "m.yaml", "--model", model, "-o", tmp_path / "o", *TORCH,
+              "--window-seconds", 1, "--stride", 0.5)  # fmt: skip
     assert ran.code == 0, ran.err
     assert "watching 1 camera," in ran.out
     assert "event door hazardous" in ran.out
-    begun, over = lines(tmp_path / "o")[0], lines(tmp_path / "o")[-1]
-    assert (begun["over"], over["over"]) == (False, True)
+    begun, over = entries(tmp_path / "o")[0], entries(tmp_path / "o")[-1]
+    assert (begun["over"], over["over"], over["is_cut"]) == (False, True, False)
     assert Path(str(begun["snapshot"])).read_bytes().startswith(b"\xff\xd8")
+    with av.open(str(begun["clip"])) as clip:
+        assert float(clip.duration or 0) / av.time_base >= 3.0
 
 
 @pytest.mark.parametrize(
@@ -238,10 +234,3 @@ def test_models_of_snippets_cannot_watch(model: Path, tmp_path: Path, run: Run) 
     )
     assert ran.code == 2
     assert "snippets" in ran.err
-
-
-def test_the_log_can_be_read_as_a_table(tmp_path: Path) -> None:
-    with open_desk(tmp_path, None) as desk:
-        desk.take(happening(1, 2, camera="dö\nor"))
-    assert len((tmp_path / LOG).read_text().splitlines()) == 1
-    assert csv.DictReader([",".join(lines(tmp_path)[0])]).fieldnames is not None

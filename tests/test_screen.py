@@ -17,7 +17,7 @@ from features.live import LiveFrame, Notice
 from hazard.__main__ import hazard
 from hazard.cameras import CameraSettings
 from hazard.decide import Decision
-from hazard.desk import LOG
+from hazard.event_log import LOG
 from hazard.events import EventRule
 from hazard.following import Following
 from hazard.screen import Screen

@@ -1,0 +1,194 @@
+"""`hazard monitor` with a meter in it: its own function runs, and what it takes from the cameras is counted."""
+
+import math
+import os
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import click
+import numpy as np
+from processes import Usage, descendants, machine_cpu_seconds, usage_of
+from sites import Site
+
+from features.live import CameraCounters, LiveFrame, LiveSet, Notice
+from hazard import monitoring
+from hazard.alert_config import load_alerts
+from hazard.monitor import Brain, Happening, Onlooker
+from hazard.monitor_config import MonitorSettings
+
+WARM_UP_SECONDS = 5.0
+"""After the first frame of the last camera."""
+START_SECONDS = 120.0
+"""So long the first frames may take."""
+
+Extra = Callable[[float], Sequence[Notice]]
+"""What else is told by so many seconds, besides what cameras show."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Some seconds of watching."""
+
+    start: float  # seconds since the warm-up
+    seconds: float
+    taken: dict[str, int]
+    dropped: dict[str, int]
+    skipped: dict[str, int]
+    latencies: dict[str, array]
+    """Seconds from a frame's arrival until all of its news were told, by camera."""
+    monitor: Usage
+    others: Usage
+    """Readers, their fork server, what delivers alerts."""
+    elsewhere: float
+    """CPU seconds of all else on this machine."""
+    alerts: int
+
+    @property
+    def fps(self) -> float:
+        """Frames that were judged a second, of all cameras."""
+        return sum(self.taken.values()) / self.seconds
+
+
+@dataclass
+class Meter:
+    """Stands between the cameras and who watches them; whatever it is not asked about it leaves to them."""
+
+    live: LiveSet
+    seconds: float
+    bucket_seconds: float
+    extra: Extra
+    buckets: list[Bucket] = field(default_factory=list)
+    alerts: int = 0
+    latencies: dict[str, array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.created, self.began = time.monotonic(), math.inf
+        self._unseen = set(self.live.counters())
+        self._since: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.live, name)
+
+    def poll(self, timeout_seconds: float) -> list[LiveFrame | Notice]:
+        found = self.live.poll(timeout_seconds)
+        now = time.monotonic()
+        if self._unseen:
+            self._unseen -= {item.camera for item in found if isinstance(item, LiveFrame)}
+            self._wait_for_all(now)
+        return [*found, *self.extra(now - self.began)] if now >= self.began else found
+
+    def _wait_for_all(self, now: float) -> None:
+        if not self._unseen:
+            self.began = now + WARM_UP_SECONDS
+        elif now - self.created > START_SECONDS:
+            reasons = {self.live.counters()[name].reason or "no frames" for name in self._unseen}
+            raise click.ClickException(f"{', '.join(sorted(self._unseen))}: {', '.join(sorted(reasons))}")
+
+    @property
+    def is_done(self) -> bool:
+        return time.monotonic() >= self.began + self.seconds
+
+    def judged(self, items: Sequence[LiveFrame | Notice]) -> None:
+        """All that came with the last look has been dealt with."""
+        now = time.monotonic()
+        if now < self.began:
+            return
+        if self._since is None:
+            self._start(now)
+        for frame in items:
+            if isinstance(frame, LiveFrame):
+                self.latencies[frame.camera].append(now - frame.arrived)
+        if now - self._since >= self.bucket_seconds:
+            self.close(now)
+
+    def close(self, now: float) -> None:
+        """Ends a bucket."""
+        if self._since is None or now - self._since < 1:
+            return
+        counts, used = self.live.counters(), _usages()
+        monitor, others, all_of_it = (
+            replace(new, cpu_seconds=new.cpu_seconds - old.cpu_seconds)
+            for new, old in zip(used, self._used, strict=True)
+        )
+        self.buckets.append(
+            Bucket(
+                self._since - self.began,
+                now - self._since,
+                {name: len(each) for name, each in self.latencies.items()},
+                {name: count.dropped - self._counts[name].dropped for name, count in counts.items()},
+                {name: count.skipped - self._counts[name].skipped for name, count in counts.items()},
+                self.latencies,
+                monitor,
+                others,
+                max(0.0, all_of_it.cpu_seconds - monitor.cpu_seconds - others.cpu_seconds),
+                self.alerts,
+            )
+        )
+        self._start(now)
+
+    def _start(self, now: float) -> None:
+        self._since, self._used, self.alerts = now, _usages(), 0
+        self._counts: dict[str, CameraCounters] = self.live.counters()
+        self.latencies = {name: array("f") for name in self._counts}
+
+
+def _usages() -> tuple[Usage, Usage, Usage]:
+    """Of this process, of those that it started, and of the machine."""
+    others = sum(map(usage_of, descendants(os.getpid())), Usage())
+    return usage_of(os.getpid()), others, Usage(cpu_seconds=machine_cpu_seconds())
+
+
+def watched(
+    site: Site,
+    fps: float | None,
+    output: Path,
+    *,
+    seconds: float,
+    bucket_seconds: float = 10.0,
+    alerts_file: Path | None = None,
+    extra: Extra = lambda at: (),
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> list[Bucket]:
+    """Watches for so long, after a few seconds to warm up. Raises UserFacingError where that is not possible."""
+    meters: list[Meter] = []
+    watch = monitoring.watch
+
+    def metered(
+        live: LiveSet, brain: Brain, *, is_stopped: Callable[[], bool], onlookers: Sequence[Onlooker], **more: Any
+    ) -> Iterator[Happening]:
+        meter = Meter(live, seconds, bucket_seconds, extra)
+        meters.append(meter)
+
+        def is_over() -> bool:
+            return is_stopped() or meter.is_done
+
+        yield from watch(meter, brain, is_stopped=is_over, onlookers=[*onlookers, meter.judged], **more)
+        meter.close(time.monotonic())
+
+    def told(text: str, **facts: object) -> None:
+        if "kind" in facts:  # it is an alert
+            meters[0].alerts += 1
+
+    with mock.patch.object(monitoring, "watch", metered):
+        monitoring.run_monitor(
+            site.cameras,
+            site.model,
+            output,
+            site.settings(fps),
+            MonitorSettings(),
+            alerts=load_alerts(alerts_file) if alerts_file else None,
+            is_stopped=is_stopped,
+            echo=told,
+        )
+    return meters[0].buckets
+
+
+def spread(latencies: Sequence[array]) -> tuple[float, float]:
+    """Median and 95 % of seconds."""
+    every = np.concatenate([np.asarray(each) for each in latencies]) if latencies else np.empty(0)
+    return (float(np.median(every)), float(np.quantile(every, 0.95))) if len(every) else (float("nan"), float("nan"))

@@ -1,0 +1,25 @@
+"""Where a server of ours listens: `PORT`, `HOST:PORT` or `[IPv6]:PORT`."""
+
+import re
+from typing import NamedTuple
+
+HERE = "127.0.0.1"
+_ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.%\w-]+\]):)?(?P<port>[0-9]{1,5})", re.ASCII)
+
+
+class BindAddress(NamedTuple):
+    """A host, without brackets, and a port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_bind_address(text: str) -> BindAddress:
+    """A port alone is of this machine only. Raises ValueError for what is no address."""
+    match = _ADDRESS.fullmatch(text)
+    if not match or int(match["port"]) > 65535:
+        raise ValueError("expected PORT, HOST:PORT or [IPv6]:PORT, with a port from 0 to 65535")
+    return BindAddress((match["host"] or HERE).strip("[]"), int(match["port"]))

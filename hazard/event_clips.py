@@ -1,0 +1,67 @@
+"""Clips of events: what a camera showed shortly before, during and shortly after, asked for once all of it has come."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hazard.monitor_config import MonitorSettings
+
+_SLACK_SECONDS = 10.0
+
+
+Record = Callable[..., None]
+"""`LiveSet.record(camera, file, since=…, until=…)`: writes what came between two moments."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    camera: str
+    file: Path
+    since: float
+    until: float
+
+
+@dataclass
+class EventClips:
+    """The clips that are still to be asked for; all times by the monotonic clock."""
+
+    settings: MonitorSettings
+    clock: Callable[[], float] = time.monotonic
+    wanted: dict[str, _Wanted] = field(default_factory=dict)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there are clips at all."""
+        return self.settings.longest_clip_seconds > 0
+
+    def begin(self, event: str, camera: str, file: Path, start: float) -> None:
+        """An event that began then; as long as it goes on its clip grows, up to the longest."""
+        start = max(start, self.clock() - self.settings.longest_clip_seconds)  # it may have been known for long
+        since = start - self.settings.before_seconds
+        self.wanted[event] = _Wanted(camera, file, since, since + self.settings.longest_clip_seconds)
+
+    def end(self, event: str, end: float) -> None:
+        """It ended then."""
+        if (one := self.wanted.get(event)) is not None:
+            self.wanted[event] = replace(one, until=min(one.until, end + self.settings.after_seconds))
+
+    def ask(self, record: Record) -> None:
+        """Asks for the clips of which all has come."""
+        now = self.clock()
+        for event in [event for event, one in self.wanted.items() if one.until <= now]:
+            self._ask(record, self.wanted.pop(event), now)
+
+    def flush(self, record: Record, *, cameras: Collection[str] | None = None) -> None:
+        """Asks for all clips, or those of some cameras, as far as they have come: no more will come."""
+        now = self.clock()
+        for event in [event for event, one in self.wanted.items() if cameras is None or one.camera in cameras]:
+            self._ask(record, self.wanted.pop(event), now)
+
+    def _ask(self, record: Record, one: _Wanted, now: float) -> None:
+        record(one.camera, one.file, since=one.since, until=min(one.until, now))
+
+
+def kept_seconds(settings: MonitorSettings, late_seconds: float) -> float:
+    """How much of the past cameras must have at hand where an event is known `late_seconds` after its end at most."""
+    return settings.longest_clip_seconds + late_seconds + _SLACK_SECONDS if settings.longest_clip_seconds else 0.0

@@ -41,7 +41,7 @@ def main(
     from watching import watched
     from webhook_receiver import receiver
 
-    logging.getLogger("hazard").setLevel(logging.WARNING)
+    logging.disable(logging.WARNING)  # of deliveries and clips, line by line
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, stop_on_signals(lambda text: click.echo("stopping")) as stop:
         folder = Path(temporary)

@@ -198,6 +198,7 @@ def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, ru
     [
         ((), "give cameras"),
         (("--evaluate", "absent.mp4"), "--truth"),
+        (("--evaluate", "absent.mp4", "--window"), "--annotate"),
         (("gopher://x", "-o", "out"), "gopher"),
     ],
 )

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -114,7 +115,12 @@ class Stream:
             return None
         middle, reach = (start + end) / 2, self.grid.stride / self.grid.fps / 2
         is_first = self.count == self.grid.rows
-        return Window((start, end), (start if is_first else middle - reach, middle + reach), np.stack(self.steps))
+        return Window((start, end), (start if is_first else middle - reach, middle + reach), self._frames())
+
+    def _frames(self) -> NDArray[np.float16]:
+        """(T, D): each frame once, as the rows of a report's window are, however many instants it stands for."""
+        steps = list(self.steps)
+        return np.stack([steps[0], *(step for last, step in pairwise(steps) if step is not last)])
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_a_slow_camera_has_the_windows_of_a_quick_one(video_fps: float) -> None:
     for window in windows:
         instants = window.span[0] + (np.arange(8) + 0.5) / 4
         shown = begins[np.searchsorted(begins, instants + 1e-9, side="right") - 1]
-        assert window.steps[:, 0] == pytest.approx(shown, abs=0.01)
+        assert window.steps[:, 0] == pytest.approx(np.unique(shown), abs=0.01)
 
 
 def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
@@ -163,9 +163,11 @@ def test_a_camera_may_have_a_threshold_of_its_own() -> None:
     assert with_threshold(DECISION, 0.0).rules[0].enter > 0
 
 
-def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("frame_rate", [10, 1])  # the model looks at about one and a half
+def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run, frame_rate: int) -> None:
     events = plant_evenly(3, seconds=60, actions=("fight",), seed=1)
-    about = {"seconds": 60, "background": ("walk",), "scene": make_scene(3, size=(160, 120), frame_rate=10)}
+    scene = make_scene(3, size=(160, 120), frame_rate=frame_rate)
+    about = {"seconds": 60, "background": ("walk",), "scene": scene, "frame_rate": frame_rate}
     truth = draw_recording(tmp_path / "a.mp4", events=events, labels={"fight": "hazardous"}, **about)  # type: ignore[arg-type]
     given = (*TORCH, "--threshold", 0.5)
     assert run(infer, tmp_path / "a.mp4", "--model", model, "-o", tmp_path / "r", "--truth", truth, *given).code == 0

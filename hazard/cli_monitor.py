@@ -69,8 +69,8 @@ def monitor(
         settings = load_settings(InferSettings, "infer", file=config, overrides=other_overrides, flags=flags)
         say = say_as(watching.log_format)
         if recording is not None and is_shown:
-        raise SettingsError("--window shows live cameras; to see a recording, use infer.py --annotate")
-    if recording is not None:
+            raise SettingsError("--window shows live cameras; to see a recording, use infer.py --annotate")
+        if recording is not None:
             return _evaluate(recording, model_folder, settings, say, is_quiet=watching.log_format == "json")
         # Imported here: `--help` and wrong options answer at once.
         from hazard.alert_config import load_alerts

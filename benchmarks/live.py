@@ -10,6 +10,7 @@ they would be dropped. The highest without any of it is kept for the long run; `
 a frame's arrival until all that it means is written down. Use an otherwise idle machine.
 """
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -40,6 +41,7 @@ def main(
     from watching import watched
     from webhook_receiver import receiver
 
+    logging.disable(logging.WARNING)  # of deliveries and clips, line by line
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, stop_on_signals(lambda text: click.echo("stopping")) as stop:
         folder = Path(temporary)

@@ -37,4 +37,6 @@ def draw(file: Path, buckets: Sequence[Bucket], fps: float) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    frames.set_xlim(left=0)
+    figure.align_ylabels()
     file.write_bytes(png(figure))

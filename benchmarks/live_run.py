@@ -60,7 +60,10 @@ def judge(buckets: Sequence[Bucket], fps: float, cameras: int) -> tuple[bool, st
     share = taken / sum(b.seconds for b in buckets) / fps / cameras
     late = spread([each for b in buckets for each in b.latencies.values()])[1]
     is_borne = not dropped and share >= LEAST_SHARE and late < KEPT / 2 / fps
-    said = f"{share:.0%} judged, {dropped} dropped, 95 % within {1000 * late:.0f} ms"
+    elsewhere = sum(b.elsewhere for b in buckets) / sum(b.seconds for b in buckets)
+    said = (
+        f"{share:.0%} judged, {dropped} dropped, 95 % within {1000 * late:.0f} ms, {elsewhere:.2f} cores busy elsewhere"
+    )
     return is_borne, said + ("" if is_borne else ": too much")
 
 

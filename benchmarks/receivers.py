@@ -7,6 +7,7 @@ alerts of what cameras show, one is raised each second: a camera is said to be o
 the machine bears beside the receiver that is fine is looked for, unless `--fps` says it.
 """
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -38,6 +39,7 @@ def main(
     from watching import Bucket
     from webhook_receiver import KINDS
 
+    logging.disable(logging.ERROR)  # of deliveries that fail, as they must
     found: dict[str, list[Bucket]] = {kind: [] for kind in KINDS}
     alerts: dict[str, list[dict[str, int]]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as temporary, stop_on_signals(lambda text: click.echo("stopping")) as stop:

@@ -22,7 +22,7 @@ from hazard.watching import live_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, RATE, SECONDS = (640, 360), 30, 60
-DRAWN = 8
+DRAWN = 4
 """Different recordings; more cameras show them again."""
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".ts")
 

@@ -22,7 +22,7 @@ from features.stamp import size_and_time
 from features.timeline import WHOLE, Span
 from features.words import printable
 from hazard.ahead import ahead
-from hazard.decide import Decision, window_cores
+from hazard.decide import Decision, alarming, one_threshold, quiet_label, window_cores
 from hazard.lettering import clock_text, percent_text
 from hazard.mp4 import Mp4, sound_mode
 from hazard.overlay import Shown, Track, draw
@@ -52,7 +52,7 @@ def shown_at(clip: ClipPrediction, decision: Decision) -> Callable[[float], Show
     if clip.windows is None or not len(clip.windows):
         return lambda seconds: Shown(seconds, clock_text(seconds), clip.label, _note(clip))
     spans, probs = window_cores(clip.windows.spans, clip.duration), clip.windows.probs  # (B, 2), (B, K)
-    columns, threshold = _alarming(decision), _threshold(decision)
+    columns, threshold = alarming(decision), one_threshold(decision)
     chosen = np.array(columns or range(len(decision.labels)))[probs[:, columns or slice(None)].argmax(axis=1)]  # (B,)
     values = probs[np.arange(len(probs)), chosen]
     track = Track(0.0, float(spans[-1, 1]), spans, values, clip.events, threshold)
@@ -78,25 +78,11 @@ def shown_at(clip: ClipPrediction, decision: Decision) -> Callable[[float], Show
     return shown
 
 
-def _alarming(decision: Decision) -> tuple[int, ...]:
-    """The columns of the labels that events are found of."""
-    if decision.positive_label:
-        return (decision.labels.index(decision.positive_label),)
-    return tuple(sorted({rule.column for rule in decision.rules}))
-
-
-def _threshold(decision: Decision) -> float | None:
-    enters = {rule.enter for rule in decision.rules}
-    return decision.threshold if decision.positive_label else enters.pop() if len(enters) == 1 else None
-
-
 def _label(clip: ClipPrediction, probs: np.ndarray, decision: Decision) -> str:
     """Of a moment without an event."""
     if clip.windows is not None and len(clip.windows) == 1:
         return clip.label
-    if decision.positive_label and len(decision.labels) == 2:
-        return next(label for label in decision.labels if label != decision.positive_label)
-    return decision.labels[int(probs.argmax())]
+    return quiet_label(probs, decision)
 
 
 def _note(clip: ClipPrediction) -> str:

@@ -68,6 +68,8 @@ def monitor(
     with ending_as(watching.log_format):
         settings = load_settings(InferSettings, "infer", file=config, overrides=other_overrides, flags=flags)
         say = say_as(watching.log_format)
+        if recording is not None and is_shown:
+            raise SettingsError("--window shows live cameras; to see a recording, use infer.py --annotate")
         if recording is not None:
             return _evaluate(recording, model_folder, settings, say, is_quiet=watching.log_format == "json")
         # Imported here: `--help` and wrong options answer at once.

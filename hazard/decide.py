@@ -62,6 +62,26 @@ def events_of(windows: WindowPredictions, rules: Sequence[EventRule], duration: 
     return tuple(sorted(found, key=lambda event: (event.start, event.end, event.label)))
 
 
+def alarming(decision: Decision) -> tuple[int, ...]:
+    """The columns of the labels that events are found of."""
+    if decision.positive_label:
+        return (decision.labels.index(decision.positive_label),)
+    return tuple(sorted({rule.column for rule in decision.rules}))
+
+
+def one_threshold(decision: Decision) -> float | None:
+    """The probability from which there is an event, where it is the same for all labels."""
+    enters = {rule.enter for rule in decision.rules}
+    return decision.threshold if decision.positive_label else enters.pop() if len(enters) == 1 else None
+
+
+def quiet_label(probs: Sequence[float] | NDArray[np.float64], decision: Decision) -> str:
+    """What a moment without an event is called, of probabilities (K,)."""
+    if decision.positive_label and len(decision.labels) == 2:
+        return next(label for label in decision.labels if label != decision.positive_label)
+    return decision.labels[int(np.argmax(probs))]
+
+
 def window_cores(spans: NDArray[np.float64], duration: float) -> NDArray[np.float64]:
     """(B, 2): the stretch that each of the windows (B, 2) speaks for; together they cover once what was seen.
 

@@ -65,8 +65,7 @@ class Brain:
                 yield from self._judged(due)  # what the old session's windows mean, before its rules are forgotten
                 due = []
                 yield from (_happening(item, news) for news in watcher.begin(item.session))
-            if (window := watcher.stream.add(item.seconds, next(rows))) is not None:
-                due.append((item, window))
+            due += [(item, window) for window in watcher.stream.add(item.seconds, next(rows))]
         yield from self._judged(due)
 
     def _features(self, frames: Sequence[LiveFrame]) -> NDArray[np.float16]:

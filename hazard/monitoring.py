@@ -35,6 +35,7 @@ from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, 
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
 from hazard.scraping import scrapable
+from hazard.screen import open_screen
 from hazard.structured import Say
 from hazard.tally import Tally
 from hazard.thresholds import decision
@@ -110,6 +111,7 @@ def run_monitor(
             open_desk(output, outbox, watching, is_watched=lambda name, moment: by_name[name].is_watched(moment))
         )
         brain = stack.enter_context(brain_for(ready, settings, {name: c.threshold for name, c in by_name.items()}))
+        screen = stack.enter_context(open_screen(brain, cameras)) if is_shown else None
         live = stack.enter_context(
             open_cameras(
                 [camera.camera for camera in cameras],
@@ -128,14 +130,18 @@ def run_monitor(
             at = f"{alert.started:%Y-%m-%d %H:%M:%S} UTC"
             echo(f"{alert.kind} {alert.camera} {alert.label} {at}", **as_json(alert))
 
+        def is_over() -> bool:
+            return is_stopped() or (screen is not None and screen.is_closed)
+
         upkeep = Upkeep(desk, brain, live, tell, time.monotonic)
         onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain), desk.muted)]
+        onlookers += [screen] if screen else []
         echo(
             f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each",
             cameras=[*by_name],
             fps=ready.grid.fps,
         )
-        for happening in watch(live, brain, is_stopped=is_stopped, onlookers=onlookers):
+        for happening in watch(live, brain, is_stopped=is_over, onlookers=onlookers):
             tally.happened(happening)
             if alert := desk.take(happening):
                 tell(alert)

@@ -140,7 +140,7 @@ def _header(width: int, text: int, heading: _Heading) -> Patch:
     room = right - 2 * gap
     label = elided(heading.label, bold, room)
     pen.text((gap, base), label, fill=INK, font=bold, anchor="ls")
-    used = round(bold.getlength(label)) + gap
+    used = round(bold.getlength(label)) + gap if label else 0
     if heading.note and room - used > 3 * text:
         note = elided(heading.note, plain, room - used)
         pen.text((gap + used, base), note, fill=INK if heading.is_event else SOFT, font=plain, anchor="ls")

@@ -1,8 +1,10 @@
 """What a camera shows → windows → events, step by step: the live counterpart of cutting a video."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +34,11 @@ class Grid:
     """Frames of a window."""
     stride: int
     """Frames from one window to the next."""
+
+    @property
+    def most_missing(self) -> int:
+        """So many instants without a frame of their own are no hole."""
+        return max(1, math.floor((GAP - 1) * self.rows))
 
 
 def live_grid(source: ModelSource, windows: Windows) -> Grid:
@@ -69,21 +76,37 @@ class Stream:
     times: deque[float] = field(default_factory=deque)
     steps: deque[NDArray[np.float16]] = field(default_factory=deque)
     count: int = 0
+    """Instants that were seen."""
 
-    def add(self, seconds: float, features: NDArray[np.float16]) -> Window | None:
-        """One frame (D,) more, and the window that it completes, if it completes one.
+    def add(self, seconds: float, features: NDArray[np.float16]) -> list[Window]:
+        """One frame (D,) more, and the windows that it completes.
 
         What counts is the instant that the frame was picked for, as in reports: by the frames' own times windows would
-        lie a little apart or overlap, and the rules would see other gaps between them.
+        lie a little apart or overlap, and the rules would see other gaps between them. Of a camera that gives fewer
+        frames than are looked at, a frame stands for all the instants at which it was on the screen.
         """
-        self.times.append(instant(seconds, self.grid.fps))
+        windows = []
+        missing = self._missing(seconds)
+        for _ in range(missing if missing <= self.grid.most_missing else 0):
+            windows += self._put(self.times[-1] + 1 / self.grid.fps, self.steps[-1])
+        return [*windows, *self._put(instant(seconds, self.grid.fps), features)]
+
+    def _missing(self, seconds: float) -> int:
+        """Instants between the last one and that of a frame."""
+        if not self.times:
+            return 0
+        return round((instant(seconds, self.grid.fps) - self.times[-1]) * self.grid.fps) - 1
+
+    def _put(self, at: float, features: NDArray[np.float16]) -> list[Window]:
+        self.times.append(at)
         self.steps.append(features)
         self.count += 1
         while len(self.times) > self.grid.rows:
             self.times.popleft()
             self.steps.popleft()
         is_due = self.count >= self.grid.rows and (self.count - self.grid.rows) % self.grid.stride == 0
-        return self._window() if is_due else None
+        window = self._window() if is_due else None
+        return [window] if window else []
 
     def _window(self) -> Window | None:
         half, length = 0.5 / self.grid.fps, self.grid.rows / self.grid.fps
@@ -92,7 +115,12 @@ class Stream:
             return None
         middle, reach = (start + end) / 2, self.grid.stride / self.grid.fps / 2
         is_first = self.count == self.grid.rows
-        return Window((start, end), (start if is_first else middle - reach, middle + reach), np.stack(self.steps))
+        return Window((start, end), (start if is_first else middle - reach, middle + reach), self._frames())
+
+    def _frames(self) -> NDArray[np.float16]:
+        """(T, D): each frame once, as the rows of a report's window are, however many instants it stands for."""
+        steps = list(self.steps)
+        return np.stack([steps[0], *(step for last, step in pairwise(steps) if step is not last)])
 
 
 @dataclass(frozen=True)

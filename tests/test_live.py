@@ -1,4 +1,7 @@
-"""Live cameras: the pure rules without a clock; the reader processes against files, stubs and a real RTSP server."""
+"""Live cameras: the pure rules without a clock; the reader processes against files, stubs and a real RTSP server.
+
+Row 43 of the fault table.
+"""
 
 import os
 import signal

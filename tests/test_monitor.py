@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from features.cli import extract_features
 from features.encoder import Encoder
 from features.live import LiveFrame
+from features.live_rules import is_picked
 from hazard.__main__ import hazard
 from hazard.cli_infer import infer
 from hazard.cli_train import train_temporal
@@ -72,8 +73,7 @@ def test_watching_finds_the_events_of_a_report(
     spans, table, told, found = [], [], [], []
     for number in range(rows + stride * (len(probs) - 1)):
         begins = math.floor((number + 0.5) / fps * video_fps) / video_fps
-        window = watcher.stream.add(begins, np.zeros(1, np.float16))
-        if window is not None:
+        for window in watcher.stream.add(begins, np.zeros(1, np.float16)):
             table.append([probs[len(spans)], 1 - probs[len(spans)]])
             start = len(spans) * stride / fps
             spans.append((round(start, 6), round(start + rows / fps, 6)))
@@ -93,22 +93,35 @@ def test_a_window_with_a_hole_says_nothing() -> None:
     stream = Stream(Grid(2.0, 4, 2))
     times = [0.25, 0.75, 1.25, 1.75, 9.25, 9.75, 10.25, 10.75]
     windows = [stream.add(time, np.zeros(1, np.float16)) for time in times]
-    assert [i for i, window in enumerate(windows) if window] == [3, 7]
-    assert windows[3] is not None and windows[3].span == (0.0, 2.0)
-    assert windows[3].core == (0.0, 1.5)
+    assert [i for i, found in enumerate(windows) if found] == [3, 7]
+    assert windows[3][0].span == (0.0, 2.0)
+    assert windows[3][0].core == (0.0, 1.5)
+
+
+@pytest.mark.parametrize("video_fps", [1.0, 2.0, 3.0, 25.0])
+def test_a_slow_camera_has_the_windows_of_a_quick_one(video_fps: float) -> None:
+    """Each frame stands for all the instants at which it was on the screen, as in a report."""
+    stream = Stream(Grid(4.0, 8, 4))
+    begins = np.arange(0, 20, 1 / video_fps)
+    picked = [begin for begin in begins if is_picked(begin, begin + 1 / video_fps, 4.0)]
+    windows = [window for begin in picked for window in stream.add(begin, np.full(1, begin, np.float16))]
+    assert [window.span for window in windows] == [(k, k + 2) for k in range(len(windows))]
+    assert len(windows) >= 17
+    for window in windows:
+        instants = window.span[0] + (np.arange(8) + 0.5) / 4
+        shown = begins[np.searchsorted(begins, instants + 1e-9, side="right") - 1]
+        assert window.steps[:, 0] == pytest.approx(np.unique(shown), abs=0.01)
 
 
 def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
     watcher = Watcher(DECISION, Grid(1.0, 1, 1))
     watcher.begin(1)
-    window = watcher.stream.add(5.5, np.zeros(1, np.float16))
-    assert window is not None
+    (window,) = watcher.stream.add(5.5, np.zeros(1, np.float16))
     assert [news.is_over for news in watcher.judge(window, (0.9, 0.1))] == [False]
     assert watcher.going_on() == ["fight"]
     assert [news.is_over for news in watcher.begin(2)] == [True]
     assert watcher.going_on() == []
-    again = watcher.stream.add(0.5, np.zeros(1, np.float16))
-    assert again is not None
+    (again,) = watcher.stream.add(0.5, np.zeros(1, np.float16))
     assert len(watcher.judge(again, (0.9, 0.1))) == 1
 
 
@@ -150,9 +163,11 @@ def test_a_camera_may_have_a_threshold_of_its_own() -> None:
     assert with_threshold(DECISION, 0.0).rules[0].enter > 0
 
 
-def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("frame_rate", [10, 1])  # the model looks at about one and a half
+def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run, frame_rate: int) -> None:
     events = plant_evenly(3, seconds=60, actions=("fight",), seed=1)
-    about = {"seconds": 60, "background": ("walk",), "scene": make_scene(3, size=(160, 120), frame_rate=10)}
+    scene = make_scene(3, size=(160, 120), frame_rate=frame_rate)
+    about = {"seconds": 60, "background": ("walk",), "scene": scene, "frame_rate": frame_rate}
     truth = draw_recording(tmp_path / "a.mp4", events=events, labels={"fight": "hazardous"}, **about)  # type: ignore[arg-type]
     given = (*TORCH, "--threshold", 0.5)
     assert run(infer, tmp_path / "a.mp4", "--model", model, "-o", tmp_path / "r", "--truth", truth, *given).code == 0
@@ -185,6 +200,7 @@ def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, ru
     [
         ((), "give cameras"),
         (("--evaluate", "absent.mp4"), "--truth"),
+        (("--evaluate", "absent.mp4", "--window"), "--annotate"),
         (("gopher://x", "-o", "out"), "gopher"),
     ],
 )

@@ -101,6 +101,7 @@ def test_the_figures_of_an_hour_are_those_of_a_count_by_hand(model: Path, tmp_pa
     assert ran.code == 0, ran.err
     printed = FIGURES.search(ran.out)
     assert printed, ran.out
+    print(ran.out)
 
     true_events = [(float(row["start"]), float(row["end"])) for row in read(truth)]
     alarms = [(float(row["start"]), float(row["end"])) for row in read(tmp_path / "r" / "events.csv")]

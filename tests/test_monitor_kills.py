@@ -16,7 +16,7 @@ from tests.receivers import SECRET, receiving
 KILLS = 20
 EVENT_SECONDS, QUIET_SECONDS, RESUME_SECONDS = 10.0, 12.0, 11.0
 """No event is as long as the time within which it is taken for the same, and no pause is as short."""
-SEEN_SECONDS = 4.0
+SEEN_SECONDS = 3.0
 """An event that a monitor saw for so long without a break must have been told of."""
 
 

@@ -1,0 +1,140 @@
+"""The cameras on the desktop, for whoever watches along: an onlooker that keeps a window's process up to date."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, Pipe
+
+from features.errors import EnvironmentStopped
+from features.live import LiveFrame, Notice
+from hazard.cameras import CameraSettings
+from hazard.following import Following
+from hazard.monitor import Brain
+from hazard.sights import Sight
+from hazard.window import CLOSED, NO_GUI
+
+REDRAW_SECONDS = 1 / 15
+"""From one picture to the next, at least."""
+START_SECONDS = 60.0
+"""A display that has not taken a window by then never will."""
+INSTEAD = "leave --window out: what happens is in the output folder either way"
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def open_screen(brain: Brain, cameras: Sequence[CameraSettings]) -> Iterator["Screen"]:
+    """A window with all cameras, until the block ends. Raises EnvironmentStopped where there can be none."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise EnvironmentStopped(f"--window needs a desktop, and neither DISPLAY nor WAYLAND_DISPLAY is set; {INSTEAD}")
+    followed = [Following(camera, brain.watchers[camera.name]) for camera in cameras]
+    ours, theirs = Pipe()
+    process = _started(theirs)
+    theirs.close()
+    try:
+        _wait_until_ready(ours, [one.sight for one in followed])
+        screen = Screen(followed, ours)
+        try:
+            yield screen
+        finally:
+            process.kill()
+            screen.stop()
+    finally:
+        process.kill()
+        process.wait()
+        ours.close()
+
+
+def _started(connection: Connection) -> subprocess.Popen[bytes]:
+    """A fresh interpreter, since a process of `multiprocessing` may have imported PyAV; see `hazard.window`."""
+    number = connection.fileno()
+    code = f"from hazard.window import *; serve_window(Connection({number}))"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        pass_fds=[number],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # Qt's complaints of fonts and displays
+        start_new_session=True,  # Ctrl-C is for the parent to answer
+    )
+
+
+def _wait_until_ready(connection: Connection, sights: Sequence[Sight]) -> None:
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY", "here")
+    try:
+        connection.send(sights)
+        if not connection.poll(START_SECONDS):
+            raise EnvironmentStopped(f"--window: display {display} does not answer; {INSTEAD}")
+        if connection.recv() == NO_GUI:
+            raise EnvironmentStopped(
+                "--window: this OpenCV was built without windows (opencv-python-headless?); install opencv-python, or "
+                f"{INSTEAD}"
+            )
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise EnvironmentStopped(f"--window: no window can be opened on display {display}; {INSTEAD}") from None
+
+
+class Screen:
+    """The window of one `open_screen` block, as an onlooker of `monitor.watch`. It never waits for the window."""
+
+    def __init__(self, followed: Sequence[Following], connection: Connection) -> None:
+        self._followed = list(followed)
+        self._by_name = {one.camera.name: one for one in followed}
+        self._connection = connection
+        self._seen = [one.sight for one in followed]
+        self._due: dict[int, Sight] = {}
+        self._news = threading.Condition()
+        self._is_closed = self._is_gone = self._is_stopped = False
+        self._sender = threading.Thread(target=self._send, daemon=True)
+        self._sender.start()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether somebody closed the window. One that crashed is told of, once, and watching goes on without it."""
+        if not self._is_closed and not self._is_gone and self._connection.poll():
+            try:
+                self._is_closed = self._connection.recv() == CLOSED
+                log.info("the window was closed")
+            except (EOFError, OSError):
+                self._is_gone = True
+                log.warning("the window is gone; watching goes on without it")
+        return self._is_closed
+
+    def __call__(self, items: Sequence[LiveFrame | Notice] = ()) -> None:
+        """After a look: what changed is on its way to the window, of each camera the newest."""
+        for item in items:
+            self._by_name[item.camera].take(item)
+        for one in self._followed:
+            one.judge()
+        sights = [one.sight for one in self._followed]
+        changed = {i: sight for i, sight in enumerate(sights) if sight is not self._seen[i]}
+        self._seen = sights
+        if changed:
+            with self._news:
+                self._due |= changed
+                self._news.notify()
+
+    def stop(self) -> None:
+        """Nothing is sent any more. The window's process must be gone: something may be on its way to it."""
+        with self._news:
+            self._is_stopped = True
+            self._news.notify()
+        self._sender.join()
+
+    def _send(self) -> None:
+        """The life of a thread: a window that is slow, or hangs, holds up nothing but this."""
+        with suppress(OSError):
+            while True:
+                with self._news:
+                    self._news.wait_for(lambda: self._due or self._is_stopped)
+                    due, self._due = self._due, {}
+                    if self._is_stopped:
+                        return
+                self._connection.send(due)
+                with self._news:
+                    self._news.wait_for(lambda: self._is_stopped, timeout=REDRAW_SECONDS)

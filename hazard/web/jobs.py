@@ -1,8 +1,8 @@
 """Jobs on disk: what was uploaded, how far the work on it is, and what came of it. A restart knows them all again.
 
-    data/jobs/ID/job.json      the facts below, written anew at each step
-    data/jobs/ID/video         what was uploaded or fetched, under no name of its uploader's
-    data/jobs/ID/…             what was made of it: see `FILES`
+data/jobs/ID/job.json      the facts below, written anew at each step
+data/jobs/ID/video         what was uploaded or fetched, under no name of its uploader's
+data/jobs/ID/…             what was made of it: see `FILES`
 """
 
 import json

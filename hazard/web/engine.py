@@ -1,32 +1,17 @@
 """The engine behind the page and the API: videos in, answers out. It knows nothing of HTTP."""
 
-import contextlib
-import fcntl
 import logging
-import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from features.addresses import AddressRefused, Rules, is_address, parse_address
-from features.config import nearest
-from features.errors import EnvironmentStopped, SettingsError
-from features.files import check_writable, is_full, stopped
-from features.pool import worker_context
-from features.words import printable
 from hazard.infer_config import InferSettings
-from hazard.web.answers import failed_answer, read_answer
-from hazard.web.crew import PRELOAD, STOP_SECONDS, Hand
-from hazard.web.errands import Fetching, Looking
-from hazard.web.jobs import FILES, VIDEO, Job, Jobs
+from hazard.web.errands import Looking
+from hazard.web.jobs import Job, Jobs
 from hazard.web.models import ModelFacts
-from hazard.web.reached import read_reached
 from hazard.web.settings import ServeSettings
-from hazard.web.waiting import Task, Waiting
 
 TIDY_SECONDS = 60.0
 FETCHERS = 2

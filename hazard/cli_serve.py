@@ -9,6 +9,7 @@ import click
 from features.commands import DONE, Stop, stop_on_signals
 from features.config import load_settings
 from features.errors import SettingsError
+from features.words import counted
 from hazard.infer_config import InferSettings
 from hazard.web.settings import ServeSettings
 
@@ -16,7 +17,9 @@ _NAME = re.compile(r"[\w .-]{1,60}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="A folder of training; may be repeated.")
+@click.option(
+    "--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="A folder of training; may be repeated."
+)
 @click.option("--monitor", "monitors", metavar="[NAME=]FOLDER", multiple=True, help="An output of `hazard monitor`.")
 @click.option("--host", help="Where to listen; another than this machine's own needs a token. [127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0: a free one. [8000]")
@@ -64,7 +67,7 @@ def _serve(settings: ServeSettings, infer: InferSettings, stop: Stop) -> None:
 
     with listening(settings) as listener:
         url = url_of(listener, settings)
-        click.echo(f"opening {len(settings.models)} of {', '.join(settings.models)}; the page comes at {url}")
+        click.echo(f"opening {counted(len(settings.models), 'model')}: {', '.join(settings.models)}")
         with open_engine(settings, infer) as engine:
             if not stop:
                 click.echo(f"open {url} in a browser; Ctrl-C ends it")
@@ -76,7 +79,9 @@ def _named(given: Sequence[str], option: str) -> dict[str, Path] | None:
     named: dict[str, Path] = {}
     for name, folder in _pairs(given):
         if not _NAME.fullmatch(name):
-            raise SettingsError(f"{option} {name}={folder}: a name has up to 60 letters, digits, blanks, dots and dashes")
+            raise SettingsError(
+                f"{option} {name}={folder}: a name has up to 60 letters, digits, blanks, dots and dashes"
+            )
         if name in named:
             raise SettingsError(f"{option}: two are called '{name}'; name them: {option} NAME=FOLDER")
         named[name] = folder

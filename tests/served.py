@@ -11,24 +11,11 @@ from typing import Any
 
 import httpx
 
-from features.cli import extract_features
-from hazard.cli_train import train_temporal
 from hazard.infer_config import InferSettings
-from hazard.synthetic import draw_dataset
 from hazard.web.app import create_app
 from hazard.web.engine import Engine, open_engine
 from hazard.web.server import listening, serve, url_of
 from hazard.web.settings import ServeSettings
-
-
-def tiny_model(folder: Path) -> Path:
-    """A model of a few drawn clips: quick, and right about nothing."""
-    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=4, scenes=2)
-    given = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 3, "--runtime", "torch"]
-    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
-    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
-    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
-    return folder / "model"
 
 
 @dataclass

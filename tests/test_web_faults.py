@@ -14,14 +14,15 @@ from tests.web import Site, serving
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
-from tests.served import Served, answered, chunk, form, post, serving_models, tiny_model
+from tests.engines import small_model
+from tests.served import Served, answered, chunk, form, post, serving_models
 
 CAP = 300_000
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return small_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

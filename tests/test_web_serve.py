@@ -21,7 +21,8 @@ from tests.media import write_numbered
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 from hazard.web.guard import HEADERS, local_path
-from tests.served import Served, answered, serving_models, tiny_model
+from tests.engines import small_model
+from tests.served import Served, answered, serving_models
 
 TOKEN = "0123456789abcdef-token"
 README = Path(__file__).parent.parent / "README.md"
@@ -29,7 +30,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return small_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_program_ends_politely(model: Path, tmp_path: Path, number: int, cod
         assert program.stdout and program.stderr
         lines = [program.stdout.readline() for _ in range(2)]
         found = re.search(r"open (http://127\.0\.0\.1:\d+) in a browser", lines[1])
-        assert found, lines + [program.stderr.read()]
+        assert found, [*lines, program.stderr.read()]
         assert httpx.get(f"{found[1]}/models").json()["default"] == "mine"
         program.send_signal(number)
         _, said = program.communicate(timeout=30)

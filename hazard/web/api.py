@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 
+from hazard.web.engine import Engine
 from hazard.web.guard import problem
 from hazard.web.intake import Intake
 from hazard.web.jobs import Job
@@ -15,13 +16,9 @@ from hazard.web.metrics import TEXT, metrics_text
 from hazard.web.refused import Refused
 from hazard.web.schemas import INPUT, Answer, Health, JobFacts, JobList, ModelList, binary, problems
 
-try:
-    from hazard.web.engine import Engine
-except ImportError:  # not there yet
-    Engine = Any  # type: ignore
 POLL_SECONDS = (0.05, 0.5)
 """How often a waiting request looks for its answer: at first, and at last."""
-TAKING = problems(408, 413, 415, 422, 429, 503)
+TAKING = problems(408, 413, 415, 422, 429, 503, 507)
 
 router = APIRouter()
 

@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from features.words import printable
-from hazard.web import api, reference, signing
+from hazard.web import api, pages, reference, signing
 from hazard.web.guard import Guard, Sessions, problem, problem_of
 from hazard.web.intake import Intake
 from hazard.web.metrics import Counts
@@ -37,9 +37,9 @@ def create_app(settings: ServeSettings, engine: "Engine") -> FastAPI:
     app.state.settings, app.state.engine, app.state.counts = settings, engine, Counts()
     app.state.sessions = Sessions(settings.token.get_secret_value()) if settings.token else None
     app.state.intake = Intake(engine, settings, app.state.counts)
-    for module in (api, *_pages(), signing, reference):
+    for module in (api, pages, *_optional(), signing, reference):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=str(files("hazard.web") / "static"), check_dir=False))
+    app.mount("/static", StaticFiles(directory=str(files("hazard.web") / "static")))
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, settings=settings, sessions=app.state.sessions, counts=app.state.counts)
@@ -78,13 +78,11 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
 def _page(request: Request, status: int, reason: str) -> Response | None:
     """An error as a page, for people who look at one; None for programs."""
     is_looked_at = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    if not is_looked_at or not find_spec("hazard.web.pages"):
-        return None
-    return import_module("hazard.web.pages").error_page(status, reason)
+    return pages.error_page(status, reason) if is_looked_at else None
 
 
-def _pages() -> list[Any]:
-    names = ("hazard.web.pages", "hazard.web.watch_pages")
+def _optional() -> list[Any]:
+    names = ("hazard.web.watch_pages",)
     return [import_module(name) for name in names if find_spec(name)]
 
 

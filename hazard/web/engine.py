@@ -24,6 +24,7 @@ from hazard.web.errands import Fetching, Looking
 from hazard.web.jobs import FILES, Job, Jobs
 from hazard.web.models import ModelFacts
 from hazard.web.reached import read_reached
+from hazard.web.refused import Refused
 from hazard.web.resuming import alone, empty, go_on, rest
 from hazard.web.settings import ServeSettings
 from hazard.web.waiting import Task, Waiting
@@ -37,14 +38,6 @@ MOST_NAME = 200
 """Characters of a name that are kept."""
 
 log = logging.getLogger(__name__)
-
-
-class Refused(Exception):
-    """What is not taken on, and the HTTP status that says so."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
 
 
 class Engine:

@@ -142,6 +142,7 @@ _SAID = {
     422: "A video that cannot be used, or a value that is wrong",
     429: "Too many at once; see Retry-After",
     503: "Not now",
+    507: "No room on the disk",
 }
 
 

@@ -1,8 +1,6 @@
 """The engine behind the page and the API: videos in, answers out. It knows nothing of HTTP."""
 
-import fcntl
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +13,7 @@ from features.addresses import AddressRefused, Rules, is_address, parse_address
 from features.config import load_settings, nearest
 from features.download import Limits
 from features.errors import EnvironmentStopped, SettingsError
-from features.files import check_writable, stopped
+from features.files import check_writable
 from features.pool import worker_context
 from features.words import printable
 from hazard.infer_config import InferSettings
@@ -23,9 +21,10 @@ from hazard.model_source import read_source
 from hazard.web.answers import failed_answer, read_answer
 from hazard.web.crew import PRELOAD, STOP_SECONDS, Hand
 from hazard.web.errands import Fetching, Looking
-from hazard.web.jobs import FILES, VIDEO, Job, Jobs
+from hazard.web.jobs import FILES, Job, Jobs
 from hazard.web.models import ModelFacts
 from hazard.web.reached import read_reached
+from hazard.web.resuming import alone, empty, go_on, rest
 from hazard.web.settings import ServeSettings
 from hazard.web.waiting import Task, Waiting
 from hazard.web.work import WorkJob
@@ -70,7 +69,7 @@ class Engine:
     @property
     def incoming(self) -> Path:
         """A folder for uploads that are under way, on the same disk; it is emptied when the server starts."""
-        return self._settings.data / INCOMING
+        return self._settings.data.absolute() / INCOMING
 
     @property
     def workers(self) -> int:
@@ -233,7 +232,7 @@ def open_engine(
         check_writable(data / name / "file")
     with alone(data / "lock"):
         for name in (INCOMING, SCRATCH):
-            _empty(data / name)
+            empty(data / name)
         jobs = Jobs(data / JOBS, keep_seconds=3600 * settings.keep_hours, clock=clock)
         looks, fetches = Waiting(), Waiting()
         looking = Looking(
@@ -251,7 +250,7 @@ def open_engine(
         hands = [Hand(looking, looks, stop) for _ in range(settings.workers)]
         fetchers = [Hand(fetching, fetches, stop) for _ in range(FETCHERS)]
         engine = Engine(settings, jobs, looking, fetching, hands)
-        _go_on(jobs, looks, fetches)
+        go_on(jobs, looks, fetches)
         threads = [threading.Thread(target=hand.run, daemon=True, name="serve") for hand in (*hands, *fetchers)]
         threads.append(threading.Thread(target=_tidy, args=(engine, stop), daemon=True, name="serve-tidy"))
         worker_context(PRELOAD)  # from this thread, which may be the one that hears Ctrl-C
@@ -268,54 +267,12 @@ def open_engine(
                 waiting.close()
             for thread in threads:
                 thread.join(STOP_SECONDS)
-            _rest(jobs)
-
-
-def _go_on(jobs: Jobs, looks: Waiting, fetches: Waiting) -> None:
-    """What an earlier server did not finish waits again."""
-    for job in jobs.recover():
-        if not job.is_over:
-            is_there = (jobs.place(job.id) / VIDEO).is_file()
-            jobs.update(job.id, state="queued")
-            (looks if is_there else fetches).put(Task("look" if is_there else "fetch", job.id))
-        elif job.state == "done":
-            if job.is_annotating:
-                looks.put(Task("annotate", job.id))
-            if not job.media and not job.has_preview:
-                looks.put(Task("preview", job.id))
-
-
-def _rest(jobs: Jobs) -> None:
-    """That a server was stopped is no fault of what it was at."""
-    for job in jobs.all():
-        if job.state in ("decoding", "fetching"):
-            jobs.update(job.id, state="queued", attempts=max(0, job.attempts - 1))
+            rest(jobs)
 
 
 def _tidy(engine: Engine, stop: threading.Event) -> None:
     while not stop.wait(TIDY_SECONDS):
         engine.tidy()
-
-
-@contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Two servers of one folder would do everything twice. Raises EnvironmentStopped."""
-    try:
-        held = open(file, "a")  # noqa: SIM115
-    except OSError as error:
-        raise stopped(error, file) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            said = f"another server works in {file.parent}; stop it, or give this one a folder of its own (data)"
-            raise EnvironmentStopped(said) from None
-        yield
-
-
-def _empty(folder: Path) -> None:
-    for each in folder.iterdir():
-        shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
 
 
 def _size(file: Path) -> int:

@@ -171,7 +171,7 @@ INPUT = {
                     "required": ["url"],
                     "additionalProperties": False,
                     "properties": {
-                        "url": {"type": "string", "format": "uri", "description": "Where the video is: http or https"},
+                        "url": {"type": "string", "description": "Where the video is: http or https"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
                 }

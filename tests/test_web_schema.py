@@ -14,7 +14,8 @@ pytest.importorskip("schemathesis", reason="pip install schemathesis")
 from tests.engines import small_model
 from tests.served import Served, serving_models
 
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+LEFT_OUT = "positive_data_acceptance"
+"""What makes bytes a video, or text the address of one, no schema says: most of what is made up is refused."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,15 @@ def test_answers_are_as_described(served: Served, video: bytes, tmp_path: Path, 
     job = served.finished(served.client.post("/jobs", files={"video": video}).json()["id"])
     assert job["state"] == "done"
     command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/openapi.json"]
-    options = ["--checks", CHECKS, "--max-examples", str(examples), "--seed", "1", "--phases", "examples,coverage,fuzzing"]
-    options += ["--generation-deterministic", "--generation-database", "none", "--workers", "1", "--no-color"]
+    options = ["--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(examples), "--no-color"]
+    options += [
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--generation-deterministic",
+        "--workers",
+        "1",
+        "--continue-on-failure",
+    ]
     ran = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False)
     print(ran.stdout[-1500:])
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]

@@ -163,6 +163,7 @@ INPUT = {
                         FIELD: {"type": "string", "format": "binary", "description": "The video"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
+                    "additionalProperties": False,
                 }
             },
             "application/json": {

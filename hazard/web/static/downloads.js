@@ -1,7 +1,7 @@
 // What can be taken along. The annotated video is made when somebody asks for it.
 import {Failure, ask, repeat, understood} from "./api.js";
-import {icon, progressBar, setProgress} from "./words.js";
-import {h, percent} from "./text.js";
+import {icon, progressBar, setProgress, share} from "./words.js";
+import {h} from "./text.js";
 
 export function downloads(job, says) {
   const path = `${job.links.self}/annotated`, name = stem(job.name), line = h("p", {class: "error", role: "alert"});
@@ -26,7 +26,7 @@ export function downloads(job, says) {
       try {
         const state = await look(path);
         if (state === true) { done(); return true; }
-        if (Number.isFinite(state.progress)) { setProgress(bar, state.progress); words.textContent = `Making it, ${percent(state.progress)}`; }
+        if (Number.isFinite(state.progress)) { setProgress(bar, state.progress); words.textContent = `Making it, ${share(state.progress)}`; }
       } catch (error) {
         failed(error);
         return true;
@@ -47,7 +47,7 @@ export function downloads(job, says) {
     line.textContent = error.message;
   }
   return h("section", {class: "card downloads-card"}, h("h2", null, "Download"),
-    h("div", {class: "buttons"}, place, file(job.links.result, `${name}.json`, "JSON"), file(job.links.csv, `${name}.csv`, "CSV")), making, line);
+    h("div", {class: "takes"}, place, file(job.links.result, `${name}.json`, "JSON"), file(job.links.csv, `${name}.csv`, "CSV")), making, line);
 }
 // Its first byte tells whether it is there; true, or how far the work is.
 async function look(path) {

@@ -1,6 +1,6 @@
 // The video with what is seen at each moment written over it.
-import {badge, icon} from "./words.js";
-import {h, percent, readable} from "./text.js";
+import {badge, icon, share} from "./words.js";
+import {h, readable} from "./text.js";
 
 // `segmentAt(time)` and `eventAt(time)` say what holds; `moved(time)` is told where the film stands, frame by frame.
 export function player({answer, source, segmentAt, eventAt, kindOf, moved, says}) {
@@ -28,7 +28,7 @@ export function player({answer, source, segmentAt, eventAt, kindOf, moved, says}
   }
   function written(segment, event) {
     const kind = kindOf(event?.label ?? segment.label);
-    return [badge(segment.label, kindOf(segment.label)), h("b", null, percent(segment.confidence)),
+    return [badge(segment.label, kindOf(segment.label)), h("b", null, share(segment.confidence)),
       event ? h("span", {class: `in ${kind}`}, event.label === segment.label ? "event" : `event: ${readable(event.label)}`) : null].filter(Boolean);
   }
   let told = null;

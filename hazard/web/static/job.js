@@ -56,6 +56,15 @@ async function done(job) {
     h("div", {class: "side"}, h("section", {class: "card verdict-card"}, h("h2", null, "Verdict"), verdict(answer, seen.kindOf)),
       bars.section, downloads(job, says))));
   says(`Done: ${readable(answer.label)}`);
+  if (!job.links.video) playLater(film);
+}
+function playLater(film) {
+  const until = Date.now() + 15 * 60e3; // some cannot be made at all
+  repeat(async () => {
+    const {links} = await ask(self).catch(() => ({links: {}}));
+    if (links.video) film.play(links.video);
+    return Boolean(links.video) || Date.now() > until;
+  }, {first: 500, most: 5000});
 }
 async function remove() {
   try {

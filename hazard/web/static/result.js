@@ -1,11 +1,11 @@
 // What was seen in words, bars and a table.
-import {badge, share, stretch} from "./words.js";
+import {badge, chance, share, stretch} from "./words.js";
 import {clock, counted, h, marked, readable} from "./text.js";
 
 export function verdict(answer, kindOf) {
   const notes = [h("p", {class: "says"}, badge(answer.label, kindOf(answer.label)), answer.confidence === null ? null : h("b", null, share(answer.confidence)))];
   const positive = answer.positive_label, peak = positive ? peakOf(answer, positive) : null;
-  if (peak !== null) notes.push(h("p", {class: "soft"}, `At its most telling moment `, marked(positive), ` has ${share(peak)}, ${peak >= answer.threshold ? "at or above" : "below"} the threshold of ${share(answer.threshold)}.`));
+  if (peak !== null) notes.push(h("p", {class: "soft"}, `At its most telling moment `, marked(positive), ` has ${chance(peak, answer.threshold)}, ${peak >= answer.threshold ? "at or above" : "below"} the threshold of ${share(answer.threshold)}.`));
   else if (!positive && answer.segment_predictions.length > 1) notes.push(h("p", {class: "soft"}, "On average over the whole video."));
   if (answer.events.length) {
     const top = answer.events.reduce((a, b) => b.peak > a.peak ? b : a), which = answer.events.length === 1 ? "An event" : `${counted(answer.events.length, "event")}, the strongest`;

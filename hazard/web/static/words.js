@@ -4,9 +4,20 @@ import {clock, h, marked, percent, s, span} from "./text.js";
 // Numbers keep their units on the same line.
 const together = (text) => text.replace(/(\d) (?=%|s\b)/g, "$1\u00a0");
 export const share = (p) => together(percent(p));
+// A probability; one that would read like the threshold without being it has as many digits as tell them apart.
+export function chance(p, threshold) {
+  if (threshold === null || p === threshold || Math.round(100 * p) !== Math.round(100 * threshold)) return share(p);
+  const digits = [1, 2].find((n) => (100 * p).toFixed(n) !== (100 * threshold).toFixed(n)) ?? 3;
+  return `${(100 * p).toFixed(digits)}\u00a0%`;
+}
 export const stretch = (from, to) => together(span(from, to));
 // What the server says begins small, as on a command line; here it stands alone.
-export const sentence = (text) => /^[a-z]+ /.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+const STAGES = {open: "It could not be opened", fetch: "It could not be fetched", decode: "It could not be read", server: "The server could not do it"};
+export function sentence(text) {
+  const [, stage, reason] = /^([a-z]+): (.*)$/s.exec(text) ?? [];
+  if (STAGES[stage]) return `${STAGES[stage]}: ${reason}`;
+  return /^[a-z]+ /.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+}
 
 export const isOver = (job) => job.state === "done" || job.state === "failed";
 

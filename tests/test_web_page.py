@@ -15,10 +15,11 @@ from hazard.recordings import draw_recording
 from tests.chromium import CHROMIUM, MISSING
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
+pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
 
-from playwright.sync_api import Browser, Page, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.engines import small_model
 from tests.served import Served, serving_models
@@ -63,7 +64,7 @@ def broken(served: Served) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -296,7 +297,7 @@ def test_nobody_is_shut_out(
 
 
 def check_access(page: Page) -> None:
-    found = axe.Axe().run(page).response
+    found = Axe().run(page).response
     assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

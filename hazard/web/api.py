@@ -18,6 +18,8 @@ from hazard.web.schemas import INPUT, Answer, Health, JobFacts, JobList, ModelLi
 
 POLL_SECONDS = (0.05, 0.5)
 """How often a waiting request looks for its answer: at first, and at last."""
+KINDS = ("video/mp4", "video/webm", "application/octet-stream")
+"""What a video may be to a browser; the last is none that it plays."""
 TAKING = problems(408, 413, 415, 422, 429, 503, 507)
 
 router = APIRouter()
@@ -95,8 +97,8 @@ def show_result(job: Known, engine: Working) -> Any:
     "/jobs/{id}/video",
     response_class=FileResponse,
     responses={
-        200: binary("video/mp4", "video/webm", said="The video"),
-        206: binary("video/mp4", "video/webm", "multipart/byteranges", said="A part of it"),
+        200: binary(*KINDS, said="The video"),
+        206: binary(*KINDS, "multipart/byteranges", said="A part of it"),
         416: {"description": "A range that is not there"},
         **problems(404),
     },

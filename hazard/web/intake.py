@@ -45,6 +45,8 @@ class Intake:
             await run_in_threadpool(self.engine.admit, _promised(request))
             async with received(request, self.engine.incoming, self.limits) as upload:
                 self.counts.upload(upload.file.stat().st_size)
+                if unknown := upload.fields.keys() - {"model"}:
+                    raise Refused(422, f"unknown field '{min(unknown)[:40]}'; there are video and model")
                 model = self._model(upload.fields.get("model", ""))
                 return await run_in_threadpool(self.engine.submit, upload.file, name=upload.name, model=model)
 

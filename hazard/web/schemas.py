@@ -164,6 +164,7 @@ INPUT = {
                         FIELD: {"type": "string", "format": "binary", "description": "The video"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
+                    "additionalProperties": False,
                 }
             },
             "application/json": {
@@ -172,7 +173,7 @@ INPUT = {
                     "required": ["url"],
                     "additionalProperties": False,
                     "properties": {
-                        "url": {"type": "string", "format": "uri", "description": "Where the video is: http or https"},
+                        "url": {"type": "string", "description": "Where the video is: http or https"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
                 }

@@ -198,6 +198,7 @@ def test_the_oldest_make_room(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path, keep_gigabytes=2.7 * size / 1e9) as engine:
         first = engine.jobs()[0]
         second, third = (over(engine, given(engine, clip)) for _ in range(2))
+        engine.tidy()
         assert [job.id for job in engine.jobs()] == [third.id, second.id]
         assert engine.job(first.id) is None
         running = given(engine, clip, "drip.mp4")

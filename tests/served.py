@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,11 +50,13 @@ class Served:
 
 
 @contextmanager
-def serving_models(models: dict[str, Path], data: Path, **settings: Any) -> Iterator[Served]:
+def serving_models(
+    models: dict[str, Path], data: Path, *, infer: Mapping[str, Any] = {}, **settings: Any
+) -> Iterator[Served]:
     """A server on a free port of this machine, with a client that knows its address and its token."""
     given = ServeSettings(models=models, data=data, port=0, **settings)
-    infer = InferSettings(runtime="torch")
-    with listening(given) as listener, open_engine(given, infer) as engine:
+    judging = InferSettings(runtime="torch", **infer)
+    with listening(given) as listener, open_engine(given, judging) as engine:
         stop = threading.Event()
         app = create_app(given, engine)
         thread = threading.Thread(target=serve, args=(app, listener), kwargs={"is_stopped": stop.is_set})

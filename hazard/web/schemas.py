@@ -44,6 +44,7 @@ class JobFacts(BaseModel):
     label: str
     confidence: float | None
     has_annotated: bool
+    annotating: float | None
     links: Links
 
 

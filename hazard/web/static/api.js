@@ -1,4 +1,6 @@
 // The server's JSON, with every failure as one line for people.
+import {sentence} from "./words.js";
+
 export class Failure extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -23,7 +25,7 @@ export function understood(status, text) {
   let said = null;
   try { said = text ? JSON.parse(text) : null; } catch { /* not ours: a proxy's page, say */ }
   if (status >= 200 && status < 300) return said;
-  throw new Failure((typeof said?.error === "string" && said.error) || USUAL[status] || `The server says: ${status || "nothing"}.`, status);
+  throw new Failure(sentence((typeof said?.error === "string" && said.error) || USUAL[status] || `The server says: ${status || "nothing"}.`), status);
 }
 export const offline = () => new Failure(OFFLINE);
 

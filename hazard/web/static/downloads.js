@@ -1,7 +1,7 @@
 // What can be taken along. The annotated video is made when somebody asks for it.
-import {Failure, ask, repeat, understood} from "./api.js";
-import {icon, progressBar, setProgress} from "./words.js";
-import {h, percent} from "./text.js";
+import {Failure, ask, repeat} from "./api.js";
+import {icon, progressBar, setProgress, share} from "./words.js";
+import {h} from "./text.js";
 
 export function downloads(job, says) {
   const path = `${job.links.self}/annotated`, name = stem(job.name), line = h("p", {class: "error", role: "alert"});
@@ -22,12 +22,18 @@ export function downloads(job, says) {
     } catch (error) {
       return failed(error);
     }
+    watch();
+  }
+  function watch() {
     repeat(async () => {
       try {
-        const state = await look(path);
-        if (state === true) { done(); return true; }
-        if (Number.isFinite(state.progress)) { setProgress(bar, state.progress); words.textContent = `Making it, ${percent(state.progress)}`; }
+        const now = await ask(job.links.self);
+        if (now.has_annotated) { done(); return true; }
+        if (typeof now.annotating !== "number") throw new Failure("The annotated video could not be made.");
+        setProgress(bar, now.annotating);
+        words.textContent = `Making it, ${share(now.annotating)}`;
       } catch (error) {
+        if (!(error instanceof Failure)) throw error;
         failed(error);
         return true;
       }
@@ -46,19 +52,13 @@ export function downloads(job, says) {
     make.disabled = false;
     line.textContent = error.message;
   }
-  return h("section", {class: "card downloads-card"}, h("h2", null, "Download"),
-    h("div", {class: "buttons"}, place, file(job.links.result, `${name}.json`, "JSON"), file(job.links.csv, `${name}.csv`, "CSV")), making, line);
-}
-// Its first byte tells whether it is there; true, or how far the work is.
-async function look(path) {
-  let answer;
-  try {
-    answer = await fetch(path, {headers: {Range: "bytes=0-0", Accept: "application/json"}, cache: "no-store"});
-  } catch {
-    throw new Failure("The server does not answer.");
+  if (typeof job.annotating === "number") { // somebody asked for it before the page was loaded
+    make.disabled = true;
+    making.hidden = false;
+    watch();
   }
-  if (answer.status === 200 || answer.status === 206) { answer.body?.cancel(); return true; }
-  return understood(answer.status, await answer.text()) ?? {};
+  return h("section", {class: "card downloads-card"}, h("h2", null, "Download"),
+    h("div", {class: "takes"}, place, file(job.links.result, `${name}.json`, "JSON"), file(job.links.csv, `${name}.csv`, "CSV")), making, line);
 }
 function stem(name) {
   return name.replace(/\.[^.]{1,5}$/, "").replace(/[^\p{L}\p{N}._ -]+/gu, "_").slice(0, 80) || "video";

@@ -1,7 +1,7 @@
 // The videos that the server knows, newest first. A row is drawn anew where it changed alone, so that focus stays.
-import {ask, repeat} from "./api.js";
-import {badge, dotted, icon, isOver, lasting, progressBar, stateWords, when} from "./words.js";
-import {h, marked, percent, readable} from "./text.js";
+import {Failure, ask, repeat} from "./api.js";
+import {badge, dotted, icon, isOver, lasting, progressBar, sentence, share, stateWords, when} from "./words.js";
+import {h, marked, readable} from "./text.js";
 
 const FIRST = 30;
 
@@ -14,6 +14,7 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
       take((await ask("/jobs")).jobs, quickly);
       failed("");
     } catch (error) {
+      if (!(error instanceof Failure)) throw error;
       failed(error.message);
       return error.status === 401;
     }
@@ -55,8 +56,7 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
   function rowOf(job) {
     const name = readable(job.name);
     return h("li", {class: `row-card ${job.state}`, "data-id": job.id},
-      job.state === "done" && XX
-        ? h("img", {class: "thumb", src: job.links.picture, alt: "", loading: "lazy", decoding: "async"}) : h("span", {class: "thumb"}, icon("film")),
+      job.state === "done" ? poster(job) : h("span", {class: "thumb"}, icon("film")),
       h("div", {class: "what"},
         h("p", {class: "name"}, h("a", {href: job.links.page, "data-part": "link"}, marked(job.name))),
         h("p", {class: "fine soft"}, dotted(when(job.created), lasting(job), marked(job.model)))),
@@ -69,10 +69,10 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
     return image;
   }
   function outcome(job) {
-    if (job.state === "failed") return [h("p", {class: "state"}, stateWords(job)), h("p", {class: "reason fine"}, marked(job.reason))];
+    if (job.state === "failed") return [h("p", {class: "state"}, stateWords(job)), h("p", {class: "reason fine"}, marked(sentence(job.reason)))];
     if (!isOver(job)) return [h("p", {class: "state soft"}, stateWords(job)), progressBar(job.progress, `Work on ${readable(job.name)}`)];
     const kind = isAlarm(job) ? "hot" : "cool";
-    return h("p", {class: "says"}, badge(job.label || "done", kind), Number.isFinite(job.confidence) && job.confidence !== null ? h("b", null, percent(job.confidence)) : null,
+    return h("p", {class: "says"}, badge(job.label || "done", kind), Number.isFinite(job.confidence) && job.confidence !== null ? h("b", null, share(job.confidence)) : null,
       job.reason ? h("span", {class: "tag", title: readable(job.reason)}, "partly read") : null);
   }
   function askFirst(job) {

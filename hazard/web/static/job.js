@@ -6,7 +6,7 @@ import {eventTable, topFive, verdict} from "./result.js";
 import {seenIn} from "./seen.js";
 import {timeline} from "./timeline.js";
 import {byId, h, marked, readable} from "./text.js";
-import {dotted, isOver, lasting, progressBar, setProgress, stateWords, when} from "./words.js";
+import {dotted, isOver, lasting, progressBar, sentence, setProgress, stateWords, when} from "./words.js";
 
 const article = byId("job"), view = byId("view"), self = `/jobs/${article.dataset.id}`;
 const says = (text) => { byId("says").textContent = text; };
@@ -37,7 +37,7 @@ function going(job) {
 function failed(job) {
   says(`Could not be analysed: ${readable(job.reason)}`);
   view.replaceChildren(h("section", {class: "card broken"}, h("h2", null, "This video could not be analysed"),
-    h("p", {class: "error"}, marked(job.reason || "No reason is known.")),
+    h("p", {class: "error"}, marked(sentence(job.reason || "No reason is known."))),
     h("p", {class: "buttons"}, h("a", {class: "button strong", href: "/"}, "Try another video"), h("button", {type: "button", click: remove}, "Delete"))));
 }
 async function done(job) {
@@ -56,6 +56,15 @@ async function done(job) {
     h("div", {class: "side"}, h("section", {class: "card verdict-card"}, h("h2", null, "Verdict"), verdict(answer, seen.kindOf)),
       bars.section, downloads(job, says))));
   says(`Done: ${readable(answer.label)}`);
+  if (!job.links.video) playLater(film);
+}
+function playLater(film) {
+  const until = Date.now() + 15 * 60e3; // some cannot be made at all
+  repeat(async () => {
+    const {links} = await ask(self).catch(() => ({links: {}}));
+    if (links.video) film.play(links.video);
+    return Boolean(links.video) || Date.now() > until;
+  }, {first: 500, most: 5000});
 }
 async function remove() {
   try {

@@ -1,7 +1,8 @@
 // What an answer says, looked up by time and by label.
 
-// Curves: the positive label's; without one, those of the labels that are given most. A stretch in which a label is not
-// among the likeliest has no value and leaves a gap.
+// Curves: the positive label's; without one, those of the labels that are given most. Of more labels than an answer
+// tells the probabilities of, the likeliest one's alone: the others would have gaps.
+const TOLD = 5, LINES = ["solid", "dash", "dot"];
 export function seenIn(answer) {
   const segments = answer.segment_predictions.map((segment, index) => ({...segment, index}));
   const events = answer.events.map((event, index) => ({...event, index}));
@@ -12,13 +13,13 @@ export function seenIn(answer) {
   const common = [...count.keys()].sort((a, b) => count.get(b) - count.get(a));
   const others = common.filter((label) => !alarming.has(label)), order = [...alarming, ...others];
   const tones = (label) => alarming.has(label) ? ["hot", "hot2"][Math.min(1, [...alarming].indexOf(label))] : `t${others.indexOf(label) % 4}`;
-  const drawn = answer.positive_label ? [answer.positive_label] : order.slice(0, 3);
+  const drawn = answer.positive_label ? [answer.positive_label] : answer.labels.length <= TOLD ? order.slice(0, LINES.length) : [null];
   return {
     segments, events, whole, tones,
     segmentAt: (time) => found(segments, Math.min(time, whole - 1e-6)),
     eventAt: (time) => events.find((event) => event.start <= time && time < event.end),
     kindOf: (label) => alarming.has(label) ? "hot" : "cool",
-    curves: drawn.map((label) => ({label, tone: tones(label), parts: parts(segments, label, whole)})),
+    curves: drawn.map((label, i) => ({label, tone: label === null ? "best" : tones(label), line: LINES[i], parts: parts(segments, label, whole)})),
   };
 }
 function found(segments, time) {
@@ -34,7 +35,7 @@ function found(segments, time) {
 function parts(segments, label, whole) {
   const drawn = [[]];
   segments.forEach((segment, i) => {
-    const p = segment.top5.find((one) => one.label === label)?.confidence;
+    const p = (label === null ? segment.top5[0] : segment.top5.find((one) => one.label === label))?.confidence;
     if (p === undefined) { if (drawn.at(-1).length) drawn.push([]); return; }
     if (drawn.at(-1).length && segment.start - segments[i - 1].end > 1e-3) drawn.push([]);
     const part = drawn.at(-1);

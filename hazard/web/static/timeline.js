@@ -1,6 +1,7 @@
 // Events, segments and the probability over time on one axis; a click or a key goes there.
 import {LANE, frame, runs, scales, thinned} from "./axis.js";
-import {clock, h, marked, percent, readable, s} from "./text.js";
+import {clock, h, marked, readable, s} from "./text.js";
+import {share} from "./words.js";
 
 export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek, toggle, pointed}) {
   const segments = answer.segment_predictions, plot = h("div", {
@@ -18,13 +19,13 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
       const from = x(event.start), width = Math.max(3, x(event.end) - from), tone = tones(event.label);
       drawing.append(s("rect", {class: `band ${tone}`, x: from, y: top, width, height: floor - top}), s("rect", {class: `bar ${tone}`, x: from, y: events, width, height: LANE.events, rx: 4}));
     }
-    if (!answer.events.length) drawing.append(s("text", {class: "none", x: scale.left, y: events + 12}, "no events"));
+    if (!answer.events.length) drawing.append(s("text", {class: "none", x: scale.left + 7, y: events + 12}, "no events"));
     for (const run of runs(segments)) drawing.append(...segmentBar(run));
     drawing.append(...frame(scale));
     if (answer.positive_label) drawing.append(s("line", {class: "threshold", x1: scale.left, x2: scale.right, y1: y(answer.threshold), y2: y(answer.threshold)}));
     curves.forEach((curve) => {
       for (const part of curve.parts)
-        drawing.append(s("polyline", {class: `curve ${curve.tone}`, points: thinned(part, wide).map(([time, p]) => `${x(time).toFixed(1)},${y(p).toFixed(1)}`).join(" ")}));
+        drawing.append(s("polyline", {class: `curve ${curve.tone} ${curve.line}`, points: thinned(part, wide).map(([time, p]) => `${x(time).toFixed(1)},${y(p).toFixed(1)}`).join(" ")}));
     });
     ghost = s("line", {class: "ghost", y1: events, y2: floor, visibility: "hidden"});
     cursor = s("g", {class: "cursor"}, s("line", {y1: events - 4, y2: floor}), s("path", {d: "M-5 0h10l-5 7z"}));
@@ -39,7 +40,7 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
   }
   function words(time) {
     const segment = segmentAt(time), event = eventAt(time);
-    return `${clock(time)}: ${segment ? `${readable(segment.label)} ${percent(segment.confidence)}` : "not judged"}${event ? `, event ${readable(event.label)}` : ""}`;
+    return `${clock(time)}: ${segment ? `${readable(segment.label)} ${share(segment.confidence)}` : "not judged"}${event ? `, event ${readable(event.label)}` : ""}`;
   }
   function place(time) {
     at = time;
@@ -93,7 +94,7 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
   return {figure, place};
 }
 function legend(answer, curves) {
-  const lines = curves.map((curve) => h("span", {class: "key"}, h("i", {class: curve.tone}), h("span", null, "probability of ", marked(curve.label))));
-  const line = answer.positive_label ? h("span", {class: "key"}, h("i", {class: "threshold"}), `threshold ${percent(answer.threshold)}`) : null;
+  const lines = curves.map((curve) => h("span", {class: "key"}, h("i", {class: `${curve.tone} ${curve.line}`}), h("span", null, "probability of ", curve.label === null ? "the likeliest label" : marked(curve.label))));
+  const line = answer.positive_label ? h("span", {class: "key"}, h("i", {class: "threshold"}), `threshold ${share(answer.threshold)}`) : null;
   return h("p", {class: "legend"}, lines, line);
 }

@@ -1,7 +1,7 @@
 // Files on their way to the server: two at a time, the others wait. Each has a row until the server has it.
 import {offline, understood} from "./api.js";
-import {bytes, icon, progressBar, setProgress} from "./words.js";
-import {h, marked, percent, readable} from "./text.js";
+import {bytes, icon, progressBar, setProgress, share} from "./words.js";
+import {h, marked, readable} from "./text.js";
 
 const AT_ONCE = 2;
 
@@ -41,9 +41,9 @@ export function uploader({list, maxBytes, model, arrived, says}) {
     request.open("POST", "/jobs");
     request.setRequestHeader("Accept", "application/json");
     request.upload.onprogress = (event) => {
-      const share = event.lengthComputable ? event.loaded / event.total : 0;
-      setProgress(each.bar, share);
-      each.words.textContent = share < 1 ? `Sending, ${percent(share)}` : "The server is looking at it";
+      const sent = event.lengthComputable ? event.loaded / event.total : 0;
+      setProgress(each.bar, sent);
+      each.words.textContent = sent < 1 ? `Sending, ${share(sent)}` : "The server is looking at it";
     };
     request.onload = () => ended(each, () => understood(request.status, request.responseText));
     request.onerror = () => ended(each, () => { throw offline(); });

@@ -1,13 +1,31 @@
 // What states, dates and sizes are called.
-import {clock, h, marked, percent, s} from "./text.js";
+import {clock, h, marked, percent, s, span} from "./text.js";
+
+// Numbers keep their units on the same line.
+const together = (text) => text.replace(/(\d) (?=%|s\b)/g, "$1\u00a0");
+export const share = (p) => together(percent(p));
+// A probability; one that would read like the threshold without being it has as many digits as tell them apart.
+export function chance(p, threshold) {
+  if (threshold === null || p === threshold || Math.round(100 * p) !== Math.round(100 * threshold)) return share(p);
+  const digits = [1, 2].find((n) => (100 * p).toFixed(n) !== (100 * threshold).toFixed(n)) ?? 3;
+  return `${(100 * p).toFixed(digits)}\u00a0%`;
+}
+export const stretch = (from, to) => together(span(from, to));
+// What the server says begins small, as on a command line; here it stands alone.
+const STAGES = {open: "It could not be opened", fetch: "It could not be fetched", decode: "It could not be read", server: "The server could not do it"};
+export function sentence(text) {
+  const [, stage, reason] = /^([a-z]+): (.*)$/s.exec(text) ?? [];
+  if (STAGES[stage]) return `${STAGES[stage]}: ${reason}`;
+  return /^[a-z]+ /.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
+}
 
 export const isOver = (job) => job.state === "done" || job.state === "failed";
 
 export function stateWords(job) {
   switch (job.state) {
     case "queued": return job.place > 1 ? `Waiting, ${job.place - 1} before it` : job.place === 1 ? "Next in line" : "Waiting";
-    case "fetching": return `Fetching the video, ${percent(job.progress)}`;
-    case "decoding": return `Watching it, ${percent(job.progress)}`;
+    case "fetching": return `Fetching the video, ${share(job.progress)}`;
+    case "decoding": return `Analysing, ${share(job.progress)}`;
     case "failed": return "Could not be analysed";
     default: return "Done";
   }
@@ -16,14 +34,14 @@ export function badge(label, kind) {
   const shape = kind === "hot" ? s("path", {d: "M5 .8 9.6 9.2H.4z"}) : s("circle", {cx: 5, cy: 5, r: 3.6});
   return h("span", {class: `badge ${kind}`}, s("svg", {viewBox: "0 0 10 10", "aria-hidden": "true"}, shape), marked(label));
 }
-export function progressBar(share, name) {
-  const known = Number.isFinite(share);
+export function progressBar(part, name) {
+  const known = Number.isFinite(part);
   return h("div", {class: "progress", role: "progressbar", "aria-label": name, "aria-valuemin": "0", "aria-valuemax": "100",
-                   "aria-valuenow": known ? Math.round(100 * share) : null}, h("i", {"--p": known ? share : 0}));
+                   "aria-valuenow": known ? Math.round(100 * part) : null}, h("i", {"--p": known ? part : 0}));
 }
-export function setProgress(bar, share) {
-  bar.setAttribute("aria-valuenow", Math.round(100 * share));
-  bar.firstElementChild.style.setProperty("--p", share);
+export function setProgress(bar, part) {
+  bar.setAttribute("aria-valuenow", Math.round(100 * part));
+  bar.firstElementChild.style.setProperty("--p", part);
 }
 export function bytes(number) {
   for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])

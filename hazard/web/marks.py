@@ -123,7 +123,9 @@ def _line(mark: Mark) -> bytes:
     return json.dumps(asdict(mark)).encode() + b"\n"
 
 
-def corrections(marks: Iterable[Mark], labels: Iterable[tuple[str, ...]], *, other: str = "") -> Iterator[tuple[str, str]]:
+def corrections(
+    marks: Iterable[Mark], labels: Iterable[tuple[str, ...]], *, other: str = ""
+) -> Iterator[tuple[str, str]]:
     """Path and label of each clip that a mark tells training something of; the path is a name in the clips' folder.
 
     A right event has its label. A wrong one has the label that was said, else `other`, else the other one of two where

@@ -96,7 +96,9 @@ class Sights:
 
     def _filtered(self, wanted: Wanted) -> list[Seen]:
         before = None if wanted.before is None else (wanted.before, "")
-        return [event for event in self.watch.newest_first(wanted.site, before=before) if self._is_wanted(event, wanted)]
+        return [
+            event for event in self.watch.newest_first(wanted.site, before=before) if self._is_wanted(event, wanted)
+        ]
 
     def _is_wanted(self, event: Seen, wanted: Wanted) -> bool:
         if wanted.camera and event.camera != wanted.camera or wanted.label and event.label != wanted.label:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -108,7 +108,7 @@ def cameras_page(
 @pages.get("/cameras/events/{key}")
 def event_page(request: Request, event: Event, sights: Known, zone: Zone, part: bool = False) -> Response:
     """One event; `part`: for the window over the list."""
-    values = {
+    values: dict[str, Any] = {
         "event": event_facts(sights, event),
         "labels": _other_labels(sights.labels(), event.label),
         "local": _local(zone),
@@ -136,7 +136,7 @@ class Bar:
     tally: Tally = Tally()  # noqa: RUF009 - it is frozen
 
 
-def _charts(numbers: Figures) -> dict[str, object]:
+def _charts(numbers: Figures) -> dict[str, Any]:
     days = [(f"{day.day} {day:%b %Y}", tally) for day, tally in numbers.by_day]
     most = max((tally.count for _, tally in days), default=0)
     return {
@@ -161,7 +161,7 @@ def _part(count: int, most: int) -> float:
     return round(100 * count / most, 2) if most else 0.0
 
 
-def _shared(sights: Known, asked: Form) -> dict[str, object]:
+def _shared(sights: Known, asked: Form) -> dict[str, Any]:
     """What the list and the numbers have in common: filters and what may be chosen."""
     views = sights.watch.cameras()
     chosen = [view for view in views if asked.site in ("", view.site)]

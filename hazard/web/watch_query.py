@@ -101,7 +101,7 @@ class Sights:
         ]
 
     def _is_wanted(self, event: Seen, wanted: Wanted) -> bool:
-        if wanted.camera and event.camera != wanted.camera or wanted.label and event.label != wanted.label:
+        if (wanted.camera or event.camera) != event.camera or (wanted.label or event.label) != event.label:
             return False
         if wanted.since is not None and event.started < wanted.since:
             return False

@@ -18,6 +18,7 @@ Marked = Literal["", "none", "any", "right", "wrong"]
 Place = tuple[float, str]
 MOST_ANSWERS = 16
 """Kept of each kind while nothing changes."""
+_YEAR_3000 = 32_503_680_000
 _CURSOR = re.compile(r"(\d{1,12}\.\d{1,9})~([0-9a-f]{24})")
 Result = TypeVar("Result")
 
@@ -157,9 +158,13 @@ def parse_moment(text: str, zone: ZoneInfo, *, name: str, days: int = 0) -> floa
         return None
     try:
         if len(text) == len("2026-01-02"):
-            return day_start(date.fromisoformat(text) + timedelta(days=days), zone)
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+            at = day_start(date.fromisoformat(text) + timedelta(days=days), zone)
+        else:
+            moment = datetime.fromisoformat(text)
+            at = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+        if not 0 <= at < _YEAR_3000:
+            raise ValueError("no time of ours")
+        return at
     except (ValueError, OverflowError, OSError):
         said = "expected a day such as 2026-01-31 or a time such as 2026-01-31T08:00:00Z"
         raise ValueError(f"{name}: {said}, got '{text[:40]}'") from None

@@ -39,7 +39,6 @@ function remember(root) {
 function listAddress() {
   const query = new URLSearchParams(location.search);
   query.set("part", "1");
-  if (zone) query.set("zone", zone);
   if (limit) query.set("limit", limit);
   return `/cameras?${query}`;
 }

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 
+from hazard.web.engine import Engine
 from hazard.web.guard import problem
 from hazard.web.intake import Intake
 from hazard.web.jobs import Job
@@ -15,13 +16,11 @@ from hazard.web.metrics import TEXT, metrics_text
 from hazard.web.refused import Refused
 from hazard.web.schemas import INPUT, Answer, Health, JobFacts, JobList, ModelList, binary, problems
 
-try:
-    from hazard.web.engine import Engine
-except ImportError:  # not there yet
-    Engine = Any  # type: ignore
 POLL_SECONDS = (0.05, 0.5)
 """How often a waiting request looks for its answer: at first, and at last."""
-TAKING = problems(408, 413, 415, 422, 429, 503)
+KINDS = ("video/mp4", "video/webm", "application/octet-stream")
+"""What a video may be to a browser; the last is none that it plays."""
+TAKING = problems(408, 413, 415, 422, 429, 503, 507)
 
 router = APIRouter()
 
@@ -98,8 +97,8 @@ def show_result(job: Known, engine: Working) -> Any:
     "/jobs/{id}/video",
     response_class=FileResponse,
     responses={
-        200: binary("video/mp4", "video/webm", said="The video"),
-        206: binary("video/mp4", "video/webm", "multipart/byteranges", said="A part of it"),
+        200: binary(*KINDS, said="The video"),
+        206: binary(*KINDS, "multipart/byteranges", said="A part of it"),
         416: {"description": "A range that is not there"},
         **problems(404),
     },

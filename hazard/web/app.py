@@ -12,10 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from features.words import printable
-from hazard.web import api, reference, signing
-from hazard.web.guard import Guard, Sessions, problem, problem_of
+from hazard.web import api, pages, reference, signing
+from hazard.web.guard import Guard, Sessions, is_open, problem, problem_of
 from hazard.web.intake import Intake
 from hazard.web.metrics import Counts
 from hazard.web.refused import Refused
@@ -37,12 +38,13 @@ def create_app(settings: ServeSettings, engine: "Engine") -> FastAPI:
     app.state.settings, app.state.engine, app.state.counts = settings, engine, Counts()
     app.state.sessions = Sessions(settings.token.get_secret_value()) if settings.token else None
     app.state.intake = Intake(engine, settings, app.state.counts)
-    for module in (api, *_pages(), signing, reference):
+    for module in (api, pages, *_optional(), signing, reference):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=str(files("hazard.web") / "static"), check_dir=False))
+    app.mount("/static", StaticFiles(directory=str(files("hazard.web") / "static")))
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, settings=settings, sessions=app.state.sessions, counts=app.state.counts)
+    _describe(app)
     return app
 
 
@@ -53,8 +55,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
     shown = _page(request, error.status_code, "")
-    return shown or problem(error.status_code, str(error.detail).lower(), headers=error.headers)
+    return shown or problem(error.status_code, str(error.detail).lower(), headers=headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -75,16 +78,36 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
 }
 
 
+def _methods(request: Request) -> list[str]:
+    """What a path may be asked by, of all routes that have it; the framework names those of the first."""
+    known = [route for route in request.app.routes if isinstance(route, Route)]
+    return sorted({m for one in known if one.matches(request.scope)[0] != Match.NONE for m in one.methods or ()})
+
+
+def _describe(app: FastAPI) -> None:
+    """The token in the description, where one is needed."""
+    describe = app.openapi
+
+    def with_token() -> dict[str, Any]:
+        found = describe()
+        found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, operations in found["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if is_open(path) else [{"token": []}]
+        return found
+
+    if app.state.sessions is not None:
+        app.openapi = with_token  # type: ignore[method-assign]
+
+
 def _page(request: Request, status: int, reason: str) -> Response | None:
     """An error as a page, for people who look at one; None for programs."""
     is_looked_at = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    if not is_looked_at or not find_spec("hazard.web.pages"):
-        return None
-    return import_module("hazard.web.pages").error_page(status, reason)
+    return pages.error_page(status, reason) if is_looked_at else None
 
 
-def _pages() -> list[Any]:
-    names = ("hazard.web.pages", "hazard.web.watch_pages")
+def _optional() -> list[Any]:
+    names = ("hazard.web.watch_pages",)
     return [import_module(name) for name in names if find_spec(name)]
 
 

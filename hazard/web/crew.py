@@ -26,11 +26,22 @@ log = logging.getLogger(__name__)
 class Errand(Protocol):
     """What a thread's worker is for, and what is to be written down of each task."""
 
-    job: pool.Job
-    silence_seconds: float
-    limit_seconds: float
+    @property
+    def job(self) -> pool.Job:
+        """What its worker does."""
+        ...
 
-    def first(self) -> object | None:
+    @property
+    def silence_seconds(self) -> float:
+        """A worker that says nothing for longer is killed."""
+        ...
+
+    @property
+    def limit_seconds(self) -> float:
+        """How long one task may take."""
+        ...
+
+    def first(self) -> list[object]:
         """What a new worker is given before any task."""
         ...
 
@@ -52,6 +63,10 @@ class Errand(Protocol):
 
     def interrupted(self, task: Task) -> None:
         """Its worker could not be had, or is gone for no fault of the task's."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """No worker could be started."""
         ...
 
 
@@ -88,8 +103,7 @@ class Hand:
             self._leave()
 
     def _orders(self) -> Iterator[object]:
-        if (first := self.errand.first()) is not None:
-            yield first
+        yield from self.errand.first()
         while not self.stop.is_set() and (task := self.waiting.take()):
             self._task, self._began = task, self.clock()
             order = self.errand.begin(task)
@@ -125,5 +139,6 @@ class Hand:
     def _complain(self, error: Exception) -> None:
         self._failures += 1
         self.is_working = False
-        log.error("a worker of the server could not go on: %s", error or type(error).__name__)
+        log.error("a worker of the server could not go on: %s", str(error) or type(error).__name__)
+        self.errand.broke(error)
         self.stop.wait(min(0.5 * 2.0**self._failures, LONGEST_WAIT))

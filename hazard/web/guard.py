@@ -1,4 +1,4 @@
-"""Who may ask what: the host that is named, the site that sends, the token; and what browsers are told with each answer."""
+"""Who may ask what: the host that is named, the site that sends, the token; what browsers are told with each answer."""
 
 import asyncio
 import hashlib
@@ -92,7 +92,7 @@ class Sessions:
 
 def session_of(headers: Headers) -> str:
     """The secret in a request's cookie, empty without one."""
-    cookies = SimpleCookie[str]()
+    cookies = SimpleCookie()
     try:
         cookies.load("; ".join(headers.getlist("cookie")))
     except CookieError:
@@ -107,6 +107,7 @@ class Guard:
         self.app, self.settings, self.sessions, self.counts = app, settings, sessions, counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,13 +1,14 @@
 """A request that brings a video, or says where one is → a job."""
 
 import json
-from typing import TYPE_CHECKING
+import logging
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from features.addresses import AddressRefused, parse_address
 from features.errors import EnvironmentStopped
+from hazard.web.engine import Engine
 from hazard.web.jobs import Job
 from hazard.web.limits import Slots
 from hazard.web.metrics import Counts
@@ -15,14 +16,13 @@ from hazard.web.refused import Refused
 from hazard.web.settings import ServeSettings
 from hazard.web.uploads import UploadLimits, received, small_body
 
-if TYPE_CHECKING:
-    from hazard.web.engine import Engine
+log = logging.getLogger(__name__)
 
 
 class Intake:
     """Takes videos for the engine, so many at the same time."""
 
-    def __init__(self, engine: "Engine", settings: ServeSettings, counts: Counts) -> None:
+    def __init__(self, engine: Engine, settings: ServeSettings, counts: Counts) -> None:
         self.engine, self.counts = engine, counts
         self.limits = UploadLimits(settings.max_bytes, settings.upload_seconds)
         self.slots = Slots(settings.uploads, "uploads:")
@@ -36,7 +36,8 @@ class Intake:
             if kind == "application/json":
                 return await self._fetched(request)
         except EnvironmentStopped as error:
-            raise Refused(503, str(error)) from None
+            log.error("a job could not be kept: %s", error)
+            raise Refused(507, "the server cannot keep this upload; its log says why") from None
         raise Refused(415, "send multipart/form-data with a file in the field 'video', or JSON such as {\"url\": …}")
 
     async def _uploaded(self, request: Request) -> Job:
@@ -44,6 +45,8 @@ class Intake:
             await run_in_threadpool(self.engine.admit, _promised(request))
             async with received(request, self.engine.incoming, self.limits) as upload:
                 self.counts.upload(upload.file.stat().st_size)
+                if unknown := upload.fields.keys() - {"model"}:
+                    raise Refused(422, f"unknown field '{min(unknown)[:40]}'; there are video and model")
                 model = self._model(upload.fields.get("model", ""))
                 return await run_in_threadpool(self.engine.submit, upload.file, name=upload.name, model=model)
 

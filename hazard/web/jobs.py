@@ -69,6 +69,8 @@ class Job:
     annotate_reason: str = ""
     """Why there is no annotated video."""
     progress: float = 0.0
+    annotated_share: float = 0.0
+    """How far the annotated video is that is being made."""
     place: int = 0
     """In the queue, from 1; 0 where it does not wait."""
 
@@ -95,6 +97,7 @@ class Job:
             "label": self.label,
             "confidence": self.confidence,
             "has_annotated": self.has_annotated,
+            "annotating": round(self.annotated_share, 3) if self.is_annotating else None,
             "links": {
                 "self": at,
                 "page": f"{at}/page",
@@ -225,7 +228,7 @@ class Jobs:
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
-_SHOWN_ONLY = ("progress", "place")
+_SHOWN_ONLY = ("progress", "place", "annotated_share")
 
 
 def _dumped(job: Job) -> bytes:

@@ -36,7 +36,7 @@ def metrics_text(counts: Counts, engine: "Engine") -> bytes:
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(counts, engine))  # type: ignore[arg-type]
+    registry.register(_Collector(counts, engine))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 

@@ -1,4 +1,4 @@
-"""How far a worker process is with a job: a number in a small file, written a few times a second and read by anybody."""
+"""How far a worker process is with a job: a number in a small file, written a few times a second."""
 
 import os
 import time

@@ -44,6 +44,7 @@ class JobFacts(BaseModel):
     label: str
     confidence: float | None
     has_annotated: bool
+    annotating: float | None
     links: Links
 
 
@@ -142,6 +143,7 @@ _SAID = {
     422: "A video that cannot be used, or a value that is wrong",
     429: "Too many at once; see Retry-After",
     503: "Not now",
+    507: "No room on the disk",
 }
 
 
@@ -162,6 +164,7 @@ INPUT = {
                         FIELD: {"type": "string", "format": "binary", "description": "The video"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
+                    "additionalProperties": False,
                 }
             },
             "application/json": {
@@ -170,7 +173,7 @@ INPUT = {
                     "required": ["url"],
                     "additionalProperties": False,
                     "properties": {
-                        "url": {"type": "string", "format": "uri", "description": "Where the video is: http or https"},
+                        "url": {"type": "string", "description": "Where the video is: http or https"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
                 }

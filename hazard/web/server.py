@@ -28,7 +28,7 @@ def check_reach(settings: ServeSettings) -> None:
         )
     if not token and not all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in _addresses(settings)):
         raise SettingsError(
-            f"host {settings.host}: others can come to this address, so that a token is needed: --token, or $HAZARD_TOKEN"
+            f"host {settings.host}: others can come there, so that a token is needed: --token, or $HAZARD_TOKEN"
         )
 
 

@@ -1,12 +1,12 @@
 """Signing in and out: the token from a form becomes a cookie that no script can read."""
 
-from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from hazard.web.guard import COOKIE, SESSION_SECONDS, Sessions, local_path, session_of
+from hazard.web.pages import login_page
 from hazard.web.uploads import small_body
 
 router = APIRouter(include_in_schema=False)
@@ -43,10 +43,3 @@ def log_out(request: Request) -> Response:
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
-
-
-def login_page(**facts: Any) -> Response:
-    """The form."""
-    from hazard.web import pages
-
-    return pages.login_page(**facts)

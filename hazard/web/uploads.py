@@ -1,6 +1,7 @@
 """Uploads, streamed to the disk: bounded in bytes, time, parts and number, whatever their headers promise."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from features.files import stopped
+from features.files import is_full, stopped
 from features.words import printable
 from hazard.web.refused import Refused
 
@@ -31,6 +32,8 @@ IDLE_SECONDS = 30.0
 JSON_SECONDS = 30.0
 _PIECE = 256 * 1024
 _PLAIN = (b"", b"7bit", b"8bit", b"binary")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class UploadLimits:
 async def received(request: Request, folder: Path, limits: UploadLimits) -> AsyncIterator[Upload]:
     """The upload of a multipart request, in `folder` while the block runs, unless it is moved away meanwhile.
 
-    Raises Refused: 400 malformed, 408 too slow, 413 too large, 503 no room on the disk.
+    Raises Refused: 400 malformed, 408 too slow, 413 too large, 507 no room on the disk.
     """
     _check_length(request, limits.max_bytes + OVERHEAD_BYTES, said=limits.max_bytes)
     path = folder / f"{secrets.token_hex(16)}.part"
@@ -116,7 +119,7 @@ class _Form:
         except FormParserError as error:
             raise Refused(400, f"malformed multipart: {error}") from None
         except OSError as error:
-            raise Refused(503, str(stopped(error, Path(self._file.name), self._written))) from None
+            raise _no_room(error, Path(self._file.name)) from None
 
     def finish(self) -> tuple[str, dict[str, str]]:
         """The file's name, and the fields. Raises Refused where something is missing."""
@@ -205,6 +208,11 @@ def _too_large(most: int) -> Refused:
     return Refused(413, f"too large: at most {most / 1e6:g} MB are taken")
 
 
+def _no_room(error: OSError, path: Path) -> Refused:
+    log.error("an upload could not be kept: %s", stopped(error, path))
+    return Refused(507 if is_full(error) else 503, "the server cannot keep this upload; its log says why")
+
+
 def _boundary(request: Request) -> bytes:
     boundary = parse_options_header(request.headers.get("content-type"))[1].get(b"boundary", b"")
     if not 0 < len(boundary) <= 70:
@@ -216,7 +224,7 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return open(path, "xb", buffering=0)  # a full disk is noticed at once, and not when the file is closed
     except OSError as error:
-        raise Refused(503, str(stopped(error, path))) from None
+        raise _no_room(error, path) from None
 
 
 def _text(value: bytes) -> str:

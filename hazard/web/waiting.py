@@ -37,6 +37,10 @@ class Waiting:
             self._news.wait_for(lambda: self._tasks or self._is_closed)
             return None if self._is_closed else self._tasks.popleft()
 
+    def __len__(self) -> int:
+        with self._news:
+            return len(self._tasks)
+
     def drop(self, identity: str) -> None:
         """Whatever was to be done about a job."""
         with self._news:

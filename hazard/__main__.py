@@ -7,6 +7,7 @@ import click
 from features.commands import run_command
 from hazard.cli_alerts import alert_list, alert_test
 from hazard.cli_monitor import monitor
+from hazard.cli_serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,6 +49,7 @@ def export(run: Path, format: str, output: Path | None, whole: bool, weights: st
 
 hazard.add_command(alert_test)
 hazard.add_command(monitor)
+hazard.add_command(serve)
 hazard.add_command(alert_list)
 
 

@@ -34,6 +34,7 @@ from hazard.model_source import read_source
 from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, watch
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
+from hazard.pulse import PULSE, PulseFile
 from hazard.scraping import scrapable
 from hazard.screen import open_screen
 from hazard.structured import Say
@@ -133,7 +134,8 @@ def run_monitor(
         def is_over() -> bool:
             return is_stopped() or (screen is not None and screen.is_closed)
 
-        upkeep = Upkeep(desk, brain, live, tell, time.monotonic)
+        upkeep = Upkeep(desk, brain, live, tell, time.monotonic, PulseFile(output / PULSE))
+        stack.callback(upkeep.end)
         onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain), desk.muted)]
         onlookers += [screen] if screen else []
         echo(

@@ -1,0 +1,103 @@
+"""The command `hazard serve`: the page and its API."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from features.commands import DONE, Stop, stop_on_signals
+from features.config import load_settings
+from features.errors import SettingsError
+from features.words import counted
+from hazard.infer_config import InferSettings
+from hazard.web.settings import ServeSettings
+
+_NAME = re.compile(r"[\w .-]{1,60}")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="A folder of training; may be repeated."
+)
+@click.option("--monitor", "monitors", metavar="[NAME=]FOLDER", multiple=True, help="An output of `hazard monitor`.")
+@click.option("--host", help="Where to listen; another than this machine's own needs a token. [127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="0: a free one. [8000]")
+@click.option("--token", envvar="HAZARD_TOKEN", show_envvar=True, help="Who uses the page or the API must know it.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Uploads and results. [serve]")
+@click.option("--zero-shot", metavar="LABELS.json", help="What CLIP may call clips that the model does not know.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="For the positive label. [the model's]")
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML file: sections serve and infer.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting: infer's, or serve.KEY.")
+@click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
+@click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
+def serve(
+    models: tuple[str, ...],
+    monitors: tuple[str, ...],
+    config: Path | None,
+    overrides: tuple[str, ...],
+    **flags: object,
+) -> int:
+    """Open a page on which anyone drops a clip and sees what the model sees, and a JSON API that does the same.
+
+    It listens on this machine alone unless --host says otherwise, which needs a token.
+    """
+    own = {key: flags.pop(key) for key in ("host", "port", "token", "data")}
+    own |= {"models": _named(models, "--model"), "monitors": _named(monitors, "--monitor")}
+    own_overrides = [text for text in overrides if text.strip().startswith("serve.")]
+    other_overrides = [text for text in overrides if text not in own_overrides]
+    settings = load_settings(ServeSettings, "serve", file=config, overrides=own_overrides, flags=own)
+    infer = load_settings(InferSettings, "infer", file=config, overrides=other_overrides, flags=flags)
+    _check_folders(settings)
+    # Imported here: `--help` and wrong options answer at once.
+    try:
+        from hazard.web.server import check_reach
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"hazard serve needs {error.name}: pip install 'hazard-video[serve]'") from None
+    check_reach(settings)
+    with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
+        _serve(settings, infer, stop)
+    return stop.exit_code if stop else DONE
+
+
+def _serve(settings: ServeSettings, infer: InferSettings, stop: Stop) -> None:
+    from hazard.web.app import create_app
+    from hazard.web.engine import open_engine
+    from hazard.web.server import listening, serve, url_of
+
+    with listening(settings) as listener:
+        url = url_of(listener, settings)
+        click.echo(f"opening {counted(len(settings.models), 'model')}: {', '.join(settings.models)}")
+        with open_engine(settings, infer) as engine:
+            if not stop:
+                click.echo(f"open {url} in a browser; Ctrl-C ends it")
+                serve(create_app(settings, engine), listener, is_stopped=lambda: bool(stop))
+
+
+def _named(given: Sequence[str], option: str) -> dict[str, Path] | None:
+    """Folders by name; None where there are none, so that those of a settings file count."""
+    named: dict[str, Path] = {}
+    for name, folder in _pairs(given):
+        if not _NAME.fullmatch(name):
+            raise SettingsError(
+                f"{option} {name}={folder}: a name has up to 60 letters, digits, blanks, dots and dashes"
+            )
+        if name in named:
+            raise SettingsError(f"{option}: two are called '{name}'; name them: {option} NAME=FOLDER")
+        named[name] = folder
+    return named or None
+
+
+def _pairs(given: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    for text in given:
+        name, equals, folder = text.partition("=")
+        is_named = bool(equals) and not Path(text).exists()
+        yield (name, Path(folder)) if is_named else (Path(text).absolute().name, Path(text))
+
+
+def _check_folders(settings: ServeSettings) -> None:
+    if not settings.models:
+        raise SettingsError("give a model: --model FOLDER, or section `serve` of --config")
+    for name, folder in settings.monitors.items():
+        if not folder.is_dir():
+            raise SettingsError(f"--monitor {name}={folder}: no such folder; give the folder of `hazard monitor -o`")

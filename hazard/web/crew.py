@@ -1,0 +1,144 @@
+"""Threads that feed worker processes: each gives its own one task at a time, and outlives whatever becomes of it.
+
+A worker that is silent for too long is killed by the pool; one that is alive but takes longer than a job may take, or
+whose job was deleted, is killed because `is_stopped` says so. Either way another one takes its place.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from features import pool
+from features.pool import run_tasks
+from hazard.web.waiting import Task, Waiting
+
+PRELOAD = ("features.jobs", "features.torch_encoder", "hazard.predict", "hazard.model_files", "hazard.annotate")
+"""What the fork server imports for all workers; it may not hold OpenVINO."""
+STOP_SECONDS = 10.0
+LONGEST_WAIT = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Errand(Protocol):
+    """What a thread's worker is for, and what is to be written down of each task."""
+
+    @property
+    def job(self) -> pool.Job:
+        """What its worker does."""
+        ...
+
+    @property
+    def silence_seconds(self) -> float:
+        """A worker that says nothing for longer is killed."""
+        ...
+
+    @property
+    def limit_seconds(self) -> float:
+        """How long one task may take."""
+        ...
+
+    def first(self) -> list[object]:
+        """What a new worker is given before any task."""
+        ...
+
+    def begin(self, task: Task) -> object | None:
+        """What the worker is given; None where there is nothing to be done about the task any more."""
+        ...
+
+    def end(self, task: Task | None, result: Any) -> None:
+        """The worker's result, or `Lost`; the task is None for what `first` gave."""
+        ...
+
+    def is_wanted(self, task: Task) -> bool:
+        """Whether anybody still waits for it."""
+        ...
+
+    def late(self, task: Task) -> None:
+        """It took too long."""
+        ...
+
+    def interrupted(self, task: Task) -> None:
+        """Its worker could not be had, or is gone for no fault of the task's."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """No worker could be started."""
+        ...
+
+
+@dataclass
+class Hand:
+    """One thread and its worker."""
+
+    errand: Errand
+    waiting: Waiting
+    stop: threading.Event
+    clock: Callable[[], float] = time.monotonic
+    is_working: bool = True
+    """Whether its last worker could be started."""
+    _task: Task | None = None
+    _began: float = 0.0
+    _given: int = 0
+    _failures: int = field(default=0)
+
+    def run(self) -> None:
+        """Until `stop` is set."""
+        while not self.stop.is_set():
+            try:
+                for _, result in run_tasks(
+                    self.errand.job,
+                    self._orders(),
+                    workers=1,
+                    deadline_seconds=self.errand.silence_seconds,
+                    is_stopped=self._is_stopped,
+                    preload=PRELOAD,
+                ):
+                    self._settle(result)
+            except Exception as error:  # no process, no memory, whatever: the next attempt may go well
+                self._complain(error)
+            self._leave()
+
+    def _orders(self) -> Iterator[object]:
+        yield from self.errand.first()
+        while not self.stop.is_set() and (task := self.waiting.take()):
+            self._task, self._began = task, self.clock()
+            order = self.errand.begin(task)
+            if order is None:
+                self._task = None
+            else:
+                yield order
+
+    def _settle(self, result: object) -> None:
+        task, self._task = self._task, None
+        self.is_working, self._failures = True, 0
+        self.errand.end(task, result)
+
+    def _is_stopped(self) -> bool:
+        if self.stop.is_set():
+            return True
+        task = self._task
+        return task is not None and (self._is_late() or not self.errand.is_wanted(task))
+
+    def _is_late(self) -> bool:
+        return self.clock() - self._began > self.errand.limit_seconds
+
+    def _leave(self) -> None:
+        """Of a task whose worker was stopped."""
+        task, self._task = self._task, None
+        if task is None or self.stop.is_set():
+            return
+        if self._is_late():
+            self.errand.late(task)
+        else:
+            self.errand.interrupted(task)
+
+    def _complain(self, error: Exception) -> None:
+        self._failures += 1
+        self.is_working = False
+        log.error("a worker of the server could not go on: %s", str(error) or type(error).__name__)
+        self.errand.broke(error)
+        self.stop.wait(min(0.5 * 2.0**self._failures, LONGEST_WAIT))

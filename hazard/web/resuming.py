@@ -1,0 +1,55 @@
+"""What a server finds when it begins, and leaves when it ends: a folder of its own, jobs to go on with."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.errors import EnvironmentStopped
+from features.files import stopped
+from hazard.web.jobs import VIDEO, Jobs
+from hazard.web.waiting import Task, Waiting
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Two servers of one folder would do everything twice. Raises EnvironmentStopped."""
+    try:
+        held = open(file, "a")  # noqa: SIM115
+    except OSError as error:
+        raise stopped(error, file) from error
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = f"another server works in {file.parent}; stop it, or give this one a folder of its own (data)"
+            raise EnvironmentStopped(said) from None
+        yield
+
+
+def empty(folder: Path) -> None:
+    """Removes what is left of uploads and work that nobody finished."""
+    for each in folder.iterdir():
+        shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
+
+
+def go_on(jobs: Jobs, looks: Waiting, fetches: Waiting) -> None:
+    """What an earlier server did not finish waits again."""
+    for job in jobs.recover():
+        if not job.is_over:
+            is_there = (jobs.place(job.id) / VIDEO).is_file()
+            jobs.update(job.id, state="queued")
+            (looks if is_there else fetches).put(Task("look" if is_there else "fetch", job.id))
+        elif job.state == "done":
+            if job.is_annotating:
+                looks.put(Task("annotate", job.id))
+            if not job.media and not job.has_preview:
+                looks.put(Task("preview", job.id))
+
+
+def rest(jobs: Jobs) -> None:
+    """That a server was stopped is no fault of what it was at."""
+    for job in jobs.all():
+        if job.state in ("decoding", "fetching"):
+            jobs.update(job.id, state="queued", attempts=max(0, job.attempts - 1))

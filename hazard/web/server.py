@@ -1,0 +1,83 @@
+"""The socket and the loop of `hazard serve`: bound before any model is opened, ended politely."""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from features.errors import EnvironmentStopped, SettingsError
+from hazard.bind_address import BindAddress
+from hazard.web.limits import server_options
+from hazard.web.settings import ServeSettings
+
+SHORTEST_TOKEN = 16
+
+
+def check_reach(settings: ServeSettings) -> None:
+    """Raises SettingsError where others than this machine could come without a token, or guess it."""
+    token = settings.token.get_secret_value() if settings.token else ""
+    if settings.token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        raise SettingsError(
+            f"the token needs {SHORTEST_TOKEN} or more characters of ASCII; make one: openssl rand -hex 16"
+        )
+    if not token and not all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in _addresses(settings)):
+        raise SettingsError(
+            f"host {settings.host}: others can come there, so that a token is needed: --token, or $HAZARD_TOKEN"
+        )
+
+
+@contextmanager
+def listening(settings: ServeSettings) -> Iterator[socket.socket]:
+    """A socket that is bound and holds connections until they are answered. Raises EnvironmentStopped."""
+    address = BindAddress(settings.host, settings.port)
+    family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(place)
+            listener.listen(512)
+        except OSError as error:
+            said = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+            raise EnvironmentStopped(f"{address}: {said}; give another with --port") from None
+        yield listener
+
+
+def url_of(listener: socket.socket, settings: ServeSettings) -> str:
+    """What to open in a browser on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://{BindAddress(host, listener.getsockname()[1])}"
+
+
+def serve(app: FastAPI, listener: socket.socket, *, is_stopped: Callable[[], bool]) -> None:
+    """Answers until it is told to stop; what is being answered then has five seconds."""
+    _Server(uvicorn.Config(app, **server_options()), is_stopped).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, is_stopped: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._is_stopped = is_stopped
+
+    def capture_signals(self) -> Any:
+        """Signals are the command's."""
+        return contextlib.nullcontext()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        return await super().on_tick(counter) or self._is_stopped()
+
+
+def _addresses(settings: ServeSettings) -> list[str]:
+    try:
+        found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise SettingsError(
+            f"host {settings.host}: no such host; give an address of this machine, or 0.0.0.0"
+        ) from None
+    return [str(one[4][0]) for one in found]

@@ -1,0 +1,30 @@
+// Dark or light: as the system says, until someone chooses. Runs before the page is drawn, so it is no module.
+(() => {
+  const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)");
+  const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
+  const store = (value) => { try { value ? localStorage.setItem("theme", value) : localStorage.removeItem("theme"); } catch { /* kept for this page alone */ } };
+  const known = (value) => value === "dark" || value === "light" ? value : "";
+  let chosen = known(stored());
+  const isDark = () => chosen ? chosen === "dark" : system.matches;
+  function show() {
+    if (chosen) root.dataset.theme = chosen;
+    else delete root.dataset.theme;
+    const button = document.getElementById("theme");
+    if (!button) return;
+    button.hidden = false;
+    button.querySelector(".sr").textContent = isDark() ? "Use light colours" : "Use dark colours";
+    button.title = isDark() ? "Light colours" : "Dark colours";
+  }
+  show();
+  system.addEventListener("change", show);
+  addEventListener("storage", (changed) => { if (changed.key === "theme") { chosen = known(changed.newValue); show(); } });
+  document.addEventListener("DOMContentLoaded", () => {
+    document.getElementById("theme")?.addEventListener("click", () => {
+      const next = isDark() ? "light" : "dark";
+      chosen = next === (system.matches ? "dark" : "light") ? "" : next; // back to what the system says: follow it again
+      store(chosen);
+      show();
+    });
+    show();
+  });
+})();

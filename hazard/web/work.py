@@ -1,0 +1,76 @@
+"""What a worker process of the server does: opens models, looks at videos, draws into them, makes them playable.
+
+All that touches a video happens here, in a process that may hang or crash. What it makes lies in the job's folder.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import ClipError, UserFacingError
+from hazard.infer_config import InferSettings
+from hazard.web.models import ModelFacts
+
+Alive = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Open:
+    """Opens a model."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """Says what happens in a job's video."""
+
+    folder: Path
+    id: str
+    name: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Annotate:
+    """Writes a job's video with what was seen drawn in."""
+
+    folder: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Writes a job's video as browsers play it."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What came of a video; more is in the job's folder."""
+
+    seconds: float
+    label: str
+    confidence: float | None
+    media: str
+
+
+Outcome = ModelFacts | Looked | UserFacingError | ClipError | None
+
+
+@dataclass(frozen=True)
+class WorkJob:
+    """A worker's whole work."""
+
+    models: Mapping[str, Path]
+    infer: InferSettings
+    scratch: Path
+    """A folder for what is needed for seconds only."""
+
+    def start(self) -> Callable[[Any, Alive], Outcome]:
+        """Quiet libraries of one thread; a model is opened when it is needed."""
+        from hazard.web.worker import Worker
+
+        return Worker(self).do

@@ -1,0 +1,94 @@
+"""A server's engine for tests: a small model, workers that misbehave when a video's name says so."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from features.cli import extract_features
+from features.errors import EnvironmentStopped
+from hazard.cli_train import train_temporal
+from hazard.infer_config import InferSettings
+from hazard.synthetic import draw_dataset
+from hazard.web.engine import Engine, open_engine
+from hazard.web.jobs import Job
+from hazard.web.reached import Reached
+from hazard.web.settings import ServeSettings
+from hazard.web.work import Look, WorkJob
+
+PATIENCE = 120.0
+"""Seconds that a test waits for what takes a few."""
+SILENCE = 4.0
+
+
+def small_model(folder: Path) -> Path:
+    """A model of drawn clips and random weights."""
+    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=6, scenes=3)
+    given: list[object] = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4]
+    given += ["--runtime", "torch"]
+    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
+    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
+    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
+    return folder / "model"
+
+
+class Moody(WorkJob):
+    """A worker that hangs, crashes, drips or finds the disk full where a video is called so."""
+
+    def start(self) -> Callable[[Any, Callable[[], None]], Any]:
+        work = super().start()
+
+        def do(order: Any, alive: Callable[[], None]) -> Any:
+            name = order.name if isinstance(order, Look) else ""
+            if name:
+                Reached(order.folder)(0.25)
+            if "hang" in name:
+                time.sleep(600)
+            if "crash" in name:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if "full" in name:
+                return EnvironmentStopped("no space to write /somewhere/secret")
+            while "drip" in name:
+                alive()
+                time.sleep(0.01)
+            return work(order, alive)
+
+        return do
+
+
+@contextmanager
+def engine_of(model: Path, data: Path, *, clock: Callable[[], float] = time.time, **settings: Any) -> Iterator[Engine]:
+    """Settings that are not the server's are those of inference."""
+    own = {key: value for key, value in settings.items() if key in ServeSettings.model_fields}
+    infer = {"runtime": "torch", "deadline_seconds": SILENCE}
+    infer |= {key: value for key, value in settings.items() if key in InferSettings.model_fields and key not in own}
+    serve = ServeSettings(**{"models": {"small": model}, "data": data, **own})
+    with open_engine(serve, InferSettings(**infer), clock=clock, work=Moody) as engine:  # type: ignore[arg-type]
+        yield engine
+
+
+def given(engine: Engine, file: Path, name: str = "", **options: str) -> Job:
+    """A copy of a file, submitted."""
+    copy = engine.incoming / f"{time.monotonic_ns()}"
+    copy.write_bytes(file.read_bytes())
+    return engine.submit(copy, name=name or file.name, **options)
+
+
+def over(engine: Engine, job: Job) -> Job:
+    """The job when it is over."""
+    found = engine.wait(job.id, PATIENCE)
+    assert found is not None
+    assert found.is_over, found
+    return found
+
+
+def until(engine: Engine, job: Job, holds: Callable[[Job], object]) -> Job:
+    """The job as soon as something holds of it."""
+    end = time.monotonic() + PATIENCE
+    while not (found := engine.job(job.id)) or not holds(found):
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+    return found

@@ -1,0 +1,340 @@
+"""The engine of `hazard serve`: videos in, answers out, whatever a video does to who looks at it."""
+
+import csv
+import errno
+import io
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from hazard.cli_infer import infer
+from hazard.synthetic import draw_clip
+from hazard.web import jobs as jobs_module
+from hazard.web.engine import Engine, Refused
+from tests.conftest import Run
+from tests.engines import PATIENCE, engine_of, given, over, small_model, until
+from tests.media import write_numbered
+from tests.web import Site
+
+SIZE = (96, 72)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn(tmp_path_factory.mktemp("clip") / "a.mp4")
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> object:
+    with engine_of(model, tmp_path_factory.mktemp("serve"), networks=("127.0.0.0/8",), job_seconds=60.0) as engine:
+        yield engine
+
+
+def drawn(file: Path, seconds: float = 2) -> Path:
+    draw_clip(file, "fight", seed=2, size=SIZE, frame_rate=10, seconds=seconds)
+    return file
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("seconds", [2, 9])
+def test_an_answer_is_what_a_report_says(engine: Engine, model: Path, tmp_path: Path, run: Run, seconds: int) -> None:
+    file = drawn(tmp_path / "a.mp4", seconds)
+    job = over(engine, given(engine, file))
+    assert (job.state, job.reason, job.progress) == ("done", "", 1.0)
+    assert run(infer, file, "--model", model, "-o", tmp_path / "r", "--runtime", "torch").code == 0
+    tables = {name: rows((tmp_path / "r" / f"{name}.csv").read_text()) for name in ("predictions", "windows")}
+    said, answer = tables["predictions"][0], engine.answer(job.id)
+    assert answer is not None
+    assert (answer["label"], answer["status"], answer["model"]) == (said["label"], "ok", "small")
+    assert answer["confidence"] == pytest.approx(float(said["probability"]), abs=2e-6) == job.confidence
+    segments = answer["segment_predictions"]
+    assert len(segments) == len(tables["windows"])
+    assert (len(segments) > 1) == (seconds > 2)
+    for segment, row in zip(segments, tables["windows"], strict=True):
+        assert segment["label"] == row["label"]
+        assert {each["label"]: each["confidence"] for each in segment["top5"]} == pytest.approx(
+            {label: float(row[label]) for label in answer["labels"]}, abs=2e-6
+        )
+    assert [s["start"] for s in segments[1:]] == [s["end"] for s in segments[:-1]]
+    assert (segments[0]["start"], segments[-1]["end"]) == (0.0, pytest.approx(answer["duration"]))
+    assert job.seconds == pytest.approx(seconds, abs=0.2)
+
+
+def test_what_a_job_leaves(engine: Engine, clip: Path) -> None:
+    job = over(engine, given(engine, clip, "../../été\n.mp4"))
+    assert job.name == "../../été\\n.mp4"
+    assert len(job.id) == 26
+    assert job.id.isalnum()
+    assert engine.job("../" + job.id) is None
+    files = {kind: engine.file(job.id, kind) for kind in ("video", "csv", "picture", "annotated")}
+    assert files["annotated"] is None
+    assert files["video"] is not None and files["video"].read_bytes() == clip.read_bytes()
+    assert engine.media_type(job.id) == "video/mp4"
+    assert files["picture"] is not None and files["picture"].read_bytes().startswith(b"\xff\xd8")
+    assert files["csv"] is not None
+    assert set(rows(files["csv"].read_text())[0]) == {"start", "end", "label", "confidence", "normal", "hazardous"}
+    assert {str(file) for file in engine.incoming.iterdir()} == set()
+    assert json.dumps(job.as_json())
+    assert engine.jobs()[0].id == job.id
+    assert engine.delete(job.id)
+    assert not engine.delete(job.id)
+    assert engine.answer(job.id) is None
+    assert not files["video"].parent.exists()
+
+
+def test_the_model_is_told_of(engine: Engine) -> None:
+    facts = engine.models[engine.default].as_json()
+    assert (facts["name"], set(facts["labels"]), facts["backbone"]) == (
+        "small",
+        {"normal", "hazardous"},
+        "mobilenet_v2",
+    )
+    assert facts["positive_label"] == "hazardous"
+    assert 0 < facts["threshold"] < 1
+    assert engine.workers == 1
+
+
+def test_what_is_no_video_fails_and_others_are_served(engine: Engine, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.mp4").write_text("#EXTM3U\n" * 9)
+    bad, good = given(engine, tmp_path / "t.mp4"), given(engine, clip)
+    failed = over(engine, bad)
+    assert (failed.state, failed.stage) == ("failed", "open")
+    assert failed.reason.startswith("open: not a video")
+    answer = engine.answer(bad.id)
+    assert answer is not None
+    assert (answer["status"], answer["label"], answer["segment_predictions"]) == ("failed", "", [])
+    assert over(engine, good).state == "done"
+
+
+def test_hangs_and_crashes_fail_alone(model: Path, clip: Path, tmp_path: Path) -> None:
+    with engine_of(model, tmp_path, deadline_seconds=2.0, job_seconds=20.0) as engine:
+        named = {name: given(engine, clip, f"{name}.mp4") for name in ("hang", "crash", "full", "good")}
+        said = {name: over(engine, job) for name, job in named.items()}
+    assert said["hang"].reason == "decode: timeout: nothing decoded for 2 s"
+    assert said["crash"].reason == "decode: the decoder crashed (SIGSEGV)"
+    assert said["full"].reason == "server: the server's disk is full"
+    assert said["good"].state == "done"
+    assert engine.workers == 1
+
+
+def test_what_drips_has_an_end(model: Path, clip: Path, tmp_path: Path) -> None:
+    with engine_of(model, tmp_path, job_seconds=3.0) as engine:
+        assert (
+            over(engine, given(engine, clip, "drip.mp4")).reason == "decode: timeout: not done within 3 s (job_seconds)"
+        )
+
+
+def test_a_job_that_is_deleted_is_worked_on_no_longer(model: Path, clip: Path, tmp_path: Path) -> None:
+    with engine_of(model, tmp_path) as engine:
+        job, next_one = given(engine, clip, "drip.mp4"), given(engine, clip)
+        until(engine, job, lambda job: job.state == "decoding" and job.progress == 0.25)
+        waiting = engine.job(next_one.id)
+        assert waiting is not None
+        assert (waiting.state, waiting.place, engine.queued) == ("queued", 1, 1)
+        assert engine.delete(job.id)
+        assert over(engine, next_one).state == "done"
+        assert engine.job(job.id) is None
+        assert [each.name for each in (tmp_path / "jobs").iterdir()] == [next_one.id]
+
+
+def test_a_restart_goes_on(model: Path, clip: Path, tmp_path: Path) -> None:
+    with engine_of(model, tmp_path) as engine:
+        done = over(engine, given(engine, clip, "done.mp4"))
+        answer = engine.answer(done.id)
+        running, waiting, lost = (given(engine, clip, name) for name in ("drip.mp4", "waits.mp4", "lost.mp4"))
+        until(engine, running, lambda job: job.state == "decoding")
+    record = tmp_path / "jobs" / running.id / "job.json"
+    record.write_text(record.read_text().replace("drip", "calm"))
+    (tmp_path / "jobs" / lost.id / "video").unlink()
+    (tmp_path / "jobs" / "strange").mkdir()
+    (tmp_path / "incoming" / "half").write_bytes(b"x")
+    with engine_of(model, tmp_path) as engine:
+        assert {job.id for job in engine.jobs()} == {done.id, running.id, waiting.id}
+        assert engine.job(done.id) == done
+        assert engine.answer(done.id) == answer
+        for job in (running, waiting):
+            assert over(engine, job).state == "done"
+        again = engine.job(running.id)
+        assert again is not None and again.attempts == 1
+        assert not list(engine.incoming.iterdir())
+    assert not (tmp_path / "jobs" / "strange").exists()
+
+
+def test_what_is_past_its_time_is_removed(model: Path, clip: Path, tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    with engine_of(model, tmp_path, clock=lambda: now[0], keep_hours=2.0) as engine:
+        old = over(engine, given(engine, clip))
+        now[0] += 3600
+        young = over(engine, given(engine, clip))
+        running = given(engine, clip, "drip.mp4")
+        engine.tidy()
+        assert len(engine.jobs()) == 3
+        now[0] += 3601
+        engine.tidy()
+        assert [job.id for job in engine.jobs()] == [running.id, young.id]
+        assert not (tmp_path / "jobs" / old.id).exists()
+        now[0] += 10**6
+        engine.tidy()
+        assert [job.id for job in engine.jobs()] == [running.id], "what is not over is not removed"
+
+
+def test_the_oldest_make_room(model: Path, clip: Path, tmp_path: Path) -> None:
+    with engine_of(model, tmp_path) as engine:
+        size = sum(file.stat().st_size for file in (tmp_path / "jobs" / over(engine, given(engine, clip)).id).iterdir())
+    with engine_of(model, tmp_path, keep_gigabytes=2.7 * size / 1e9) as engine:
+        first = engine.jobs()[0]
+        second, third = (over(engine, given(engine, clip)) for _ in range(2))
+        engine.tidy()
+        assert [job.id for job in engine.jobs()] == [third.id, second.id]
+        assert engine.job(first.id) is None
+        running = given(engine, clip, "drip.mp4")
+        with pytest.raises(Refused) as refused:
+            engine.admit(3 * size)
+        assert refused.value.status == 507
+        assert [job.id for job in engine.jobs()] == [running.id]
+
+
+def test_twenty_at_once_are_served_in_order(engine: Engine, clip: Path) -> None:
+    barrier = threading.Barrier(20)
+    submitted = []
+
+    def submit(number: int) -> None:
+        barrier.wait()
+        submitted.append(given(engine, clip, f"{number}.mp4"))
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    queue = [job.id for job in reversed(engine.jobs())][-20:]
+    ended = [over(engine, job) for job in submitted]
+    assert {job.state for job in ended} == {"done"}
+    assert len({job.id for job in ended}) == 20
+
+    def moment(identity: str) -> int:
+        file = engine.file(identity, "answer")
+        assert file is not None
+        return file.stat().st_mtime_ns
+
+    assert sorted(queue, key=moment) == queue
+
+
+def test_what_is_refused(model: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine_of(model, tmp_path, queue=2) as engine:
+        running = given(engine, clip, "drip.mp4")
+        until(engine, running, lambda job: job.state == "decoding")
+        for _ in range(2):
+            given(engine, clip)
+        cases = [(lambda: given(engine, clip), 429, "2 videos wait"),
+                 (lambda: given(engine, clip, model="large"), 400, "no model 'large'; choose one of: small"),
+                 (lambda: engine.annotate(running.id), 409, "not done yet")]  # fmt: skip
+        cases += [(lambda url=url: engine.submit_address(url), 400, said) for url, said in ADDRESSES.items()]
+        for attempt, status, said in cases:
+            with pytest.raises(Refused) as refused:
+                attempt()
+            assert refused.value.status == status
+            assert said in refused.value.reason
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with engine_of(model, tmp_path / "b") as engine:
+        monkeypatch.setattr(jobs_module.shutil, "move", full)
+        with pytest.raises(Refused) as refused:
+            given(engine, clip)
+        assert (refused.value.status, engine.jobs()) == (507, [])
+        assert not list((tmp_path / "b" / "jobs").iterdir())
+
+
+ADDRESSES = {
+    "gopher://example.org/a": "gopher:// is not opened",
+    "a.mp4": "not an address",
+    "http://127.0.0.1:9000/a.mp4": "a loopback address",
+    "http://2130706433/a.mp4": "unusual way",
+    "http://[::ffff:10.0.0.1]/a.mp4": "mapped",
+    "http://[64:ff9b::7f00:1]/a.mp4": "NAT64",
+    "http://user:secret@example.org/a.mp4": "password",
+}
+
+
+def test_an_address_is_fetched(engine: Engine, clip: Path, site: Site) -> None:
+    url = site.video("/a.mp4", clip.read_bytes())
+    job = over(engine, engine.submit_address(url))
+    assert (job.state, job.name, job.media) == ("done", url, "video/mp4")
+    gone = over(engine, engine.submit_address(site.url("/none.mp4")))
+    assert (gone.state, gone.reason) == ("failed", "fetch: the server answered 404 Not Found")
+    assert gone.stage == "fetch"
+
+
+def test_a_name_that_leads_home_is_not_connected_to(model: Path, clip: Path, tmp_path: Path, site: Site) -> None:
+    site.video("/a.mp4", clip.read_bytes())
+    with engine_of(model, tmp_path) as engine:
+        job = over(engine, engine.submit_address(site.url("/a.mp4", host="localhost")))
+    assert job.state == "failed"
+    assert "a loopback address" in job.reason
+    assert "the setting networks" in job.reason
+    assert site.connections == 0
+
+
+def test_annotated_on_request(engine: Engine, clip: Path) -> None:
+    job = over(engine, given(engine, clip))
+    asked = engine.annotate(job.id)
+    assert asked is not None and asked.is_annotating
+    made = until(engine, job, lambda job: not job.is_annotating)
+    assert (made.has_annotated, made.annotate_reason) == (True, "")
+    file = engine.file(job.id, "annotated")
+    with av.open(str(file)) as movie:
+        assert movie.streams.video[0].codec_context.name == "h264"
+    assert made.as_json()["links"]["annotated"] == f"/jobs/{job.id}/annotated"
+
+
+def test_what_browsers_do_not_play_is_shown_all_the_same(engine: Engine, tmp_path: Path) -> None:
+    job = over(engine, given(engine, write_numbered(tmp_path / "a.avi", 30, codec="mpeg4")))
+    assert (job.state, job.media) == ("done", "")
+    until(engine, job, lambda job: job.has_preview)
+    assert engine.media_type(job.id) == "video/mp4"
+    with av.open(str(engine.file(job.id, "video"))) as movie:
+        assert movie.streams.video[0].codec_context.name == "h264"
+    upload = engine.file(job.id, "upload")
+    assert upload is not None and upload.read_bytes()[:4] == b"RIFF"
+
+
+def test_a_server_that_cannot_work_says_so(model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    next(broken.glob("*.skops")).write_bytes(b"nothing")
+    with pytest.raises(ArtefactRefused, match="damaged"), engine_of(broken, tmp_path / "a"):
+        pass
+    with pytest.raises(SettingsError, match="no model"), engine_of(tmp_path / "none", tmp_path / "b"):
+        pass
+    with pytest.raises(SettingsError, match="name one"), engine_of(model, tmp_path / "c", models={}):
+        pass
+    with engine_of(model, tmp_path / "d"), pytest.raises(EnvironmentStopped, match="another server works in"):  # noqa: SIM117
+        with engine_of(model, tmp_path / "d"):
+            pass
+
+
+def test_waiting_ends(engine: Engine, clip: Path) -> None:
+    assert engine.wait("nobody", 5.0) is None
+    job = given(engine, clip, "drip.mp4")
+    began = time.monotonic()
+    found = engine.wait(job.id, 0.05)
+    assert found is not None and not found.is_over
+    threading.Timer(0.05, engine.delete, [job.id]).start()
+    assert engine.wait(job.id, PATIENCE) is None
+    assert time.monotonic() - began < PATIENCE / 2

@@ -1,0 +1,48 @@
+"""schemathesis against the OpenAPI of a running server: no server error, no answer that is not described."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("schemathesis", reason="pip install schemathesis")
+
+from tests.engines import small_model
+from tests.served import Served, serving_models
+
+LEFT_OUT = "positive_data_acceptance"
+"""What makes bytes a video, or text the address of one, no schema says: most of what is made up is refused."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    model = small_model(tmp_path_factory.mktemp("model"))
+    data = tmp_path_factory.mktemp("data")
+    with serving_models({"first": model}, data, wait_seconds=2, queue=1000) as server:
+        yield server
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.long)])
+def test_answers_are_as_described(served: Served, video: bytes, tmp_path: Path, examples: int) -> None:
+    job = served.finished(served.client.post("/jobs", files={"video": video}).json()["id"])
+    assert job["state"] == "done"
+    # A job that is there, so that its routes answer more than 404; what is deleted is another one.
+    (tmp_path / "schemathesis.toml").write_text(
+        f'[parameters]\n"path.id" = "{job["id"]}"\n'
+        '[[operations]]\ninclude-name = "DELETE /jobs/{id}"\nparameters = { "path.id" = "none" }\n'
+    )
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/openapi.json", "--no-color"]
+    options = ["--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(examples)]
+    options += ["--phases", "examples,coverage,fuzzing", "--generation-deterministic", "--continue-on-failure"]
+    ran = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False)
+    print(ran.stdout[-1500:])
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
+    [(generated, passed)] = re.findall(r"(\d+) generated, (\d+) passed", ran.stdout)
+    assert int(generated) == int(passed) > 100
+    [tested] = re.findall(r"Tested: +(\d+)", ran.stdout)
+    assert int(tested) == sum(len(one) for one in served.client.get("/openapi.json").json()["paths"].values())
+    assert served.client.get("/healthz").status_code == 200

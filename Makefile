@@ -34,7 +34,7 @@ clean:
 $(VENV)/installed: $(SOURCES)
 	@echo "installing into $(VENV) (PyTorch is large: a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -e '.[cpu]'
+	@$(PIP) -e '.[cpu,serve]'
 	@touch $@
 
 $(VENV)/installed-%: $(VENV)/installed

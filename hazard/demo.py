@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,14 @@ def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: i
     echo(f"accuracy on clips from scenes that training never saw: {_interval(accuracy)}")
     echo(f"all three stages took {time.monotonic() - began:.0f} s")
     echo(f"report: {(report / 'report.html').resolve()}")
+    echo(f"try a clip on a page of your own: {_serve_command(folder)}, then open http://127.0.0.1:8000")
     return code
+
+
+def _serve_command(folder: Path) -> str:
+    program = Path(sys.executable).with_name("hazard")
+    hazard = os.path.relpath(program) if program.is_file() else f"{sys.executable} -m hazard"
+    return f"{hazard} serve --model {folder / 'model'} --data {folder / 'serve'}"
 
 
 def _draw(folder: Path, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> Path:

@@ -16,7 +16,7 @@ from features.errors import EnvironmentStopped
 from features.files import sweep_temporary, write_atomically
 from features.live import Notice
 from hazard.alerts import Alert
-from hazard.event_clips import EventClips
+from hazard.event_clips import CLIPS, SNAPSHOTS, EventClips
 from hazard.event_log import Entry, EventLog, last_entries, open_log
 from hazard.monitor import Happening
 from hazard.monitor_config import MonitorSettings
@@ -27,7 +27,6 @@ from hazard.video_names import output_name
 from hazard.watching import News
 
 STATE, OUTBOX = "state.json", "outbox.sqlite"
-SNAPSHOTS, CLIPS = "snapshots", "clips"
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hazard.monitor_config import MonitorSettings
 
+SNAPSHOTS, CLIPS = "snapshots", "clips"
+"""Folders in a monitor's folder."""
 _SLACK_SECONDS = 10.0
 
 

@@ -34,6 +34,7 @@ from hazard.model_source import read_source
 from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, watch
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
+from hazard.pulse import PULSE, PulseFile
 from hazard.scraping import scrapable
 from hazard.structured import Say
 from hazard.tally import Tally
@@ -128,7 +129,8 @@ def run_monitor(
             at = f"{alert.started:%Y-%m-%d %H:%M:%S} UTC"
             echo(f"{alert.kind} {alert.camera} {alert.label} {at}", **as_json(alert))
 
-        upkeep = Upkeep(desk, brain, live, tell, time.monotonic)
+        upkeep = Upkeep(desk, brain, live, tell, time.monotonic, PulseFile(output / PULSE))
+        stack.callback(upkeep.end)
         onlookers: list[Onlooker] = [upkeep, tally.looking_at(live, labels_of(brain), desk.muted)]
         echo(
             f"watching {counted(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each",

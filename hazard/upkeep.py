@@ -7,12 +7,14 @@ from threading import Thread
 
 from features.live import LiveFrame, LiveSet, Notice
 from hazard.alerts import Alert
-from hazard.desk import CLIPS, SNAPSHOTS, Desk
+from hazard.desk import Desk
+from hazard.event_clips import CLIPS, SNAPSHOTS
 from hazard.keeping import tidy
 from hazard.monitor import Brain
+from hazard.pulse import PulseFile
 
 MARK_SECONDS = 5.0
-"""How often it is noted that an event goes on."""
+"""How often it is noted that an event goes on, and that somebody watches."""
 TIDY_SECONDS = 60.0
 
 
@@ -26,6 +28,8 @@ class Upkeep:
     tell: Callable[[Alert], None]
     """Is told of alerts that come with the hours of a camera."""
     clock: Callable[[], float]
+    pulse: PulseFile
+    """Tells others that somebody watches."""
     marked: float = -1e9
     tidied: float = -1e9
     tidying: Thread | None = field(default=None, repr=False)
@@ -37,9 +41,17 @@ class Upkeep:
         if now - self.marked >= MARK_SECONDS:
             self.marked = now
             self._mark()
+            self.pulse.say(self._states())
         if now - self.tidied >= TIDY_SECONDS:
             self.tidied = now
             self._tidy()
+
+    def end(self) -> None:
+        """Others are told that nobody watches any more."""
+        self.pulse.say(self._states(), is_over=True)
+
+    def _states(self) -> dict[str, str]:
+        return {name: counters.state for name, counters in self.live.counters().items()}
 
     def _clips(self) -> None:
         clips = self.desk.clips

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from hazard.infer_config import InferSettings
 from hazard.web.app import create_app
@@ -26,6 +27,7 @@ class Served:
     engine: Engine
     settings: ServeSettings
     client: httpx.Client = field(repr=False)
+    app: FastAPI = field(repr=False)
 
     @property
     def port(self) -> int:
@@ -66,7 +68,7 @@ def serving_models(
         url = url_of(listener, given)
         try:
             with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-                yield Served(url, engine, given, client)
+                yield Served(url, engine, given, client, app)
         finally:
             stop.set()
             thread.join(20)

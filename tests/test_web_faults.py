@@ -2,9 +2,12 @@
 
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 from tests.engines import small_model
 from tests.served import Served, answered, chunk, form, post, serving_models
+from tests.watched import Scene
 
 CAP = 300_000
 
@@ -93,6 +97,26 @@ def test_38_many_files_in_the_folder_of_jobs(model: Path, tmp_path: Path, count:
         assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_37_38_the_folder_of_a_monitor(model: Path, tmp_path: Path, count: int) -> None:
+    """A folder in itself, and more pictures than anybody looks at: only what the event log names is ever opened."""
+    scene = Scene(tmp_path / "site")
+    for number in range(30):
+        scene.event(100.0 + 60 * number)
+    scene.write()
+    for folder in (scene.folder, scene.folder / "snapshots"):
+        (folder / "loop").symlink_to(folder)
+    for number in range(count):
+        os.close(os.open(scene.folder / "snapshots" / f"{number}.jpg", os.O_CREAT))
+    with serving_models({"first": model}, tmp_path / "data", monitors={"site": scene.folder}) as server:
+        began = time.monotonic()
+        events = server.client.get("/api/events", params={"limit": 10}).json()["events"]
+        assert len(events) == 10
+        assert server.client.get("/api/cameras").status_code == 200
+        assert server.client.get("/cameras").status_code == 200
+        assert time.monotonic() - began < 2
+
+
 def test_38_a_list_of_jobs_is_bounded(served: Served) -> None:
     assert served.client.get("/jobs", params={"limit": 1001}).status_code == 422
     assert len(served.client.get("/jobs", params={"limit": 1}).json()["jobs"]) <= 1
@@ -162,15 +186,65 @@ def test_40_a_slow_upload(served: Served) -> None:
     assert not served.left_over()
 
 
+def test_40_an_upload_that_stops(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = served.app.state.intake
+    monkeypatch.setattr(intake, "limits", replace(intake.limits, idle_seconds=0.3))
+    with served.connect() as raw:
+        raw.sendall(post("/jobs", "Content-Length: 200000") + form(b"x" * 1000, end=False))
+        assert answered(raw)[0] == 408
+    assert not served.left_over()
+
+
+def test_40_other_bodies_are_bounded_too(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hazard.web.uploads.JSON_SECONDS", 0.3)
+    head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
+    with served.connect() as raw:
+        raw.sendall(head + b'{"url"')
+        assert answered(raw)[0] == 408
+    with served.connect() as raw:
+        raw.sendall(head.replace(b"50", b"5000000"))
+        assert answered(raw)[0] == 413
+
+
+def test_40_a_body_that_nobody_asked_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hazard.web.limits.LINGER_SECONDS", 0.5)
+    began = time.monotonic()
+    with served.connect() as raw:
+        raw.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert int(raw.recv(65536).split()[1]) == 200
+        try:
+            while time.monotonic() - began < 10:
+                raw.sendall(chunk(b"x" * 1000))
+        except OSError:
+            pass
+    assert time.monotonic() - began < 5
+
+
+def test_40_a_client_that_does_not_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hazard.web.limits.STALL_SECONDS", 0.3)
+    with served.connect() as raw:
+        poll = select.poll()
+        poll.register(raw, select.POLLHUP | select.POLLERR)
+        with suppress(OSError):  # it is closed before all of these are taken
+            raw.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000)
+        assert poll.poll(15_000), "the connection is closed"
+    others_are_served(served)
+
+
 def test_40_headers_that_never_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hazard.web.limits.HEADER_SECONDS", 0.5)
     crowd = [served.connect() for _ in range(30)]
+    whole, slow = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /models HTTP/1.1\r\nHost: localhost\r\nX: "
     for raw in crowd:
-        raw.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        raw.sendall(slow)
     others_are_served(served)
     for raw in crowd:
         with raw:
             assert answered(raw)[0] == 408
+    with served.connect() as raw:  # nor the second one of a connection
+        raw.sendall(whole + slow)
+        status, rest = answered(raw)
+    assert status == 200 and b"HTTP/1.1 408" in rest
 
 
 def test_40_more_connections_than_are_held(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,10 +267,10 @@ def test_40_more_uploads_than_are_taken(served: Served, video: bytes) -> None:
     try:
         for raw in crowd:
             raw.sendall(post("/jobs", "Content-Length: 200000") + form(b"", end=False))
+        until = time.monotonic() + 5
+        while served.app.state.intake.slots.taken < len(crowd) and time.monotonic() < until:
+            others_are_served(served)
         refused = served.client.post("/jobs", files={"video": video})
-        until = time.monotonic() + 2
-        while refused.status_code == 202 and time.monotonic() < until:  # the server reads the others just now
-            refused = served.client.post("/jobs", files={"video": video})
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
         others_are_served(served)
     finally:

@@ -26,24 +26,23 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-@pytest.mark.parametrize("examples", [15, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.long)])
 def test_answers_are_as_described(served: Served, video: bytes, tmp_path: Path, examples: int) -> None:
     job = served.finished(served.client.post("/jobs", files={"video": video}).json()["id"])
     assert job["state"] == "done"
-    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/openapi.json"]
-    options = ["--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(examples), "--no-color"]
-    options += [
-        "--phases",
-        "examples,coverage,fuzzing",
-        "--generation-deterministic",
-        "--workers",
-        "1",
-        "--continue-on-failure",
-    ]
+    # A job that is there, so that its routes answer more than 404; what is deleted is another one.
+    (tmp_path / "schemathesis.toml").write_text(
+        f'[parameters]\n"path.id" = "{job["id"]}"\n'
+        '[[operations]]\ninclude-name = "DELETE /jobs/{id}"\nparameters = { "path.id" = "none" }\n'
+    )
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/openapi.json", "--no-color"]
+    options = ["--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(examples)]
+    options += ["--phases", "examples,coverage,fuzzing", "--generation-deterministic", "--continue-on-failure"]
     ran = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False)
     print(ran.stdout[-1500:])
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
-    assert "No issues found" in ran.stdout
+    [(generated, passed)] = re.findall(r"(\d+) generated, (\d+) passed", ran.stdout)
+    assert int(generated) == int(passed) > 100
     [tested] = re.findall(r"Tested: +(\d+)", ran.stdout)
     assert int(tested) == sum(len(one) for one in served.client.get("/openapi.json").json()["paths"].values())
     assert served.client.get("/healthz").status_code == 200

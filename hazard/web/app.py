@@ -1,10 +1,8 @@
 """The web application: routes, layers around them, errors as one line."""
 
 from collections.abc import Awaitable, Callable
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -15,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from features.words import printable
-from hazard.web import api, pages, reference, signing
+from hazard.web import api, pages, reference, signing, watch_pages
 from hazard.web.guard import Guard, Sessions, is_open, problem, problem_of
 from hazard.web.intake import Intake
 from hazard.web.metrics import Counts
@@ -38,7 +36,7 @@ def create_app(settings: ServeSettings, engine: "Engine") -> FastAPI:
     app.state.settings, app.state.engine, app.state.counts = settings, engine, Counts()
     app.state.sessions = Sessions(settings.token.get_secret_value()) if settings.token else None
     app.state.intake = Intake(engine, settings, app.state.counts)
-    for module in (api, pages, *_optional(), signing, reference):
+    for module in (api, pages, watch_pages, signing, reference):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=str(files("hazard.web") / "static")))
     for kind, handler in _HANDLERS.items():
@@ -104,11 +102,6 @@ def _page(request: Request, status: int, reason: str) -> Response | None:
     """An error as a page, for people who look at one; None for programs."""
     is_looked_at = request.method == "GET" and "text/html" in request.headers.get("accept", "")
     return pages.error_page(status, reason) if is_looked_at else None
-
-
-def _optional() -> list[Any]:
-    names = ("hazard.web.watch_pages",)
-    return [import_module(name) for name in names if find_spec(name)]
 
 
 def _version() -> str:

@@ -1,0 +1,127 @@
+"""Folders as a monitor leaves them, written line by line as it writes them, and a server that shows them."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import uvicorn
+
+from hazard.desk import event_id
+from hazard.event_log import LOG
+from hazard.pulse import PULSE, PulseFile
+from hazard.web.app import create_app
+from hazard.web.settings import ServeSettings
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass
+class Scene:
+    """One monitor's folder."""
+
+    folder: Path
+    camera: str = "door"
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for part in ("", "snapshots", "clips"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+
+    def event(
+        self,
+        ago: float = 100.0,
+        *,
+        lasts: float | None = 12.5,
+        camera: str = "",
+        label: str = "fight",
+        peak: float = 0.9,
+        is_muted: bool = False,
+        picture: bytes = b"",
+        clip: bytes = b"",
+    ) -> str:
+        """An event that began so many seconds ago; None: it goes on. Returns its id."""
+        camera = camera or self.camera
+        began = NOW - timedelta(seconds=ago)
+        name = f"{camera}-{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03d}Z"
+        files = {"snapshot": f"/elsewhere/snapshots/{name}.jpg", "clip": f"/elsewhere/clips/{name}.mp4"}
+        for folder, ending, content in (("snapshots", "jpg", picture), ("clips", "mp4", clip)):
+            if content:
+                (self.folder / folder / f"{name}.{ending}").write_bytes(content)
+        common = {"kind": "event", "id": event_id(camera, label, began), "camera": camera, "label": label}
+        flags = {"over": False, "is_cut": False, "goes_on": False, "is_muted": is_muted, "is_alerted": not is_muted}
+        facts = {"session": 1, "peak": peak, "mean": peak}
+        told = {"started": began.isoformat(), **flags, **files, "seconds": [5.0, 6.0], **facts}
+        self.add(common | {"at": (began + timedelta(seconds=1)).isoformat()} | told)
+        if lasts is not None:
+            told |= {"over": True, "is_muted": False, "is_alerted": False, "seconds": [5.0, 5.0 + lasts]}
+            self.add(common | {"at": (began + timedelta(seconds=lasts + 2)).isoformat()} | told)
+        return str(common["id"])
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.lines.append(json.dumps(entry))
+
+    def offline(self, camera: str = "", *, ago: float = 60.0) -> None:
+        camera = camera or self.camera
+        since = (NOW - timedelta(seconds=ago)).isoformat()
+        common = {"kind": "offline", "id": f"{camera}/offline/{since}", "camera": camera, "at": since, "since": since}
+        self.add(common | {"reason": "connection refused", "is_alerted": True})
+
+    def write(self, *, end: str = "\n") -> None:
+        """Appends what was added since the last time."""
+        with open(self.folder / LOG, "a") as file:
+            file.write("".join(f"{line}\n" for line in self.lines[:-1]) + "".join(f"{x}{end}" for x in self.lines[-1:]))
+        self.lines.clear()
+
+    def beat(self, *, ago: float = 0.0, is_over: bool = False, **cameras: str) -> None:
+        """The sign of a monitor that watches."""
+        PulseFile(self.folder / PULSE).say(cameras or {self.camera: "live"}, is_over=is_over)
+        os.utime(self.folder / PULSE, (time.time() - ago,) * 2)
+
+
+def picture(number: int = 0, *, size: tuple[int, int] = (640, 360)) -> bytes:
+    """A JPEG of a corridor of sorts."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    shade = 60 + 40 * np.cos(x / size[0] * 6 + number) + 60 * y / size[1]
+    frame = np.stack([shade * 0.9, shade, shade * (0.8 + 0.02 * (number % 9))], axis=-1).clip(0, 255).astype(np.uint8)
+    cv2.circle(frame, (120 + 37 * number % 400, 220), 26, (40, 60, 90), -1)
+    cv2.rectangle(frame, (100 + 37 * number % 400, 240), (140 + 37 * number % 400, 340), (60, 50, 40), -1)
+    return cv2.imencode(".jpg", frame)[1].tobytes()
+
+
+def settings(folder: Path, scenes: Iterable[tuple[str, Scene]], **more: Any) -> ServeSettings:
+    return ServeSettings(monitors={name: scene.folder for name, scene in scenes}, data=folder / "serve", **more)
+
+
+def application(served: ServeSettings) -> Any:
+    """The whole application with an engine that has nothing to do."""
+    engine: Any = SimpleNamespace(models={}, default="", jobs=lambda: [])
+    return create_app(served, engine)
+
+
+@contextmanager
+def serving(served: ServeSettings) -> Iterator[str]:
+    """A real server in a thread; its address."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(application(served), port=port, log_level="error", lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -191,19 +191,23 @@ def test_a_restart_goes_on(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path) as engine:
         done = over(engine, given(engine, clip, "done.mp4"))
         answer = engine.answer(done.id)
-        running, waiting, lost = (given(engine, clip, name) for name in ("drip.mp4", "waits.mp4", "lost.mp4"))
+        names = ("drip.mp4", "waits.mp4", "lost.mp4", "worn.mp4")
+        running, waiting, lost, worn = (given(engine, clip, name) for name in names)
         until(engine, running, lambda job: job.state == "decoding")
     record = tmp_path / "jobs" / running.id / "job.json"
     record.write_text(record.read_text().replace("drip", "calm"))
+    record = tmp_path / "jobs" / worn.id / "job.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"state": "decoding", "attempts": 3}))
     (tmp_path / "jobs" / lost.id / "video").unlink()
     (tmp_path / "jobs" / "strange").mkdir()
     (tmp_path / "incoming" / "half").write_bytes(b"x")
     with engine_of(model, tmp_path) as engine:
-        assert {job.id for job in engine.jobs()} == {done.id, running.id, waiting.id}
+        assert {job.id for job in engine.jobs()} == {done.id, running.id, waiting.id, worn.id}
         assert engine.job(done.id) == done
         assert engine.answer(done.id) == answer
         for job in (running, waiting):
             assert over(engine, job).state == "done"
+        assert "begun 3 times and never ended" in over(engine, worn).reason, "it takes the server with it"
         again = engine.job(running.id)
         assert again is not None and again.attempts == 1
         assert not list(engine.incoming.iterdir())

@@ -76,7 +76,7 @@ class Looking:
         """Of a job, or of a model that was opened."""
         if task is None:
             self._opened(result)
-        elif isinstance(result, Lost) and read_reached(self.jobs.place(task.id)) is None:
+        elif task.kind == "look" and isinstance(result, Lost) and read_reached(self.jobs.place(task.id)) is None:
             self.interrupted(task)  # the worker was gone before it had it
         elif isinstance(result, Lost | ClipError):
             self._fail(task, result.stage, result.reason)
@@ -100,7 +100,10 @@ class Looking:
 
     def interrupted(self, task: Task) -> None:
         """It is tried again, before all others, unless its job was deleted."""
-        if self.is_wanted(task):
+        job = self.jobs.get(task.id)
+        if job is not None:
+            if task.kind == "look":
+                self.jobs.update(task.id, state="queued", attempts=max(0, job.attempts - 1))
             self.waiting.put(task, is_first=True)
         else:
             self.jobs.sweep(task.id)

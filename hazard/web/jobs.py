@@ -97,6 +97,7 @@ class Job:
             "label": self.label,
             "confidence": self.confidence,
             "has_annotated": self.has_annotated,
+            "annotate_reason": self.annotate_reason,
             "annotating": round(self.annotated_share, 3) if self.is_annotating else None,
             "links": {
                 "self": at,

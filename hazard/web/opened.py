@@ -91,8 +91,9 @@ class Models:
         check_spec(source.spec)
         windows = windows_of(source, self._infer)
         weights = model_weights(source.spec, self._infer.weights, hint=source.weights_file)
-        judge = open_judge(folder, self._infer, stride_seconds=windows.stride_seconds)
         decoder = DecodeJob(source.spec, with_pictures=True, windows=windows)
+        decoder.quieten(with_torch=True)  # before the backbone is built: threads change the last bits of its numbers
+        judge = open_judge(folder, self._infer, stride_seconds=windows.stride_seconds)
         counted = Counted(self._encoder(decoder, weights))
         facts = ModelFacts(
             name=name,

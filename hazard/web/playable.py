@@ -1,6 +1,7 @@
 """Whether browsers play a video as it is; where they do not, an MP4 of it that they play."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from features.files import is_full, move_whole, scratch_folder, stopped
@@ -13,6 +14,8 @@ CODECS = {"video/mp4": ("h264", "av1", "vp9"), "video/webm": ("vp8", "vp9", "av1
 PIXELS = ("yuv420p", "yuvj420p")
 """Eight bits and quarter colour: other H.264 is for professionals' players."""
 SOUNDS = ("aac", "mp3", "mp3float", "opus", "vorbis", "flac")
+LONGEST, SHORTEST = 1280, 720
+"""Sides of what is made anew: a page shows no more, and others wait meanwhile."""
 _QUICKTIME = "qt"
 _HEADER = 4096
 
@@ -44,7 +47,10 @@ def _container(file: Path, name: str, brand: str) -> str:
 def write_preview(source: Path, target: Path, *, alive: Callable[[], None]) -> None:
     """An MP4 of a video, written whole or not at all. Raises ClipError and EnvironmentStopped."""
     with scratch_folder(target) as scratch:
-        with played(source, within) as (sound, pieces), ahead(pieces) as coming:
+        with (
+            played(source, partial(within, longest=LONGEST, shortest=SHORTEST)) as (sound, pieces),
+            ahead(pieces) as coming,
+        ):
             movie = Mp4(scratch / "video.mp4", sound=sound, mode=sound_mode(sound))
             try:
                 for piece in coming:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import av
 import pytest
 
 from hazard.recordings import draw_recording
+from hazard.synthetic import draw_clip
 from tests.chromium import CHROMIUM, MISSING
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
@@ -20,12 +22,16 @@ pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pydantic import SecretStr
 
+from hazard.web.app import create_app
+from hazard.web.server import listening, serve, url_of
 from tests.engines import small_model
 from tests.served import Served, serving_models
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PATIENCE_MS = 30_000
+TOKEN = "0123456789abcdef-token"
 THRESHOLD = 0.4955
 """Some windows of the video below reach it, some do not."""
 HOSTILE = '<img src=x onerror=alert(1)>"\u202e&lt;.mp4'
@@ -79,7 +85,12 @@ def opened(browser: Browser, served: Served) -> Opened:
 
     @contextmanager
     def open_page(
-        path: str, *, size: tuple[int, int] = DESKTOP, scheme: Any = "light", expected: str = "nothing"
+        path: str,
+        *,
+        url: str = served.url,
+        size: tuple[int, int] = DESKTOP,
+        scheme: Any = "light",
+        expected: str | None = None,
     ) -> Iterator[Page]:
         viewport: Any = {"width": size[0], "height": size[1]}
         context = browser.new_context(base_url=served.url, viewport=viewport, color_scheme=scheme)
@@ -88,10 +99,10 @@ def opened(browser: Browser, served: Served) -> Opened:
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path)
+        page.goto(url + path)
         yield page
         context.close()
-        assert [text for text in complaints if expected not in text] == []
+        assert [text for text in complaints if expected is None or expected not in text] == []
 
     return open_page
 
@@ -323,3 +334,49 @@ def test_the_model_is_chosen_on_the_page(served: Served, opened: Opened, video: 
         expect(page.locator("#about")).to_contain_text("second")
         page.go_back()
         expect(page.get_by_label("Model")).to_have_value("second")
+
+
+def test_a_line_that_breaks_loses_nothing(opened: Opened, video: Path) -> None:
+    with opened("/", expected="net::ERR_") as page:
+        expect(page.locator("#nothing, #history li").first).to_be_attached()
+        page.route("**/jobs", lambda route: route.abort())
+        page.set_input_files("#files", video)
+        expect(page.locator("#uploads li")).to_contain_text("The server does not answer.")
+        expect(page.locator("#page-error")).to_contain_text("The server does not answer.")
+        page.unroute("**/jobs")
+        page.get_by_role("button", name="Try again").click()
+        wait_for_film(page)
+
+
+def test_a_video_that_browsers_do_not_play_is_played_as_a_copy(opened: Opened, served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "old.avi"
+    draw_clip(file, "walk", seed=1, size=(96, 72), frame_rate=10, seconds=3, codec="mpeg4")
+    with opened("/") as page:
+        page.set_input_files("#files", file)
+        expect(page.locator(".stage video")).to_be_visible(timeout=PATIENCE_MS)
+        wait_for_film(page)
+        assert page.evaluate("document.querySelector('video').duration") == pytest.approx(3, abs=0.2)
+        page.get_by_role("slider", name="Position in the video").focus()
+        page.keyboard.press("End")
+        assert settled(page) == pytest.approx(3, abs=0.2)
+
+
+def test_the_token_opens_the_page(opened: Opened, served: Served) -> None:
+    settings = served.settings.model_copy(update={"token": SecretStr(TOKEN)})
+    stop = threading.Event()
+    with listening(settings) as listener:
+        app = create_app(settings, served.engine)
+        thread = threading.Thread(target=serve, args=(app, listener), kwargs={"is_stopped": stop.is_set})
+        thread.start()
+        try:
+            with opened("/", url=url_of(listener, settings), expected="status of 401") as page:
+                check_access(page)
+                for token in ("wrong", TOKEN):
+                    page.get_by_label("Token").fill(token)
+                    page.keyboard.press("Enter")
+                    if token != TOKEN:
+                        expect(page.get_by_role("alert")).to_have_text("This is not the token.")
+                expect(page.get_by_role("heading", name="What happens in this video?")).to_be_visible()
+        finally:
+            stop.set()
+            thread.join(20)

@@ -39,7 +39,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> object:
-    with engine_of(model, tmp_path_factory.mktemp("serve"), networks=(f"{NEAR}/32",), job_seconds=60.0) as engine:
+    models = {"small": model, "twin": model}
+    with engine_of(model, tmp_path_factory.mktemp("serve"), models=models, networks=(f"{NEAR}/32",)) as engine:
         yield engine
 
 
@@ -98,7 +99,14 @@ def test_what_a_job_leaves(engine: Engine, clip: Path) -> None:
     assert not files["video"].parent.exists()
 
 
+def test_one_of_several_models_is_chosen(engine: Engine, clip: Path) -> None:
+    said = [engine.answer(over(engine, given(engine, clip, model=name)).id) for name in ("small", "twin", "")]
+    assert [answer and answer["model"] for answer in said] == ["small", "twin", "small"]
+    assert len({answer and answer["confidence"] for answer in said}) == 1
+
+
 def test_the_model_is_told_of(engine: Engine) -> None:
+    assert list(engine.models) == ["small", "twin"]
     facts = engine.models[engine.default].as_json()
     assert (facts["name"], set(facts["labels"]), facts["backbone"]) == (
         "small",

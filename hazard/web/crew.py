@@ -77,6 +77,8 @@ class Hand:
     errand: Errand
     waiting: Waiting
     stop: threading.Event
+    is_eager: bool = True
+    """Whether there is a worker before there is anything to do."""
     clock: Callable[[], float] = time.monotonic
     is_working: bool = True
     """Whether its last worker could be started."""
@@ -87,7 +89,7 @@ class Hand:
 
     def run(self) -> None:
         """Until `stop` is set."""
-        while not self.stop.is_set():
+        while not self.stop.is_set() and (self.is_eager or self.waiting.is_any()):
             try:
                 for _, result in run_tasks(
                     self.errand.job,

@@ -241,7 +241,7 @@ def open_engine(
         fetching = Fetching(jobs, fetches, looks, rules, limits)
         stop = threading.Event()
         hands = [Hand(looking, looks, stop) for _ in range(settings.workers)]
-        fetchers = [Hand(fetching, fetches, stop) for _ in range(FETCHERS)]
+        fetchers = [Hand(fetching, fetches, stop, is_eager=False) for _ in range(FETCHERS)]
         engine = Engine(settings, jobs, looking, fetching, hands)
         go_on(jobs, looks, fetches)
         threads = [threading.Thread(target=hand.run, daemon=True, name="serve") for hand in (*hands, *fetchers)]

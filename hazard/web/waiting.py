@@ -37,6 +37,12 @@ class Waiting:
             self._news.wait_for(lambda: self._tasks or self._is_closed)
             return None if self._is_closed else self._tasks.popleft()
 
+    def is_any(self) -> bool:
+        """Once something waits; False once it is closed."""
+        with self._news:
+            self._news.wait_for(lambda: self._tasks or self._is_closed)
+            return not self._is_closed
+
     def __len__(self) -> int:
         with self._news:
             return len(self._tasks)

@@ -4,7 +4,9 @@ import csv
 import errno
 import io
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -17,8 +19,9 @@ from hazard.cli_infer import infer
 from hazard.synthetic import draw_clip
 from hazard.web import jobs as jobs_module
 from hazard.web.engine import Engine, Refused
+from hazard.web.playable import media_type
 from tests.conftest import Run
-from tests.engines import PATIENCE, engine_of, given, over, small_model, until
+from tests.engines import PATIENCE, PID, engine_of, given, over, small_model, until
 from tests.media import write_numbered
 from tests.web import Site, serving
 
@@ -139,6 +142,29 @@ def test_hangs_and_crashes_fail_alone(model: Path, clip: Path, tmp_path: Path) -
     assert said["full"].reason == "server: the server's disk is full"
     assert said["good"].state == "done"
     assert engine.workers == 1
+
+
+def test_a_worker_that_is_killed_while_it_rests_costs_nobody_anything(engine: Engine, clip: Path) -> None:
+    assert over(engine, given(engine, clip)).state == "done"
+    pid = engine.incoming.parent / "scratch" / PID
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    job = over(engine, given(engine, clip))
+    assert (job.state, job.attempts) == ("done", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "kind"),
+    [
+        ("a.mp4", "libx264", "video/mp4"),
+        ("a.mp4", "mpeg4", ""),
+        ("a.mov", "libx264", ""),
+        ("a.mkv", "libx264", ""),
+        ("a.webm", "libvpx", "video/webm"),
+        ("a.avi", "libx264", ""),
+    ],
+)
+def test_what_browsers_play(tmp_path: Path, name: str, codec: str, kind: str) -> None:
+    assert media_type(write_numbered(tmp_path / name, 12, codec=codec, b_frames=0).rename(tmp_path / "video")) == kind
 
 
 def test_what_drips_has_an_end(model: Path, clip: Path, tmp_path: Path) -> None:

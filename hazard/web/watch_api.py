@@ -157,7 +157,7 @@ def show_statistics(request: Request, sights: Known, asked: Asked, zone: Zone) -
 
 @router.get(
     "/api/corrections.csv",
-    response_class=PlainTextResponse,
+    response_class=Response,
     responses={200: binary("text/csv", said="path,label,start,end: a row a marked clip"), **problems(422)},
 )
 def show_corrections(

@@ -22,6 +22,8 @@ from hazard.web.work import Look, WorkJob
 PATIENCE = 120.0
 """Seconds that a test waits for what takes a few."""
 SILENCE = 4.0
+PID = "pid"
+"""A file in the scratch folder, with the number of the worker that began last."""
 
 
 def small_model(folder: Path) -> Path:
@@ -40,6 +42,7 @@ class Moody(WorkJob):
 
     def start(self) -> Callable[[Any, Callable[[], None]], Any]:
         work = super().start()
+        (self.scratch / PID).write_text(str(os.getpid()))
 
         def do(order: Any, alive: Callable[[], None]) -> Any:
             name = order.name if isinstance(order, Look) else ""

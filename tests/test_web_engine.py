@@ -4,7 +4,9 @@ import csv
 import errno
 import io
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -17,8 +19,9 @@ from hazard.cli_infer import infer
 from hazard.synthetic import draw_clip
 from hazard.web import jobs as jobs_module
 from hazard.web.engine import Engine, Refused
+from hazard.web.playable import media_type
 from tests.conftest import Run
-from tests.engines import PATIENCE, engine_of, given, over, small_model, until
+from tests.engines import PATIENCE, PID, engine_of, given, over, small_model, until
 from tests.media import write_numbered
 from tests.web import Site, serving
 
@@ -141,6 +144,29 @@ def test_hangs_and_crashes_fail_alone(model: Path, clip: Path, tmp_path: Path) -
     assert engine.workers == 1
 
 
+def test_a_worker_that_is_killed_while_it_rests_costs_nobody_anything(engine: Engine, clip: Path) -> None:
+    assert over(engine, given(engine, clip)).state == "done"
+    pid = engine.incoming.parent / "scratch" / PID
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    job = over(engine, given(engine, clip))
+    assert (job.state, job.attempts) == ("done", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "kind"),
+    [
+        ("a.mp4", "libx264", "video/mp4"),
+        ("a.mp4", "mpeg4", ""),
+        ("a.mov", "libx264", ""),
+        ("a.mkv", "libx264", ""),
+        ("a.webm", "libvpx", "video/webm"),
+        ("a.avi", "libx264", ""),
+    ],
+)
+def test_what_browsers_play(tmp_path: Path, name: str, codec: str, kind: str) -> None:
+    assert media_type(write_numbered(tmp_path / name, 12, codec=codec, b_frames=0).rename(tmp_path / "video")) == kind
+
+
 def test_what_drips_has_an_end(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path, job_seconds=3.0) as engine:
         assert (
@@ -165,19 +191,23 @@ def test_a_restart_goes_on(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path) as engine:
         done = over(engine, given(engine, clip, "done.mp4"))
         answer = engine.answer(done.id)
-        running, waiting, lost = (given(engine, clip, name) for name in ("drip.mp4", "waits.mp4", "lost.mp4"))
+        names = ("drip.mp4", "waits.mp4", "lost.mp4", "worn.mp4")
+        running, waiting, lost, worn = (given(engine, clip, name) for name in names)
         until(engine, running, lambda job: job.state == "decoding")
     record = tmp_path / "jobs" / running.id / "job.json"
     record.write_text(record.read_text().replace("drip", "calm"))
+    record = tmp_path / "jobs" / worn.id / "job.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"state": "decoding", "attempts": 3}))
     (tmp_path / "jobs" / lost.id / "video").unlink()
     (tmp_path / "jobs" / "strange").mkdir()
     (tmp_path / "incoming" / "half").write_bytes(b"x")
     with engine_of(model, tmp_path) as engine:
-        assert {job.id for job in engine.jobs()} == {done.id, running.id, waiting.id}
+        assert {job.id for job in engine.jobs()} == {done.id, running.id, waiting.id, worn.id}
         assert engine.job(done.id) == done
         assert engine.answer(done.id) == answer
         for job in (running, waiting):
             assert over(engine, job).state == "done"
+        assert "begun 3 times and never ended" in over(engine, worn).reason, "it takes the server with it"
         again = engine.job(running.id)
         assert again is not None and again.attempts == 1
         assert not list(engine.incoming.iterdir())

@@ -93,13 +93,13 @@ def opened(browser: Browser, served: Served) -> Opened:
         expected: str | None = None,
     ) -> Iterator[Page]:
         viewport: Any = {"width": size[0], "height": size[1]}
-        context = browser.new_context(base_url=served.url, viewport=viewport, color_scheme=scheme)
+        context = browser.new_context(base_url=url, viewport=viewport, color_scheme=scheme)
         context.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url + path)
+        page.goto(path)
         yield page
         context.close()
         assert [text for text in complaints if expected is None or expected not in text] == []

@@ -49,7 +49,7 @@ def test_answers_are_as_described(served: Served, video: bytes, tmp_path: Path, 
     print(ran.stdout[-1500:])
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     [(generated, passed)] = re.findall(r"(\d+) generated, (\d+) passed", ran.stdout)
-    assert int(generated) == int(passed) >= 100
+    assert int(generated) == int(passed) >= 50
     [tested] = re.findall(r"Tested: +(\d+)", ran.stdout)
     assert int(tested) == sum(len(one) for one in served.client.get("/openapi.json").json()["paths"].values())
     assert served.client.get("/healthz").status_code == 200

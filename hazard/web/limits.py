@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ STALL_SECONDS = 600.0
 """How long a client may take nothing of an answer that is too large for the buffers; a paused player takes nothing."""
 MOST_CONNECTIONS = 500
 """Beyond these, the connection that has waited longest for a header to come is closed for a new one."""
-
-logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what clients do wrong is not worth a line each
 
 
 class BoundedProtocol(H11Protocol):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,8 @@ def url_of(listener: socket.socket, settings: ServeSettings) -> str:
 
 def serve(app: FastAPI, listener: socket.socket, *, is_stopped: Callable[[], bool]) -> None:
     """Answers until it is told to stop; what is being answered then has five seconds."""
+    for name in ("uvicorn.error", "python_multipart"):  # what clients do wrong is not worth a line each
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     _Server(uvicorn.Config(app, **server_options()), is_stopped).run(sockets=[listener])
 
 

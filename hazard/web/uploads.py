@@ -34,7 +34,6 @@ _PIECE = 256 * 1024
 _PLAIN = (b"", b"7bit", b"8bit", b"binary")
 
 log = logging.getLogger(__name__)
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # the client is told what is wrong with its form
 
 
 @dataclass(frozen=True)

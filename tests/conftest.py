@@ -24,6 +24,22 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of drawn clips and random weights, which many tests watch and serve with."""
+    from hazard.cli_train import train_temporal
+    from hazard.synthetic import draw_dataset
+
+    folder = tmp_path_factory.mktemp("small")
+    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=6, scenes=3)
+    given: list[object] = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4]
+    given += ["--runtime", "torch"]
+    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
+    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
+    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
+    return folder / "model"
+
+
 @pytest.fixture(autouse=True)
 def _no_weights_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEATURES_WEIGHTS", raising=False)

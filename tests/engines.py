@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from features.cli import extract_features
 from features.errors import EnvironmentStopped
-from hazard.cli_train import train_temporal
 from hazard.infer_config import InferSettings
-from hazard.synthetic import draw_dataset
 from hazard.web.engine import Engine, open_engine
 from hazard.web.jobs import Job
 from hazard.web.reached import Reached
@@ -24,17 +21,6 @@ PATIENCE = 120.0
 SILENCE = 4.0
 PID = "pid"
 """A file in the scratch folder, with the number of the worker that began last."""
-
-
-def small_model(folder: Path) -> Path:
-    """A model of drawn clips and random weights."""
-    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=6, scenes=3)
-    given: list[object] = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4]
-    given += ["--runtime", "torch"]
-    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
-    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
-    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
-    return folder / "model"
 
 
 class Moody(WorkJob):

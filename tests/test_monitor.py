@@ -13,20 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.cli import extract_features
 from features.encoder import Encoder
 from features.live import LiveFrame
 from features.live_rules import is_picked
 from hazard.__main__ import hazard
 from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
 from hazard.decide import Decision, events_of
 from hazard.event_log import LOG
 from hazard.events import EventRule
 from hazard.monitor import Brain
 from hazard.recordings import draw_recording, plant_evenly
 from hazard.scenes import make_scene
-from hazard.synthetic import draw_clip, draw_dataset
+from hazard.synthetic import draw_clip
 from hazard.types import WindowPredictions
 from hazard.watching import Grid, News, Stream, Watcher, with_threshold
 from tests.conftest import Run
@@ -42,14 +40,8 @@ def entries(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=6, scenes=3)
-    given = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4, *TORCH]
-    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
-    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
-    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
-    return folder / "model"
+def model(small_model: Path) -> Path:
+    return small_model
 
 
 @given(

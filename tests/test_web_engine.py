@@ -21,7 +21,7 @@ from hazard.web import jobs as jobs_module
 from hazard.web.engine import Engine, Refused
 from hazard.web.playable import media_type
 from tests.conftest import Run
-from tests.engines import PATIENCE, PID, engine_of, given, over, small_model, until
+from tests.engines import PATIENCE, PID, engine_of, given, over, until
 from tests.media import write_numbered
 from tests.web import Site, serving
 
@@ -31,8 +31,8 @@ NEAR = "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model(tmp_path_factory.mktemp("model"))
+def model(small_model: Path) -> Path:
+    return small_model
 
 
 @pytest.fixture(scope="module")

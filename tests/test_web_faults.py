@@ -17,7 +17,6 @@ from tests.web import Site, serving
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
-from tests.engines import small_model
 from tests.served import Served, answered, chunk, form, post, serving_models
 from tests.watched import Scene
 
@@ -25,8 +24,8 @@ CAP = 300_000
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model(tmp_path_factory.mktemp("model"))
+def model(small_model: Path) -> Path:
+    return small_model
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from hazard.synthetic import draw_clip
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
-from tests.engines import small_model
 
 pytestmark = [
     pytest.mark.long,
@@ -94,13 +93,12 @@ class Onlooker(threading.Thread):
                 self.all.append(sum(held))
 
 
-def test_twenty_uploads_at_once(tmp_path: Path) -> None:
-    model = small_model(tmp_path / "m")
+def test_twenty_uploads_at_once(small_model: Path, tmp_path: Path) -> None:
     draw_clip(tmp_path / "a.mp4", "fight", seed=3, seconds=4, size=(320, 240))
     clip = (tmp_path / "a.mp4").read_bytes()
     rest = UPLOAD_BYTES - len(clip)
     content = clip + rest.to_bytes(4, "big") + b"free" + bytes(rest - 8)
-    with program(model, tmp_path / "data") as (process, url):
+    with program(small_model, tmp_path / "data") as (process, url):
         onlooker = Onlooker(url, process.pid)
         onlooker.start()
         until = time.monotonic() + 20

@@ -26,7 +26,6 @@ from pydantic import SecretStr
 
 from hazard.web.app import create_app
 from hazard.web.server import listening, serve, url_of
-from tests.engines import small_model
 from tests.served import Served, serving_models
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
@@ -39,10 +38,9 @@ DESKTOP, PHONE = (1280, 860), (360, 740)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    model = small_model(tmp_path_factory.mktemp("model"))
+def served(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     judging = {"threshold": THRESHOLD, "leave": THRESHOLD}
-    models = {"first": model, "second": model}
+    models = {"first": small_model, "second": small_model}
     with serving_models(models, tmp_path_factory.mktemp("data"), infer=judging) as server:
         yield server
 

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 pytest.importorskip("schemathesis", reason="pip install schemathesis")
 
-from tests.engines import small_model
 from tests.served import Served, serving_models
 from tests.watched import Scene
 
@@ -20,13 +19,12 @@ LEFT_OUT = "positive_data_acceptance"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    model = small_model(tmp_path_factory.mktemp("model"))
+def served(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     data, scene = tmp_path_factory.mktemp("data"), Scene(tmp_path_factory.mktemp("site"))
     scene.event()
     scene.write()
     monitors = {"site": scene.folder}
-    with serving_models({"first": model}, data, wait_seconds=2, queue=1000, monitors=monitors) as server:
+    with serving_models({"first": small_model}, data, wait_seconds=2, queue=1000, monitors=monitors) as server:
         yield server
 
 

@@ -21,7 +21,6 @@ from tests.media import write_numbered
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 from hazard.web.guard import HEADERS, local_path
-from tests.engines import small_model
 from tests.served import Served, answered, serving_models
 
 TOKEN = "0123456789abcdef-token"
@@ -29,8 +28,8 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model(tmp_path_factory.mktemp("model"))
+def model(small_model: Path) -> Path:
+    return small_model
 
 
 @pytest.fixture(scope="module")

@@ -492,7 +492,8 @@ def test_events_are_paged_and_filtered(client: TestClient, scene: Scene) -> None
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=501", "limit=x", "since=yesterday", "before=2026-13-01", "cursor=1", "mark=maybe",
-     "zone=Mars/Olympus", "zone=../../etc/passwd", "zone=%00", "camera=" + "x" * 300, "since=9999-12-31T23:59:59-23:00"],
+     "zone=Mars/Olympus", "zone=../../etc/passwd", "zone=%00", "camera=" + "x" * 300,
+     "since=9999-12-31T23:59:59-23:00"],
 )  # fmt: skip
 def test_wrong_values_are_refused_in_a_line(client: TestClient, query: str) -> None:
     for path in ("/api/events", "/api/statistics", "/cameras", "/cameras/statistics"):
@@ -506,7 +507,8 @@ def test_wrong_values_are_refused_in_a_line(client: TestClient, query: str) -> N
 
 @pytest.mark.parametrize(
     "said",
-    [{}, {"mark": "perhaps"}, {"mark": None}, [], "right", {"mark": "right", "label": "x"}, {"mark": "wrong", "more": 1},
+    [{}, {"mark": "perhaps"}, {"mark": None}, [], "right", {"mark": "right", "label": "x"},
+     {"mark": "wrong", "more": 1},
      {"mark": "wrong", "label": "x" * 101}],
 )  # fmt: skip
 def test_wrong_marks_are_refused(client: TestClient, scene: Scene, said: object) -> None:

@@ -38,8 +38,8 @@ def scene(tmp_path: Path, clip: bytes) -> Scene:
         is_new = number > 950
         files = {"picture": picture(number), "clip": clip} if is_new else {}
         scene.event(
-            ago=300.0 + 600 * (999 - number), camera=["door", "gate"][number % 2], label=["fight", "fall"][number % 5 == 0],
-            is_muted=number % 10 == 9, peak=0.7 + 0.0003 * number, **files,
+            ago=300.0 + 600 * (999 - number), camera=["door", "gate"][number % 2],
+            label=["fight", "fall"][number % 5 == 0], is_muted=number % 10 == 9, peak=0.7 + 0.0003 * number, **files,
         )  # fmt: skip
     scene.offline("gate")
     scene.write()
@@ -60,7 +60,7 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(chromium: Any, complaints: list[str]) -> Iterator[Any]:
+def page(chromium: Any, complaints: list[str], address: str) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Asia/Tokyo")
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)

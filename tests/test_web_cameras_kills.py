@@ -71,7 +71,7 @@ def wait_for(condition: Callable[[], Any], running: subprocess.Popen[str], secon
 def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -> None:
     model = alarm_model(tmp_path)
     watching = ("--model", model, "-o", tmp_path / "o", "--runtime", "torch", "--threshold", "0.5", "--stride", "0.5",
-                "--set", "monitor.after_seconds=1", "--set", "monitor.resume_seconds=0")  # fmt: skip
+                "--set", "monitor.after_seconds=1")  # fmt: skip
     serving = ("serve", "--model", model, "--monitor", f"yard={tmp_path / 'o'}", "--port", "0", "--runtime", "torch",
                "--data", tmp_path / "d")  # fmt: skip
     with clock_camera() as camera, process("monitor", camera.address, *watching) as monitor:
@@ -84,18 +84,19 @@ def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -
         with process(*serving) as first:
             url = address_of(first)
 
-            def seen(count: int, state: str) -> list[dict[str, Any]]:
+            def seen(least: int, *, is_going_on: bool) -> list[dict[str, Any]]:
+                """A busy machine may lose sight of an event, which is then another one: there may be more."""
                 events = ask(url + "/api/events")["events"]
-                assert len(events) <= count, events
-                return events if len(events) == count and events[0]["state"] == state else []
+                is_so = bool(events) and (events[0]["state"] == "going on") == is_going_on
+                return events if len(events) >= least and is_so else []
 
             def states() -> list[str]:
                 return [one["state"] for one in ask(url + "/api/cameras")["cameras"]]
 
             wait_for(lambda: states() == ["up"], monitor)
             alarm()
-            wait_for(lambda: seen(1, "going on"), monitor)
-            (event,) = wait_for(lambda: seen(1, "over"), monitor)
+            wait_for(lambda: seen(1, is_going_on=True), monitor)
+            event = wait_for(lambda: seen(1, is_going_on=False), monitor)[-1]
             wait_for(lambda: ask(f"{url}/api/events/{event['key']}")["clip"]["url"], monitor)
             assert ask(f"{url}/api/events/{event['key']}/mark", {"mark": "right"})["mark"] == "right"
             size = (tmp_path / "o" / LOG).stat().st_size
@@ -105,16 +106,16 @@ def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -
         assert monitor.poll() is None, "the page was killed, and the monitor watches on"
         with process(*serving) as second:
             url = address_of(second)
-            newest, oldest = wait_for(lambda: seen(2, "over"), monitor)
-            assert (newest["mark"], oldest["mark"]) == ("", "right")
+            events = wait_for(lambda: seen(2, is_going_on=False), monitor)
+            assert [one["mark"] for one in events if one["key"] == event["key"]] == ["right"]
             alarm(seconds=600)
-            wait_for(lambda: seen(3, "going on"), monitor)
+            count = len(wait_for(lambda: seen(len(events) + 1, is_going_on=True), monitor))
             killed(monitor)
             began = time.monotonic()
             wait_for(lambda: states() == ["not watching"], second, STALE_SECONDS + 20)
             print(f"a monitor that was killed is told as not watching after {time.monotonic() - began:.0f} s")
-            assert len(seen(3, "cut")) == 3, "what it saw is shown still"
-            assert ask(url + "/api/statistics")["total"]["count"] == 3
+            assert len(seen(count, is_going_on=False)) == count, "what it saw is shown still"
+            assert ask(url + "/api/statistics")["total"]["count"] == count
             camera.events.clear()
             with process("monitor", camera.address, *watching) as again:
                 wait_for(lambda: states() == ["up"], again)

@@ -508,7 +508,8 @@ def test_wrong_values_are_refused_in_a_line(client: TestClient, query: str) -> N
 @pytest.mark.parametrize(
     "said",
     [{}, {"mark": "perhaps"}, {"mark": None}, [], "right", {"mark": "right", "label": "x"},
-     {"mark": "wrong", "more": 1}, {"mark": "wrong", "label": "x" * 101}],
+     {"mark": "wrong", "more": 1},
+     {"mark": "wrong", "label": "x" * 101}],
 )  # fmt: skip
 def test_wrong_marks_are_refused(client: TestClient, scene: Scene, said: object) -> None:
     scene.event()

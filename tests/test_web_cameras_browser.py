@@ -60,7 +60,7 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(chromium: Any, complaints: list[str]) -> Iterator[Any]:
+def page(chromium: Any, complaints: list[str], address: str) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Asia/Tokyo")
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
+from features.errors import EnvironmentStopped
 from hazard.web.marks import LONGEST_LABEL, corrections, corrections_csv
 from hazard.web.refused import Refused
 from hazard.web.schemas import binary, problems
@@ -145,7 +146,10 @@ def mark_event(event: Event, sights: Known, said: NewMark) -> EventFacts:
     """What a person says of the event: right, wrong, or nothing any more."""
     if said.label and said.mark != "wrong":
         raise Refused(422, "label: it is said of events that are wrong")
-    sights.put_mark(event, said.mark, said.label)
+    try:
+        sights.put_mark(event, said.mark, said.label)
+    except EnvironmentStopped as error:
+        raise Refused(503, str(error)) from None
     return event_facts(sights, event)
 
 

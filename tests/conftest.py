@@ -16,6 +16,11 @@ from tests.web import Site, serving
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What forks this process hundreds of times comes first: later it holds gigabytes, and each fork takes its time."""
+    items.sort(key=lambda item: "test_kills.py" not in item.nodeid)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is left in the user's folder of caches, nor taken from there."""

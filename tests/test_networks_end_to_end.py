@@ -18,6 +18,7 @@ from tests.conftest import Run
 CPU = ("--workers", 1, "--runtime", "torch")
 
 
+@pytest.mark.long
 def test_a_model_on_snippets_gives_in_use_what_it_gave_on_the_cache(tmp_path: Path, run: Run) -> None:
     for label, action in (("normal", "walk"), ("hazardous", "fight")):
         for i in range(4):

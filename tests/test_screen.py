@@ -174,7 +174,7 @@ def test_without_a_desktop_is_one_line(
 
 
 @pytest.mark.skipif(not has_desktop(), reason=MISSING)
-@pytest.mark.parametrize("way", ["q", "cross"])
+@pytest.mark.parametrize("way", ["q", pytest.param("cross", marks=pytest.mark.long)])
 def test_a_window_shows_a_camera_until_it_is_closed(command: list[str], tmp_path: Path, way: str) -> None:
     with desktop(SIZE) as screen:
         run = [sys.executable, "-m", "hazard", *command]

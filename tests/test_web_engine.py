@@ -167,6 +167,7 @@ def test_what_browsers_play(tmp_path: Path, name: str, codec: str, kind: str) ->
     assert media_type(write_numbered(tmp_path / name, 12, codec=codec, b_frames=0).rename(tmp_path / "video")) == kind
 
 
+@pytest.mark.long
 def test_what_drips_has_an_end(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path, job_seconds=3.0) as engine:
         assert (
@@ -174,6 +175,7 @@ def test_what_drips_has_an_end(model: Path, clip: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.long
 def test_a_job_that_is_deleted_is_worked_on_no_longer(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path) as engine:
         job, next_one = given(engine, clip, "drip.mp4"), given(engine, clip)
@@ -232,6 +234,7 @@ def test_what_is_past_its_time_is_removed(model: Path, clip: Path, tmp_path: Pat
         assert [job.id for job in engine.jobs()] == [running.id], "what is not over is not removed"
 
 
+@pytest.mark.long
 def test_the_oldest_make_room(model: Path, clip: Path, tmp_path: Path) -> None:
     with engine_of(model, tmp_path) as engine:
         size = sum(file.stat().st_size for file in (tmp_path / "jobs" / over(engine, given(engine, clip)).id).iterdir())

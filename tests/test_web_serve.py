@@ -79,7 +79,9 @@ def test_a_port_that_is_taken(run: Run, model: Path, tmp_path: Path) -> None:
     assert ran.err.strip() == f"error: 127.0.0.1:{port}: the port is taken; give another with --port"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
 def test_the_program_ends_politely(model: Path, tmp_path: Path, number: int, code: int) -> None:
     given = ["--model", f"mine={model}", "--port", "0", "--data", tmp_path / "d", "--runtime", "torch"]
     command = [sys.executable, "-m", "hazard", "serve", *map(str, given)]

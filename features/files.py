@@ -120,14 +120,20 @@ def guarded(file: IO[bytes]) -> Iterator["_Guarded"]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on `path`, a file made for that; waits for whoever holds it."""
+def locked(path: Path, *, or_say: str = "") -> Iterator[None]:
+    """Holds an exclusive lock on `path`, a file made for that.
+
+    Waits for whoever holds it, or, with something to say, raises EnvironmentStopped that says it.
+    """
     try:
         file = open(path, "a")  # noqa: SIM115
     except OSError as error:
         raise stopped(error, path) from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if or_say else 0))
+        except BlockingIOError:
+            raise EnvironmentStopped(or_say) from None
         yield
 
 

@@ -4,7 +4,6 @@ The process makes one attempt at a time and is killed at the deadline, because n
 or a library that hangs; the thread keeps the order, waits between attempts and writes down what came of each.
 """
 
-import fcntl
 import logging
 import random
 import threading
@@ -14,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import EnvironmentStopped
-from features.files import stopped
+from features.files import locked
 from features.pool import Lost, run_tasks
 from hazard.alert_config import AlertSettings, ChannelSettings
 from hazard.alerts import Alert
@@ -99,7 +97,9 @@ def delivering(
     EnvironmentStopped where the outbox cannot be used or another process delivers it.
     """
     check_channels(settings)
-    with open_outbox(file, settings, clock=clock) as outbox, _alone(file):
+    lock = file.with_name(f"{file.name}.lock")  # two processes that deliver one outbox would send everything twice
+    said = f"the alerts of {file} are being delivered by another process; stop it first"
+    with open_outbox(file, settings, clock=clock) as outbox, locked(lock, or_say=said):
         stop = threading.Event()
         crew = [Courier(outbox, channel, settings, stop, clock, draw, preload, report) for channel in settings.channels]
         threads = [threading.Thread(target=one.run, name=f"alerts-{one.channel.name}", daemon=True) for one in crew]
@@ -211,20 +211,3 @@ def said(result: object, deadline_seconds: float) -> str | None:
         is_late = result.reason.startswith("timeout")
         return f"no answer within {deadline_seconds:g} s" if is_late else "the process that sent it crashed"
     return result if result is None else str(result)
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Two processes that deliver one outbox would send everything twice."""
-    lock = file.with_name(f"{file.name}.lock")
-    try:
-        held = open(lock, "a")  # noqa: SIM115
-    except OSError as error:
-        raise stopped(error, lock) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            said = f"the alerts of {file} are being delivered by another process; stop it first"
-            raise EnvironmentStopped(said) from None
-        yield

@@ -13,7 +13,7 @@ from features.addresses import AddressRefused, Rules, is_address, parse_address
 from features.config import load_settings, nearest
 from features.download import Limits
 from features.errors import EnvironmentStopped, SettingsError
-from features.files import check_writable
+from features.files import check_writable, locked
 from features.pool import worker_context
 from features.words import printable
 from hazard.infer_config import InferSettings
@@ -25,7 +25,7 @@ from hazard.web.jobs import FILES, Job, Jobs
 from hazard.web.models import ModelFacts
 from hazard.web.reached import read_reached
 from hazard.web.refused import Refused
-from hazard.web.resuming import alone, empty, go_on, rest
+from hazard.web.resuming import empty, go_on, rest
 from hazard.web.settings import ServeSettings
 from hazard.web.waiting import Task, Waiting
 from hazard.web.work import WorkJob
@@ -223,7 +223,8 @@ def open_engine(
     data = settings.data.absolute()
     for name in (JOBS, INCOMING, SCRATCH):
         check_writable(data / name / "file")
-    with alone(data / "lock"):
+    said = f"another server works in {data}; stop it, or give this one a folder of its own (data)"
+    with locked(data / "lock", or_say=said):
         for name in (INCOMING, SCRATCH):
             empty(data / name)
         jobs = Jobs(data / JOBS, keep_seconds=3600 * settings.keep_hours, clock=clock)

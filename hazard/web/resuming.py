@@ -1,31 +1,10 @@
 """What a server finds when it begins, and leaves when it ends: a folder of its own, jobs to go on with."""
 
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from features.errors import EnvironmentStopped
-from features.files import stopped
 from hazard.web.jobs import VIDEO, Jobs
 from hazard.web.waiting import Task, Waiting
-
-
-@contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Two servers of one folder would do everything twice. Raises EnvironmentStopped."""
-    try:
-        held = open(file, "a")  # noqa: SIM115
-    except OSError as error:
-        raise stopped(error, file) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            said = f"another server works in {file.parent}; stop it, or give this one a folder of its own (data)"
-            raise EnvironmentStopped(said) from None
-        yield
 
 
 def empty(folder: Path) -> None:

@@ -16,8 +16,7 @@ from features.types import Clip
 from features.windows import Windows
 from features.words import counted
 from hazard.cutting import windows_of
-from hazard.decide import Decision, decide
-from hazard.events import EventRule
+from hazard.decide import decide, decision_of
 from hazard.finishing import Decided, Judge, check_outputs, finish, open_judge, read_true_events
 from hazard.infer_config import InferSettings
 from hazard.model_source import MODEL_JSON, ModelSource, read_source
@@ -108,8 +107,7 @@ def review_batch(output: Path, *, ask: Callable[[str], str], echo: Callable[[str
         noted = results.noted("decision")
         if noted is None:
             raise SettingsError(f"the report at {output} was never finished; run the command that began it again")
-        rules = tuple(EventRule(**rule) for rule in noted["rules"])
-        judged_by = Decision(**{**noted, "labels": tuple(noted["labels"]), "rules": rules})
+        judged_by = decision_of(noted)
         return review(
             lambda: (decide(clip, judged_by) for clip in results),
             output / "corrections.csv",

@@ -4,8 +4,9 @@ Probabilities are costly and stay; thresholds are cheap and change. Nothing here
 another threshold is made of what is known already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,12 @@ class Decision:
     rules: tuple[EventRule, ...]
     unknown_from: float | None = None
     """A clip at least so strange is unknown; None never calls one so."""
+
+
+def decision_of(noted: Mapping[str, Any]) -> Decision:
+    """A decision as `asdict` noted it."""
+    rules = tuple(EventRule(**rule) for rule in noted["rules"])
+    return Decision(**{**noted, "labels": tuple(noted["labels"]), "rules": rules})
 
 
 def decide(clip: ClipPrediction, decision: Decision) -> ClipPrediction:

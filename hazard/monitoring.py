@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import ClipError, SettingsError
-from features.live import LiveFrame, Notice, open_cameras
+from features.live import LiveFrame, LiveSet, Notice, open_cameras
 from features.live_source import Camera
 from features.opening import check_video
 from features.progress import progress_bar
@@ -23,7 +23,7 @@ from hazard.cameras import CameraSettings
 from hazard.cutting import windows_of
 from hazard.decide import Decision
 from hazard.delivery import delivering
-from hazard.desk import OUTBOX, open_desk
+from hazard.desk import OUTBOX, Desk, open_desk
 from hazard.event_clips import kept_seconds
 from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
 from hazard.exposition import Exposition
@@ -147,10 +147,15 @@ def run_monitor(
             tally.happened(happening)
             if alert := desk.take(happening):
                 tell(alert)
-        desk.clips.flush(live.record)
-        until = time.monotonic() + LAST_CLIPS_SECONDS
-        while live.is_writing and time.monotonic() < until:
-            live.poll(0.1)
+        write_last_clips(desk, live)
+
+
+def write_last_clips(desk: Desk, live: LiveSet) -> None:
+    """What was not yet asked for, as far as it has come: watching ends."""
+    desk.clips.flush(live.record)
+    until = time.monotonic() + LAST_CLIPS_SECONDS
+    while live.is_writing and time.monotonic() < until:
+        live.poll(0.1)
 
 
 def labels_of(brain: Brain) -> dict[str, list[str]]:

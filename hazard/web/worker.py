@@ -18,8 +18,7 @@ from features.sampling import pick_rows
 from features.types import Clip, Failure
 from features.windows import pick_windows
 from hazard.annotate import annotate_video
-from hazard.decide import Decision, decide
-from hazard.events import EventRule
+from hazard.decide import Decision, decide, decision_of
 from hazard.predict import predictions
 from hazard.results import Stamp, open_results
 from hazard.types import ClipPrediction
@@ -90,8 +89,7 @@ class Worker:
         with open_results(order.folder) as results:
             kept, noted = next(iter(results)), results.noted("decision")
             names = results.noted("zero_shot")
-        rules = tuple(EventRule(**rule) for rule in noted["rules"])
-        decision = Decision(**{**noted, "labels": tuple(noted["labels"]), "rules": rules})
+        decision = decision_of(noted)
         clip = replace(decide(kept, decision), zero_shot=tuple((name, p) for name, p in names))
         video, target = order.folder / VIDEO, order.folder / FILES["annotated"]
         length = max(clip.duration, 1e-6)

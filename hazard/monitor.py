@@ -89,10 +89,12 @@ def _happening(frame: LiveFrame, news: News) -> Happening:
 
 
 @contextmanager
-def live_encoder(spec: FeatureSpec, weights: Path | None, settings: InferSettings) -> Iterator[Encoder]:
-    """The backbone in this process, on the device and runtime of the settings."""
+def live_encoder(
+    spec: FeatureSpec, weights: Path | None, settings: InferSettings, *, scratch: Path | None = None
+) -> Iterator[Encoder]:
+    """The backbone in this process, on the device and runtime of the settings; `scratch` is for temporary files."""
     devices, runtime = check_devices(settings)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         if runtime == "openvino":
             yield openvino_encoder(kept_network(spec, weights, Path(folder)), spec, batch_size=settings.batch_size)
             return

@@ -7,18 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from features.encoder import Encoder
 from features.jobs import DecodeJob, ExtractJob
-from features.openvino_kept import kept_network
-from features.stream import check_devices
 from features.types import Clip
 from hazard.cutting import windows_of
 from hazard.finishing import Judge, open_judge
 from hazard.infer_config import InferSettings
 from hazard.model_source import MODEL_JSON, read_source
+from hazard.monitor import live_encoder
 from hazard.predict import check_spec, model_weights
 from hazard.web.models import ModelFacts
 
@@ -94,7 +92,8 @@ class Models:
         decoder = DecodeJob(source.spec, with_pictures=True, windows=windows)
         decoder.quieten(with_torch=True)  # before the backbone is built: threads change the last bits of its numbers
         judge = open_judge(folder, self._infer, stride_seconds=windows.stride_seconds)
-        counted = Counted(self._encoder(decoder, weights))
+        with live_encoder(source.spec, weights, self._infer, scratch=self._scratch) as encoder:
+            counted = Counted(encoder)
         facts = ModelFacts(
             name=name,
             labels=judge.decision.labels,
@@ -105,19 +104,6 @@ class Models:
             created=datetime.fromtimestamp((folder / MODEL_JSON).stat().st_mtime, UTC),
         )
         return Opened(facts, judge, decoder, counted, OpenJob(decoder, weights, None, counted=counted).start())
-
-    def _encoder(self, decoder: DecodeJob, weights: Path | None) -> Encoder:
-        """As extraction would choose it; on a GPU all workers share the first one."""
-        devices, runtime = check_devices(self._infer)
-        size = self._infer.batch_size
-        if devices != ["cpu"]:
-            from features.torch_encoder import build_encoder
-
-            return build_encoder(decoder.spec, weights, device=devices[0], batch_size=size)
-        if runtime != "openvino":
-            return ExtractJob(decoder, weights, None, size).encoder()
-        with TemporaryDirectory(dir=self._scratch) as folder:
-            return ExtractJob(decoder, weights, kept_network(decoder.spec, weights, Path(folder)), size).encoder()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from features.errors import ArtefactRefused, DamagedCache, SettingsError, UserFa
 from features.files import guarded
 from features.reduction import Reduction
 from features.spec import SCHEMA_VERSION, FeatureSpec, parse_spec
-from features.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, write_table
+from features.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, sound, write_table
 
 OPEN_CACHES = 8
 CHUNK_CACHE_BYTES = 32 * 2**20
@@ -99,7 +99,7 @@ def read_cache(path: Path) -> Cache:
     """The whole cache, its content digest, shapes and finiteness checked. Raises as `read_header` does."""
     with _open(path) as h5:
         header = _header(h5)
-        features, times = h5["features"][()], h5["times"][()]
+        features, times = sound(h5["features"])[()], sound(h5["times"])[()]
         cache = Cache(**header, features=features, times=times)
         _check_shapes(features, times, cache.clips)
         _check_finite(features)
@@ -111,7 +111,7 @@ def verify_cache(path: Path) -> Header:
     """Everything but the features, which are checked as `read_cache` checks them, in bounded memory."""
     with _open(path) as h5:
         header = Header(**_header(h5))
-        features, times = h5["features"], h5["times"]
+        features, times = sound(h5["features"]), sound(h5["times"])
         _check_shapes(features, times, header.clips)
         hashes = (hashlib.sha256(), hashlib.sha256())
         for start in range(0, len(times), CHUNK_ROWS):
@@ -148,7 +148,7 @@ class RowReader:
     def _opened(self, path: Path) -> tuple[h5py.File, h5py.Dataset, h5py.Dataset]:
         """The data sets stay open too: HDF5 forgets their chunks when they are closed."""
         h5 = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
-        return h5, h5["features"], h5["times"]
+        return h5, sound(h5["features"]), sound(h5["times"])
 
     def __enter__(self) -> "RowReader":
         return self
@@ -196,7 +196,7 @@ def _header(h5: h5py.File) -> dict:
     group = h5.get("reduction")
     reduction = None
     if group is not None:
-        reduction = Reduction.from_arrays(group.attrs["kind"], {name: group[name][()] for name in group})
+        reduction = Reduction.from_arrays(group.attrs["kind"], {name: sound(group[name])[()] for name in group})
     return {
         "spec": spec,
         "reduction": reduction,

@@ -1,5 +1,6 @@
 """The two tables of a cache, its tracks and its failure ledger: one column an array, in memory and in HDF5."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -97,12 +98,23 @@ def read_table(group: h5py.Group, kind: type) -> dict[str, NDArray]:
     """The columns that `kind` has. Raises DamagedCache where they differ in length."""
     table: dict[str, NDArray] = {}
     for field in fields(kind):
-        dataset = group[field.name]
+        dataset = sound(group[field.name])
         text = h5py.check_string_dtype(dataset.dtype) is not None
         table[field.name] = np.array(dataset.asstr()[()] if text else dataset[()], _dtype(field.type))
     if len({len(column) for column in table.values()}) > 1:
         raise DamagedCache(f"the columns of {group.name} differ in length")
     return table
+
+
+def sound(dataset: h5py.Dataset) -> h5py.Dataset:
+    """The data set itself. Raises DamagedCache where its shape needs more bytes than the file has.
+
+    Nothing in a cache is compressed, and HDF5 would take memory for whatever shape a flipped bit makes.
+    """
+    there, count = dataset.file.id.get_filesize(), math.prod(dataset.shape or ())
+    if max(count, math.prod(dataset.chunks or ()) if count else 0) * dataset.dtype.itemsize > there:
+        raise DamagedCache(f"{dataset.name} cannot be {dataset.shape} in a file of {there} bytes; extract it again")
+    return dataset
 
 
 def _columns(kind: type, rows: Sequence[dict[str, object]]) -> dict[str, NDArray]:

@@ -1,5 +1,6 @@
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from features.cache import Cache, read_cache, read_header, write_cache
+from features.cache import Cache, read_cache, read_header, verify_cache, write_cache
 from features.errors import ArtefactRefused, DamagedCache, SettingsError
 from features.parts import track_rows
 from features.reduction import Reduction
@@ -96,6 +97,18 @@ def test_a_flipped_bit_anywhere_is_refused_or_harmless(path: Path) -> None:
             assert str(path) in str(error)
             refused += 1
     assert refused > 5
+
+
+@pytest.mark.parametrize("read", [read_cache, verify_cache])
+@pytest.mark.parametrize("rows", [10**10, 2**62])
+@pytest.mark.parametrize("name", ["features", "times", "clips/start", "clips/label", "failures/reason"])
+def test_a_shape_that_the_file_cannot_hold_takes_no_memory(
+    path: Path, name: str, rows: int, read: Callable[[Path], object]
+) -> None:
+    with h5py.File(path, "a") as file:
+        file[name].resize((rows, *file[name].shape[1:]))
+    with pytest.raises(DamagedCache, match=f"/{name} cannot be .* in a file of"):
+        read(path)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])

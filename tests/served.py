@@ -74,9 +74,8 @@ def serving_models(
             thread.join(20)
 
 
-def answered(connection: socket.socket) -> tuple[int, bytes]:
-    """The status and the body of what a raw connection is answered until it is closed."""
-    said = b""
+def answered(connection: socket.socket, said: bytes = b"") -> tuple[int, bytes]:
+    """The status and the body of what a raw connection is answered until it is closed, after what it `said` before."""
     try:
         while piece := connection.recv(65536):
             said += piece

@@ -1,24 +1,65 @@
 """What the tests share: small clips, a cache of them, and commands run as a user would."""
 
+import ctypes
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many of us as cores: threads of each would only wait for one another
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import click
 import pytest
 
 from features.cli import extract_features
 from features.commands import run_command
+from features.pool import worker_context
 from tests.media import write_numbered
 from tests.web import Site, serving
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
+PRELOAD = (
+    "features.jobs",
+    "features.torch_encoder",
+    "torchvision.models",
+    "features.live_reader",
+    "hazard.channels",
+    "hazard.web.worker",
+)
+"""What the workers of all tests need, seconds of imports; not OpenVINO, which may not be there when a process forks."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What forks this process hundreds of times comes first: later it holds gigabytes, and each fork takes its time."""
     items.sort(key=lambda item: "test_kills.py" not in item.nodeid)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at it after every few tests."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_fork_server(_own_caches: None) -> None:
+    """A process has one fork server, and whoever starts it decides what it imports: not the test that runs first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FEATURES_WEIGHTS", raising=False)
+        worker_context(PRELOAD)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """The C library keeps what large tests freed, a gigabyte and more, unless it is told."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

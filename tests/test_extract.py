@@ -226,8 +226,9 @@ def test_damaged_part_is_named_and_extracted_again(clips: Path, tmp_path: Path, 
 def test_stopped_half_way_it_commits_and_goes_on_later(tmp_path: Path, extract: Run) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
-    for i in range(40):
-        write_numbered(clips / f"{i:02d}.mp4", 200)
+    write_numbered(clips / "00.mp4", 200)
+    for i in range(1, 24):
+        shutil.copy(clips / "00.mp4", clips / f"{i:02d}.mp4")
     script = Path(__file__).parent.parent / "extract_features.py"
     command = [sys.executable, script, clips, "-o", tmp_path / "c.h5", "--weights", "random", "--runtime", "torch"]
     process = subprocess.Popen(
@@ -242,11 +243,11 @@ def test_stopped_half_way_it_commits_and_goes_on_later(tmp_path: Path, extract: 
     assert "run the same command again to go on" in out
     assert not (tmp_path / "c.h5").exists()
     done = len(list(tmp_path.glob("c.h5.parts/part-*.h5")))
-    assert 1 <= done < 20
+    assert 1 <= done < 12
     rest = extract(clips, "-o", tmp_path / "c.h5")
     assert rest.code == 0
-    assert "40 to extract" not in rest.out
-    assert len(read_header(tmp_path / "c.h5").clips) == 40
+    assert "24 to extract" not in rest.out
+    assert len(read_header(tmp_path / "c.h5").clips) == 24
     again = extract(clips, "-o", tmp_path / "d.h5")
     assert again.code == 0
     assert read_header(tmp_path / "c.h5").content_digest == read_header(tmp_path / "d.h5").content_digest

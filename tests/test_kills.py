@@ -69,10 +69,14 @@ def killed(work: Callable[[], object], seconds: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    assert os.waitpid(forked(work), 0)[1] == 0
-    return time.monotonic() - began
+def seconds_of(work: Callable[[Path], object], outputs: Sequence[Path]) -> float:
+    """How long `work` takes, the quickest of a few: after a longer time most children would be done before the kill."""
+    lasted = []
+    for output in outputs:
+        began = time.monotonic()
+        assert os.waitpid(forked(lambda output=output: work(output)), 0)[1] == 0
+        lasted.append(time.monotonic() - began)
+    return min(lasted)
 
 
 def committed(output: Path) -> set[str]:
@@ -89,7 +93,7 @@ def nothing_is_left_but(folder: Path, *names: str) -> bool:
 
 def test_row_18_killed_while_extracting(tmp_path: Path) -> None:
     expected = extract(tmp_path / "alone.h5").content_digest
-    whole = seconds_of(lambda: extract(tmp_path / "timed.h5"))
+    whole = seconds_of(extract, [tmp_path / f"timed{number}.h5" for number in range(4)])
     rng, kills, with_work = random.Random(18), 0, 0
     for number in range(2 * KILLS):  # on a busy machine some end before they are killed
         folder = tmp_path / str(number)
@@ -128,9 +132,9 @@ def test_row_19_killed_while_consolidating(tmp_path: Path, has_cache: bool) -> N
     def work(output: Path) -> None:
         consolidate(output, a_spec("pca:8"), CLIPS, weights_file="")
 
-    shutil.copytree(start, tmp_path / "timed")
-    whole = seconds_of(lambda: work(tmp_path / "timed" / "c.h5"))
-    expected = verify_cache(tmp_path / "timed" / "c.h5").content_digest
+    timed = [Path(shutil.copytree(start, tmp_path / f"timed{number}")) / "c.h5" for number in range(4)]
+    whole = seconds_of(work, timed)
+    expected = verify_cache(timed[0]).content_digest
     rng, kills, olds, news = random.Random(19 + has_cache), 0, 0, 0
     for number in range(10 * KILLS):
         folder = Path(shutil.copytree(start, tmp_path / str(number)))

@@ -7,7 +7,7 @@ whose job was deleted, is killed because `is_stopped` says so. Either way anothe
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,8 +15,6 @@ from features import pool
 from features.pool import run_tasks
 from hazard.web.waiting import Task, Waiting
 
-PRELOAD = ("features.jobs", "features.torch_encoder", "hazard.predict", "hazard.model_files", "hazard.annotate")
-"""What the fork server imports for all workers; it may not hold OpenVINO."""
 STOP_SECONDS = 10.0
 LONGEST_WAIT = 30.0
 
@@ -77,6 +75,8 @@ class Hand:
     errand: Errand
     waiting: Waiting
     stop: threading.Event
+    preload: Sequence[str] = ()
+    """What the fork server imports for all workers."""
     is_eager: bool = True
     """Whether there is a worker before there is anything to do."""
     clock: Callable[[], float] = time.monotonic
@@ -97,7 +97,7 @@ class Hand:
                     workers=1,
                     deadline_seconds=self.errand.silence_seconds,
                     is_stopped=self._is_stopped,
-                    preload=PRELOAD,
+                    preload=self.preload,
                 ):
                     self._settle(result)
             except Exception as error:  # no process, no memory, whatever: the next attempt may go well

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from features.words import printable
 from hazard.infer_config import InferSettings
 from hazard.model_source import read_source
 from hazard.web.answers import failed_answer, read_answer
-from hazard.web.crew import PRELOAD, STOP_SECONDS, Hand
+from hazard.web.crew import STOP_SECONDS, Hand
 from hazard.web.errands import Fetching, Looking
 from hazard.web.jobs import FILES, Job, Jobs
 from hazard.web.models import ModelFacts
@@ -30,6 +31,7 @@ from hazard.web.settings import ServeSettings
 from hazard.web.waiting import Task, Waiting
 from hazard.web.work import WorkJob
 
+PRELOAD = ("features.jobs", "features.torch_encoder", "hazard.predict", "hazard.model_files", "hazard.annotate")
 JOBS, INCOMING, SCRATCH = "jobs", "incoming", "scratch"
 TIDY_SECONDS = 60.0
 FETCHERS = 2
@@ -241,13 +243,14 @@ def open_engine(
         limits = Limits(max_bytes=settings.max_bytes, seconds=settings.upload_seconds)
         fetching = Fetching(jobs, fetches, looks, rules, limits)
         stop = threading.Event()
-        hands = [Hand(looking, looks, stop) for _ in range(settings.workers)]
-        fetchers = [Hand(fetching, fetches, stop, is_eager=False) for _ in range(FETCHERS)]
+        imports = preload(infer)
+        hands = [Hand(looking, looks, stop, imports) for _ in range(settings.workers)]
+        fetchers = [Hand(fetching, fetches, stop, imports, is_eager=False) for _ in range(FETCHERS)]
         engine = Engine(settings, jobs, looking, fetching, hands)
         go_on(jobs, looks, fetches)
         threads = [threading.Thread(target=hand.run, daemon=True, name="serve") for hand in (*hands, *fetchers)]
         threads.append(threading.Thread(target=_tidy, args=(engine, stop), daemon=True, name="serve-tidy"))
-        worker_context(PRELOAD)  # from this thread, which may be the one that hears Ctrl-C
+        worker_context(imports)  # from this thread, which may be the one that hears Ctrl-C
         try:
             for thread in threads:
                 thread.start()
@@ -262,6 +265,12 @@ def open_engine(
             for thread in threads:
                 thread.join(STOP_SECONDS)
             rest(jobs)
+
+
+def preload(infer: InferSettings) -> tuple[str, ...]:
+    """What the fork server imports once, which takes seconds, so that a worker takes none; never OpenVINO."""
+    is_torch = infer.runtime == "torch" or find_spec("openvino") is None
+    return (*PRELOAD, "torchvision.models") if is_torch else PRELOAD
 
 
 def _tidy(engine: Engine, stop: threading.Event) -> None:

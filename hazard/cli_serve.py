@@ -67,10 +67,12 @@ def _serve(settings: ServeSettings, infer: InferSettings, stop: Stop) -> None:
 
     with listening(settings) as listener:
         url = url_of(listener, settings)
-        click.echo(f"opening {counted(len(settings.models), 'model')}: {', '.join(settings.models)}")
+        if settings.models:
+            click.echo(f"opening {counted(len(settings.models), 'model')}: {', '.join(settings.models)}")
         with open_engine(settings, infer) as engine:
             if not stop:
-                click.echo(f"open {url} in a browser; Ctrl-C ends it")
+                page = url if settings.models else f"{url}/cameras"
+                click.echo(f"open {page} in a browser; Ctrl-C ends it")
                 serve(create_app(settings, engine), listener, is_stopped=lambda: bool(stop))
 
 
@@ -96,8 +98,8 @@ def _pairs(given: Sequence[str]) -> Iterator[tuple[str, Path]]:
 
 
 def _check_folders(settings: ServeSettings) -> None:
-    if not settings.models:
-        raise SettingsError("give a model: --model FOLDER, or section `serve` of --config")
+    if not settings.models and not settings.monitors:
+        raise SettingsError("give a model: --model FOLDER, or --monitor FOLDER, or section `serve` of --config")
     for name, folder in settings.monitors.items():
         if not folder.is_dir():
             raise SettingsError(f"--monitor {name}={folder}: no such folder; give the folder of `hazard monitor -o`")

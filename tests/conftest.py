@@ -45,6 +45,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Some libraries complain of what is left at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_fork_server(_own_caches: None) -> None:
     """A process has one fork server, and whoever starts it decides what it imports: not the test that runs first."""
@@ -73,11 +78,17 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of drawn clips and random weights, which many tests watch and serve with."""
+    return make_model(tmp_path_factory.mktemp("small"), clips_per_class=6)
+
+
+def make_model(folder: Path, *, clips_per_class: int) -> Path:
+    """The folder of a model of drawn clips and random weights, made in a folder."""
     from hazard.cli_train import train_temporal
     from hazard.synthetic import draw_dataset
 
-    folder = tmp_path_factory.mktemp("small")
-    draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=6, scenes=3)
+    draw_dataset(
+        folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=clips_per_class, scenes=3
+    )
     given: list[object] = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4]
     given += ["--runtime", "torch"]
     assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0

@@ -17,6 +17,7 @@ from hazard.web.app import create_app
 from hazard.web.engine import Engine, open_engine
 from hazard.web.server import listening, serve, url_of
 from hazard.web.settings import ServeSettings
+from hazard.web.work import WorkJob
 
 
 @dataclass
@@ -53,12 +54,12 @@ class Served:
 
 @contextmanager
 def serving_models(
-    models: dict[str, Path], data: Path, *, infer: Mapping[str, Any] = {}, **settings: Any
+    models: dict[str, Path], data: Path, *, infer: Mapping[str, Any] = {}, work: Any = WorkJob, **settings: Any
 ) -> Iterator[Served]:
     """A server on a free port of this machine, with a client that knows its address and its token."""
     given = ServeSettings(models=models, data=data, port=0, **settings)
     judging = InferSettings(runtime="torch", **infer)
-    with listening(given) as listener, open_engine(given, judging) as engine:
+    with listening(given) as listener, open_engine(given, judging, work=work) as engine:
         stop = threading.Event()
         app = create_app(given, engine)
         thread = threading.Thread(target=serve, args=(app, listener), kwargs={"is_stopped": stop.is_set})

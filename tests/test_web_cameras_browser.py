@@ -9,7 +9,8 @@ import pytest
 
 from tests.alarms import write_pictures
 from tests.chromium import CHROMIUM, MISSING
-from tests.watched import Scene, picture, serving, settings
+from tests.served import serving_models
+from tests.watched import Scene, picture
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PATIENCE = 15_000.0
@@ -49,8 +50,8 @@ def scene(tmp_path: Path, clip: bytes) -> Scene:
 
 @pytest.fixture
 def address(scene: Scene, tmp_path: Path) -> Iterator[str]:
-    with serving(settings(tmp_path, [("yard", scene)])) as url:
-        yield url
+    with serving_models({}, tmp_path / "serve", monitors={"yard": scene.folder}) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_clips_play_and_may_be_sought(page: Any, address: str) -> None:
     page.locator("a.event").first.click()
     video = page.locator("dialog video")
     video.wait_for()
-    page.wait_for_function("document.querySelector('dialog video').readyState >= 3")
+    video.evaluate("v => v.readyState >= 3 || new Promise(done => { v.oncanplay = () => done() })")
     assert video.evaluate("v => v.duration") == pytest.approx(4.0, abs=0.3)
     at = video.evaluate(
         "v => new Promise(done => { v.pause(); v.onseeked = () => done(v.currentTime); v.currentTime = 3 })"
@@ -195,8 +196,8 @@ def test_what_happens_appears_by_itself(page: Any, address: str, scene: Scene, c
 
 
 def test_a_server_that_is_gone_is_told(page: Any, complaints: list[str], scene: Scene, tmp_path: Path) -> None:
-    with serving(settings(tmp_path, [("yard", scene)])) as url:
-        page.goto(url + "/cameras")
+    with serving_models({}, tmp_path / "second", monitors={"yard": scene.folder}) as server:
+        page.goto(server.url + "/cameras")
     page.locator("#lost").wait_for()
     assert rows(page) == 60
     page.goto("about:blank")

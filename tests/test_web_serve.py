@@ -22,6 +22,7 @@ pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 from hazard.web.guard import HEADERS, local_path
 from tests.served import Served, answered, serving_models
+from tests.watched import Scene
 
 TOKEN = "0123456789abcdef-token"
 README = Path(__file__).parent.parent / "README.md"
@@ -48,7 +49,7 @@ def locked(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((), "give a model: --model FOLDER"),
+        ((), "give a model: --model FOLDER, or --monitor FOLDER"),
         (("--model", "a", "--host", "0.0.0.0"), "a token is needed: --token, or $HAZARD_TOKEN"),
         (("--model", "a", "--host", "::"), "a token is needed"),
         (("--model", "a", "--token", "short"), "the token needs 16 or more characters"),
@@ -69,6 +70,31 @@ def test_wrong_options_are_one_line(
     ran = run(hazard, "serve", *given)
     assert ran.code in (2, 4)
     assert said in ran.err and len(ran.err.strip().splitlines()) == 1
+
+
+def test_cameras_are_shown_without_any_model(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "site")
+    scene.event()
+    scene.write()
+    given = ["--monitor", f"yard={scene.folder}", "--port", "0", "--data", str(tmp_path / "serve")]
+    command = [sys.executable, "-m", "hazard", "serve", *given]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout and program.stderr
+        found = re.fullmatch(r"open (http://127\.0\.0\.1:\d+)/cameras in a browser.*\n", program.stdout.readline())
+        assert found, program.stderr.read()
+        with httpx.Client(base_url=found[1]) as client:
+            assert len(client.get("/api/events").json()["events"]) == 1
+            assert client.get("/cameras").status_code == 200
+            assert "This server shows cameras" in client.get("/").text
+            assert client.get("/models").json() == {"models": [], "default": ""}
+            assert client.get("/healthz").json() == {"status": "ok", "workers": 0, "queued": 0}
+            for path in ("/jobs", "/predict"):
+                refused = client.post(path, files={"video": b"x"})
+                assert (refused.status_code, refused.json()["error"].split(",")[0]) == (422, "this server has no model")
+        assert "libtorch" not in Path(f"/proc/{program.pid}/maps").read_text()
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=30)
+    assert program.returncode == 143
 
 
 def test_a_port_that_is_taken(run: Run, model: Path, tmp_path: Path) -> None:

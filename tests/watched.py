@@ -2,11 +2,8 @@
 
 import json
 import os
-import socket
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import uvicorn
 
 from hazard.desk import event_id
 from hazard.event_log import LOG
@@ -107,21 +103,3 @@ def application(served: ServeSettings) -> Any:
     """The whole application with an engine that has nothing to do."""
     engine: Any = SimpleNamespace(models={}, default="", jobs=lambda: [])
     return create_app(served, engine)
-
-
-@contextmanager
-def serving(served: ServeSettings) -> Iterator[str]:
-    """A real server in a thread; its address."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(application(served), port=port, log_level="error", lifespan="on"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)

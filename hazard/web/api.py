@@ -166,9 +166,12 @@ def list_models(engine: Working) -> Any:
 @router.get("/healthz", response_model=Health, responses={503: {"model": Health, "description": "Not well"}})
 async def healthz(engine: Working) -> Response:
     """Whether the server works; needs no token."""
-    is_well = engine.workers > 0
-    health = {"status": "ok" if is_well else "no worker works", "workers": engine.workers, "queued": engine.queued}
-    return JSONResponse(health, 200 if is_well else 503)
+    health = {
+        "status": "ok" if engine.is_well else "no worker works",
+        "workers": engine.workers,
+        "queued": engine.queued,
+    }
+    return JSONResponse(health, 200 if engine.is_well else 503)
 
 
 @router.get("/metrics", response_class=Response, responses={200: binary("text/plain", said="For Prometheus")})

@@ -36,6 +36,7 @@ JOBS, INCOMING, SCRATCH = "jobs", "incoming", "scratch"
 TIDY_SECONDS = 60.0
 FETCHERS = 2
 """Videos that are fetched side by side."""
+NO_MODEL = "this server has no model, it only shows cameras; whoever runs it can add one (--model)"
 MOST_NAME = 200
 """Characters of a name that are kept."""
 
@@ -68,8 +69,13 @@ class Engine:
 
     @property
     def workers(self) -> int:
-        """Workers that work; 0 means that nothing goes on."""
+        """Workers that work."""
         return sum(hand.is_working for hand in self._hands)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether what is given is worked on, where there is a model to work with."""
+        return self.workers > 0 or not self._settings.models
 
     @property
     def queued(self) -> int:
@@ -179,6 +185,8 @@ class Engine:
             self._jobs.remove(identity)
 
     def _model(self, name: str) -> str:
+        if not self._settings.models:
+            raise Refused(422, NO_MODEL)
         if name and name not in self._settings.models:
             raise Refused(400, f"no model '{printable(name)[:MOST_NAME]}'; {nearest(name, self._settings.models)}")
         return name or self.default
@@ -214,12 +222,15 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Workers that work while the block runs; what is unfinished then is gone on with the next time.
 
-    All models are opened once before it begins. `infer` says how they judge, as section `infer` does for reports;
-    `work` is what worker processes do. Raises SettingsError, ArtefactRefused or EnvironmentStopped.
+    All models are opened once before it begins; without any it takes no videos, as a server of cameras does. `infer`
+    says how they judge, as section `infer` does for reports; `work` is what worker processes do. Raises SettingsError,
+    ArtefactRefused or EnvironmentStopped.
     """
     infer = infer or load_settings(InferSettings, "infer")
-    if not settings.models:
-        raise SettingsError("no model to serve; name one, such as `models: {fight: models/fight}` in section serve")
+    if not settings.models and not settings.monitors:
+        raise SettingsError(
+            "nothing to serve: give a model (--model FOLDER) or the folder of a monitor (--monitor FOLDER)"
+        )
     for folder in settings.models.values():
         read_source(folder)
     data = settings.data.absolute()
@@ -235,7 +246,7 @@ def open_engine(
             jobs,
             looks,
             work({name: folder.absolute() for name, folder in settings.models.items()}, infer, data / SCRATCH),
-            default=next(iter(settings.models)),
+            default=next(iter(settings.models), ""),
             limit_seconds=settings.job_seconds,
             silence_seconds=infer.deadline_seconds,
         )
@@ -244,13 +255,16 @@ def open_engine(
         fetching = Fetching(jobs, fetches, looks, rules, limits)
         stop = threading.Event()
         imports = preload(infer)
-        hands = [Hand(looking, looks, stop, imports) for _ in range(settings.workers)]
-        fetchers = [Hand(fetching, fetches, stop, imports, is_eager=False) for _ in range(FETCHERS)]
+        hands = [Hand(looking, looks, stop, imports) for _ in range(settings.workers if settings.models else 0)]
+        fetchers = [Hand(fetching, fetches, stop, imports, is_eager=False) for _ in range(FETCHERS if hands else 0)]
         engine = Engine(settings, jobs, looking, fetching, hands)
         go_on(jobs, looks, fetches)
         threads = [threading.Thread(target=hand.run, daemon=True, name="serve") for hand in (*hands, *fetchers)]
         threads.append(threading.Thread(target=_tidy, args=(engine, stop), daemon=True, name="serve-tidy"))
-        worker_context(imports)  # from this thread, which may be the one that hears Ctrl-C
+        if hands:
+            worker_context(imports)  # from this thread, which may be the one that hears Ctrl-C
+        else:
+            looking.checked.set()
         try:
             for thread in threads:
                 thread.start()

@@ -130,6 +130,8 @@ class Looking:
             seconds=found.seconds,
             label=found.label,
             confidence=found.confidence,
+            is_unknown=found.is_unknown,
+            reason=one_line(found.reason),
             media=found.media,
         )
         if not found.media:

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from features.addresses import AddressRefused, parse_address
 from features.errors import EnvironmentStopped
-from hazard.web.engine import Engine
+from hazard.web.engine import NO_MODEL, Engine
 from hazard.web.jobs import Job
 from hazard.web.limits import Slots
 from hazard.web.metrics import Counts
@@ -29,6 +29,8 @@ class Intake:
 
     async def job(self, request: Request) -> Job:
         """The new job of a request. Raises Refused."""
+        if not self.engine.models:
+            raise Refused(422, NO_MODEL)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
             if kind == "multipart/form-data":

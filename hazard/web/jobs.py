@@ -51,12 +51,14 @@ class Job:
     expires: datetime
     state: State = "queued"
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or was read only in part."""
     stage: str = ""
     """Where it failed: `open` means that it is no video, `fetch` that it did not come."""
     seconds: float | None = None
     label: str = ""
     confidence: float | None = None
+    is_unknown: bool = False
+    """Unlike all that its model was trained on, so that its label means little."""
     address: str = ""
     """Where it is fetched from, if it was not uploaded."""
     media: str = ""
@@ -96,6 +98,7 @@ class Job:
             "reason": self.reason,
             "label": self.label,
             "confidence": self.confidence,
+            "is_unknown": self.is_unknown,
             "has_annotated": self.has_annotated,
             "annotate_reason": self.annotate_reason,
             "annotating": round(self.annotated_share, 3) if self.is_annotating else None,

@@ -41,10 +41,16 @@ class JobFacts(BaseModel):
     expires: str
     seconds: float | None
     reason: str
+    """Why it failed or, of one that is done, why it was read only in part."""
     label: str
     confidence: float | None
+    is_unknown: bool
+    """Unlike all that the model was trained on, so that the label means little."""
     has_annotated: bool
+    annotate_reason: str
+    """Why there is no annotated video, where one was asked for."""
     annotating: float | None
+    """How far it is, 0 to 1, while it is being made."""
     links: Links
 
 

@@ -54,6 +54,9 @@ class Looked:
     seconds: float
     label: str
     confidence: float | None
+    is_unknown: bool
+    reason: str
+    """Why it was read only in part; empty where all of it was."""
     media: str
 
 

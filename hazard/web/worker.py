@@ -155,7 +155,14 @@ def _written(order: Look, clip: ClipPrediction, decision: Decision) -> Looked:
     if (picture := _poster(clip)) is not None:
         write_atomically(folder / FILES["picture"], picture)
     write_atomically(folder / FILES["answer"], json.dumps(answer).encode())
-    return Looked(clip.duration, clip.label, confidence_of(clip, decision), media_type(folder / VIDEO))
+    return Looked(
+        clip.duration,
+        clip.label,
+        confidence_of(clip, decision),
+        clip.is_unknown,
+        clip.reason if clip.status == "partial" else "",
+        media_type(folder / VIDEO),
+    )
 
 
 def _poster(clip: ClipPrediction) -> bytes | None:

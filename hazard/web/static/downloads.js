@@ -1,7 +1,7 @@
 // What can be taken along. The annotated video is made when somebody asks for it.
 import {Failure, ask, repeat} from "./api.js";
 import {icon, progressBar, setProgress, share} from "./words.js";
-import {h} from "./text.js";
+import {h, readable} from "./text.js";
 
 export function downloads(job, says) {
   const path = `${job.links.self}/annotated`, name = stem(job.name), line = h("p", {class: "error", role: "alert"});
@@ -29,7 +29,7 @@ export function downloads(job, says) {
       try {
         const now = await ask(job.links.self);
         if (now.has_annotated) { done(); return true; }
-        if (typeof now.annotating !== "number") throw new Failure("The annotated video could not be made.");
+        if (typeof now.annotating !== "number") throw new Failure(`The annotated video could not be made${now.annotate_reason ? `: ${readable(now.annotate_reason)}` : "."}`);
         setProgress(bar, now.annotating);
         words.textContent = `Making it, ${share(now.annotating)}`;
       } catch (error) {

@@ -73,6 +73,7 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
     if (!isOver(job)) return [h("p", {class: "state soft"}, stateWords(job)), progressBar(job.progress, `Work on ${readable(job.name)}`)];
     const kind = isAlarm(job) ? "hot" : "cool";
     return h("p", {class: "says"}, badge(job.label || "done", kind), Number.isFinite(job.confidence) && job.confidence !== null ? h("b", null, share(job.confidence)) : null,
+      job.is_unknown ? h("span", {class: "tag odd", title: "Unlike all that the model was trained on: its label means little here."}, "unknown") : null,
       job.reason ? h("span", {class: "tag", title: readable(job.reason)}, "partly read") : null);
   }
   function askFirst(job) {

@@ -7,8 +7,9 @@ from features.cluster import check_cluster, extract_on_cluster
 from features.config import RunSettings
 from features.errors import SettingsError
 from features.fetch import fetch_clips
+from features.runtimes import check_devices
 from features.spec import FeatureSpec
-from features.stream import Outcome, check_devices, extract_clips
+from features.stream import Outcome, extract_clips
 from features.types import Clip
 from features.windows import Windows
 

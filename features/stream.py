@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from features.config import RunSettings
-from features.devices import pick_devices
 from features.encoder import Encoder
 from features.errors import ClipError
 from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, tracks_of
 from features.openvino_kept import kept_network
-from features.openvino_runtime import pick_runtime
 from features.pool import Lost, cores, run_tasks
+from features.runtimes import check_devices
 from features.spec import FeatureSpec
 from features.stamp import size_and_time
 from features.types import Clip, Failure
@@ -33,12 +32,6 @@ Outcome = Extracted | Failure | Unchanged
 
 BATCHES_AHEAD = 2
 """How many batches may wait for each GPU."""
-
-
-def check_devices(settings: RunSettings) -> tuple[list[str], str]:
-    """The devices and the runtime that the settings ask for. Raises SettingsError where they are not there."""
-    devices = pick_devices(settings.device)
-    return devices, pick_runtime(settings.runtime, on_cpu=devices == ["cpu"])
 
 
 def extract_clips(

@@ -1,23 +1,15 @@
 """Live cameras: frames of all of them through one backbone and one head, events by the rule of the reports."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.encoder import Encoder
 from features.live import LiveFrame, LiveSet, Notice
-from features.openvino_kept import kept_network
-from features.openvino_runtime import openvino_encoder
-from features.spec import FeatureSpec
-from features.stream import check_devices
-from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.sequences import pad, thin
 from hazard.types import Event
@@ -86,21 +78,6 @@ class Brain:
 
 def _happening(frame: LiveFrame, news: News) -> Happening:
     return Happening(frame.camera, news, frame.wall, frame.session, frame.seconds, frame.arrived, frame.jpeg)
-
-
-@contextmanager
-def live_encoder(
-    spec: FeatureSpec, weights: Path | None, settings: InferSettings, *, scratch: Path | None = None
-) -> Iterator[Encoder]:
-    """The backbone in this process, on the device and runtime of the settings; `scratch` is for temporary files."""
-    devices, runtime = check_devices(settings)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        if runtime == "openvino":
-            yield openvino_encoder(kept_network(spec, weights, Path(folder)), spec, batch_size=settings.batch_size)
-            return
-        from features.torch_encoder import build_encoder
-
-        yield build_encoder(spec, weights, device=devices[0], batch_size=settings.batch_size)
 
 
 def watch(

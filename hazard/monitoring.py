@@ -14,6 +14,7 @@ from features.live import LiveFrame, LiveSet, Notice, open_cameras
 from features.live_source import Camera
 from features.opening import check_video
 from features.progress import progress_bar
+from features.runtimes import open_encoder
 from features.spec import FeatureSpec
 from features.words import counted
 from hazard.alert_config import AlertSettings
@@ -31,7 +32,7 @@ from hazard.infer_config import InferSettings
 from hazard.model import Predictor
 from hazard.model_files import open_model
 from hazard.model_source import read_source
-from hazard.monitor import Brain, Happening, Onlooker, events_of, live_encoder, watch
+from hazard.monitor import Brain, Happening, Onlooker, events_of, watch
 from hazard.monitor_config import MonitorSettings
 from hazard.predict import check_spec, model_weights
 from hazard.pulse import PULSE, PulseFile
@@ -78,7 +79,7 @@ def prepared(model_folder: Path, settings: InferSettings) -> Prepared:
 def brain_for(ready: Prepared, settings: InferSettings, thresholds: Mapping[str, float | None]) -> Iterator[Brain]:
     """One watcher a camera, each with its own threshold where it has one."""
     watchers = {name: Watcher(with_threshold(ready.decision, own), ready.grid) for name, own in thresholds.items()}
-    with live_encoder(ready.spec, ready.weights, settings) as encoder:
+    with open_encoder(ready.spec, ready.weights, settings) as encoder:
         yield Brain(ready.predictor, encoder, watchers)
 
 

@@ -12,8 +12,9 @@ from features.errors import SettingsError
 from features.jobs import Decoded, DecodeJob, Extracted, ViewFrames
 from features.loading import load_backbone
 from features.pool import run_tasks
+from features.runtimes import check_devices
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.stream import check_devices, encode_batches, extract_clips
+from features.stream import encode_batches, extract_clips
 from features.torch_encoder import torch_encoder
 from features.types import Clip, Failure
 from features.weights import weights_digest

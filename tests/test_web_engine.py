@@ -368,7 +368,7 @@ def test_a_server_that_cannot_work_says_so(model: Path, tmp_path: Path) -> None:
         pass
     with pytest.raises(SettingsError, match="no model"), engine_of(tmp_path / "none", tmp_path / "b"):
         pass
-    with pytest.raises(SettingsError, match="name one"), engine_of(model, tmp_path / "c", models={}):
+    with pytest.raises(SettingsError, match="nothing to serve"), engine_of(model, tmp_path / "c", models={}):
         pass
     with engine_of(model, tmp_path / "d"), pytest.raises(EnvironmentStopped, match="another server works in"):  # noqa: SIM117
         with engine_of(model, tmp_path / "d"):

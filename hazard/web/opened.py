@@ -11,12 +11,12 @@ from typing import Any
 
 from features.encoder import Encoder
 from features.jobs import DecodeJob, ExtractJob
+from features.runtimes import open_encoder
 from features.types import Clip
 from hazard.cutting import windows_of
 from hazard.finishing import Judge, open_judge
 from hazard.infer_config import InferSettings
 from hazard.model_source import MODEL_JSON, read_source
-from hazard.monitor import live_encoder
 from hazard.predict import check_spec, model_weights
 from hazard.web.models import ModelFacts
 
@@ -92,7 +92,7 @@ class Models:
         decoder = DecodeJob(source.spec, with_pictures=True, windows=windows)
         decoder.quieten(with_torch=True)  # before the backbone is built: threads change the last bits of its numbers
         judge = open_judge(folder, self._infer, stride_seconds=windows.stride_seconds)
-        with live_encoder(source.spec, weights, self._infer, scratch=self._scratch) as encoder:
+        with open_encoder(source.spec, weights, self._infer, scratch=self._scratch) as encoder:
             counted = Counted(encoder)
         facts = ModelFacts(
             name=name,

@@ -1,0 +1,34 @@
+"""Which device and runtime the settings mean, and a backbone opened there in this process."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.config import RunSettings
+from features.devices import pick_devices
+from features.encoder import Encoder
+from features.openvino_kept import kept_network
+from features.openvino_runtime import openvino_encoder, pick_runtime
+from features.spec import FeatureSpec
+
+
+def check_devices(settings: RunSettings) -> tuple[list[str], str]:
+    """The devices and the runtime that the settings ask for. Raises SettingsError where they are not there."""
+    devices = pick_devices(settings.device)
+    return devices, pick_runtime(settings.runtime, on_cpu=devices == ["cpu"])
+
+
+@contextmanager
+def open_encoder(
+    spec: FeatureSpec, weights: Path | None, settings: RunSettings, *, scratch: Path | None = None
+) -> Iterator[Encoder]:
+    """The backbone in this process, on the first device of the settings; `scratch` is for temporary files."""
+    devices, runtime = check_devices(settings)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        if runtime == "openvino":
+            yield openvino_encoder(kept_network(spec, weights, Path(folder)), spec, batch_size=settings.batch_size)
+            return
+        from features.torch_encoder import build_encoder
+
+        yield build_encoder(spec, weights, device=devices[0], batch_size=settings.batch_size)

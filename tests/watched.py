@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +11,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from fastapi.testclient import TestClient
 
 from hazard.desk import event_id
 from hazard.event_log import LOG
 from hazard.pulse import PULSE, PulseFile
 from hazard.web.app import create_app
 from hazard.web.settings import ServeSettings
+from hazard.web.watch import Watch, open_watch
+from hazard.web.watch_events import Seen
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -95,11 +97,34 @@ def picture(number: int = 0, *, size: tuple[int, int] = (640, 360)) -> bytes:
     return cv2.imencode(".jpg", frame)[1].tobytes()
 
 
-def settings(folder: Path, scenes: Iterable[tuple[str, Scene]], **more: Any) -> ServeSettings:
-    return ServeSettings(monitors={name: scene.folder for name, scene in scenes}, data=folder / "serve", **more)
-
-
-def application(served: ServeSettings) -> Any:
-    """The whole application with an engine that has nothing to do."""
+def asking(folder: Path, **scenes: Scene) -> TestClient:
+    """Asks the whole application, with an engine that has nothing to do, of the cameras of some sites."""
+    monitors = {name: scene.folder for name, scene in scenes.items()}
     engine: Any = SimpleNamespace(models={}, default="", jobs=lambda: [])
-    return create_app(served, engine)
+    served = ServeSettings(monitors=monitors, data=folder / "serve")
+    return TestClient(create_app(served, engine), base_url="http://127.0.0.1")
+
+
+def looked(watch: Watch) -> Watch:
+    watch._looked = -1e9
+    watch.look()
+    return watch
+
+
+def watched(folder: Path, **more: Any) -> Watch:
+    return looked(open_watch({"yard": folder}, **more))
+
+
+def seen(watch: Watch) -> list[Seen]:
+    return looked(watch).newest_first()
+
+
+def events(client: TestClient, query: str = "") -> list[dict[str, Any]]:
+    fresh(client)
+    return client.get(f"/api/events?{query}").json()["events"]
+
+
+def fresh(client: TestClient) -> None:
+    """The next request looks at the disk."""
+    if hasattr(client.app.state, "sights"):  # type: ignore[attr-defined]
+        client.app.state.sights.watch._looked = -1e9  # type: ignore[attr-defined]

@@ -1,0 +1,293 @@
+"""Lines of a monitor's log, read while they are written, into events; and how its cameras stand."""
+
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.live import Notice
+from hazard.desk import open_desk
+from hazard.event_log import LOG, OLDER
+from hazard.pulse import PULSE, STALE_SECONDS, Pulse, PulseFile, read_pulse
+from hazard.web import watch_events, watch_log
+from hazard.web.watch_events import Folded
+from hazard.web.watch_log import LogTail
+from tests.test_desk import happening
+from tests.watched import NOW, Scene, looked, seen, watched
+
+JUNK = (
+    b"\n{}\n[1]\nnot json\n\xff\xfe\n" + b"[" * 100_000 + b'\n{"kind": "event", "camera": 3, "id": []}\n'
+    b'{"kind": "event", "id": "x", "camera": "c", "label": "l", "over": 0, "is_cut": 0, "started": "soon", "at": 1}\n'
+    b'{"kind": "event", "id": "x", "camera": "c", "label": "l", "over": false, "is_cut": false, "started": '
+    b'"2026-01-02T00:00:00", "at": "2026-01-02T00:00:00"}\n'
+    b'{"kind": "tea", "id": "x", "camera": "c"}\n{"kind": "offline", "camera": "c"}\n'
+)  # fmt: skip
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path / "yard")
+
+
+def test_what_the_desk_writes_is_what_is_seen(tmp_path: Path) -> None:
+    with open_desk(tmp_path, None) as desk:
+        desk.take(happening(10, 12))
+        watch = watched(tmp_path)
+        (event,) = seen(watch)
+        assert (event.camera, event.label, event.is_over, event.is_alerted) == ("door", "fight", False, True)
+        assert event.probability == 0.9
+        assert event.snapshot.endswith("Z.jpg") and event.clip.endswith("Z.mp4")
+        assert watch.file_state(event, "snapshot") == "there"
+        desk.take(happening(10, 20, is_over=True))
+        (event,) = seen(watch)
+        assert event.is_over and not event.is_cut
+        assert event.is_alerted, "what was told of stays so, though the last line does not say it"
+        assert event.until - event.started == pytest.approx(10)
+        desk.take(happening(30, 31))
+        desk.take(happening(30, 35, is_over=True, is_cut=True))
+        desk.take(happening(60, 62, session=60))
+        newest, _ = seen(watch)
+        assert not newest.is_over and not newest.is_cut, "it goes on"
+        desk.take(happening(60, 70, is_over=True, session=60))
+        newest, _ = seen(watch)
+        assert newest.is_over and newest.until - newest.started == pytest.approx(40), "from its first beginning on"
+
+
+def test_muted_and_cut_events_are_told_as_such(tmp_path: Path) -> None:
+    with open_desk(tmp_path, None) as desk:
+        for number in range(8):
+            desk.take(happening(number, number + 0.2))
+            desk.take(happening(number, number + 0.5, is_over=True, is_cut=number == 7))
+        got = seen(watched(tmp_path))
+    assert [event.is_muted for event in got] == [True, True, *[False] * 6]
+    assert [event.is_cut for event in got] == [True, *[False] * 7]
+
+
+def test_what_was_never_muted_again_keeps_its_probability(scene: Scene) -> None:
+    scene.event(peak=0.97)
+    line = json.loads(scene.lines[-1])
+    scene.add(
+        {name: value for name, value in line.items() if name not in ("peak", "mean", "seconds")} | {"is_cut": True}
+    )
+    scene.write()
+    (event,) = seen(watched(scene.folder))
+    assert event.probability == 0.97 and event.is_cut
+
+
+def test_lines_of_others_are_passed_over(scene: Scene) -> None:
+    (scene.folder / LOG).write_bytes(JUNK)
+    scene.event()
+    scene.write()
+    watch = watched(scene.folder)
+    assert len(seen(watch)) == 1
+    assert [view.name for view in watch.cameras()] == ["door"]
+
+
+def test_numbers_and_names_that_no_monitor_writes_do_no_harm(scene: Scene) -> None:
+    scene.event(peak=float("nan"))
+    line = json.loads(scene.lines[-1])
+    odd = {
+        "camera": "\ud800" * 500,
+        "peak": 1e999,
+        "snapshot": "../../etc/passwd",
+        "clip": ["x"],
+        "id": "\udcff" * 5000,
+    }
+    scene.add(line | odd)
+    scene.add(line | {"id": "y", "peak": "0.5", "seconds": ["a", "b"]})
+    scene.add(line | {"id": "z", "started": "9999-12-31T23:59:59+00:00"})
+    scene.write()
+    got = seen(watched(scene.folder))
+    assert len(got) == 2
+    assert all(0 <= event.probability <= 1 for event in got)
+    assert {Path(event.snapshot).parent for event in got} == {Path()}
+
+
+def test_half_a_line_waits_for_its_rest(scene: Scene) -> None:
+    scene.event(lasts=None)
+    line = scene.lines[0].encode() + b"\n"
+    file = scene.folder / LOG
+    tail = LogTail(scene.folder)
+    for at in (1, 50, len(line) - 1):
+        file.write_bytes(line[:at])
+        assert not list(tail.news())
+    file.write_bytes(line)
+    assert len(list(tail.news())) == 1
+    assert not list(tail.news())
+
+
+def test_a_half_line_that_is_cut_off_by_the_next_monitor_is_not_missed(scene: Scene) -> None:
+    scene.event(ago=50)
+    scene.write()
+    whole = (scene.folder / LOG).stat().st_size
+    tail = LogTail(scene.folder)
+    assert len(list(tail.news())) == 2
+    with open(scene.folder / LOG, "ab") as file:
+        file.write(b'{"kind": "ev')
+    assert not list(tail.news())
+    os.truncate(scene.folder / LOG, whole)
+    scene.event(ago=20)
+    scene.write()
+    assert len(list(tail.news())) == 2
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_logs_that_are_put_away_are_read_to_their_end(scene: Scene, times: int) -> None:
+    """Of a log that is put away twice between two looks, both are read; three logs are more than a monitor keeps."""
+    watch = watched(scene.folder)
+    scene.event(ago=5000)
+    scene.write()
+    assert len(seen(watch)) == 1
+    for number in range(times):
+        scene.event(ago=4000 - 100 * number)
+        scene.write()
+        os.replace(scene.folder / LOG, scene.folder / OLDER)
+        scene.event(ago=3950 - 100 * number)
+        scene.write()
+    assert len(seen(watch)) == 1 + 2 * times - 2 * (times == 3)
+    assert len(seen(watched(scene.folder))) >= 2, "after a restart, those that are still there"
+
+
+def test_a_log_that_was_there_before_is_read_with_the_older_one(scene: Scene) -> None:
+    for ago in (900, 800):
+        scene.event(ago=ago)
+        scene.write()
+        if ago == 900:
+            os.replace(scene.folder / LOG, scene.folder / OLDER)
+    assert len(seen(watched(scene.folder))) == 2
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link", "unreadable"])
+def test_a_log_that_is_none_is_no_fault(tmp_path: Path, scene: Scene, kind: str) -> None:
+    log = scene.folder / LOG
+    match kind:
+        case "folder":
+            log.mkdir()
+        case "pipe":
+            os.mkfifo(log)
+        case "link":
+            (tmp_path / "elsewhere").write_text("{}")
+            log.symlink_to(tmp_path / "elsewhere")
+        case "unreadable":
+            log.write_bytes(os.urandom(3_000_000))
+    began = time.monotonic()
+    assert not seen(watched(scene.folder))
+    assert time.monotonic() - began < 5
+
+
+def test_a_line_that_never_ends_is_passed_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_log, "BLOCK_BYTES", 5000)
+    monkeypatch.setattr(watch_log, "LONGEST_LINE", 4000)
+    (scene.folder / LOG).write_bytes(b"[" * 20_000 + b"\n")
+    scene.event()
+    scene.write()
+    assert len(list(LogTail(scene.folder).news())) == 2
+
+
+def test_many_events_are_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_events, "MOST_EVENTS", 100)
+    monkeypatch.setattr(watch_events, "MOST_CAMERAS", 5)
+    folded = Folded("yard")
+    for number in range(1000):
+        scene.event(ago=5000 - number, camera=f"camera {number % 10}")
+    for line in scene.lines:
+        folded.follow(json.loads(line))
+    assert len(folded.events) == len(folded.order) <= 102
+    assert len(folded.cameras) == 5
+    newest = max(place for place in folded.order)
+    assert newest[0] == (NOW - timedelta(seconds=5000 - 994)).timestamp(), "the newest of cameras that are known"
+
+
+def test_a_hundred_thousand_lines_are_read_in_seconds(scene: Scene) -> None:
+    for number in range(50_000):
+        scene.event(ago=50_000 - number)
+    scene.write()
+    began = time.monotonic()
+    watch = watched(scene.folder)
+    taken = time.monotonic() - began
+    assert len(seen(watch)) == 50_000
+    assert taken < 15
+    began = time.monotonic()
+    scene.event(ago=0)
+    scene.write()
+    assert seen(watch)[0].started == NOW.timestamp()
+    assert time.monotonic() - began < 2, "only what is new is read"
+
+
+# How cameras stand
+
+
+def test_cameras_are_up_offline_or_not_watched(scene: Scene) -> None:
+    now = time.time()
+    scene.event(ago=500)
+    scene.offline("yard", ago=60)
+    scene.write()
+    scene.beat(door="live", yard="offline", hall="connecting")
+    watch = watched(scene.folder, clock=lambda: now)
+    views = {view.name: view for view in watch.cameras()}
+    assert {name: view.state for name, view in views.items()} == {
+        "door": "up", "yard": "offline", "hall": "connecting",
+    }  # fmt: skip
+    assert views["yard"].since == (NOW - timedelta(seconds=60)).timestamp()
+    assert views["yard"].reason == "connection refused"
+    assert views["door"].newest is not None and views["hall"].newest is None
+    os.utime(scene.folder / PULSE, (now - STALE_SECONDS - 1,) * 2)
+    views = {view.name: view for view in looked(watch).cameras()}
+    assert {view.state for view in views.values()} == {"not watching"}
+    assert views["door"].since == pytest.approx(now - STALE_SECONDS - 1)
+
+
+def test_a_camera_that_is_back_is_up_again(scene: Scene) -> None:
+    with open_desk(scene.folder, None) as desk:
+        for kind in ("offline", "back"):
+            desk.take(happening_of(Notice("door", kind, NOW, NOW, "gone")))  # type: ignore[arg-type]
+        scene.beat(door="live")
+        (view,) = watched(scene.folder).cameras()
+    assert (view.state, view.since, view.reason) == ("up", None, "")
+
+
+def happening_of(notice: Notice) -> Any:
+    from hazard.monitor import Happening
+
+    return Happening(notice.camera, notice, notice.at)
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_an_event_goes_on_only_while_somebody_watches(scene: Scene, is_watched: bool) -> None:
+    scene.event(lasts=None)
+    scene.write()
+    scene.beat(is_over=not is_watched)
+    watch = watched(scene.folder)
+    assert watch.state_of(seen(watch)[0]) == ("going on" if is_watched else "cut")
+
+
+def test_a_monitor_gives_a_sign_and_says_when_it_ends(tmp_path: Path) -> None:
+    file = PulseFile(tmp_path / PULSE)
+    file.say({"door": "live"})
+    os.utime(tmp_path / PULSE, (1, 1))
+    first = (tmp_path / PULSE).stat()
+    file.say({"door": "live"})
+    second = (tmp_path / PULSE).stat()
+    assert second.st_ino == first.st_ino and second.st_mtime > 1e9, "nothing new is not written again"
+    (tmp_path / PULSE).unlink()
+    file.say({"door": "live"})
+    file.say({"door": "live"})
+    assert read_pulse((tmp_path / PULSE).read_bytes(), 5.0) == Pulse({"door": "live"}, 5.0, is_over=False)
+    file.say({"door": "live"}, is_over=True)
+    assert not read_pulse((tmp_path / PULSE).read_bytes(), time.time()).is_fresh(time.time())
+
+
+def test_a_disk_that_takes_no_sign_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = PulseFile(tmp_path / "gone" / PULSE)
+    for _ in range(3):
+        file.say({"door": "live"})
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"cameras": 3, "is_over": false}', b"[" * 100_000])
+def test_a_sign_of_others_is_none(content: bytes) -> None:
+    assert not read_pulse(content, time.time()).is_fresh(time.time())

@@ -1,0 +1,139 @@
+"""What people say of events, and what is counted of them."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from fastapi.testclient import TestClient
+
+from features.cli import extract_features
+from hazard.corrections import read_corrections
+from hazard.web.marks import open_marks
+from hazard.web.statistics import day_start, figures
+from tests.alarms import write_pictures
+from tests.watched import Scene, asking, events, seen, watched
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path / "yard")
+
+
+@pytest.fixture
+def client(scene: Scene, tmp_path: Path) -> Iterator[TestClient]:
+    with asking(tmp_path, yard=scene) as opened:
+        yield opened
+
+
+def test_marks_survive_a_restart_and_half_a_line(scene: Scene, tmp_path: Path) -> None:
+    for ago in (300, 200, 100):
+        scene.event(ago=ago)
+    scene.write()
+    third, second, first = seen(watched(scene.folder))
+    marks = open_marks(tmp_path / "marks", ["yard"])["yard"]
+    assert marks.put(first, "right", "", 5.0) and marks.put(second, "right", "", 6.0)
+    assert not marks.put(first, "right", "", 7.0), "said already"
+    assert marks.put(second, "wrong", "play", 8.0)
+    assert not marks.put(third, "", "", 9.0), "nothing to take back"
+    assert marks.put(third, "right", "", 9.0) and marks.put(third, "", "", 9.5)
+    with open(marks.file, "ab") as file:
+        file.write(b'{"key": "hal')
+    again = open_marks(tmp_path / "marks", ["yard"])["yard"]
+    assert again.by_key == marks.by_key
+    assert (again.word(first.key), again.word(second.key), again.word(third.key)) == ("right", "wrong", "")
+    assert again.put(third, "right", "", 10.0)
+    assert open_marks(tmp_path / "marks", ["yard"])["yard"].word(third.key) == "right"
+
+
+def test_sites_of_any_name_keep_their_marks_apart(scene: Scene, tmp_path: Path) -> None:
+    scene.event()
+    scene.write()
+    (event,) = seen(watched(scene.folder))
+    names = ["../up", "a/b", "x" * 300, "", "ß\n"]
+    marks = open_marks(tmp_path / "marks", names)
+    marks["a/b"].put(event, "right", "", 1.0)
+    again = open_marks(tmp_path / "marks", names)
+    assert [name for name in names if again[name].by_key] == ["a/b"]
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_marks_become_corrections_that_training_reads(client: TestClient, scene: Scene, tmp_path: Path) -> None:
+    video = write_pictures(tmp_path / "clip.mp4", [False] * 10).read_bytes()
+    for ago, label in ((500, "fight"), (400, "fight"), (300, "fall"), (200, "fight"), (100, "fight")):
+        scene.event(ago=ago, label=label, clip=video if ago != 200 else b"")
+    scene.write()
+    keys = [event["key"] for event in events(client)][::-1]
+    for key, said in zip(keys, ({"mark": "right"}, {"mark": "wrong"}, {"mark": "wrong", "label": "play"},
+                                {"mark": "right"}), strict=False):  # fmt: skip
+        assert client.post(f"/api/events/{key}/mark", json=said).status_code == 200
+    got = client.get("/api/corrections.csv")
+    assert got.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(got.text)))
+    assert [row["label"] for row in rows] == ["fight", "", "play"], "whose clip is gone is not in it"
+    clips = scene.folder / "clips"
+    (clips / "corrections.csv").write_text(got.text)
+    assert [one.label for one in read_corrections(clips / "corrections.csv")] == ["fight", "", "play"]
+    assert all((clips / row["path"]).is_file() for row in rows)
+    other = client.get("/api/corrections.csv?other=calm&removed=true").text
+    assert [row["label"] for row in csv.DictReader(io.StringIO(other))] == ["fight", "calm", "play", "fight"]
+    extracted = [str(clips), "-o", str(tmp_path / "c.h5"), "--weights", "random", "--frames", "4", "--runtime", "torch"]
+    assert extract_features.main(extracted, standalone_mode=False) == 0
+    from features.cache import read_cache
+    from hazard.corrections import correct_cache
+
+    _, done = correct_cache(read_cache(tmp_path / "c.h5"), clips / "corrections.csv")
+    assert (done.labelled, done.left_out) == (2, 1)
+
+
+def test_a_wrong_event_of_a_model_of_two_labels_is_the_other_one(scene: Scene, tmp_path: Path) -> None:
+    from hazard.web.marks import corrections
+
+    for ago in (300, 200):
+        scene.event(ago=ago)
+    scene.write()
+    second, first = seen(watched(scene.folder))
+    marks = open_marks(tmp_path / "marks", ["yard"])["yard"]
+    marks.put(first, "wrong", "", 1.0)
+    marks.put(second, "right", "", 1.0)
+    labels = [("noFight", "fight"), ("a", "b", "c")]
+    assert [label for _, label in corrections(marks.all(), labels)] == ["noFight", "fight"]
+    assert [label for _, label in corrections(marks.all(), [*labels, ("calm", "fight")])] == ["", "fight"]
+    assert [label for _, label in corrections(marks.all(), [("calm", "fall", "fight")])] == ["", "fight"]
+
+
+# Numbers
+
+
+def test_events_are_counted_in_the_hours_of_a_place(scene: Scene) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    midnight = day_start(date(2026, 3, 29), zone)  # that night, two o'clock is three o'clock
+    assert datetime.fromtimestamp(midnight, zone).isoformat() == "2026-03-29T00:00:00+01:00"
+    scene.event()
+    scene.write()
+    (event,) = seen(watched(scene.folder))
+    from dataclasses import replace
+
+    many = [replace(event, key=str(n), started=midnight + 3600 * n) for n in range(0, 49)]
+    many += [replace(event, key="other", camera="yard", label="fall", started=midnight + 4 * 86400)]
+    got = figures(many, lambda one: {"0": "right", "1": "wrong", "2": "right"}.get(one.key, ""), zone)  # type: ignore[return-value]
+    assert (got.total.count, got.total.right, got.total.wrong) == (50, 2, 1)
+    assert got.total.share_confirmed == pytest.approx(2 / 3)
+    assert got.by_hour[2] == 1, "the hour that one of the two days does not have"
+    assert got.by_weekday == [24, 2, 0, 1, 0, 0, 23]
+    assert [(key, tally.count) for key, tally in got.by_camera] == [(("yard", "door"), 49), (("yard", "yard"), 1)]
+    assert [day.isoformat() for day, _ in got.by_day] == [f"2026-03-{n}" for n in (29, 30, 31)] + [
+        "2026-04-01",
+        "2026-04-02",
+    ]
+    assert [tally.count for _, tally in got.by_day][:3] == [23, 24, 2]
+
+
+def test_no_events_have_no_numbers(client: TestClient) -> None:
+    got = client.get("/api/statistics").json()
+    assert got["total"] == {"count": 0, "right": 0, "wrong": 0, "share_confirmed": None}
+    assert got["by_day"] == [] and sum(got["by_hour"]) == 0
+    assert client.get("/cameras/statistics").status_code == 200

@@ -8,6 +8,7 @@ import click
 from features.commands import DONE, stop_on_signals
 from features.config import load_settings, sections
 from features.errors import SettingsError
+from features.words import counted
 from hazard.infer_config import InferSettings
 from hazard.monitor_config import MonitorSettings
 from hazard.structured import LogFormat, Say, ending_as, log_as, say_as
@@ -109,14 +110,13 @@ def _evaluate(recording: Path, model_folder: Path, settings: InferSettings, say:
     alert = figures["alert_delay_seconds"]
     said = f"{figures['found']} of {figures['truth']} true events found, recall {_show(figures['recall'])}"
     say(said, figures=figures)
-    say(
-        f"{figures['false_alarms']} false alarms in {figures['hours']:.2f} hours, "
-        f"{_show(figures['false_alarms_per_hour'])} an hour"
-    )
-    say(
-        f"events begin {_show(figures['delay_seconds']['median'])} s after the true ones (median), "
-        f"alerts come {_show(alert['median'])} s after (median; 90 %: {_show(alert['p90'])} s)"
-    )
+    alarms, hours = counted(figures["false_alarms"], "false alarm"), figures["hours"]
+    say(f"{alarms} in {hours:.2f} hours, {_show(figures['false_alarms_per_hour'])} an hour")
+    if figures["found"]:
+        say(
+            f"events begin {_show(figures['delay_seconds']['median'])} s after the true ones (median), "
+            f"alerts come {_show(alert['median'])} s after (median; 90 %: {_show(alert['p90'])} s)"
+        )
     return DONE
 
 

@@ -104,7 +104,7 @@ def evaluate_events(videos: Iterable[Watched], *, tolerance_seconds: float = 0.0
         count["videos"] += 1
         seconds += harmless_seconds(video.truth, video.seconds, tolerance_seconds)
         for true in video.truth:
-            first = min((e.start for e in _finders(true, video.events, tolerance_seconds)), default=None)
+            first = min((e.start for e in finders(true, video.events, tolerance_seconds)), default=None)
             _count(count, of_label, true.label, "truth", *(["found"] if first is not None else []))
             if first is None:
                 missed.append(_entry(video.path, true))
@@ -145,7 +145,8 @@ def overlaps(true: TrueEvent, event: Event, tolerance_seconds: float) -> bool:
     return event.start < true.end + tolerance_seconds and event.end > true.start - tolerance_seconds
 
 
-def _finders(true: TrueEvent, events: Sequence[Event], tolerance_seconds: float) -> Iterator[Event]:
+def finders(true: TrueEvent, events: Iterable[Event], tolerance_seconds: float) -> Iterator[Event]:
+    """The events by which a true one is found: of its label, with a moment in common."""
     return (e for e in events if e.label == true.label and overlaps(true, e, tolerance_seconds))
 
 

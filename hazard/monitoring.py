@@ -26,7 +26,7 @@ from hazard.decide import Decision
 from hazard.delivery import delivering
 from hazard.desk import OUTBOX, Desk, open_desk
 from hazard.event_clips import kept_seconds
-from hazard.event_truth import Watched, check_truth, evaluate_events, overlaps, read_truth
+from hazard.event_truth import Watched, check_truth, evaluate_events, finders, read_truth
 from hazard.exposition import Exposition
 from hazard.infer_config import InferSettings
 from hazard.model import Predictor
@@ -194,15 +194,13 @@ def evaluate_recording(
     labels = [rule.label for rule in ready.decision.rules]
     check_truth(settings.truth, truth, paths=[name], labels=labels)
     happenings, seconds = _replayed(recording, name, ready, settings, is_quiet=is_quiet, is_stopped=is_stopped)
-    found = events_of(happenings).get(name, [])
-    events = [event for event, _ in found]
-    figures = evaluate_events(
-        [Watched(name, seconds, truth[name], events)], tolerance_seconds=settings.tolerance_seconds
-    )
+    told = dict(events_of(happenings).get(name, []))
+    tolerance = settings.tolerance_seconds
+    figures = evaluate_events([Watched(name, seconds, truth[name], list(told))], tolerance_seconds=tolerance)
     delays = [
-        min(told for event, told in found if event.label == true.label and overlaps(true, event, 0.0)) - true.start
+        min(told[event] for event in found) - true.start
         for true in truth[name]
-        if any(event.label == true.label and overlaps(true, event, 0.0) for event in events)
+        if (found := list(finders(true, told, tolerance)))
     ]
     late = {"median": float(np.median(delays)), "p90": float(np.quantile(delays, 0.9))} if delays else {}
     return {**figures, "alert_delay_seconds": {"median": None, "p90": None} | late}

@@ -148,6 +148,8 @@ def paint_background(scene: Scene) -> Image:
 
 
 def exact_rate(rate: float | Fraction) -> Fraction:
-    """29.97 and its kin mean n * 1000 / 1001 (SMPTE ST 12-1)."""
+    """29.97 and its kin mean n * 1000 / 1001 (SMPTE ST 12-1); a whole number means itself."""
+    if float(rate).is_integer():
+        return Fraction(int(rate))
     ntsc = Fraction(round(rate) * 1000, 1001)
     return ntsc if abs(float(rate) - float(ntsc)) < 0.005 else Fraction(rate).limit_denominator(1001)

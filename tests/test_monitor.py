@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from features.encoder import Encoder
 from features.live import LiveFrame
 from features.live_rules import is_picked
+from features.words import counted
 from hazard.__main__ import hazard
 from hazard.cli_infer import infer
 from hazard.decide import Decision, events_of
@@ -167,8 +168,19 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
     assert ran.code == 0, ran.err
     found = json.loads((tmp_path / "r" / "report.json").read_text())["evaluation"]["events"]
     assert f"{found['found']} of 3 true events found" in ran.out
-    assert f"{found['false_alarms']} false alarms in" in ran.out
+    assert f"{counted(found['false_alarms'], 'false alarm')} in" in ran.out
     assert "alerts come" in ran.out
+
+
+def test_an_event_found_within_the_tolerance_has_a_delay_too(model: Path, tmp_path: Path, run: Run) -> None:
+    draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=4)
+    (tmp_path / "t.csv").write_text("path,start,end,label\na.mp4,6,7,hazardous\n")
+    given = ("--truth", tmp_path / "t.csv", "--threshold", 0.01, "--window-seconds", 1, "--stride", 0.5, *TORCH)
+    for tolerance, found in ((0, 0), (3, 1)):
+        again = (*given, "--set", f"tolerance_seconds={tolerance}")
+        ran = run(hazard, "monitor", "--evaluate", tmp_path / "a.mp4", "--model", model, *again)
+        assert f"{found} of 1 true events found" in ran.out, ran.err
+        assert ("alerts come" in ran.out) == bool(found)
 
 
 def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:

@@ -36,7 +36,7 @@ ROWS, WINDOW, STRIDE = 4, 3.0, 1.5  # frames and seconds
 TORCH = ("--runtime", "torch")
 FIGURES = re.compile(
     r"(?P<found>\d+) of (?P<truth>\d+) true events found, recall (?P<recall>[\d.]+)\n"
-    r"(?P<false>\d+) false alarms in (?P<hours>[\d.]+) hours, (?P<rate>[\d.]+) an hour\n"
+    r"(?P<false>\d+) false alarms? in (?P<hours>[\d.]+) hours, (?P<rate>[\d.]+) an hour\n"
     r"events begin (?P<delay>[-\d.]+) s .*alerts come (?P<alert>[-\d.]+) s after \(median; 90 %: (?P<p90>[-\d.]+) s\)"
 )
 

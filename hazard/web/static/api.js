@@ -7,18 +7,23 @@ export class Failure extends Error {
     this.status = status;
   }
 }
+const PATIENCE_MS = 20000;
 const OFFLINE = "The server does not answer. It may have been stopped, or the connection is gone.";
 const USUAL = {401: "You are signed out. Load the page again to sign in.", 413: "The video is larger than this server takes.", 429: "Too much at once. Try again in a moment.", 503: "The server is busy. Try again in a moment."};
 
 export async function ask(path, options = {}) {
-  let answer;
+  const ends = new AbortController(), timer = setTimeout(() => ends.abort(), PATIENCE_MS); // a server may hang, or a line break, without a word
+  let status, text;
   try {
-    answer = await fetch(path, {headers: {Accept: "application/json", ...(options.body ? {"Content-Type": "application/json"} : {})}, ...options});
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    const answer = await fetch(path, {headers: {Accept: "application/json", ...(options.body ? {"Content-Type": "application/json"} : {})}, ...options, signal: ends.signal});
+    status = answer.status;
+    text = await answer.text();
+  } catch {
     throw new Failure(OFFLINE);
+  } finally {
+    clearTimeout(timer);
   }
-  return understood(answer.status, await answer.text());
+  return understood(status, text);
 }
 // What the server said, from its status and text; what is no JSON is never shown.
 export function understood(status, text) {

@@ -1,5 +1,5 @@
 // What cameras saw: the list follows by itself, events open in a window over it, y and n say whether they were right.
-const REFRESH_MS = 3000, MOST = 500;
+const REFRESH_MS = 3000, PATIENCE_MS = 10000, MOST = 500;
 const live = document.getElementById("live"), dialog = document.getElementById("window"), inside = document.getElementById("inside");
 const news = document.getElementById("news"), said = document.getElementById("said"), lost = document.getElementById("lost");
 const served = new WeakMap(); // elements of a keyed list → their HTML as it came
@@ -20,12 +20,24 @@ function parsed(html) {
   return new DOMParser().parseFromString(html, "text/html").body;
 }
 
+async function fetched(address, options) { // a server may hang, or a line break, without a word
+  const ends = new AbortController(), timer = setTimeout(() => ends.abort(), PATIENCE_MS);
+  try {
+    const answer = await fetch(address, { ...options, signal: ends.signal });
+    return { answer, text: await answer.text() };
+  } catch {
+    throw new Error("The server does not answer.");
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 async function part(address, tag) {
-  const answer = await fetch(address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+  const { answer, text } = await fetched(address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
   if (answer.status === 304) return null;
   if (answer.redirected && answer.url.includes("/login")) { location.reload(); return null; }
   if (!answer.ok) throw new Error(answer.status === 404 ? "This event is not known any more." : `The server answered ${answer.status}.`);
-  return { html: await answer.text(), tag: answer.headers.get("ETag") };
+  return { html: text, tag: answer.headers.get("ETag") };
 }
 
 // The list.
@@ -193,6 +205,10 @@ async function go(step) {
   else said.textContent = step > 0 ? "This is the last event." : "This is the newest event.";
 }
 
+function reason(text) {
+  try { return JSON.parse(text).error; } catch { return null; }
+}
+
 let isMarking = false;
 async function mark(word) {
   const seen = inside.querySelector(".seen"), problem = inside.querySelector(".error");
@@ -200,10 +216,10 @@ async function mark(word) {
   isMarking = true;
   const label = word === "wrong" ? seen.querySelector("#was")?.value ?? "" : "";
   try {
-    const answer = await fetch(`/api/events/${seen.dataset.key}/mark`, {
+    const { answer, text } = await fetched(`/api/events/${seen.dataset.key}/mark`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ mark: word, label }),
     });
-    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `The server answered ${answer.status}.`);
+    if (!answer.ok) throw new Error(reason(text) ?? `The server answered ${answer.status}.`);
     problem.textContent = "";
     pressed(seen, word);
     said.textContent = `${seen.dataset.says}: ${word ? `marked ${word}` : "mark taken back"}.`;

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from tests.chromium import CHROMIUM, MISSING
 from tests.conftest import make_model
@@ -20,7 +18,7 @@ import open_clip
 
 from hazard.web.work import WorkJob
 from tests.served import Served, serving_models
-from tests.test_zero_shot import LABELS, TINY
+from tests.tiny_clip import LABELS, write_tiny_clip
 
 
 class Clipped(WorkJob):
@@ -35,11 +33,7 @@ class Clipped(WorkJob):
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a tiny CLIP may call a video."""
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-zero-shot.json").write_text(json.dumps(TINY))
-    open_clip.add_model_config(folder / "tiny-zero-shot.json")
-    torch.manual_seed(0)
-    state = open_clip.create_model("tiny-zero-shot", load_weights=False).state_dict()
-    save_file(state, folder / "tiny.safetensors")
+    write_tiny_clip(folder)
     (folder / "labels.json").write_text(json.dumps(LABELS))
     return folder / "labels.json"
 

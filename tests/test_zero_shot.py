@@ -13,32 +13,18 @@ from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.types import Clip
 from hazard.zero_shot import EXAMPLE, FRAMES, Namer, open_namer, read_labels
 from tests.media import write_textured
+from tests.tiny_clip import LABELS, write_tiny_clip
 
 open_clip = pytest.importorskip("open_clip")
 
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 ROOT = Path(__file__).parent.parent
-LABELS: dict[str, Any] = {
-    "model": "tiny-zero-shot",
-    "pretrained": "tiny.safetensors",
-    "prompts": ["a photo of {}", "{}"],
-    "labels": {"fire": ["a fire", "thick smoke"], "nothing": "an empty room", "people": "some people"},
-}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights of a tiny CLIP, in files of all kinds, and two clips."""
     folder = tmp_path_factory.mktemp("zero-shot")
-    (folder / "tiny-zero-shot.json").write_text(json.dumps(TINY))
-    open_clip.add_model_config(folder / "tiny-zero-shot.json")
-    torch.manual_seed(0)
-    state = open_clip.create_model("tiny-zero-shot", load_weights=False).state_dict()
-    save_file(state, folder / "tiny.safetensors")
+    state = write_tiny_clip(folder)
     torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, folder / "tiny.pt")
     save_file({key: tensor for key, tensor in state.items() if "visual" in key}, folder / "half.safetensors")
     bad = next(iter(state))

@@ -253,32 +253,39 @@ def open_engine(
         rules = Rules(networks=tuple(map(str, (*settings.networks, *infer.download_networks))))
         limits = Limits(max_bytes=settings.max_bytes, seconds=settings.upload_seconds)
         fetching = Fetching(jobs, fetches, looks, rules, limits)
-        stop = threading.Event()
-        imports = preload(infer)
-        hands = [Hand(looking, looks, stop, imports) for _ in range(settings.workers if settings.models else 0)]
-        fetchers = [Hand(fetching, fetches, stop, imports, is_eager=False) for _ in range(FETCHERS if hands else 0)]
-        engine = Engine(settings, jobs, looking, fetching, hands)
+        imports, stop = preload(infer), threading.Event()
+        hands = [Hand(looking, looks, stop, imports) for _ in range(settings.workers)]
+        fetchers = [Hand(fetching, fetches, stop, imports, is_eager=False) for _ in range(FETCHERS)]
+        staff = [*hands, *fetchers] if settings.models else []
+        engine = Engine(settings, jobs, looking, fetching, hands if settings.models else [])
         go_on(jobs, looks, fetches)
-        threads = [threading.Thread(target=hand.run, daemon=True, name="serve") for hand in (*hands, *fetchers)]
-        threads.append(threading.Thread(target=_tidy, args=(engine, stop), daemon=True, name="serve-tidy"))
-        if hands:
+        if staff:
             worker_context(imports)  # from this thread, which may be the one that hears Ctrl-C
-        else:
-            looking.checked.set()
         try:
-            for thread in threads:
-                thread.start()
-            looking.checked.wait()
-            if looking.problem is not None:
-                raise looking.problem
-            yield engine
+            with _running([*(hand.run for hand in staff), lambda: _tidy(engine, stop)], stop, (looks, fetches)):
+                if staff:
+                    looking.checked.wait()
+                if looking.problem is not None:
+                    raise looking.problem
+                yield engine
         finally:
-            stop.set()
-            for waiting in (looks, fetches):
-                waiting.close()
-            for thread in threads:
-                thread.join(STOP_SECONDS)
             rest(jobs)
+
+
+@contextmanager
+def _running(work: Sequence[Callable[[], None]], stop: threading.Event, queues: Sequence[Waiting]) -> Iterator[None]:
+    """A thread for each while the block runs; then they are told to stop, and waited for."""
+    threads = [threading.Thread(target=each, daemon=True, name="serve") for each in work]
+    try:
+        for thread in threads:
+            thread.start()
+        yield
+    finally:
+        stop.set()
+        for waiting in queues:
+            waiting.close()
+        for thread in threads:
+            thread.join(STOP_SECONDS)
 
 
 def preload(infer: InferSettings) -> tuple[str, ...]:

@@ -67,6 +67,14 @@ def _memory_given_back() -> Iterator[None]:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_priority() -> Iterator[None]:
+    """A library that gives this process real-time priority starves every other test, which then fails."""
+    yield
+    if sys.platform == "linux":
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is left in the user's folder of caches, nor taken from there."""

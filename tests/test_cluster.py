@@ -31,7 +31,7 @@ from features.stream import extract_clips
 from features.types import Clip, Failure
 from tests.conftest import Run
 from tests.media import write_numbered
-from tests.test_pool import Obedient
+from tests.test_pool import DEADLINE, Obedient
 
 ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -68,15 +68,15 @@ def test_one_machine(videos: Path, tmp_path: Path, extract: Run) -> None:
 
 
 def test_a_worker_outlives_clips_that_hang_or_crash() -> None:
-    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=1.0)
+    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
     results = [pickle.loads(worker.work(pickle.dumps(task))[1]) for task in ("a", "crash", "b", "hang", "c")]
     assert results[0::2] == ["A", "B", "C"]
     assert results[1] == Lost("decode", "the decoder crashed (SIGSEGV)")
-    assert results[3] == Lost("decode", "timeout: nothing decoded for 1 s")
+    assert results[3] == Lost("decode", f"timeout: nothing decoded for {DEADLINE:g} s")
 
 
 def test_a_node_that_does_not_see_the_videos_stops_the_job() -> None:
-    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=1.0)
+    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
     with pytest.raises(EnvironmentStopped, match=r"does not see /absent/a\.mp4"):
         worker.ready([__file__, "/absent/a.mp4"])
 

@@ -83,7 +83,7 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> Header:
     summary = extract_to_cache(find_clips([folder]), folder / "c.h5", settings)
     assert summary.header is not None
     assert summary.failed == len(summary.header.failures) > 0
-    assert summary.seconds < 60
+    assert summary.seconds < 300
     return summary.header
 
 
@@ -243,7 +243,7 @@ def misbehaved(tmp_path: Path, numbered: Path, extract: Run, monkeypatch: pytest
     for name in ("a", "b hang", "c", "d crash", "e"):
         shutil.copy(numbered / "calm" / "0.mp4", tmp_path / f"{name}.mp4")
     monkeypatch.setattr("features.stream.ExtractJob", Misbehaving)
-    return lambda: extract(tmp_path, "-o", tmp_path / "c.h5", "--set", "deadline_seconds=1.5")
+    return lambda: extract(tmp_path, "-o", tmp_path / "c.h5", "--set", "deadline_seconds=4")
 
 
 def test_row_14_hang_and_row_15_crash(misbehaved: Run, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_row_14_hang_and_row_15_crash(misbehaved: Run, tmp_path: Path) -> None:
     header = read_header(tmp_path / "c.h5")
     assert header.clips.path.tolist() == ["a.mp4", "c.mp4", "e.mp4"]
     assert ledger(header, "") == {
-        "b hang.mp4": "decode: timeout: nothing decoded for 2 s",
+        "b hang.mp4": "decode: timeout: nothing decoded for 4 s",
         "d crash.mp4": "decode: the decoder crashed (SIGSEGV)",
     }
 

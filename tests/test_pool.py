@@ -11,6 +11,8 @@ import pytest
 from features.errors import EnvironmentStopped
 from features.pool import Lost, run_tasks
 
+DEADLINE = 3.0
+
 
 @dataclass(frozen=True)
 class Obedient:
@@ -30,13 +32,13 @@ class Obedient:
             os.kill(os.getpid(), signal.SIGSEGV)
         if task == "slow but alive":
             for _ in range(6):
-                time.sleep(0.3)
+                time.sleep(DEADLINE / 4)
                 alive()
         return task.upper()
 
 
 def run(tasks: list[str], **options: object) -> dict[str, object]:
-    return dict(run_tasks(Obedient(), tasks, **({"workers": 2, "deadline_seconds": 1.0} | options)))
+    return dict(run_tasks(Obedient(), tasks, **({"workers": 2, "deadline_seconds": DEADLINE} | options)))
 
 
 def test_each_task_is_done_once() -> None:
@@ -46,7 +48,7 @@ def test_each_task_is_done_once() -> None:
 
 def test_hang_and_crash_lose_only_their_own_task() -> None:
     results = run(["a", "hang", "b", "crash", "c", "slow but alive", "d"])
-    assert results["hang"] == Lost("decode", "timeout: nothing decoded for 1 s")
+    assert results["hang"] == Lost("decode", f"timeout: nothing decoded for {DEADLINE:g} s")
     assert results["crash"] == Lost("decode", "the decoder crashed (SIGSEGV)")
     assert [results[task] for task in ("a", "b", "c", "d")] == ["A", "B", "C", "D"]
     assert results["slow but alive"] == "SLOW BUT ALIVE"

@@ -100,7 +100,7 @@ def test_a_window_that_hangs_holds_up_nobody() -> None:
     for _ in range(200):
         screen([replace(FRAME, jpeg=bytes(1_000_000))])
         assert not screen.is_closed
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60
     screen()
     theirs.close()
     screen.stop()

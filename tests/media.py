@@ -33,7 +33,7 @@ def read_number(image: np.ndarray) -> int:
 
 @contextmanager
 def own_priority() -> Iterator[None]:
-    """SVT-AV1 gives its caller real-time priority where it may, over all else on the machine, and so to what that starts."""
+    """SVT-AV1 gives its caller real-time priority where it may, above all other processes, and to what that starts."""
     yield
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

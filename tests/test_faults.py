@@ -271,9 +271,9 @@ class DiesLater:
     def start(self) -> Callable:
         def work(task, alive):  # type: ignore[no-untyped-def]
             if task == "slow":
-                time.sleep(1)
+                time.sleep(3)
             else:
-                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL)).start()
             return task
 
         return work

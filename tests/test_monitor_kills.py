@@ -16,7 +16,7 @@ from tests.receivers import SECRET, receiving
 KILLS = 20
 EVENT_SECONDS, QUIET_SECONDS, RESUME_SECONDS = 10.0, 12.0, 11.0
 """No event is as long as the time within which it is taken for the same, and no pause is as short."""
-SEEN_SECONDS = 3.0
+SEEN_SECONDS = 4.0
 """An event that a monitor saw for so long without a break must have been told of."""
 
 
@@ -64,7 +64,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
         for number in range(KILLS + 1):
             life = context.Process(target=live_once, args=(list(map(str, given)),))
             life.start()
-            life.join(draw.uniform(1.5, 11.0))
+            life.join(draw.uniform(1.5, 12.0))
             assert life.is_alive(), "it ended by itself"
             if number < KILLS:
                 life.kill()
@@ -77,7 +77,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     told = {got.headers["webhook-id"]: yaml.safe_load(got.body)["data"] for got in receiver.accepted}
     starts = [datetime.fromisoformat(one["started"]).timestamp() - offset for one in told.values()]
     assert all(one["kind"] == "event" for one in told.values())
-    times = [sum(a - 1 <= start < b + 0.5 for start in starts) for a, b in camera.events]
+    times = [sum(a - 3 <= start < b + 3 for start in starts) for a, b in camera.events]
     seen = [max((min(b, d) - max(a, c) for c, d in camera.looks), default=0.0) for a, b in camera.events]
     long_seen = sum(span > SEEN_SECONDS for span in seen)
     again = len(receiver.ids()) - len(told)
@@ -88,7 +88,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     assert all(count for count, span in zip(times, seen, strict=True) if span > SEEN_SECONDS), "none is lost"
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

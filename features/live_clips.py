@@ -62,11 +62,18 @@ def _copied(container: OutputContainer, coding: Coding, packets: Sequence[Coded]
     times = [(packet.pts or 0) - first for packet in shown]
     lasts = _usual(times, coding.tick)
     for packet, pts, dts in zip(shown, times, decoding_times(times), strict=True):
-        copy = av.Packet(packet.data)
+        copy = _packet(packet)
         copy.pts, copy.dts, copy.duration, copy.time_base = max(pts, dts), dts, lasts, coding.tick
         copy.is_keyframe, copy.stream = packet.is_keyframe, stream
         container.mux(copy)
     return float((max(times) + lasts) * coding.tick)
+
+
+def _packet(packet: Coded) -> av.Packet:
+    """Its data in a buffer of FFmpeg's, with the padding that decoders read over: made of bytes it would have none."""
+    copy = av.Packet(len(packet.data))
+    copy.update(packet.data)
+    return copy
 
 
 def decoding_times(times: Sequence[int]) -> list[int]:
@@ -109,7 +116,7 @@ def _frames(coding: Coding, packets: Sequence[Coded]) -> Iterator[VideoFrame]:
     for packet in (*packets, None):
         copy = None
         if packet is not None:
-            copy = av.Packet(packet.data)
+            copy = _packet(packet)
             copy.pts, copy.dts, copy.time_base, copy.is_keyframe = (
                 packet.pts,
                 packet.dts,

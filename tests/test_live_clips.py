@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,15 @@ def test_motion_jpeg_is_transcoded_and_goes_by_the_clock(motion_jpeg: str, tmp_p
     numbers, times, stream = played(tmp_path / "clip.mp4")
     assert stream.codec_context.name == "h264" and is_whole(numbers)
     assert len(numbers) > 15 and now - began - 0.5 < times[-1] < now - began + 0.5
+
+
+def test_what_lies_behind_a_packet_in_memory_is_not_read(tmp_path: Path) -> None:
+    """Decoders read on behind a packet's end, where these bytes look like more of it to that of MPEG-4."""
+    file = write_numbered(tmp_path / "a.avi", 60, codec="mpeg4", options={"threads": "1"})
+    coding, packets = kept(file)
+    beside: Any = [replace(p, data=memoryview(p.data + b"\0\x80" + bytes(62))[: len(p.data)]) for p in packets]
+    write_clip(coding, beside, tmp_path / "clip.mp4")
+    assert played(tmp_path / "clip.mp4")[0] == list(range(60))
 
 
 def is_whole(numbers: list[int]) -> bool:

@@ -10,11 +10,13 @@ LONGEST_WAIT_SECONDS = 30.0
 STEADY_SECONDS = 10.0
 """A connection whose frames have come for so long was a good one: after it the waits begin anew."""
 CREEP = 1e-3
-"""Seconds a second by which a camera's clock may run slower than ours without its frames being called late."""
+"""Seconds a second by which a camera's clock may run slower than ours, at first, before its frames are called late."""
 MOST_LAG_SECONDS = 2.0
 """A stream is behind when its frames come so much later than they should."""
 GIVE_IN_SECONDS = 10.0
 """Who is behind for so long will never catch up: its clock is what is wrong."""
+MORE_CREEP = 20.0
+"""A clock that was wrong is trusted so many times less."""
 JUMP_SECONDS = 10.0
 """A live stream whose time leaps by more, or back by more than a second, begins anew."""
 _EPSILON = 1e-9
@@ -41,14 +43,15 @@ def is_picked(start: float, end: float, fps: float) -> bool:
 class Lag:
     """How late frames come, compared with the promptest ones so far."""
 
+    creep: float = CREEP
     origin: float = math.inf
     """The clock when second 0 of the stream would have come, had it come promptly."""
     at: float = -math.inf
 
     def after(self, seconds: float, now: float) -> "Lag":
         """With one more frame, of the stream's second `seconds`, that came at `now`."""
-        allowed = self.origin + CREEP * (now - self.at) if math.isfinite(self.at) else math.inf
-        return Lag(min(now - seconds, allowed), now)
+        allowed = self.origin + self.creep * (now - self.at) if math.isfinite(self.at) else math.inf
+        return replace(self, origin=min(now - seconds, allowed), at=now)
 
     def of(self, seconds: float, now: float) -> float:
         """Seconds that this frame is late."""
@@ -65,8 +68,9 @@ class CatchUp:
 
     def skips(self, seconds: float, now: float, *, is_keyframe: bool) -> bool:
         """Whether a packet of the stream's second `seconds` that came at `now` is passed over."""
-        if seconds < self.last - 1.0 or (self.behind_since is not None and now - self.behind_since > GIVE_IN_SECONDS):
-            self.lag, self.behind_since = Lag(), None  # its clock was set back: nothing is late
+        gives_in = self.behind_since is not None and now - self.behind_since > GIVE_IN_SECONDS
+        if gives_in or seconds < self.last - 1.0:  # its clock is wrong or was set back: nothing is late
+            self.lag, self.behind_since = Lag(self.lag.creep * (MORE_CREEP if gives_in else 1.0)), None
         self.last = seconds
         self.lag = self.lag.after(seconds, now)
         late = self.lag.of(seconds, now)

@@ -203,7 +203,7 @@ def _played(
     is_file, is_timeless = camera.kind == "file", container.format.name == "mpjpeg"
     packets = until_error(container.demux(stream)) if is_file else container.demux(stream)
     is_immediate = not is_file and container.format.name.startswith(_IMMEDIATE)
-    catch_up = CatchUp() if is_immediate else None
+    catch_up = CatchUp() if is_immediate and not is_timeless else None
     kept = keeper.keeping(packets, stream, by_arrival=is_timeless)
     frames = _decoded(kept, stream, beat, lambda packet: catch_up is not None and _is_late(packet, catch_up), skipped)
     jump = math.inf if is_file else JUMP_SECONDS

@@ -33,6 +33,7 @@ def write_pictures(path: Path, alarms: Sequence[bool]) -> Path:
     """A video, ten frames a second, of one picture each."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=RATE)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = *SIZE, "yuv420p", RATE
         stream.max_b_frames = 0
         for number, is_alarming in enumerate(alarms):

@@ -55,6 +55,7 @@ def write_numbered(
     """A video of numbered frames; `times` gives each frame's second for a variable rate."""
     with own_priority(), av.open(str(path), "w", format=container) as file:
         stream = file.add_stream(codec, rate=rate, options=options or {})
+        stream.codec_context.thread_count = 1  # the same file on every machine
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.gop_size, stream.max_b_frames = gop, b_frames
         if rotation:
@@ -111,6 +112,7 @@ def write_textured(
     coarse = rng.integers(0, 256, (height // cell, width // cell + count, 3), np.uint8)
     with av.open(str(path), "w", options=container_options or {}) as file:
         stream = file.add_stream("libx264", rate=25, options=options or {"preset": "ultrafast", "crf": "20"})
+        stream.codec_context.thread_count = 1
         stream.width, stream.height = size if quarter_turns % 2 == 0 else size[::-1]
         stream.pix_fmt, stream.gop_size = "yuv420p", 25
         if rotation:
@@ -127,6 +129,7 @@ def write_no_frames(path: Path) -> Path:
     """A video stream without a single packet."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=25)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         file.start_encoding()
     return path
@@ -171,6 +174,7 @@ def write_scene(path: Path, seed: int, *, count: int = 12, start: int = 0, rate:
     still = scene.repeat(12, axis=0).repeat(12, axis=1).repeat(3, axis=2)
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = still.shape[1], still.shape[0], "yuv420p"
         for number in range(count):
             image = still.copy()

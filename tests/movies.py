@@ -32,6 +32,7 @@ def write_movie(
     times = [i / 25 for i in range(count)] if times is None else times
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=25)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         if path.suffix != ".avi":
             stream.codec_context.time_base = Fraction(1, 1000)

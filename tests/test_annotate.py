@@ -105,6 +105,7 @@ def test_pixels_that_are_not_square_become_so(tmp_path):
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=25)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
         stream.codec_context.sample_aspect_ratio = 2
         file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), GREY, np.uint8), format="rgb24")))

@@ -124,6 +124,12 @@ def test_a_clock_that_runs_slow_or_is_set_back_makes_no_stream_late() -> None:
     assert not skipped(a_little)[-1]  # later for good: after ten seconds that is how it is
 
 
+@pytest.mark.parametrize("rate", [0.99, 0.9, 0.4])
+def test_a_clock_that_is_wrong_is_learned(rate: float) -> None:
+    was = skipped([(i * 0.1 * rate, i * 0.1, True) for i in range(36_000)])  # an hour
+    assert not any(was[18_000:]) and sum(was) <= 3 * 102  # ten seconds each time
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -293,8 +299,8 @@ def test_a_replay_of_what_is_no_video_ends_and_says_why(tmp_path: Path) -> None:
 
 def test_a_camera_known_to_be_offline_is_not_told_of_again(tmp_path: Path, recording: Path) -> None:
     cameras = [Camera("yard", str(tmp_path / "none.mp4")), Camera("gate", str(recording))]
-    with open_cameras(cameras, WHOLE, 5, silence_seconds=0.2, random=lambda: 0.1, offline=["yard", "gate"]) as live:
-        found = collect(live, lambda found: len(frames_of(found, "gate")) > 4)
+    with open_cameras(cameras, WHOLE, 5, silence_seconds=1, random=lambda: 0.1, offline=["yard", "gate"]) as live:
+        found = collect(live, lambda found: len(frames_of(found, "gate")) > 9)
     assert kinds_of(found, "yard") == [] and kinds_of(found, "gate") == ["back"]
 
 
@@ -321,6 +327,7 @@ def hls(tmp_path: Path) -> Iterator[str]:
     options = {"hls_time": "1", "hls_list_size": "0", "hls_flags": "omit_endlist"}
     with av.open(str(tmp_path / "live.m3u8"), "w", format="hls", options=options) as file:
         stream = file.add_stream("libx264", rate=25)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.gop_size = 25
         for number in range(150):
@@ -345,13 +352,13 @@ def test_hls_is_played_at_its_own_pace_and_opens_no_file(hls: str) -> None:
     frames = frames_of(found)
     numbers = [read_number(frame.pixels) for frame in frames]
     assert numbers == list(range(numbers[0], 150, 5))[: len(numbers)]
-    assert frames[-1].arrived - frames[0].arrived == pytest.approx(frames[-1].seconds - frames[0].seconds, abs=0.4)
+    assert frames[-1].arrived - frames[0].arrived == pytest.approx(frames[-1].seconds - frames[0].seconds, abs=1)
     assert kinds_of(found, "evil") == ["offline"] and not frames_of(found, "evil")
 
 
 @pytest.fixture
 def motion_jpeg() -> Iterator[str]:
-    """The address of a camera that sends numbered JPEGs, about twenty a second, to whoever knows its password."""
+    """The address of a camera that sends numbered JPEGs, about ten a second, to whoever knows its password."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -370,7 +377,7 @@ def motion_jpeg() -> Iterator[str]:
                     self.wfile.write(head.encode() + jpeg + b"\r\n")
                 except OSError:
                     return
-                time.sleep(0.05)
+                time.sleep(0.1)
 
         def log_message(self, *_: object) -> None: ...
 
@@ -379,10 +386,12 @@ def motion_jpeg() -> Iterator[str]:
 
 
 def test_motion_jpeg_goes_by_the_clock(motion_jpeg: str) -> None:
+    """Its demuxer counts 25 frames a second, whatever comes: by that clock a slower camera is ever later."""
     with open_cameras([Camera("yard", motion_jpeg)], WHOLE, 5) as live:
-        frames = frames_of(collect(live, lambda found: len(frames_of(found)) == 8))
+        frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 25))
+        assert live.counters()["yard"].skipped == 0 and {frame.session for frame in frames} == {1}
     steps, arrived = (np.diff([getattr(frame, name) for frame in frames]) for name in ("seconds", "arrived"))
-    assert steps == pytest.approx(arrived, abs=1e-3) and steps.mean() > 0.15  # real time, whatever its demuxer counts
+    assert steps == pytest.approx(arrived, abs=1e-3) and steps.mean() > 0.15
     numbers = [read_number(frame.pixels) for frame in frames]
     assert numbers == sorted(set(numbers))
 
@@ -418,7 +427,7 @@ def test_a_real_server_that_is_killed_and_comes_back(recording: Path) -> None:
             [Camera("yard", server.address)], WHOLE, 5, silence_seconds=2, patience=IMPATIENT, random=lambda: 0.5
         ) as live,
     ):
-        frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 8))
+        frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 12))
         first = read_number(frames[0].pixels) - round(25 * frames[0].seconds)
         assert 0 <= first <= 2
         for frame in frames:

@@ -122,6 +122,7 @@ def clip(tmp_path: Path) -> Path:
     """A minute of one colour."""
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=8)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
         for _ in range(480):
             frame = av.VideoFrame.from_ndarray(np.full((90, 160, 3), GREEN, np.uint8), format="rgb24")

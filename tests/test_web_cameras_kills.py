@@ -62,7 +62,9 @@ def wait_for(condition: Callable[[], Any], running: subprocess.Popen[str], secon
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < until, "it did not come to that"
+        if time.monotonic() > until:
+            killed(running)
+            raise AssertionError(f"it did not come to that: {running.communicate()[0]}")
         time.sleep(0.1)
     return found
 

@@ -101,7 +101,7 @@ def test_a_server_that_drips(site: Site, tmp_path: Path, answer: object) -> None
     began = time.monotonic()
     said = failing(site.url("/a.mp4"), tmp_path, seconds=0.3)
     assert said == "timeout: not fetched within 0.3 s (download_seconds)"
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 15
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> Header:
     summary = extract_to_cache(find_clips([folder]), folder / "c.h5", settings)
     assert summary.header is not None
     assert summary.failed == len(summary.header.failures) > 0
-    assert summary.seconds < 300
+    assert summary.seconds < 120
     return summary.header
 
 

@@ -411,7 +411,7 @@ def test_a_silent_server_is_noticed() -> None:
         began = time.monotonic()
         with open_cameras(cameras, WHOLE, 5, silence_seconds=3, patience=IMPATIENT) as live:
             found = collect(live, lambda found: len(found) == 2)
-            assert 3 <= time.monotonic() - began < 60
+            assert 3 <= time.monotonic() - began < 15
         assert sorted((item.camera, item.kind) for item in found if isinstance(item, Notice)) == [
             ("http", "offline"),
             ("rtsp", "offline"),
@@ -437,7 +437,7 @@ def test_a_real_server_that_is_killed_and_comes_back(recording: Path) -> None:
         server.kill()
         killed = time.monotonic()
         gone = collect(live, kinds_of)
-        assert kinds_of(gone) == ["offline"] and time.monotonic() - killed < 60
+        assert kinds_of(gone) == ["offline"] and time.monotonic() - killed < 15
         assert not [frame for frame in frames_of(live.poll(0.3)) if frame.session == 1]
         server.start()
         again = collect(live, lambda found: len(frames_of(found)) >= 5)

@@ -115,7 +115,7 @@ def test_table_is_filtered_and_sorted_and_says_so(page: Tab) -> None:
     page.js("document.getElementById('page-on').click()")
     names = page.js("[...document.querySelectorAll('#clips tbody .name')].map((e) => e.textContent)")
     assert len(names) == everything - 50 and names[-1] == "f/59.mp4"
-    assert float(page.js("document.documentElement.dataset.readyMs")) > 0
+    assert 0 < float(page.js("document.documentElement.dataset.readyMs")) < 20_000
 
 
 def test_events_stand_first_and_lead_to_their_clip(page: Tab) -> None:

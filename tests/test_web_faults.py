@@ -90,10 +90,10 @@ def test_38_many_files_in_the_folder_of_jobs(model: Path, tmp_path: Path, count:
     for number in range(count):
         os.close(os.open(tmp_path / "jobs" / f"{number}.txt", os.O_CREAT))
     with serving_models({"first": model}, tmp_path) as server:
-        began = time.monotonic()
+        began = time.process_time()
         assert server.client.get("/jobs").json() == {"jobs": []}
         assert server.client.get("/").status_code == 200
-        assert time.monotonic() - began < 20
+        assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
@@ -108,12 +108,12 @@ def test_37_38_the_folder_of_a_monitor(model: Path, tmp_path: Path, count: int) 
     for number in range(count):
         os.close(os.open(scene.folder / "snapshots" / f"{number}.jpg", os.O_CREAT))
     with serving_models({"first": model}, tmp_path / "data", monitors={"site": scene.folder}) as server:
-        began = time.monotonic()
+        began = time.process_time()
         events = server.client.get("/api/events", params={"limit": 10}).json()["events"]
         assert len(events) == 10
         assert server.client.get("/api/cameras").status_code == 200
         assert server.client.get("/cameras").status_code == 200
-        assert time.monotonic() - began < 20
+        assert time.process_time() - began < 2
 
 
 def test_38_a_list_of_jobs_is_bounded(served: Served) -> None:

@@ -11,13 +11,13 @@ import torch
 from measure import Work
 from torchvision.transforms import v2
 
-from features.jobs import DecodeJob, ExtractJob
-from features.loading import load_backbone
-from features.openvino_convert import convert
-from features.sampling import rows_of, window_starts
+from features.backbones.loading import load_backbone
+from features.backbones.weights import weights_digest
+from features.encoders.openvino_convert import convert
+from features.extraction.jobs import DecodeJob, ExtractJob
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.types import Clip
-from features.weights import weights_digest
+from features.video.sampling import rows_of, window_starts
 
 FRAMES = 12
 

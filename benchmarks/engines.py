@@ -18,12 +18,12 @@ import click
 from contenders import main_spec
 from extract import pretrained_or_random
 
-from features.clips import find_clips
-from features.cluster import connected
 from features.config import RunSettings
-from features.crew import Crew
-from features.engines import ENGINES, run_engine
-from features.schedule import Schedule
+from features.extraction.engines import ENGINES, run_engine
+from features.extraction.ray_actor_pool import Crew
+from features.extraction.ray_engine import connected
+from features.extraction.ray_scheduler import Schedule
+from features.sources.discover import find_clips
 from features.types import Clip, Failure
 
 ROW_BYTES = 12 * 1280 * 2

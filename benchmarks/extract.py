@@ -35,15 +35,15 @@ from contenders import (
 )
 from measure import Work, interleaved, table
 
-from features.clips import find_clips
+from features.backbones.weights import find_weights
 from features.config import RunSettings
+from features.encoders.openvino_encoder import pick_runtime
 from features.errors import UserFacingError
-from features.jobs import DecodeJob
-from features.openvino_runtime import pick_runtime
-from features.stream import extract_clips
+from features.extraction.jobs import DecodeJob
+from features.extraction.local_engine import extract_clips
+from features.sources.discover import find_clips
 from features.types import Clip
-from features.weights import find_weights
-from hazard.synthetic import draw_dataset
+from hazard.synthetic.clips import draw_dataset
 
 GFLOP_A_FRAME = 0.6  # MobileNetV2 at 224 px: 0.3 G multiply-adds
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

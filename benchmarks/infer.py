@@ -31,21 +31,22 @@ from extract import pretrained_or_random, some_clips
 from long_video import long_file
 from measure import Work, interleaved, table
 
-from features.cli import extract_features
+from features.cli.extract import extract_features
 from features.config import RunSettings
-from features.jobs import DecodeJob, Extracted, ExtractJob
-from features.openvino_kept import kept_network
-from features.openvino_runtime import pick_runtime
+from features.encoders.openvino_cache import kept_network
+from features.encoders.openvino_encoder import pick_runtime
+from features.extraction.jobs import DecodeJob, ExtractJob
 from features.spec import FeatureSpec, Sampling
-from features.types import Clip
-from features.windows import Windows
-from hazard.cli_train import train_temporal
-from hazard.cutting import windows_of
-from hazard.infer_config import InferSettings
-from hazard.model import Predictor
-from hazard.model_files import open_model
-from hazard.predict import model_weights, predictions
-from hazard.results import Results, Stamp, open_results
+from features.types import Clip, Extracted
+from features.video.windows import Windows
+from hazard.cli.train import train_temporal
+from hazard.inference.predict import predictions
+from hazard.inference.result_store import Results, Stamp, open_results
+from hazard.inference.settings import InferSettings
+from hazard.inference.windowing import windows_of
+from hazard.models.input_spec import model_weights
+from hazard.models.model_folder import open_model
+from hazard.models.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, READY, NETWORK = "decoded its first frame", "a worker is ready", "the network for OpenVINO"
@@ -53,7 +54,7 @@ COMMAND = """
 import logging
 logging.basicConfig(format="%(created)f %(message)s")
 logging.getLogger("features").setLevel(logging.DEBUG)
-from hazard.cli_infer import main
+from hazard.cli.infer import main
 logging.getLogger("features").debug("the command line is read")
 main()
 """

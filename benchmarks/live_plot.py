@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from watching import Bucket, spread
 
-from hazard.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, png
+from hazard.metrics.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, png
 
 
 def draw(file: Path, buckets: Sequence[Bucket], fps: float) -> None:

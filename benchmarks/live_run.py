@@ -12,7 +12,7 @@ from processes import Usage
 from sites import Site
 from watching import Bucket, spread, watched
 
-from features.live import KEPT
+from features.live.cameras import KEPT
 
 TRIAL_SECONDS = 12.0
 CLOSE_ENOUGH = 1.1

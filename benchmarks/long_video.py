@@ -17,10 +17,10 @@ import numpy as np
 from contenders import FRAMES, opencv_frames, opencv_windows
 from measure import interleaved, table
 
-from features.sampling import pick_rows
 from features.spec import Sampling
 from features.types import Clip
-from features.video import Image, read_frames
+from features.video.decoder import Image, read_frames
+from features.video.sampling import pick_rows
 
 SEEK, WINDOWS = "OpenCV, a seek a frame", Sampling(kind="windows", frames=FRAMES, window_seconds=2, stride_seconds=0.5)
 

@@ -16,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import click
 
-from features.commands import run_command, stop_on_signals
+from features.utils.command_line import run_command, stop_on_signals
 
 # All else is imported later: what this module imports each reader process imports too.
 

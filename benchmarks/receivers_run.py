@@ -14,8 +14,8 @@ from sites import Site
 from watching import Bucket, Extra, spread, watched
 from webhook_receiver import receiver
 
-from features.live import Notice
-from hazard.desk import OUTBOX
+from features.live.types import Notice
+from hazard.monitor.events.event_processor import OUTBOX
 
 WITHIN = 0.02
 """Of the frames a second beside a receiver that is fine."""

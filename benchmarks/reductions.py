@@ -30,15 +30,15 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import read_cache
-from features.reduction import Reduction, fit
-from hazard.baselines import BASELINES
-from hazard.config import TrainSettings
-from hazard.evaluate import evaluate, positive_label
-from hazard.heads import HEADS
-from hazard.metrics import roc_auc
-from hazard.sequences import load_sequences
-from hazard.splits import Division, Fold, grouped_folds
+from features.cache.hdf5 import read_cache
+from features.cache.reduction import Reduction, fit
+from hazard.data.sequences import load_sequences
+from hazard.data.splits import Division, Fold, grouped_folds
+from hazard.experiments.cross_validation import evaluate, positive_label
+from hazard.metrics.classification import roc_auc
+from hazard.models.baselines import BASELINES
+from hazard.models.heads import HEADS
+from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
 POOLINGS = ("avg", "max", "avg+max")

@@ -17,11 +17,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hazard.decide import Decision, decide
-from hazard.events import EventRule
-from hazard.report import ReportInfo, write_report
+from hazard.events.decision import Decision, decide
+from hazard.events.rule import EventRule
+from hazard.report.facts import ReportInfo
+from hazard.report.writer import write_report
 from hazard.types import ClipPrediction, WindowPredictions
-from tests.chromium import CHROMIUM, MISSING, browser
+from tests.helpers.chromium import CHROMIUM, MISSING, browser
 
 LABELS = ("fight", "noFight")
 RULE = EventRule("fight", 0, enter=0.7, leave=0.55, merge_seconds=1.0)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import click
 
+from features.backbones.weights import find_weights
 from features.errors import UserFacingError
-from features.live_source import Camera
-from features.weights import find_weights
-from hazard.cameras import CameraSettings
-from hazard.cutting import windows_of
-from hazard.infer_config import InferSettings
-from hazard.model_source import read_source
-from hazard.recordings import draw_recording, plant_evenly
-from hazard.scenes import make_scene
-from hazard.synthetic import draw_dataset
-from hazard.watching import live_grid
+from features.live.source import Camera
+from hazard.inference.settings import InferSettings
+from hazard.inference.windowing import windows_of
+from hazard.models.input_spec import read_source
+from hazard.monitor.cameras import CameraSettings
+from hazard.monitor.live_windows import live_grid
+from hazard.synthetic.clips import draw_dataset
+from hazard.synthetic.recordings import draw_recording, plant_evenly
+from hazard.synthetic.scenes import make_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, RATE, SECONDS = (640, 360), 30, 60

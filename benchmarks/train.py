@@ -31,16 +31,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from features.cache import read_cache, write_cache
+from features.cache.hdf5 import read_cache, write_cache
+from features.cache.tables import ClipTable, failure_table
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.tables import ClipTable, failure_table
-from hazard.clips import Clips
-from hazard.config import TrainSettings
-from hazard.member import Member
-from hazard.memory import keep_freed_memory
-from hazard.precision import has_bf16
-from hazard.sequences import load_sequences
-from hazard.sizes import sized
+from hazard.data.sequences import load_sequences
+from hazard.models.auto_size import sized
+from hazard.models.settings import TrainSettings
+from hazard.training.device_data import Clips
+from hazard.training.malloc import keep_freed_memory
+from hazard.training.member import Member
+from hazard.training.precision import has_bf16
 
 STEPS, WIDTH, HIDDEN, LABELS, BATCH = 12, 512, 256, 101, 256
 PRODUCTS = ((4096, 4096, 1024), (3072, 1024, 1024), (2048, 2048, 2048))

@@ -28,20 +28,20 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from features.cache import read_cache
-from features.cli import extract_features
-from features.reduction import fit as fit_reduction
-from hazard.config import TrainSettings
-from hazard.figures import ACTIONS
-from hazard.fitting import fit, seen
-from hazard.model import predict_probs
-from hazard.pooling import pool
-from hazard.sequences import load_sequences
-from hazard.splits import Fold, grouped_folds
-from hazard.synthetic import draw_dataset
-from hazard.train import Committee
+from features.cache.hdf5 import read_cache
+from features.cache.reduction import fit as fit_reduction
+from features.cli.extract import extract_features
+from hazard.data.sequences import load_sequences
+from hazard.data.splits import Fold, grouped_folds
+from hazard.models.head_ensemble import Committee
+from hazard.models.open_set import POOLED, energy, fit_familiar, max_probability
+from hazard.models.pooling import pool
+from hazard.models.predictor import predict_probs
+from hazard.models.settings import TrainSettings
+from hazard.synthetic.clips import draw_dataset
+from hazard.synthetic.people import ACTIONS
+from hazard.training.fit import fit, seen
 from hazard.types import Sequences
-from hazard.unknown import POOLED, energy, fit_familiar, max_probability
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Array]

@@ -15,11 +15,12 @@ import numpy as np
 from processes import Usage, descendants, machine_cpu_seconds, usage_of
 from sites import Site
 
-from features.live import CameraCounters, LiveFrame, LiveSet, Notice
-from hazard import monitoring
-from hazard.alert_config import load_alerts
-from hazard.monitor import Brain, Happening, Onlooker
-from hazard.monitor_config import MonitorSettings
+from features.live.cameras import LiveSet
+from features.live.types import CameraCounters, LiveFrame, Notice
+from hazard.alerts.settings import load_alerts
+from hazard.monitor import run as monitor_run
+from hazard.monitor.detector import Brain, Happening, Onlooker
+from hazard.monitor.settings import MonitorSettings
 
 WARM_UP_SECONDS = 5.0
 """After the first frame of the last camera."""
@@ -156,7 +157,7 @@ def watched(
 ) -> list[Bucket]:
     """Watches for so long, after a few seconds to warm up. Raises UserFacingError where that is not possible."""
     meters: list[Meter] = []
-    watch = monitoring.watch
+    watch = monitor_run.watch
 
     def metered(
         live: LiveSet, brain: Brain, *, is_stopped: Callable[[], bool], onlookers: Sequence[Onlooker], **more: Any
@@ -174,8 +175,8 @@ def watched(
         if "kind" in facts:  # it is an alert
             meters[0].alerts += 1
 
-    with mock.patch.object(monitoring, "watch", metered):
-        monitoring.run_monitor(
+    with mock.patch.object(monitor_run, "watch", metered):
+        monitor_run.run_monitor(
             site.cameras,
             site.model,
             output,

@@ -1,21 +1,9 @@
 """YAML and overrides to validated, frozen settings."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, field_validator
-
-from features.errors import SettingsError
-
-SEARCHED = 5000
-"""Paths among which a similar one is looked for."""
-SECTIONS = ("extract", "train", "infer", "monitor", "cameras", "alerts", "serve")
-"""The sections that a settings file may have."""
-
-Settings = TypeVar("Settings", bound=BaseModel)
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
 
 
 class RunSettings(BaseModel):
@@ -97,82 +85,3 @@ class ExtractSettings(RunSettings):
     """Clips that are committed together."""
     part_seconds: float = Field(30.0, gt=0)
     """A part is committed at least this often."""
-
-
-def load_settings(
-    kind: type[Settings],
-    section: str,
-    *,
-    file: Path | None = None,
-    overrides: Sequence[str] = (),
-    flags: Mapping[str, object] | None = None,
-) -> Settings:
-    """Settings from a file's section, then `key=value` overrides, then the flags that are not None.
-
-    Raises SettingsError for an unreadable file, an unknown key (the nearest valid one is named) or a wrong value.
-    """
-    values: dict[str, Any] = _section(file, section) if file else {}
-    values |= dict(_override(text, section) for text in overrides)
-    values |= {key: value for key, value in (flags or {}).items() if value is not None}
-    for key in values:
-        if key not in kind.model_fields:
-            raise SettingsError(f"unknown setting '{key}' in section '{section}'; {nearest(key, kind.model_fields)}")
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(item) for item in error.errors())) from None
-
-
-def nearest(name: str, choices: Sequence[str] | Mapping[str, object], *, closeness: float = 0.5) -> str:
-    """`did you mean 'x'?` where something is close (0 to 1, as difflib measures it), else the list of choices."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=closeness)
-    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(choices)}"
-
-
-def nearest_path(path: str, paths: Iterable[str]) -> str:
-    """`did you mean 'x'?` for a path of the same file name or much alike, else an example; of a million in no time."""
-    paths = list(paths)
-    name = path.rpartition("/")[2]
-    same = [other for other in paths if other.rpartition("/")[2] == name]
-    hint = nearest(path, same or paths[:SEARCHED], closeness=0.0 if same else 0.6)
-    return hint if hint.startswith("did you mean") else f"paths are such as '{paths[0]}'"
-
-
-def sections(file: Path) -> dict[str, Any]:
-    """A settings file as it is. Raises SettingsError for what is none, and for a section that nothing reads."""
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {file} cannot be read: {getattr(error, 'strerror', error)}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {file} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise SettingsError(
-            f"settings file {file} must hold sections ({', '.join(SECTIONS)}), not a {type(tree).__name__}"
-        )
-    for name in tree:
-        if name not in SECTIONS:
-            raise SettingsError(f"unknown section '{name}' in {file}; {nearest(str(name), SECTIONS)}")
-    return tree
-
-
-def _section(file: Path, section: str) -> dict[str, Any]:
-    values = sections(file).get(section) or {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"section '{section}' of {file} must hold key: value lines")
-    return values
-
-
-def _override(text: str, section: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SettingsError(f"--set takes KEY=VALUE, got '{text}'")
-    try:
-        return key.strip().removeprefix(f"{section}."), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SettingsError(f"--set {key}: '{value}' is not a YAML value") from None
-
-
-def _complaint(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "settings"
-    return f"setting '{where}': {item['msg']}, got {item['input']!r}"

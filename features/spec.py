@@ -122,3 +122,53 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)", "model": "a model's training clips"}
+"""What a reduction may have been fitted on."""
+
+
+def describe_reduction(reduction: str, fitted_on: str) -> str:
+    """`select:512, fitted on the training split`."""
+    return f"{reduction}, fitted on {FITTED_ON[fitted_on]}" if fitted_on else reduction
+
+
+def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
+    """What decides the features before any reduction: a name and a few words each."""
+    if spec.is_imported:
+        each = f"{spec.sampling.fps:g} a second, unless a file says when"
+        return [("features", f"{spec.backbone} ({spec.weights_digest})"), ("rows", each)]
+    picture = spec.preprocessing
+    side = f"{picture.size} x {picture.size}"
+    fits = {
+        "crop": f"short side to {picture.resize}, then the middle {side} (fit crop)",
+        "squash": f"the whole frame squashed to {side} (fit squash)",
+    }
+    return [
+        ("frames", _frames(spec.sampling)),
+        ("picture", fits[picture.fit]),
+        ("backbone", f"{spec.backbone}, {_weights(spec)}"),
+        ("pooling", spec.pooling),
+        ("precision", spec.precision),
+        *([("views", ",".join(spec.views))] if len(spec.views) > 1 else []),
+    ]
+
+
+def _frames(sampling: Sampling) -> str:
+    stride = f"one every {sampling.stride_seconds:g} s" if sampling.stride_seconds else "back to back"
+    match sampling.kind:
+        case "rate":
+            return f"{sampling.fps:g} a second"
+        case "every":
+            return f"one in {sampling.every}"
+        case "all":
+            return "all"
+        case "windows":
+            return f"{sampling.frames} evenly spaced in each window of {sampling.window_seconds:g} s, {stride}"
+        case "snippets":
+            return f"snippets of {sampling.frames} at {sampling.fps:g} a second, {stride}"
+    return f"{sampling.frames} evenly spaced a clip"
+
+
+def _weights(spec: FeatureSpec) -> str:
+    return "random weights" if spec.weights == "random" else f"pretrained weights, sha256 {spec.weights_digest[:12]}"

@@ -4,8 +4,8 @@ Shape legend, used everywhere: N frames, H height, W width, R rows of a cache, D
 B batch, T steps, K classes, V views. Time is float seconds taken from the stream itself.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ Span = tuple[float, float]
 """The part [start, end) of a video, in seconds since its first frame."""
 
 SPLITS = ("train", "val", "test")
+
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -152,3 +153,89 @@ class Failure:
         if isinstance(error, MemoryError):
             return cls(clip, "decode", "out of memory")
         return cls(clip, "internal", f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")
+) | {".ogv", ".asf", ".vob", ".mxf"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small JPEG of a frame."""
+
+    seconds: float
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A clip's raw features, one track a view, the plain one first, and what it took to get them.
+
+    A long video has its windows instead, and the plain track beside them where somebody asked for it.
+    """
+
+    tracks: tuple[FeatureTrack, ...]
+    decode_seconds: float
+    encode_seconds: float
+    pictures: tuple[Picture, ...] = ()
+    windows: WindowTracks | None = None
+
+    @property
+    def clip(self) -> Clip:
+        """What was extracted."""
+        return self.windows.clip if self.windows else self.tracks[0].clip
+
+    def all_tracks(self) -> Iterator[FeatureTrack]:
+        """The tracks, and each window as a track of its own: what a cache holds."""
+        yield from self.tracks
+        if self.windows:
+            yield from window_tracks(self.windows)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A clip whose file was touched but whose content is what it was."""
+
+    clip: Clip
+
+
+def window_tracks(windows: WindowTracks) -> Iterator[FeatureTrack]:
+    """Each window as a track of its own, its times since its own start: what extracting that part would give."""
+    for (start, end), rows in zip(windows.spans.tolist(), windows.rows, strict=True):
+        yield FeatureTrack(
+            clip=window_clip(windows.clip, (start, end)),
+            features=windows.features[rows],
+            times=(windows.times[rows] + windows.clip.start_seconds - start).clip(0),
+            duration=end - start,
+            decoded_share=windows.decoded_share,
+        )
+
+
+def part_of(path: str, start_seconds: float, end_seconds: float | None) -> str:
+    """The identity of a part of a video: a media fragment such as `a.mp4#t=12,15.5` (W3C Media Fragments 1.0)."""
+    if not start_seconds and end_seconds is None:
+        return path
+    times = (start_seconds,) if end_seconds is None else (start_seconds, end_seconds)
+    return f"{path}#t={','.join(in_words(time) for time in times)}"
+
+
+def in_words(seconds: float) -> str:
+    """To the microsecond, and no longer than need be: identities and manifests say it alike."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+Outcome = Extracted | Failure | Unchanged
+
+
+def window_clip(clip: Clip, span: Span) -> Clip:
+    """A window of a video as a clip of its own, in the video's group; without its label, which need not hold there."""
+    start, end = span
+    return replace(
+        clip,
+        path=part_of(clip.file_path, start, end),
+        label="",
+        group=clip.group or clip.file_path,
+        start_seconds=start,
+        end_seconds=end,
+    )

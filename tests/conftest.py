@@ -8,28 +8,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.paths import SHARED
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many of us as cores: threads of each would only wait for one another
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import click
 import pytest
 
-from features.cli import extract_features
-from features.commands import run_command
-from features.pool import worker_context
-from tests.media import write_numbered
-from tests.web import Site, serving
-
-SHARED = Path(__file__).parent.parent.parent / "shared"
-
+from features.cli.extract import extract_features
+from features.utils.command_line import run_command
+from features.utils.worker_pool import worker_context
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.servers.web import Site, serving
 
 PRELOAD = (
-    "features.jobs",
-    "features.torch_encoder",
+    "features.extraction.jobs",
+    "features.encoders.torch_encoder",
     "torchvision.models",
-    "features.live_reader",
-    "hazard.channels",
-    "hazard.web.worker",
+    "features.live.reader",
+    "hazard.alerts.channels",
+    "hazard.web.engine.worker",
 )
 """What the workers of all tests need, seconds of imports; not OpenVINO, which may not be there when a process forks."""
 
@@ -91,8 +90,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_model(folder: Path, *, clips_per_class: int) -> Path:
     """The folder of a model of drawn clips and random weights, made in a folder."""
-    from hazard.cli_train import train_temporal
-    from hazard.synthetic import draw_dataset
+    from hazard.cli.train import train_temporal
+    from hazard.synthetic.clips import draw_dataset
 
     draw_dataset(
         folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=clips_per_class, scenes=3

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from features.__main__ import features
-from features.backbones import BACKBONES
-from features.cache import read_cache
-from features.cli import extract_features
-from features.config import ExtractSettings, load_settings
-from features.label_map import OTHERS, read_label_map
-from hazard.cli_train import train_temporal
-from hazard.config import TrainSettings
-from hazard.model_files import open_model
-from hazard.sequences import load_sequences
+from features.backbones.registry import BACKBONES
+from features.cache.hdf5 import read_cache
+from features.cli.extract import extract_features
+from features.cli.manage import features
+from features.config import ExtractSettings
+from features.sources.label_map import OTHERS, read_label_map
+from features.utils.settings import load_settings
+from hazard.cli.train import train_temporal
+from hazard.data.sequences import load_sequences
+from hazard.models.model_folder import open_model
+from hazard.models.settings import TrainSettings
 from tests.conftest import Run
-from tests.layouts import CONFIGS, LAYOUTS, class_folders
+from tests.helpers.data.layouts import CONFIGS, LAYOUTS, class_folders
 
 FILES = sorted(CONFIGS.glob("*.yaml"))
 TINY = {

@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 import yaml
 
-from features.__main__ import features
-from features.cache import read_header
-from hazard.__main__ import hazard
-from hazard.bind_address import BindAddress
-from hazard.cli_monitor import monitor
-from hazard.exposition import Exposition
-from hazard.scraping import scrapable
-from hazard.tally import Snapshot, Tally
+from features.cache.hdf5 import read_header
+from features.cli.manage import features
+from hazard.cli.main import hazard
+from hazard.cli.monitor import monitor
+from hazard.monitor.metrics.counters import Snapshot, Tally
+from hazard.monitor.metrics.prometheus import Exposition
+from hazard.monitor.metrics.server import scrapable
+from hazard.utils.bind_address import BindAddress
 from tests.conftest import Run
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "examples" / "slurm_extract.sh"
 MONITOR = ROOT / "examples" / "monitor"
 SBATCH = """#!/usr/bin/env bash
@@ -141,7 +141,7 @@ def test_each_alert_that_the_monitor_of_the_examples_may_send_is_read_alone(
     for name in ("SHIFT_LEADER_URL", "BROKER_PASSWORD"):
         monkeypatch.setenv(name, "x")
     text = re.sub(r"^    # (- |  )", r"    \1", (MONITOR / "monitor.yaml").read_text(), flags=re.MULTILINE)
-    from hazard.alert_config import load_alerts
+    from hazard.alerts.settings import load_alerts
 
     (tmp_path / "m.yaml").write_text(text)
     assert [one.kind for one in load_alerts(tmp_path / "m.yaml").channels] == ["webhook", "apprise", "mqtt"]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from features.cache import read_cache
-from features.cli import extract_features
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.model_files import open_model
-from hazard.sequences import load_sequences
-from hazard.synthetic import draw_clip, draw_dataset
+from features.cache.hdf5 import read_cache
+from features.cli.extract import extract_features
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
+from hazard.data.sequences import load_sequences
+from hazard.models.model_folder import open_model
+from hazard.synthetic.clips import draw_clip, draw_dataset
 from tests.conftest import Run
 
 CPU = ("--workers", 1, "--runtime", "torch")

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.backbones import BACKBONES
-from features.jobs import DecodeJob, Extracted, ExtractJob
+from features.backbones.registry import BACKBONES
+from features.backbones.weights import weights_digest
+from features.extraction.jobs import DecodeJob, ExtractJob
 from features.spec import FeatureSpec, Sampling
-from features.types import Clip
-from features.weights import weights_digest
-from tests.media import write_numbered
+from features.types import Clip, Extracted
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.paths import ROOT
 
 HEAVY = ("torch", "torchvision", "sklearn", "skops", "matplotlib", "scipy", "pandas", "ray")
 SAY = f"import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
-ROOT = Path(__file__).parent.parent
 SPEC = FeatureSpec(
     sampling=Sampling(frames=2),
     preprocessing=BACKBONES["mobilenet_v2"].preprocessing.model_copy(update={"size": 64, "resize": 64}),
@@ -39,11 +39,11 @@ def heavy_after(*lines: str) -> list[str]:
 @pytest.mark.parametrize(
     "lines",
     [
-        ["import features.extract, features.engines, features.recipe"],
-        ["import features.jobs, features.openvino_runtime, features.openvino_kept"],
-        ["from features.devices import pick_devices", "pick_devices('cpu')"],
-        ["import hazard.batch"],
-        ["import hazard.delivery, hazard.__main__"],
+        ["import features.extraction.extract, features.extraction.engines, features.extraction.spec_builder"],
+        ["import features.extraction.jobs, features.encoders.openvino_encoder, features.encoders.openvino_cache"],
+        ["from features.encoders.devices import pick_devices", "pick_devices('cpu')"],
+        ["import hazard.inference.run"],
+        ["import hazard.alerts.delivery, hazard.cli.main"],
     ],
     ids=lambda lines: lines[0].removeprefix("import ").split(",")[0],
 )
@@ -51,7 +51,7 @@ def test_what_decodes_is_light(lines: list[str]) -> None:
     assert heavy_after(*lines) == []
 
 
-@pytest.mark.parametrize("module", ["features.cli", "hazard.cli_infer"])
+@pytest.mark.parametrize("module", ["features.cli.extract", "hazard.cli.infer"])
 def test_help_is_light(module: str) -> None:
     run = f"import sys; sys.argv = ['command', '--help']; from {module} import main"
     assert heavy_after(run, "try: main()", "except SystemExit as ended: assert not ended.code") == []
@@ -68,7 +68,7 @@ def test_what_workers_share_starts_no_thread(job: ExtractJob) -> None:
 def test_an_openvino_worker_does_without_torch(tmp_path: Path) -> None:
     """The network is converted here, once; a process that finds it kept gives the same features."""
     pytest.importorskip("openvino")
-    from features.openvino_kept import kept_network
+    from features.encoders.openvino_cache import kept_network
 
     video, (here, there) = write_numbered(tmp_path / "a.mp4", 12), (tmp_path / "here", tmp_path / "there")
     here.mkdir()
@@ -80,8 +80,8 @@ def test_an_openvino_worker_does_without_torch(tmp_path: Path) -> None:
     assert not heavy_after(
         "import numpy as np",
         "from pathlib import Path",
-        "from features.jobs import DecodeJob, ExtractJob",
-        "from features.openvino_kept import kept_network",
+        "from features.extraction.jobs import DecodeJob, ExtractJob",
+        "from features.encoders.openvino_cache import kept_network",
         "from features.spec import parse_spec",
         "from features.types import Clip",
         f"spec = parse_spec({SPEC.model_dump_json()!r})",

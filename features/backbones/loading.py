@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from features.backbones import get_backbone
-from features.network import RANDOM_SEED, Backbone
-from features.state_dicts import fill, read_state_dict
+from features.backbones.base import RANDOM_SEED, Backbone
+from features.backbones.registry import get_backbone
+from features.backbones.state_dict import fill, read_state_dict
 
 
 def load_backbone(name: str, file: Path | None) -> nn.Module:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from features.config import nearest
+from features.backbones.base import Backbone
 from features.errors import SettingsError
-from features.network import Backbone
 from features.spec import Preprocessing
+from features.utils.text import nearest
 
 DEFAULT_FILE = "open_clip_model.safetensors"
 SOME = 6

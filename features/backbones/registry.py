@@ -3,10 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from features.config import nearest
+from features.backbones.base import Backbone, Module
 from features.errors import SettingsError
-from features.network import Backbone, Module
 from features.spec import Preprocessing
+from features.utils.text import nearest
 
 IMAGENET = "BSD-3-Clause code; weights trained on ImageNet-1k (research terms)"
 KINETICS = "BSD-3-Clause code; weights trained on Kinetics-400 (CC BY 4.0 annotations, videos of YouTube's users)"
@@ -56,13 +56,13 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def _timm(name: str) -> Backbone:
-    from features.timm_backbones import timm_backbone
+    from features.backbones.timm_models import timm_backbone
 
     return timm_backbone(name)
 
 
 def _clip(name: str) -> Backbone:
-    from features.clip_backbones import clip_backbone
+    from features.backbones.open_clip_models import clip_backbone
 
     return clip_backbone(name)
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from features.backbones.base import Backbone, StateDict
 from features.errors import ArtefactRefused
-from features.network import Backbone, StateDict
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 """Where training programs keep the state dict of a checkpoint."""

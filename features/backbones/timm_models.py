@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from features.backbones.base import Backbone, StateDict
 from features.errors import SettingsError
-from features.network import Backbone, StateDict
 from features.spec import Preprocessing
 
 Layout = Literal["maps", "maps, channels last", "tokens", "pooled"]

@@ -3,17 +3,20 @@
 import logging
 import os
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from features.backbones import get_backbone
+from features.backbones.base import RANDOM_SEED
+from features.backbones.registry import get_backbone
 from features.errors import EnvironmentStopped, SettingsError
-from features.kept import libraries_of, recall, remember
-from features.network import RANDOM_SEED
+from features.utils.user_cache import recall, remember
 
 WEIGHTS_VARIABLE = "FEATURES_WEIGHTS"
+
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
 HUGGING_FACE = re.compile(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/main/(.+)")
+
 OTHER_FILES = {"model.safetensors": "pytorch_model.bin", "open_clip_model.safetensors": "open_clip_pytorch_model.bin"}
 """What a file is called in repositories that do not have it as safetensors."""
 
@@ -54,7 +57,7 @@ def weights_digest(name: str, file: Path | None) -> str:
     before = _identity(name, file)
     if before and (digest := recall("digests", before)):
         return digest
-    from features.loading import tensors_digest
+    from features.backbones.loading import tensors_digest
 
     digest = tensors_digest(name, file)
     if before and before == _identity(name, file):
@@ -158,3 +161,22 @@ def _download_from_hugging_face(repository: str, file: str) -> Path:
         raise
     except EntryNotFoundError:
         return Path(hf_hub_download(repository, OTHER_FILES.get(file, file)))
+
+
+FAMILIES = {"timm": "timm", "clip": "open_clip_torch"}
+"""By whose package a backbone `FAMILY:NAME` is built, besides torchvision."""
+
+
+def libraries_of(backbone: str, *others: str) -> dict[str, str]:
+    """The versions of what builds and loads a backbone, and of other packages; empty where one is not installed."""
+    names = ["torch", "torchvision", *others]
+    if own := FAMILIES.get(backbone.partition(":")[0] if ":" in backbone else ""):
+        names.append(own)
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Header, RowReader, read_header, read_width, verify_cache, write_cache
+from features.cache.hdf5 import Header, RowReader, read_header, read_width, verify_cache, write_cache
+from features.cache.parts import Part, parts_folder, read_parts, remove_parts
+from features.cache.reduction import Reduction, fit
+from features.cache.tables import clip_table, failure_table, row, row_failure
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.files import atomic_file, locked
-from features.parts import Part, parts_folder, read_parts, remove_parts
-from features.reduction import Reduction, fit
 from features.spec import PLAIN, FeatureSpec
-from features.tables import clip_table, failure_table, row, row_failure
 from features.types import Clip, Failure
+from features.utils.files import atomic_file, locked
 
 _NAMED = 5
 """How many missing clips a message names."""

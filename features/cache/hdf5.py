@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from features.cache.reduction import Reduction
+from features.cache.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, sound, write_table
 from features.errors import ArtefactRefused, DamagedCache, SettingsError, UserFacingError
-from features.files import guarded
-from features.reduction import Reduction
 from features.spec import SCHEMA_VERSION, FeatureSpec, parse_spec
-from features.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, sound, write_table
+from features.utils.files import guarded
 
 OPEN_CACHES = 8
 CHUNK_CACHE_BYTES = 32 * 2**20

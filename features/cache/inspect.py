@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from features.cache import Header, read_header, read_width
+from features.cache.hdf5 import Header, read_header, read_width
+from features.cache.parts import Part, parts_folder, scan_parts
 from features.errors import SettingsError
-from features.parts import Part, parts_folder, scan_parts
-from features.spec import PLAIN
-from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, lasting, printable
+from features.spec import PLAIN, describe_reduction, describe_spec
+from features.utils.text import aligned, by_kind, counted, lasting, printable
 
 _NO_SPLIT, _NO_LABEL = "no split", "no label"
 _MOST_REASONS = 20

@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.addresses import is_address
-from features.cache import Header, RowReader, verify_cache
-from features.consolidate import Merged, Source, merge
+from features.cache.consolidate import Merged, Source, merge
+from features.cache.hdf5 import Header, RowReader, verify_cache
+from features.cache.parts import read_parts
+from features.cache.reduction import Reduction
 from features.errors import ArtefactRefused
-from features.jobs import Extracted
-from features.manifests import part_of
-from features.parts import read_parts
-from features.reduction import Reduction
+from features.sources.urls import is_address
 from features.spec import PLAIN, FeatureSpec
-from features.stamp import size_and_time
-from features.types import Clip, Failure, FeatureTrack, WindowTracks
-from features.windows import Windows, window_spans
+from features.types import Clip, Extracted, Failure, FeatureTrack, WindowTracks, part_of
+from features.utils.file_identity import size_and_time
+from features.video.windows import Windows, window_spans
 
 
 @dataclass

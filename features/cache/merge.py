@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Header, RowReader, read_header, read_width, write_cache
+from features.cache.hdf5 import Header, RowReader, read_header, read_width, write_cache
+from features.cache.parts import parts_folder
+from features.cache.tables import clip_table, failure_table, row, row_failure
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.files import atomic_file, check_writable, locked
-from features.parts import parts_folder
-from features.tables import clip_table, failure_table, row, row_failure
 from features.types import Failure
-from features.words import counted, printable
+from features.utils.files import atomic_file, check_writable, locked
+from features.utils.text import counted, printable
 
 _ABOUT_CLIP = ("label", "group", "split")
 

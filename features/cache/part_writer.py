@@ -4,10 +4,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from features.jobs import Extracted
-from features.parts import write_part
+from features.cache.parts import write_part
 from features.spec import FeatureSpec
-from features.types import Failure, FeatureTrack
+from features.types import Extracted, Failure, FeatureTrack
 
 PART_BYTES = 64 * 2**20
 """Features that are committed together at most, about; they are held in memory until then."""

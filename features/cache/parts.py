@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cache import Header, read_header, write_cache
+from features.cache.hdf5 import Header, read_header, write_cache
+from features.cache.tables import clip_table, failure_table
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.files import check_writable, sweep_temporary, write_atomically
 from features.spec import FeatureSpec
-from features.tables import clip_table, failure_table
 from features.types import Failure, FeatureTrack
+from features.utils.files import check_writable, sweep_temporary, write_atomically
 
 _ATTEMPTS = 10
 

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.addresses import is_address
-from features.cache import Header, read_header, verify_cache
-from features.consolidate import Merged, merge
+from features.cache.consolidate import Merged, merge
+from features.cache.hdf5 import Header, read_header, verify_cache
+from features.cache.parts import read_parts
 from features.errors import ArtefactRefused, DamagedCache
-from features.files import locked
-from features.parts import read_parts
-from features.shards import WHOLE, Shard
+from features.sources.shards import WHOLE, Shard
+from features.sources.urls import is_address
 from features.spec import FeatureSpec
-from features.stamp import size_and_time
 from features.types import Clip
+from features.utils.file_identity import size_and_time
+from features.utils.files import locked
 
 
 @dataclass(frozen=True)

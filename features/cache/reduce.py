@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cache import Header, read_header, read_width, verify_cache, write_cache
-from features.consolidate import Source, fit_reduction, reduced
+from features.cache.consolidate import Source, fit_reduction, reduced
+from features.cache.hdf5 import Header, read_header, read_width, verify_cache, write_cache
+from features.cache.merge import check_unchanged
+from features.cache.parts import parts_folder
+from features.cache.reduction import parse
+from features.cache.tables import row
 from features.errors import ArtefactRefused, SettingsError
-from features.files import atomic_file, check_writable, locked
-from features.merge import check_unchanged
-from features.parts import parts_folder
-from features.reduction import parse
-from features.tables import row
-from features.words import counted, describe_reduction
+from features.spec import describe_reduction
+from features.utils.files import atomic_file, check_writable, locked
+from features.utils.text import counted
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import nearest
 from features.errors import ArtefactRefused, SettingsError
+from features.utils.text import nearest
 
 RANDOM_SEED = 0
 

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.addresses import is_address
-from features.cache import Header, verify_cache
-from features.commands import DONE, FAILED_ITEMS
+from features.cache.hdf5 import Header, verify_cache
+from features.cache.inspect import Waiting, describe_waiting, waiting_in
+from features.cache.parts import Part, scan_parts
+from features.cache.tables import row_clip
 from features.errors import ArtefactRefused
-from features.inspect import Waiting, describe_waiting, waiting_in
-from features.parts import Part, scan_parts
-from features.progress import progress_bar
-from features.stamp import content_digest, size_and_time
-from features.tables import row_clip
+from features.sources.urls import is_address
 from features.types import Clip
-from features.words import counted, printable
+from features.utils.command_line import DONE, FAILED_ITEMS
+from features.utils.file_identity import content_digest, size_and_time
+from features.utils.progress import progress_bar
+from features.utils.text import counted, printable
 
 SHOWN = 10
 _MEANING = {

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from features.addresses import as_source
-from features.clips import DOWNLOADS, find_clips
-from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
-from features.config import ExtractSettings, load_settings
-from features.shards import Shard, parse_shard
+from features.config import ExtractSettings
+from features.sources.discover import DOWNLOADS, find_clips
+from features.sources.shards import Shard, parse_shard
+from features.sources.urls import as_source
 from features.types import Clip
+from features.utils.command_line import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.utils.settings import load_settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,10 +99,10 @@ def extract_features(
 def _say_what_would_be_done(
     clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard
 ) -> int:
-    from features.engines import check_engine
-    from features.plan import make_plan
-    from features.recipe import build_spec
-    from features.summary import describe_dry_run
+    from features.cache.plan import make_plan
+    from features.extraction.engines import check_engine
+    from features.extraction.spec_builder import build_spec
+    from features.extraction.summary import describe_dry_run
 
     spec, _ = build_spec(settings)
     where = check_engine(settings)
@@ -111,8 +112,8 @@ def _say_what_would_be_done(
 
 
 def _extract(clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard) -> int:
-    from features.extract import extract_to_cache
-    from features.summary import describe_plan, describe_summary
+    from features.extraction.extract import extract_to_cache
+    from features.extraction.summary import describe_plan, describe_summary
 
     with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
         summary = extract_to_cache(

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from features.addresses import as_source
-from features.clips import DOWNLOADS
-from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
 from features.errors import SettingsError
+from features.sources.discover import DOWNLOADS
+from features.sources.urls import as_source
+from features.utils.command_line import DONE, FAILED_ITEMS, run_command, stop_on_signals
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -59,9 +59,9 @@ def manifest(
     Each clip is opened and three of its frames are looked at. Classes that are too small, clips that repeat, and scenes
     on both sides of a split are named. Exit code 3 where a clip cannot be read; it is left out.
     """
-    from features.division import read_shares
-    from features.manifest import Wishes, describe_left_out, describe_written, make_manifest
-    from features.review import describe_manifest, warnings_of
+    from features.curation.checks import describe_manifest, warnings_of
+    from features.curation.manifest import Wishes, describe_left_out, describe_written, make_manifest
+    from features.curation.splitting import read_shares
 
     if split and keep_split:
         raise SettingsError("give either --split or --keep-split")
@@ -84,7 +84,7 @@ def manifest(
 def inspect(cache: Path, as_json: bool) -> int:
     """Say what is in CACHE: its settings, clips by label and split, failures, and parts that wait beside it."""
     # Imported here, as below: `--help` answers at once.
-    from features.inspect import describe_inspection, inspect_cache
+    from features.cache.inspect import describe_inspection, inspect_cache
 
     header, facts = inspect_cache(cache)
     click.echo(json.dumps(asdict(facts), indent=2) if as_json else describe_inspection(header, facts))
@@ -103,8 +103,8 @@ def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None,
     With the SOURCE that it was made of, also which clips are missing, vanished, changed since, or failed. Exit code 0
     where all is well, 3 where something is missing, vanished, stale or failed, 4 where something is damaged.
     """
-    from features.importing import find_what_fits
-    from features.verify import describe_verdict, examine_cache
+    from features.cache.exchange.import_arrays import find_what_fits
+    from features.cache.verify import describe_verdict, examine_cache
 
     clips = find_what_fits(cache, sources, label_map=label_map, downloads=cache.parent / DOWNLOADS) if sources else None
     verdict = examine_cache(cache, clips)
@@ -118,7 +118,7 @@ def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None,
 @click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT even if it is none of the inputs.")
 def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
     """Unite caches of the same features: each clip once, failures together, a track rather than a failure."""
-    from features.merge import describe_merge, merge_caches
+    from features.cache.merge import describe_merge, merge_caches
 
     click.echo(describe_merge(merge_caches(caches, output, with_force=with_force)))
     return DONE
@@ -140,7 +140,7 @@ def import_(sources: tuple[Path, ...], output: Path, **flags: Any) -> int:
     Times of rows are taken from `a.times.npy` beside `a.npy`, where it is there. Running it again imports what is new,
     changed or failed.
     """
-    from features.importing import ImportSettings, describe_import, import_features
+    from features.cache.exchange.import_arrays import ImportSettings, describe_import, import_features
 
     settings = ImportSettings(**{name: value for name, value in flags.items() if value is not None})
     with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
@@ -165,7 +165,7 @@ def export(cache: Path, output: Path, kind: str, precision: str, with_force: boo
     npy: a file (rows, features) a clip, its times beside it, and manifest.csv, which `import` reads back. parquet: one
     table of all rows, with path, label, group, split, view, time and features.
     """
-    from features.exporting import describe_export, export_cache
+    from features.cache.exchange.export import describe_export, export_cache
 
     summary = export_cache(cache, output, kind=kind, precision=precision, with_force=with_force)
     click.echo(describe_export(summary))
@@ -179,7 +179,7 @@ def export(cache: Path, output: Path, kind: str, precision: str, with_force: boo
 @click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT.")
 def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
     """Reduce CACHE, made with --reduce none, to what extraction with this --reduce gives; nothing is decoded."""
-    from features.reduce import describe_reduce, reduce_cache
+    from features.cache.reduce import describe_reduce, reduce_cache
 
     click.echo(describe_reduce(reduce_cache(cache, output, reduction, with_force=with_force)))
     return DONE
@@ -188,7 +188,3 @@ def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
 def main() -> None:
     """The program `python -m features`."""
     run_command(features)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from features.division import Shares
-from features.manifest import Manifest
-from features.survey import Look
+from features.curation.manifest import Manifest
+from features.curation.splitting import Shares
+from features.curation.survey import Look
 from features.types import SPLITS, Clip
-from features.words import aligned, counted, printable
+from features.utils.text import aligned, counted, printable
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

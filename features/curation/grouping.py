@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from features.errors import SettingsError
 from features.types import Clip
-from features.words import counted, printable
+from features.utils.text import counted, printable
 
 GROUP_PATTERN = r"_(g\d+)_"
 """UCF101's way to name the source video of a clip: v_ApplyEyeMakeup_g01_c01.avi."""

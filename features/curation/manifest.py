@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.clips import find_clips
-from features.division import Shares, divide_groups
+from features.curation.grouping import group_clips, unite_groups
+from features.curation.near_duplicates import ALIKE, join_alike
+from features.curation.splitting import Shares, divide_groups
+from features.curation.survey import Look, survey_clips
 from features.errors import SettingsError
-from features.files import check_writable, write_atomically
-from features.grouping import group_clips, unite_groups
-from features.manifests import in_words
-from features.progress import progress_bar
-from features.similar import ALIKE, join_alike
-from features.survey import Look, survey_clips
-from features.types import Clip, Failure
-from features.words import counted, printable
+from features.sources.discover import find_clips
+from features.types import Clip, Failure, in_words
+from features.utils.files import check_writable, write_atomically
+from features.utils.progress import progress_bar
+from features.utils.text import counted, printable
 
 DEFAULT_SHARES: Shares = (0.7, 0.15, 0.15)
 

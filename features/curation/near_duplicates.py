@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from features.progress import progress_bar
+from features.utils.progress import progress_bar
 
 ALIKE = 0.55
 """Frames that correlate at least so much show one scene; how it was measured: docs/experiments.md."""

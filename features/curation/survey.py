@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import av.logging
 import cv2
 
-from features.footage import read_clip
-from features.pool import Lost, cores, run_tasks
-from features.sampling import pick_rows
-from features.similar import FRAMES, Prints, prints_of, small_grey
+from features.curation.near_duplicates import FRAMES, Prints, prints_of, small_grey
 from features.spec import Sampling
-from features.stamp import stamped
 from features.types import Clip, Failure
+from features.utils.file_identity import stamped
+from features.utils.worker_pool import Lost, cores, run_tasks
+from features.video.reader import read_clip
+from features.video.sampling import pick_rows
 
 DEADLINE_SECONDS = 60.0
 """How long a clip may go without a single decoded frame before its worker is killed."""

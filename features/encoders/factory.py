@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.config import RunSettings
-from features.devices import pick_devices
-from features.encoder import Encoder
-from features.openvino_kept import kept_network
-from features.openvino_runtime import openvino_encoder, pick_runtime
+from features.encoders.base import Encoder
+from features.encoders.devices import pick_devices
+from features.encoders.openvino_cache import kept_network
+from features.encoders.openvino_encoder import openvino_encoder, pick_runtime
 from features.spec import FeatureSpec
 
 
@@ -29,6 +29,6 @@ def open_encoder(
         if runtime == "openvino":
             yield openvino_encoder(kept_network(spec, weights, Path(folder)), spec, batch_size=settings.batch_size)
             return
-        from features.torch_encoder import build_encoder
+        from features.encoders.torch_encoder import build_encoder
 
         yield build_encoder(spec, weights, device=devices[0], batch_size=settings.batch_size)

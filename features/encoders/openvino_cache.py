@@ -6,28 +6,31 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
+from features.backbones.weights import libraries_of, weights_digest
+from features.encoders.openvino_encoder import row_shape
 from features.errors import EnvironmentStopped
-from features.files import scratch_folder
-from features.kept import entry_name, keep_newest, kept_folder, libraries_of, make_private, remove, touch
-from features.openvino_runtime import row_shape
 from features.spec import FeatureSpec
-from features.weights import weights_digest
+from features.utils.files import scratch_folder
+from features.utils.user_cache import entry_name, keep_newest, kept_folder, make_private, remove, touch
 
 KIND = "openvino"
+
 MOST = 8
 """Networks that are kept, the last used ones; each is about as large as its weights."""
+
 NETWORK = ("backbone.xml", "backbone.bin")
+
 ENTRY = "entry.json"
+
 CODE = (
-    "backbones",
-    "clip_backbones",
-    "loading",
-    "network",
-    "normalise",
-    "openvino_convert",
-    "state_dicts",
-    "timm_backbones",
-    "torch_encoder",
+    "backbones/registry.py",
+    "backbones/open_clip_models.py",
+    "backbones/loading.py",
+    "backbones/base.py",
+    "encoders/openvino_convert.py",
+    "backbones/state_dict.py",
+    "backbones/timm_models.py",
+    "encoders/torch_encoder.py",
 )
 """Files of ours that decide what a converted network computes."""
 
@@ -56,7 +59,7 @@ def kept_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
 
 
 def _convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
-    from features.openvino_convert import convert
+    from features.encoders.openvino_convert import convert
 
     path = convert(spec, weights, folder)
     log.debug("the network for OpenVINO is converted")
@@ -80,7 +83,7 @@ def _code_digest() -> str:
     """sha256 over our own files that make the network, so that none is kept when they change."""
     digest = hashlib.sha256()
     for name in CODE:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+        digest.update((Path(__file__).parent.parent / name).read_bytes())
     return digest.hexdigest()
 
 

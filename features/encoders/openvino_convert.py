@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from features.backbones.loading import load_backbone
+from features.encoders.openvino_encoder import import_openvino, row_shape
+from features.encoders.torch_encoder import Features, fold_batch_norms
 from features.errors import SettingsError
-from features.loading import load_backbone
-from features.openvino_runtime import import_openvino, row_shape
 from features.spec import FeatureSpec
-from features.torch_encoder import Features, fold_batch_norms
 
 
 def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoder import Encoder, frames_a_row
+from features.encoders.base import Encoder, frames_a_row
 from features.errors import SettingsError
 from features.spec import FeatureSpec
 

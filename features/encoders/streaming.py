@@ -5,7 +5,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoder import Encoder
+from features.encoders.base import Encoder
 
 
 class Streamed:

@@ -1,4 +1,4 @@
-"""The encoder in PyTorch: normalisation, backbone and pooling on one device."""
+"""The rest of the preprocessing, on the backbone's device: squares of bytes become normalised numbers."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -9,15 +9,27 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from features.encoder import Encoder, TooLargeBatch, frames_a_row
-from features.loading import load_backbone
-from features.normalise import normalise
+from features.backbones.loading import load_backbone
+from features.encoders.base import Encoder, TooLargeBatch, frames_a_row
 from features.spec import FeatureSpec, Preprocessing
+
+
+def normalise(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """uint8 (B, S, S, 3) on any device to float (B, 3, S, S), scaled to [0, 1], less the mean, over the deviation.
+
+    Snippets (B, L, S, S, 3) become (B, 3, L, S, S).
+    """
+    mean = torch.tensor(preprocessing.mean, device=frames.device) * 255
+    std = torch.tensor(preprocessing.std, device=frames.device) * 255
+    return ((frames.float() - mean) / std).movedim(-1, 1)  # (B, 3, ..., S, S), channels last in memory
+
 
 CPU_BATCH = {"fp32": 1, "bf16": 12}
 """Frames a forward pass on a CPU, the fastest measured: larger batches fall out of the processor's cache."""
+
 GPU_BATCH = 1024
 """At most so many on a GPU; fewer where its free memory is small."""
+
 GPU_BYTES_A_FRAME = 48 * 2**20
 """What a frame of 224 pixels may take on the way through, generously; a batch that is still too large is halved."""
 

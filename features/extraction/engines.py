@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from features.cluster import check_cluster, extract_on_cluster
 from features.config import RunSettings
+from features.encoders.factory import check_devices
 from features.errors import SettingsError
-from features.fetch import fetch_clips
-from features.runtimes import check_devices
+from features.extraction.local_engine import extract_clips
+from features.extraction.ray_engine import check_cluster, extract_on_cluster
+from features.sources.download.fetch import fetch_clips
 from features.spec import FeatureSpec
-from features.stream import Outcome, extract_clips
-from features.types import Clip
-from features.windows import Windows
+from features.types import Clip, Outcome
+from features.video.windows import Windows
 
 ENGINES = {"local": extract_clips, "ray": extract_on_cluster}
 

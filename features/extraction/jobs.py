@@ -1,7 +1,7 @@
 """What a worker process does to one clip: read it, decode it and, on a CPU, encode it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,22 +11,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoder import Encoder
+from features.encoders.base import Encoder
+from features.encoders.openvino_encoder import openvino_encoder
+from features.encoders.streaming import Streamed
 from features.errors import ClipError
-from features.footage import read_clip
-from features.openvino_runtime import openvino_encoder
-from features.sampling import pick_rows
 from features.spec import PLAIN, FeatureSpec
-from features.stamp import stamped
-from features.streamed import Streamed
-from features.transform import prepare, thumbnail
-from features.types import Clip, Failure, FeatureTrack, FrameBatch, WindowTracks
-from features.views import apply_view, changes_pixels, time_seed
-from features.windows import Windows, pick_windows, window_clip
+from features.types import Clip, Extracted, Failure, FeatureTrack, FrameBatch, Picture, Unchanged, WindowTracks
+from features.utils.file_identity import stamped
+from features.video.preprocess import prepare, thumbnail
+from features.video.reader import read_clip
+from features.video.sampling import pick_rows
+from features.video.views import apply_view, changes_pixels, time_seed
+from features.video.windows import Windows, pick_windows
 
 T = TypeVar("T")
 
-PRELOAD = ("features.jobs",)
+PRELOAD = ("features.extraction.jobs",)
 """What every worker imports."""
 
 WINDOWS = "windows"
@@ -45,14 +45,6 @@ class ViewFrames:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A small JPEG of a frame."""
-
-    seconds: float
-    jpeg: bytes
-
-
-@dataclass(frozen=True)
 class Decoded:
     """A clip's frames, and what it took to get them."""
 
@@ -62,38 +54,6 @@ class Decoded:
     decoded_share: float
     decode_seconds: float
     pictures: tuple[Picture, ...] = ()
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """A clip's raw features, one track a view, the plain one first, and what it took to get them.
-
-    A long video has its windows instead, and the plain track beside them where somebody asked for it.
-    """
-
-    tracks: tuple[FeatureTrack, ...]
-    decode_seconds: float
-    encode_seconds: float
-    pictures: tuple[Picture, ...] = ()
-    windows: WindowTracks | None = None
-
-    @property
-    def clip(self) -> Clip:
-        """What was extracted."""
-        return self.windows.clip if self.windows else self.tracks[0].clip
-
-    def all_tracks(self) -> Iterator[FeatureTrack]:
-        """The tracks, and each window as a track of its own: what a cache holds."""
-        yield from self.tracks
-        if self.windows:
-            yield from window_tracks(self.windows)
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """A clip whose file was touched but whose content is what it was."""
-
-    clip: Clip
 
 
 @dataclass(frozen=True)
@@ -219,7 +179,7 @@ class ExtractJob:
         """The backbone on the runtime that was chosen."""
         if self.converted is not None:
             return openvino_encoder(self.converted, self.decoder.spec, batch_size=self.batch_size)
-        from features.torch_encoder import build_encoder
+        from features.encoders.torch_encoder import build_encoder
 
         return build_encoder(self.decoder.spec, self.weights, batch_size=self.batch_size)
 
@@ -230,7 +190,7 @@ class ExtractJob:
         Never openvino: its telemetry starts a thread when it is imported, and who is forked then may wait for ever for
         a lock that this thread held.
         """
-        runtime = ("features.torch_encoder", "torchvision.models") if self.converted is None else ()
+        runtime = ("features.encoders.torch_encoder", "torchvision.models") if self.converted is None else ()
         return (*self.decoder.preload, *runtime)
 
 
@@ -251,18 +211,6 @@ def tracks_of(decoded: Decoded, features: Sequence[NDArray[np.float16]], encode_
         else:
             tracks.append(FeatureTrack(features=rows, times=view.times, view=view.view, **about))  # type: ignore[arg-type]
     return Extracted(tuple(tracks), decoded.decode_seconds, encode_seconds, decoded.pictures, windows)
-
-
-def window_tracks(windows: WindowTracks) -> Iterator[FeatureTrack]:
-    """Each window as a track of its own, its times since its own start: what extracting that part would give."""
-    for (start, end), rows in zip(windows.spans.tolist(), windows.rows, strict=True):
-        yield FeatureTrack(
-            clip=window_clip(windows.clip, (start, end)),
-            features=windows.features[rows],
-            times=(windows.times[rows] + windows.clip.start_seconds - start).clip(0),
-            duration=end - start,
-            decoded_share=windows.decoded_share,
-        )
 
 
 def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:

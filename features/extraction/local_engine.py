@@ -17,18 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from features.config import RunSettings
-from features.encoder import Encoder
+from features.encoders.base import Encoder
+from features.encoders.factory import check_devices
+from features.encoders.openvino_cache import kept_network
 from features.errors import ClipError
-from features.jobs import Decoded, DecodeJob, Extracted, ExtractJob, Unchanged, tracks_of
-from features.openvino_kept import kept_network
-from features.pool import Lost, cores, run_tasks
-from features.runtimes import check_devices
+from features.extraction.jobs import Decoded, DecodeJob, ExtractJob, tracks_of
 from features.spec import FeatureSpec
-from features.stamp import size_and_time
-from features.types import Clip, Failure
-from features.windows import Windows
-
-Outcome = Extracted | Failure | Unchanged
+from features.types import Clip, Failure, Outcome, Unchanged
+from features.utils.file_identity import size_and_time
+from features.utils.worker_pool import Lost, cores, run_tasks
+from features.video.windows import Windows
 
 BATCHES_AHEAD = 2
 """How many batches may wait for each GPU."""
@@ -67,7 +65,7 @@ def extract_clips(
         if devices == ["cpu"]:
             yield from named  # type: ignore[misc]
         else:
-            from features.torch_encoder import build_encoder
+            from features.encoders.torch_encoder import build_encoder
 
             encoders = [build_encoder(spec, weights, device=d, batch_size=settings.batch_size) for d in devices]
             yield from encode_batches(named, encoders)  # type: ignore[arg-type]

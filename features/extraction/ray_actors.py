@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.errors import EnvironmentStopped
-from features.pool import run_tasks
+from features.utils.worker_pool import run_tasks
 
 if TYPE_CHECKING:  # heavy: a worker's own process does without
-    from features.encoder import Encoder
+    from features.encoders.base import Encoder
     from features.spec import FeatureSpec
 
 
@@ -68,7 +68,7 @@ class EncodeJob:
 
     def encoder(self, device: str) -> "Encoder":
         """Loads the backbone."""
-        from features.torch_encoder import build_encoder
+        from features.encoders.torch_encoder import build_encoder
 
         return build_encoder(self.spec, self.weights, device=device, batch_size=self.batch_size)
 
@@ -129,12 +129,12 @@ class EncoderWorker:
 
     def work(self, *decoded: bytes) -> bytes:
         """The outcomes of decoded clips."""
-        from features.stream import encode_together
+        from features.extraction.local_engine import encode_together
 
         return pickle.dumps(encode_together([pickle.loads(content) for content in decoded], self._encoder))  # noqa: S301
 
 
 def _rows_to_encode(result: object) -> int:
-    from features.jobs import Decoded
+    from features.extraction.jobs import Decoded
 
     return sum(len(view.frames) for view in result.views) if isinstance(result, Decoded) else 0

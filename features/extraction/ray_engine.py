@@ -26,23 +26,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import features
 from features.config import RunSettings
-from features.crew import Crew, reason_of
+from features.encoders.openvino_cache import kept_network
+from features.encoders.openvino_encoder import pick_runtime
 from features.errors import EnvironmentStopped, SettingsError
-from features.jobs import DecodeJob, ExtractJob
-from features.openvino_kept import kept_network
-from features.openvino_runtime import pick_runtime
-from features.ray_worker import EncodeJob, EncoderWorker, Shipment, Worker
-from features.schedule import Schedule
+from features.extraction.jobs import DecodeJob, ExtractJob
+from features.extraction.local_engine import BATCHES_AHEAD
+from features.extraction.ray_actor_pool import Crew, reason_of
+from features.extraction.ray_actors import EncodeJob, EncoderWorker, Shipment, Worker
+from features.extraction.ray_scheduler import Schedule
 from features.spec import FeatureSpec
-from features.stream import BATCHES_AHEAD, Outcome
-from features.types import Clip
-from features.windows import Windows
+from features.types import Clip, Outcome
+from features.video.windows import Windows
 
 JOIN_SECONDS = 10.0
 """How long a cluster's head may take to answer; Ray itself would wait for minutes."""
+
 AHEAD = 2
 """Clips that a worker has at a time: one in work, one at hand."""
+
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it would reach for the network
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about a change to come
@@ -183,7 +186,7 @@ def _connect(settings: RunSettings, folder: str) -> None:
     if settings.address:  # the nodes run this very code, whatever they have installed
         where: dict[str, Any] = {
             "address": settings.address,
-            "runtime_env": {"py_modules": [str(Path(__file__).parent)], "excludes": ["__pycache__"]},
+            "runtime_env": {"py_modules": [str(Path(features.__file__).parent)], "excludes": ["__pycache__"]},
         }
     else:
         where = {

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from features.crew import Crew, Member, raise_ours, reason_of
 from features.errors import EnvironmentStopped
-from features.pool import Lost
-from features.stream import BATCHES_AHEAD, Outcome, failure_of
-from features.types import Clip
+from features.extraction.local_engine import BATCHES_AHEAD, failure_of
+from features.extraction.ray_actor_pool import Crew, Member, raise_ours, reason_of
+from features.types import Clip, Outcome
+from features.utils.worker_pool import Lost
 
 ATTEMPTS = 3
 """How often a clip may take its worker, or its worker's node, with it."""

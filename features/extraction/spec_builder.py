@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from features.backbones import get_backbone, pooled_width
+from features.backbones.base import Backbone
+from features.backbones.registry import get_backbone, pooled_width
+from features.backbones.weights import find_weights, weights_digest
+from features.cache.reduction import parse
 from features.config import ExtractSettings
 from features.errors import SettingsError
-from features.network import Backbone
-from features.reduction import parse
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.views import check_views
-from features.weights import find_weights, weights_digest
+from features.video.views import check_views
 
 DEFAULT_FRAMES = 12
 

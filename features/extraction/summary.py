@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.backbones import get_backbone
-from features.extract import Summary
-from features.inspect import count_labels, label_rows
-from features.parts import parts_folder
-from features.plan import Plan, damaged_name
-from features.spec import FeatureSpec
+from features.backbones.registry import get_backbone
+from features.cache.inspect import count_labels, label_rows
+from features.cache.parts import parts_folder
+from features.cache.plan import Plan, damaged_name
+from features.cache.update import Summary
+from features.spec import FeatureSpec, describe_reduction, describe_spec
 from features.types import Clip
-from features.words import aligned, by_kind, counted, describe_reduction, describe_spec, printable
+from features.utils.text import aligned, by_kind, counted, printable
 
 
 def describe_plan(plan: Plan) -> str:

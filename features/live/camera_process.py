@@ -11,13 +11,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
-from features.files import sweep_temporary
-from features.live_news import CameraCounters, LiveFrame, Notice
-from features.live_reader import OPEN, ReaderPlan, serve_camera
-from features.live_recorder import ClipAnswer, ClipOrder
-from features.live_ring import Slot, ring_bytes
-from features.live_rules import CameraEvent, Health, next_wait, step
-from features.pool import START_SECONDS, exit_name
+from features.live.frame_ring import Slot, ring_bytes
+from features.live.health import CameraEvent, Health, next_wait, step
+from features.live.reader import OPEN, ReaderPlan, serve_camera
+from features.live.recorder import ClipAnswer, ClipOrder
+from features.live.types import CameraCounters, LiveFrame, Notice
+from features.utils.files import sweep_temporary
+from features.utils.worker_pool import START_SECONDS, exit_name
 
 MOST_ORDERS = 4
 """Clips of a camera that wait to be written at most: each holds on to its packets."""

@@ -14,12 +14,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from features.errors import SettingsError
-from features.live_news import CameraCounters, LiveFrame, Notice
-from features.live_reader import ReaderPlan
-from features.live_source import PATIENCE, Camera, Patience
-from features.live_watched import Watched
-from features.pool import worker_context
+from features.live.camera_process import Watched
+from features.live.reader import ReaderPlan
+from features.live.source import PATIENCE, Camera, Patience
+from features.live.types import CameraCounters, LiveFrame, Notice
 from features.spec import Preprocessing
+from features.utils.worker_pool import worker_context
 
 KEPT = 8
 """Frames of each camera that wait at most."""
@@ -103,7 +103,7 @@ def open_cameras(
         for camera in cameras
         if camera.kind  # refused here rather than in its process
     ]
-    context = worker_context(("features.live_reader", *preload))
+    context = worker_context(("features.live.reader", *preload))
     woken, wake = context.Pipe(duplex=False)
     os.set_blocking(woken.fileno(), False)
     os.set_blocking(wake.fileno(), False)

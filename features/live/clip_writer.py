@@ -16,10 +16,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from features.errors import ClipError
-from features.files import write_atomically
-from features.live_keeper import TICK, Coding
-from features.live_packets import Coded
-from features.opening import MAX_PIXELS
+from features.live.packet_buffer import TICK, Coded, Coding
+from features.utils.files import write_atomically
+from features.video.container import MAX_PIXELS
 
 _USUAL_SECONDS = 0.04
 _BT601 = 6

@@ -16,15 +16,15 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from features.live_keeper import Keeper
-from features.live_recorder import ClipAnswer, ClipOrder, Recorder
-from features.live_ring import Ring, Slot
-from features.live_rules import is_picked
-from features.live_source import PATIENCE, Camera, Moment, Patience, SourceLost, mask_credentials, moments
-from features.pool import end_with_parent
+from features.live.frame_ring import Ring, Slot
+from features.live.pacing import is_picked
+from features.live.packet_buffer import Keeper
+from features.live.recorder import ClipAnswer, ClipOrder, Recorder
+from features.live.source import PATIENCE, Camera, Moment, Patience, SourceLost, mask_credentials, moments
 from features.spec import Preprocessing
-from features.transform import prepare, thumbnail, zoned
-from features.video import Image
+from features.utils.worker_pool import end_with_parent
+from features.video.decoder import Image
+from features.video.preprocess import prepare, thumbnail, zoned
 
 OPEN = "open"
 """What the process is told; it answers (`closed` or `ended`, the reason) when there is nothing more to read. A

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import ClipError, EnvironmentStopped
-from features.live_clips import write_clip
-from features.live_keeper import Coding, Keeper
-from features.live_packets import Coded
-from features.live_source import mask_credentials
+from features.live.clip_writer import write_clip
+from features.live.packet_buffer import Coded, Coding, Keeper
+from features.live.source import mask_credentials
 
 _NICE = 10
 

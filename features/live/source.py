@@ -1,8 +1,8 @@
 """Where live frames come from: RTSP, HTTP (MJPEG, HLS), a device, or a file as if live.
 
-Addresses of cameras are the operator's own settings: they may lead to private networks, unlike those of clips
-(`features.addresses`), and may carry a user name and password, which are never shown. Still, what a camera answers can
-open neither files nor programs: the formats and protocols of each kind of source are listed.
+Addresses of cameras are the operator's own settings: unlike the URLs of clips (`features.sources.urls`), they may
+lead to private networks, and may carry a user name and password, which are never shown. Still, what a camera answers
+can open neither files nor programs: the formats and protocols of each kind of source are listed.
 """
 
 import math
@@ -23,11 +23,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from features.errors import ClipError, SettingsError
-from features.live_keeper import Keeper
-from features.live_rules import JUMP_SECONDS, CatchUp
-from features.opening import FORMATS, MAX_PIXELS, opened_video
-from features.timeline import until_error
-from features.transform import Corner
+from features.live.pacing import JUMP_SECONDS, CatchUp
+from features.live.packet_buffer import Keeper
+from features.video.container import FORMATS, MAX_PIXELS, opened_video
+from features.video.preprocess import Corner
+from features.video.timeline import until_error
 
 SourceKind = Literal["rtsp", "http", "device", "file"]
 

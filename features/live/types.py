@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from features.live_rules import CameraNews, CameraState
+from features.live.health import CameraNews, CameraState
 
 
 @dataclass(frozen=True)

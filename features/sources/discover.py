@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from features.addresses import address_clip, is_address
 from features.errors import SettingsError
-from features.folders import VIDEO_SUFFIXES, read_folder, safe_text
-from features.label_map import apply_label_map, read_label_map
-from features.manifests import read_manifest
-from features.split_lists import Absent, apply_split_lists, read_split_lists
-from features.stamp import IMAGE_SUFFIXES
-from features.types import Clip
+from features.sources.folders import read_folder, safe_text
+from features.sources.label_map import apply_label_map, read_label_map
+from features.sources.manifests import read_manifest
+from features.sources.split_lists import Absent, apply_split_lists, read_split_lists
+from features.sources.urls import address_clip, is_address
+from features.types import VIDEO_SUFFIXES, Clip
+from features.utils.file_identity import IMAGE_SUFFIXES
 
 DOWNLOADS = Path(".downloads")
 """What the folder for the videos of addresses is called; such folders are not searched for clips."""

@@ -6,12 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from features.errors import EnvironmentStopped, SettingsError
-from features.stamp import IMAGE_SUFFIXES
-from features.types import SPLIT_NAMES, Clip
+from features.types import SPLIT_NAMES, VIDEO_SUFFIXES, Clip
+from features.utils.file_identity import IMAGE_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")
-) | {".ogv", ".asf", ".vob", ".mxf"}
 _GROUP = re.compile(r"(?:v_)?(.+_g\d{2,})_c\d+")
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from features.config import nearest
 from features.errors import SettingsError
 from features.types import Clip
-from features.words import counted, some
+from features.utils.text import counted, nearest, some
 
 OTHERS = "*"
 """The name that stands for every class that has no line of its own."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from features.addresses import address_clip, is_address
-from features.config import nearest
 from features.errors import SettingsError
-from features.types import SPLIT_NAMES, SPLITS, Clip
+from features.sources.urls import address_clip, is_address
+from features.types import SPLIT_NAMES, SPLITS, Clip, in_words, part_of
+from features.utils.text import nearest
 
 COLUMNS = ("path", "label", "group", "split", "start", "end")
 
@@ -42,14 +42,6 @@ def manifest_rows(manifest: Path) -> list[dict[str | None, str]]:
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"manifest {manifest} cannot be read: {error}") from None
-
-
-def part_of(path: str, start_seconds: float, end_seconds: float | None) -> str:
-    """The identity of a part of a video: a media fragment such as `a.mp4#t=12,15.5` (W3C Media Fragments 1.0)."""
-    if not start_seconds and end_seconds is None:
-        return path
-    times = (start_seconds,) if end_seconds is None else (start_seconds, end_seconds)
-    return f"{path}#t={','.join(in_words(time) for time in times)}"
 
 
 def _check_columns(manifest: Path, names: Sequence[str]) -> None:
@@ -105,11 +97,6 @@ def _seconds(where: str, column: str, text: str, default: str) -> float | None:
     if seconds < 0:
         raise SettingsError(f"{where}, column '{column}': {text} is negative; expected seconds from the video's start")
     return round(seconds, 6)
-
-
-def in_words(seconds: float) -> str:
-    """To the microsecond, and no longer than need be: identities and manifests say it alike."""
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _grouped_by_video(clips: Sequence[Clip]) -> Iterator[Clip]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from features.errors import SettingsError
-from features.folders import clip_name, group_in
+from features.sources.folders import clip_name, group_in
 from features.types import SPLIT_NAMES, SPLITS, Clip
-from features.words import counted, some
+from features.utils.text import counted, some
 
 Absent = Literal["refuse", "ignore"]
 """What to do about clips that a list names and SOURCE does not have."""

@@ -6,110 +6,18 @@ between a check and a second look-up the name may have come to mean another host
 """
 
 import hashlib
-import ipaddress
 import re
-import socket
-import string
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote
 
 from features.errors import SettingsError
 from features.types import Clip
 
-PORTS = {"http": 80, "https": 443}
-"""The schemes that are opened, and the port of each where none is given."""
-
-MAX_LENGTH = 4096
-_RESERVED = {
-    ipaddress.ip_network(network): words
-    for network, words in {
-        "0.0.0.0/8": "an unspecified address",
-        "10.0.0.0/8": "a private address",
-        "100.64.0.0/10": "an address inside a provider's network",
-        "127.0.0.0/8": "a loopback address",
-        "168.63.129.16/32": "a cloud's metadata address",
-        "169.254.0.0/16": "a link-local address",
-        "172.16.0.0/12": "a private address",
-        "192.0.0.0/24": "a reserved address",
-        "192.0.2.0/24": "an address for documentation",
-        "192.88.99.0/24": "a 6to4 relay's address",
-        "192.168.0.0/16": "a private address",
-        "198.18.0.0/15": "an address for benchmarks",
-        "198.51.100.0/24": "an address for documentation",
-        "203.0.113.0/24": "an address for documentation",
-        "224.0.0.0/4": "a multicast address",
-        "240.0.0.0/4": "a reserved address",
-        "::/128": "an unspecified address",
-        "::1/128": "a loopback address",
-        "::ffff:0:0/96": "an IPv4 address mapped into IPv6",
-        "64:ff9b::/96": "an IPv4 address behind NAT64",
-        "64:ff9b:1::/48": "an IPv4 address behind NAT64",
-        "2001::/32": "a Teredo tunnel's address",
-        "2001::/23": "a reserved address",
-        "2001:db8::/32": "an address for documentation",
-        "2002::/16": "a 6to4 tunnel's address",
-        "3fff::/20": "an address for documentation",
-        "fc00::/7": "a private address",
-        "fe80::/10": "a link-local address",
-        "ff00::/8": "a multicast address",
-    }.items()
-}
-_PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")  # all that was ever given out; `is_global` knows the exceptions only
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
 _TIMES = re.compile(r"t=(\d*\.?\d+)?(?:,(\d*\.?\d+))?")
+
 _SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-_NUMBER = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
-
-
-class AddressRefused(OSError):
-    """An address that must not be opened. An OSError, so that network libraries treat it as a failed connection."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """An address taken apart. Where `addresses` is not empty it was checked, and these may be connected to."""
-
-    url: str  # ASCII, without the fragment
-    scheme: str
-    host: str
-    port: int
-    path: str  # with the query
-    addresses: tuple[str, ...] = ()
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The IP addresses that the system knows for a host. Raises OSError."""
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What may be opened: public addresses, and those of `networks`, such as `192.168.1.0/24`."""
-
-    networks: tuple[str, ...] = ()
-    resolve: Callable[[str, int], Sequence[str]] = resolve
-
-    def check_ip(self, address: str, port: int, *, host: str = "") -> None:
-        """Raises AddressRefused where this address, which `host` leads to, must not be connected to."""
-        _check_port(port)
-        if why := self._objection(address):
-            leads = f"{host} leads to {address}" if host and host != address else address
-            raise AddressRefused(
-                f"{leads}, {why}; only public addresses are opened (the setting download_networks allows others)"
-            )
-
-    def _objection(self, address: str) -> str:
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return "which is no IP address"
-        if any(ip in ipaddress.ip_network(network) for network in self.networks):
-            return ""
-        return next((words for network, words in _RESERVED.items() if ip in network), _unless_public(ip))
 
 
 def is_address(source: object) -> bool:
@@ -155,74 +63,3 @@ def _part(address: str, fragment: str) -> tuple[float, float | None]:
     if end is not None and end <= start:
         raise SettingsError(f"{address}: a part is written as #t=START,END in seconds, such as #t=12,15.5")
     return start, end
-
-
-def parse_address(url: str) -> Target:
-    """Takes an address apart and checks all that needs no look-up. Raises AddressRefused."""
-    if len(url) > MAX_LENGTH:
-        raise AddressRefused(f"an address of {len(url)} characters; at most {MAX_LENGTH} are taken")
-    if any(c.isspace() or not c.isprintable() or c == "\\" for c in url):
-        raise AddressRefused("an address with a blank, a backslash or a control character; write them as %20 and so on")
-    try:
-        parts = urlsplit(url)
-        scheme, port = parts.scheme.lower(), parts.port
-    except ValueError as error:
-        raise AddressRefused(f"not an address: {error}") from None
-    if scheme not in PORTS:
-        raise AddressRefused(f"{scheme}:// is not opened; only http:// and https:// are")
-    if "@" in parts.netloc:
-        raise AddressRefused(f"the address of {parts.hostname} holds a user name or password; these are not taken")
-    host, port = _host(parts.hostname or ""), PORTS[scheme] if port is None else port
-    _check_port(port)
-    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
-    shown = f"[{host}]" if ":" in host else host
-    at = shown if port == PORTS[scheme] else f"{shown}:{port}"
-    return Target(url=f"{scheme}://{at}{path}", scheme=scheme, host=host, port=port, path=path)
-
-
-def check_address(url: str, rules: Rules) -> Target:
-    """Resolves the host once and checks each address that it has. Raises AddressRefused; OSError for unknown hosts."""
-    target = parse_address(url)
-    found = [target.host] if _is_ip(target.host) else rules.resolve(target.host, target.port)
-    addresses = tuple(dict.fromkeys(found))
-    for address in addresses:
-        rules.check_ip(address, target.port, host=target.host)
-    if not addresses:
-        raise AddressRefused(f"{target.host} has no address")
-    return replace(target, addresses=addresses)
-
-
-def _host(host: str) -> str:
-    """In ASCII and lower case. IP addresses are taken in their usual form alone: `2130706433` is 127.0.0.1 to some."""
-    if ":" in host:
-        if not _is_ip(host) or "%" in host:
-            raise AddressRefused(f"'{host}' is no IPv6 address")
-        return host
-    try:
-        name = host.encode("idna").decode("ascii").lower().removesuffix(".")
-    except UnicodeError:
-        raise AddressRefused(f"'{host}' is no host name") from None
-    if not _NAME.fullmatch(name):
-        raise AddressRefused(f"'{host}' is no host name")
-    if _NUMBER.fullmatch(name) and not _is_ip(name):
-        raise AddressRefused(f"'{host}' is an unusual way to write an IP address; write it as four decimal numbers")
-    return name
-
-
-def _check_port(port: int) -> None:
-    """Mail, shell and the like listen below 1024; a request that they can mistake for their own is not sent there."""
-    if port not in PORTS.values() and port < 1024:
-        raise AddressRefused(f"port {port} is not opened; only 80, 443 and those above 1023 are")
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _unless_public(ip: IPv4Address | IPv6Address) -> str:
-    is_public = ip.is_global and (ip.version == 4 or ip in _PUBLIC_IPV6)
-    return "" if is_public else "a reserved address"

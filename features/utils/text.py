@@ -1,12 +1,8 @@
 """Facts in words: counts, durations, specs, tables, and names that are safe to print."""
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
-
-from features.spec import FeatureSpec, Sampling
-
-FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)", "model": "a model's training clips"}
-"""What a reduction may have been fitted on."""
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -42,52 +38,6 @@ def by_kind(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(merged, key=lambda pair: -pair[1])
 
 
-def describe_reduction(reduction: str, fitted_on: str) -> str:
-    """`select:512, fitted on the training split`."""
-    return f"{reduction}, fitted on {FITTED_ON[fitted_on]}" if fitted_on else reduction
-
-
-def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
-    """What decides the features before any reduction: a name and a few words each."""
-    if spec.is_imported:
-        each = f"{spec.sampling.fps:g} a second, unless a file says when"
-        return [("features", f"{spec.backbone} ({spec.weights_digest})"), ("rows", each)]
-    picture = spec.preprocessing
-    side = f"{picture.size} x {picture.size}"
-    fits = {
-        "crop": f"short side to {picture.resize}, then the middle {side} (fit crop)",
-        "squash": f"the whole frame squashed to {side} (fit squash)",
-    }
-    return [
-        ("frames", _frames(spec.sampling)),
-        ("picture", fits[picture.fit]),
-        ("backbone", f"{spec.backbone}, {_weights(spec)}"),
-        ("pooling", spec.pooling),
-        ("precision", spec.precision),
-        *([("views", ",".join(spec.views))] if len(spec.views) > 1 else []),
-    ]
-
-
-def _frames(sampling: Sampling) -> str:
-    stride = f"one every {sampling.stride_seconds:g} s" if sampling.stride_seconds else "back to back"
-    match sampling.kind:
-        case "rate":
-            return f"{sampling.fps:g} a second"
-        case "every":
-            return f"one in {sampling.every}"
-        case "all":
-            return "all"
-        case "windows":
-            return f"{sampling.frames} evenly spaced in each window of {sampling.window_seconds:g} s, {stride}"
-        case "snippets":
-            return f"snippets of {sampling.frames} at {sampling.fps:g} a second, {stride}"
-    return f"{sampling.frames} evenly spaced a clip"
-
-
-def _weights(spec: FeatureSpec) -> str:
-    return "random weights" if spec.weights == "random" else f"pretrained weights, sha256 {spec.weights_digest[:12]}"
-
-
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table: the first column to the left, the others to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -97,3 +47,22 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for r in rows
     ]
+
+
+SEARCHED = 5000
+"""Paths among which a similar one is looked for."""
+
+
+def nearest(name: str, choices: Sequence[str] | Mapping[str, object], *, closeness: float = 0.5) -> str:
+    """`did you mean 'x'?` where something is close (0 to 1, as difflib measures it), else the list of choices."""
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=closeness)
+    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(choices)}"
+
+
+def nearest_path(path: str, paths: Iterable[str]) -> str:
+    """`did you mean 'x'?` for a path of the same file name or much alike, else an example; of a million in no time."""
+    paths = list(paths)
+    name = path.rpartition("/")[2]
+    same = [other for other in paths if other.rpartition("/")[2] == name]
+    hint = nearest(path, same or paths[:SEARCHED], closeness=0.0 if same else 0.6)
+    return hint if hint.startswith("did you mean") else f"paths are such as '{paths[0]}'"

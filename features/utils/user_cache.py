@@ -9,17 +9,15 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
-from features.files import sweep_temporary, write_atomically
+from features.utils.files import sweep_temporary, write_atomically
 
 VARIABLE = "HAZARD_CACHE_DIR"
+
 MOST_NOTES = 256
 """Notes of a kind that are kept, the last used ones."""
-FAMILIES = {"timm": "timm", "clip": "open_clip_torch"}
-"""By whose package a backbone `FAMILY:NAME` is built, besides torchvision."""
 
 
 def kept_folder(kind: str) -> Path | None:
@@ -67,14 +65,6 @@ def recall(kind: str, key: Mapping[str, str]) -> str:
     return value
 
 
-def libraries_of(backbone: str, *others: str) -> dict[str, str]:
-    """The versions of what builds and loads a backbone, and of other packages; empty where one is not installed."""
-    names = ["torch", "torchvision", *others]
-    if own := FAMILIES.get(backbone.partition(":")[0] if ":" in backbone else ""):
-        names.append(own)
-    return {name: _version(name) for name in names}
-
-
 def make_private(folder: Path) -> None:
     """A folder for its owner alone, as folders of caches are. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,10 +99,3 @@ def remove(entry: Path) -> None:
 
 def _checksum(key: Mapping[str, str], value: str) -> str:
     return hashlib.sha256(json.dumps([dict(key), value], sort_keys=True).encode()).hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

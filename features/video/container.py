@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from features.errors import ClipError
-from features.timeline import SEEKABLE
+from features.video.timeline import SEEKABLE
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
 """Demuxers that may open a file. The list keeps out playlists, which read other files, and lone images."""

@@ -21,10 +21,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from features.errors import ClipError
-from features.opening import MAX_PIXELS, check_regular, check_size, opened_file, tells_enough
-from features.sampling import Pick, Rows
-from features.timeline import WHOLE, Timeline, read_timeline, until_error
 from features.types import FrameBatch, Span
+from features.video.container import MAX_PIXELS, check_regular, check_size, opened_file, tells_enough
+from features.video.sampling import Pick, Rows
+from features.video.timeline import WHOLE, Timeline, read_timeline, until_error
 
 MIN_DECODED_SHARE = 0.5
 """A clip of which less can be decoded is a failure, not a partial clip."""

@@ -13,13 +13,13 @@ import numpy as np
 import PIL.Image
 
 from features.errors import ClipError
-from features.opening import MAX_PIXELS
-from features.sampling import Pick
-from features.stamp import images_of
-from features.timeline import share_met
 from features.types import FrameBatch, Span
-from features.video import Image, enough
-from features.words import some
+from features.utils.file_identity import images_of
+from features.utils.text import some
+from features.video.container import MAX_PIXELS
+from features.video.decoder import Image, enough
+from features.video.sampling import Pick
+from features.video.timeline import share_met
 
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """What an image may be, whatever its name says, and what is at its end: OpenCV fills up what is cut off."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from features.image_folder import read_image_folder
-from features.sampling import Pick
 from features.types import Clip, FrameBatch
-from features.video import Image, Kept, read_frames
+from features.video.decoder import Image, Kept, read_frames
+from features.video.image_folder import read_image_folder
+from features.video.sampling import Pick
 
 
 def read_clip(

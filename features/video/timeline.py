@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from features.errors import ClipError
-from features.sampling import Pick, Rows
 from features.types import Span
+from features.video.sampling import Pick, Rows
 
 SEEKABLE = ("mov,mp4", "matroska")
 """Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""

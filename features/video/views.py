@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from features.config import nearest
 from features.errors import SettingsError
 from features.spec import PLAIN, Sampling
+from features.utils.text import nearest
 
 if TYPE_CHECKING:  # who looks at clips as they are does without torch, which takes seconds to import
     from torch import Tensor

@@ -1,15 +1,14 @@
 """Long videos as overlapping windows: each is a part of the video, sampled as a clip of that length would be."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.manifests import part_of
-from features.sampling import Indices, Pick, Rows, Times, rows_of, starts_of
 from features.spec import PLAIN, Sampling
-from features.types import Clip, Span
+from features.types import Span
+from features.video.sampling import Indices, Pick, Rows, Times, rows_of, starts_of
 
 DECIMALS = 6
 """Windows begin and end on whole microseconds, as the paths of parts say."""
@@ -76,16 +75,3 @@ def pick_windows(sampling: Sampling, windows: Windows) -> Pick:
         return rows
 
     return pick
-
-
-def window_clip(clip: Clip, span: Span) -> Clip:
-    """A window of a video as a clip of its own, in the video's group; without its label, which need not hold there."""
-    start, end = span
-    return replace(
-        clip,
-        path=part_of(clip.file_path, start, end),
-        label="",
-        group=clip.group or clip.file_path,
-        start_seconds=start,
-        end_seconds=end,
-    )

@@ -1,7 +1,7 @@
 """CHANNELS: the ways to people and to other programs. Each sends one alert once, or says why it could not.
 
 Timeouts of libraries begin anew with each byte, so none of these functions can promise an end: they run in a process
-that is killed at the deadline (`hazard.delivery`).
+that is killed at the deadline (`hazard.alerts.delivery`).
 """
 
 import http.client
@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from features.errors import SettingsError
-from hazard.alert_config import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
-from hazard.alerts import Alert, as_json, as_text
-from hazard.webhooks import signed_headers, webhook_id
+from hazard.alerts.alert import Alert, as_json, as_text
+from hazard.alerts.settings import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
+from hazard.alerts.webhooks import signed_headers, webhook_id
 
 LONGEST_REASON = 200
 _UNFIT_FOR_TOPICS = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.files import locked
-from features.pool import Lost, run_tasks
-from hazard.alert_config import AlertSettings, ChannelSettings
-from hazard.alerts import Alert
-from hazard.channels import CHANNELS, NotDelivered, check_channels, load
-from hazard.outbox import Delivery, Outbox, open_outbox
+from features.utils.files import locked
+from features.utils.worker_pool import Lost, run_tasks
+from hazard.alerts.alert import Alert
+from hazard.alerts.channels import CHANNELS, NotDelivered, check_channels, load
+from hazard.alerts.outbox import Delivery, Outbox, open_outbox
+from hazard.alerts.settings import AlertSettings, ChannelSettings
 
 LOOK_SECONDS = 60.0
 """However quiet: another process may have revived dead letters."""
@@ -93,7 +93,7 @@ def delivering(
     """An outbox whose alerts are delivered while the block runs; what is left then stays on disk for the next time.
 
     `report` is told of each attempt, by a thread of the channel's: None, or why it failed. `preload` is for whoever
-    also starts other workers, see `features.pool`. Raises SettingsError for a channel that cannot work,
+    also starts other workers, see `features.utils.worker_pool`. Raises SettingsError for a channel that cannot work,
     EnvironmentStopped where the outbox cannot be used or another process delivers it.
     """
     check_channels(settings)

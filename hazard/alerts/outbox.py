@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
-from hazard.alert_config import AlertSettings
-from hazard.alerts import Alert, dumped, loaded
-from hazard.webhooks import webhook_id
+from hazard.alerts.alert import Alert, dumped, loaded
+from hazard.alerts.settings import AlertSettings
+from hazard.alerts.webhooks import webhook_id
 
 PRUNE_SECONDS = 3600.0
 BUSY_SECONDS = 5.0

@@ -21,9 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from features.config import nearest
 from features.errors import SettingsError
-from hazard.webhooks import secret_key
+from features.utils.text import nearest
+from hazard.alerts.webhooks import secret_key
 
 SECTION = "alerts"
 TOPIC_FIELDS = ("camera", "kind", "label")

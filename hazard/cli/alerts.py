@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from features.commands import DONE, FAILED_ITEMS
 from features.errors import SettingsError
-from hazard.alerts import Alert
+from features.utils.command_line import DONE, FAILED_ITEMS
+from hazard.alerts.alert import Alert
 
 
 @click.command("alert-test")
@@ -19,8 +19,8 @@ def alert_test(config: Path) -> int:
 
     Nothing is tried twice. Ends with 3 where a channel did not take it.
     """
-    from hazard.alert_config import load_alerts
-    from hazard.delivery import attempt_each
+    from hazard.alerts.delivery import attempt_each
+    from hazard.alerts.settings import load_alerts
 
     settings = load_alerts(config)
     if not settings.channels:
@@ -39,8 +39,8 @@ def alert_test(config: Path) -> int:
 @click.option("--retry", is_flag=True, help="Try the dead letters anew; a running monitor does so within a minute.")
 def alert_list(outbox: Path, retry: bool) -> int:
     """List the alerts of the file OUTBOX that are on their way, and those that were given up (dead letters)."""
-    from hazard.alert_config import AlertSettings
-    from hazard.outbox import open_outbox
+    from hazard.alerts.outbox import open_outbox
+    from hazard.alerts.settings import AlertSettings
 
     if not outbox.is_file():
         raise SettingsError(f"there is no outbox {outbox}; a monitor makes it in its output folder")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from features.cli import extract_features
+from features.backbones.weights import find_weights
+from features.cli.extract import extract_features
 from features.errors import UserFacingError
-from features.weights import find_weights
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.synthetic import draw_dataset
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
+from hazard.synthetic.clips import draw_dataset
 
 CLASSES = {"normal": ("walk", "run"), "hazardous": ("fall", "fight")}
 DOWNLOAD_SECONDS = 20.0

@@ -5,11 +5,11 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from features.addresses import as_source
-from features.clips import find_clips
-from features.commands import DONE, FAILED_ITEMS, run_command, stop_on_signals
-from features.config import load_settings
-from hazard.infer_config import InferSettings
+from features.sources.discover import find_clips
+from features.sources.urls import as_source
+from features.utils.command_line import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.utils.settings import load_settings
+from hazard.inference.settings import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,7 +68,7 @@ def infer(
     if sources and model_folder:
         clips = find_clips(sources, label_map=settings.label_map, downloads=settings.downloads or _temporary_folder())
         # Imported here: `--help` and wrong options answer at once.
-        from hazard.batch import Batch, run_batch
+        from hazard.inference.run import Batch, run_batch
 
         batch = Batch(clips, model_folder, output, settings, sources, retry_failed=retry_failed, fresh=fresh)
         with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
@@ -78,7 +78,7 @@ def infer(
             return stop.exit_code
         code = FAILED_ITEMS if done.summary and done.summary.failed else DONE
     if review:
-        from hazard.batch import review_batch
+        from hazard.inference.run import review_batch
 
         review_batch(output, ask=lambda text: click.prompt(text, default="", show_default=False), echo=click.echo)
     return code

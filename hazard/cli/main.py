@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from features.commands import run_command
-from hazard.cli_alerts import alert_list, alert_test
-from hazard.cli_monitor import monitor
-from hazard.cli_serve import serve
+from features.utils.command_line import run_command
+from hazard.cli.alerts import alert_list, alert_test
+from hazard.cli.monitor import monitor
+from hazard.cli.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,7 +23,7 @@ def hazard() -> None:
 def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> int:
     """Run all three stages on small drawn clips, or on your own."""
     # Imported here: `hazard --help` answers at once.
-    from hazard.demo import run_demo
+    from hazard.cli.demo import run_demo
 
     return run_demo(output, videos=videos, clips_per_class=clips_per_class, seed=seed, echo=click.echo)
 
@@ -38,7 +38,7 @@ def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> 
 @click.option("--weights", default="auto", metavar="auto|PATH", help="The backbone's weights, for --whole. [auto]")
 def export(run: Path, format: str, output: Path | None, whole: bool, weights: str) -> None:
     """Write the model of the folder RUN as one ONNX file, checked in ONNX Runtime against the model itself."""
-    from hazard.export import export_onnx
+    from hazard.models.onnx.export import export_onnx
 
     made = export_onnx(run, output, whole=whole, weights=weights)
     click.echo(f"{made.file}: {made.size_bytes / 1e6:.1f} MB, takes {', '.join(map(' '.join, made.inputs.items()))}")
@@ -56,7 +56,3 @@ hazard.add_command(alert_list)
 def main() -> None:
     """The program `hazard`."""
     run_command(hazard)
-
-
-if __name__ == "__main__":
-    main()

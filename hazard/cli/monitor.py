@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from features.commands import DONE, stop_on_signals
-from features.config import load_settings, sections
 from features.errors import SettingsError
-from features.words import counted
-from hazard.infer_config import InferSettings
-from hazard.monitor_config import MonitorSettings
-from hazard.structured import LogFormat, Say, ending_as, log_as, say_as
+from features.utils.command_line import DONE, stop_on_signals
+from features.utils.settings import load_settings, sections
+from features.utils.text import counted
+from hazard.inference.settings import InferSettings
+from hazard.monitor.settings import MonitorSettings
+from hazard.utils.structured_logging import LogFormat, Say, ending_as, log_as, say_as
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ def monitor(
         if recording is not None:
             return _evaluate(recording, model_folder, settings, say, is_quiet=watching.log_format == "json")
         # Imported here: `--help` and wrong options answer at once.
-        from hazard.alert_config import load_alerts
-        from hazard.cameras import cameras_of, load_cameras
+        from hazard.alerts.settings import load_alerts
+        from hazard.monitor.cameras import cameras_of, load_cameras
 
         found = (sections(config) if config else {}).keys()
         cameras_file = cameras_file or (config if "cameras" in found else None)
@@ -87,7 +87,7 @@ def monitor(
             )
         alerts = load_alerts(alerts_file) if alerts_file else None
         with stop_on_signals(lambda text: log.info("stopping")) as stop:
-            from hazard.monitoring import run_monitor  # seconds, in which SIGTERM counts already
+            from hazard.monitor.run import run_monitor  # seconds, in which SIGTERM counts already
 
             run_monitor(
                 cameras,
@@ -104,7 +104,7 @@ def monitor(
 
 
 def _evaluate(recording: Path, model_folder: Path, settings: InferSettings, say: Say, *, is_quiet: bool) -> int:
-    from hazard.monitoring import evaluate_recording
+    from hazard.monitor.replay import evaluate_recording
 
     figures = evaluate_recording(recording, model_folder, settings, is_quiet=is_quiet)
     alert = figures["alert_delay_seconds"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from features.commands import DONE, Stop, stop_on_signals
-from features.config import load_settings
 from features.errors import SettingsError
-from features.words import counted
-from hazard.infer_config import InferSettings
+from features.utils.command_line import DONE, Stop, stop_on_signals
+from features.utils.settings import load_settings
+from features.utils.text import counted
+from hazard.inference.settings import InferSettings
 from hazard.web.settings import ServeSettings
 
 _NAME = re.compile(r"[\w .-]{1,60}")
@@ -62,7 +62,7 @@ def serve(
 
 def _serve(settings: ServeSettings, infer: InferSettings, stop: Stop) -> None:
     from hazard.web.app import create_app
-    from hazard.web.engine import open_engine
+    from hazard.web.engine.engine import open_engine
     from hazard.web.server import listening, serve, url_of
 
     with listening(settings) as listener:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from features.commands import DONE, run_command, stop_on_signals
-from features.config import load_settings
+from features.utils.command_line import DONE, run_command, stop_on_signals
+from features.utils.settings import load_settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,7 +79,7 @@ def train_temporal(
     if flags["head"] and flags["baseline"]:
         raise click.UsageError("give either --head or --baseline, not both")
     # Imported here: `--help` answers at once.
-    from hazard.config import TrainSettings
+    from hazard.models.settings import TrainSettings
 
     if flags["head"]:
         overrides = (*overrides, "baseline=null")  # a head on the command line outranks a baseline in the file
@@ -88,9 +88,9 @@ def train_temporal(
     settings = load_settings(TrainSettings, "train", file=config, overrides=overrides, flags=flags)
     import torch
 
-    from features.cache import read_cache
-    from hazard.memory import keep_freed_memory
-    from hazard.run import train_run
+    from features.cache.hdf5 import read_cache
+    from hazard.experiments.run import train_run
+    from hazard.training.malloc import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(settings.threads)

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Cache
-from features.config import nearest, nearest_path
+from features.cache.hdf5 import Cache
+from features.cache.tables import ClipTable
 from features.errors import SettingsError
-from features.manifests import in_words, part_of, read_span
+from features.sources.manifests import read_span
 from features.spec import PLAIN
-from features.tables import ClipTable
-from features.words import counted
+from features.types import in_words, part_of
+from features.utils.text import counted, nearest, nearest_path
 
 COLUMNS = ("path", "label", "start", "end")
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")

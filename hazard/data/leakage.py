@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from features.words import counted, some
-from hazard.splits import Division, Fold, Index
+from features.utils.text import counted, some
+from hazard.data.splits import Division, Fold, Index
 from hazard.types import Sequences
 
 ALIKE = 0.75

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
-from features.split_lists import Key, Listed, apply_split_lists, read_split_lists, split_numbers
+from features.sources.split_lists import Key, Listed, apply_split_lists, read_split_lists, split_numbers
 from features.types import Clip
-from features.words import counted, some
-from hazard.splits import Division, divide, given_split, groups_on_both_sides
+from features.utils.text import counted, some
+from hazard.data.splits import Division, divide, given_split, groups_on_both_sides
 from hazard.types import Sequences
 
 

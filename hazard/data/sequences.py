@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Cache
-from features.config import nearest
+from features.cache.hdf5 import Cache
+from features.cache.tables import ClipTable
 from features.errors import SettingsError
 from features.spec import PLAIN
-from features.tables import ClipTable
+from features.utils.text import nearest
 from hazard.types import Sequences, View
 
 log = logging.getLogger(__name__)

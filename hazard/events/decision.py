@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.events import EventRule, find_events
+from hazard.events.rule import EventRule, find_events
 from hazard.types import ClipPrediction, Event, WindowPredictions
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from features.config import nearest, nearest_path
 from features.errors import SettingsError
-from features.manifests import COLUMNS, manifest_rows, read_span
+from features.sources.manifests import COLUMNS, manifest_rows, read_span
+from features.utils.text import nearest, nearest_path
 from hazard.types import Event
 
 SHOWN = 12

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.baselines import BASELINES, parameter_count
-from hazard.calibration import Calibrated, calibrate, calibrate_by
-from hazard.config import TrainSettings
-from hazard.ensemble import Ensemble, join
-from hazard.fitting import ALONE, Watch, fit, inner_temperature, seen
-from hazard.heads import HEADS
-from hazard.lineup import parse_lineup
-from hazard.model import Model, predict_probs
-from hazard.splits import Division, Index
-from hazard.train import Committee, Epoch
+from hazard.data.splits import Division, Index
+from hazard.models.baselines import BASELINES, parameter_count
+from hazard.models.calibration import Calibrated, calibrate, calibrate_by
+from hazard.models.ensemble import Ensemble, join
+from hazard.models.ensemble_spec import parse_lineup
+from hazard.models.head_ensemble import Committee
+from hazard.models.heads import HEADS
+from hazard.models.predictor import Model, predict_probs
+from hazard.models.settings import TrainSettings
+from hazard.training.fit import ALONE, Watch, fit, inner_temperature, seen
+from hazard.training.member import Epoch
 from hazard.types import Sequences
 
 ENSEMBLES = {"mean_of_heads": "heads", "mean_of_all": "heads,baselines"}

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from hazard import leakage
-from hazard.config import TrainSettings
-from hazard.protocols import choose_division
-from hazard.splits import Division
+from hazard.data import leakage
+from hazard.data.official_splits import choose_division
+from hazard.data.splits import Division
+from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
-from hazard import metrics, resampling
-from hazard.config import TrainSettings
-from hazard.evaluate import Evaluation
-from hazard.operating import known, operating_points
-from hazard.resampling import Draws
-from hazard.splits import Index
+from hazard.data.splits import Index
+from hazard.experiments.cross_validation import Evaluation
+from hazard.metrics import bootstrap
+from hazard.metrics import classification as metrics
+from hazard.metrics.bootstrap import Draws
+from hazard.metrics.operating_points import known, operating_points
+from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
 RANKED_BY = "roc_auc"
@@ -43,11 +44,11 @@ def measure(sequences: Sequences, result: Evaluation, settings: TrainSettings) -
     threshold, alarms = false_alarms(sequences, result, settings)
     by: dict[str, Any] = {"positive": positive, "threshold": threshold}
     judged = result.calibrated.held_out
-    weights, whole = resampling.group_draws(groups, seed=settings.seed), resampling.everything(len(y))
-    draws = resampling.repeated(y, result.probs, result.repeats, weights, held_out=judged, **by)
-    values = resampling.plain(resampling.repeated(y, result.probs, result.repeats, whole, held_out=judged, **by))
+    weights, whole = bootstrap.group_draws(groups, seed=settings.seed), bootstrap.everything(len(y))
+    draws = bootstrap.repeated(y, result.probs, result.repeats, weights, held_out=judged, **by)
+    values = bootstrap.plain(bootstrap.repeated(y, result.probs, result.repeats, whole, held_out=judged, **by))
     predicted = metrics.decide(result.probs, **by)
-    tree: dict[str, Any] = resampling.with_intervals(values, draws) | {
+    tree: dict[str, Any] = bootstrap.with_intervals(values, draws) | {
         "per_class": metrics.per_class(y, predicted, labels),
         "confusion": {"labels": list(labels), "counts": metrics.confusion(y, predicted, len(labels)).tolist()},
         "ece_uncalibrated": metrics.ece(y, result.calibrated.raw),
@@ -106,9 +107,9 @@ def best_first(sequences: Sequences, results: Sequence[Evaluation], settings: Tr
 def _rank(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> tuple[float, float]:
     """By ROC AUC, then accuracy, each averaged over the repeats; an undefined figure comes last."""
     labels = sequences.labels
-    y, whole = sequences.y[result.rows], resampling.everything(len(result.rows))
+    y, whole = sequences.y[result.rows], bootstrap.everything(len(result.rows))
     positive = _number(labels, positive_label(labels, settings))
-    values = resampling.plain(resampling.repeated(y, result.probs, result.repeats, whole, positive=positive))
+    values = bootstrap.plain(bootstrap.repeated(y, result.probs, result.repeats, whole, positive=positive))
     return tuple(-1.0 if math.isnan(values[name]) else values[name] for name in (RANKED_BY, "accuracy"))  # type: ignore[return-value]
 
 
@@ -116,10 +117,10 @@ def _figures_of(
     y: NDArray[np.int64], result: Evaluation, which: Index, word: str, by: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """An entry for each number in `which`, called `word`: its clips and headline figures."""
-    draws = resampling.headline(y, result.probs, resampling.parts(which), held_out=result.calibrated.held_out, **by)
+    draws = bootstrap.headline(y, result.probs, bootstrap.parts(which), held_out=result.calibrated.held_out, **by)
     numbers, clips = np.unique(which, return_counts=True)
     return [
-        {word: int(number), "clips": int(clips[place]), **resampling.plain(draws, place)}
+        {word: int(number), "clips": int(clips[place]), **bootstrap.plain(draws, place)}
         for place, number in enumerate(numbers)
     ]
 

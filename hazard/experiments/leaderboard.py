@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from hazard import resampling
-from hazard.config import TrainSettings
-from hazard.evaluate import Evaluation
-from hazard.measuring import RANKED_BY, Measured, measure, positive_label
-from hazard.paired import behind_best
-from hazard.splits import Division
+from hazard.data.splits import Division
+from hazard.experiments.cross_validation import Evaluation
+from hazard.experiments.figures import RANKED_BY, Measured, measure, positive_label
+from hazard.experiments.significance import behind_best
+from hazard.metrics import bootstrap
+from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
 MARK = "≈"
@@ -85,7 +85,7 @@ def _scores_elsewhere(sequences: Sequences, result: Evaluation, settings: TrainS
     each = []
     for repeat in np.unique(result.repeats):
         rows = result.repeats == repeat
-        weights = resampling.Weights(units[rows], counts)
-        each.append(resampling.headline(y[rows], result.probs[rows], weights, positive=positive)[RANKED_BY])
+        weights = bootstrap.Weights(units[rows], counts)
+        each.append(bootstrap.headline(y[rows], result.probs[rows], weights, positive=positive)[RANKED_BY])
     defined = [[score for score in column if math.isfinite(score)] for column in np.transpose(each)]
     return [float(np.mean(scores)) if scores else math.nan for scores in defined]

@@ -11,60 +11,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from features.files import write_atomically
-from hazard import metrics, plots, random_folds
-from hazard.evaluate import Evaluation
-from hazard.model import ModelInfo
-from hazard.train import Epoch
+from features.utils.files import write_atomically
+from hazard.experiments.cross_validation import Evaluation
+from hazard.experiments.model_card import model_card
+from hazard.metrics import classification as metrics
+from hazard.metrics import plots
+from hazard.models.predictor import ModelInfo
+from hazard.training.member import Epoch
 from hazard.types import Sequences
 
 HISTORY_COLUMNS = ("fold", "member", "epoch", "train_loss", "val_loss", "val_accuracy", "best")
+
 FINAL = "final"
 """What history.csv calls the model that was saved, where it was fitted after the folds."""
 
-INFLATED = (
-    "{count} of {clips} clips name no group. Clips cut from one source video may lie on both sides of the split, "
-    "so these figures may be inflated; give a manifest with a group column."
-)
-
-SEARCHED = "settings: the best of {trials} trials on inner folds of each part's training clips; test clips had no say"
-
-NO_LEAK = "every clip names its group, and no group lies on two sides of the split"
-
 History = Sequence[tuple[int | str, Epoch]]
-
-
-_USE = """\
-This folder is all that it takes, wherever it is moved, besides the program (`pip install hazard-video`) and the
-backbone's weights, which are found or downloaded, and refused if they are others. From where this file lies:
-
-```
-hazard-infer VIDEOS --model . -o report/     # report/report.html and predictions.csv
-hazard export . --format onnx                # the same model as one ONNX file, for other programs
-```
-
-`metrics.json` holds all figures, `predictions.csv` what was said of each clip that was tested.""".splitlines()
-
-
-def leak_warnings(sequences: Sequences, leaks: dict[str, Any]) -> list[str]:
-    """The warnings that figures may be too good; `leaks` as `leakage.report` gives it."""
-    unknown = INFLATED.format(count=sequences.clips_without_group, clips=len(sequences))
-    return [*([] if sequences.groups_known else [unknown]), *leaks["warnings"]]
-
-
-def remarks(figures: dict[str, Any]) -> list[str]:
-    """What a run says of its figures besides the figures."""
-    lines = []
-    if chosen := figures.get("chosen_elsewhere"):
-        lines.append(_chosen_line(chosen))
-    if random := figures.get("random_split"):
-        lines.append(random_folds.leak_line(random, figures))
-    return lines
-
-
-def _chosen_line(chosen: dict[str, Any]) -> str:
-    accuracy, area = (f"{chosen[name]['value']:.3f}" for name in ("accuracy", "roc_auc"))
-    return f"with each fold's model chosen on the other folds: accuracy {accuracy}, ROC AUC {area}"
 
 
 def write_outputs(
@@ -138,121 +99,6 @@ def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figu
         "parameters": result.parameters,
     }
     return about | {"threshold": info.threshold} | counts | {"split": split} | figures
-
-
-def model_card(
-    info: ModelInfo, sequences: Sequences, result: Evaluation, figures: dict[str, Any], contenders: int
-) -> str:
-    """Markdown: what it is, what it was trained on, how it was measured, what it is worth, its limits."""
-    clips = ", ".join(f"{label}: {int((sequences.y == k).sum())}" for k, label in enumerate(info.labels))
-    lines = [
-        f"# {info.name}",
-        "",
-        f"{'An' if info.kind == 'ensemble' else 'A'} {info.kind} that names clips as {', '.join(info.labels)}"
-        + (
-            f"; the alarm is for **{info.positive_label}**, from probability {info.threshold:g} on."
-            if info.positive_label
-            else "."
-        ),
-        "",
-        "## Data",
-        "",
-        f"- {len(sequences)} labelled clips ({clips}), {len(np.unique(sequences.groups))} groups",
-        f"- median clip: {info.window.duration_seconds:.2f} s, {info.window.steps} steps of {info.width} numbers",
-        f"- features: {info.feature_spec.get('backbone', 'unknown')}, fingerprint {info.fingerprint}",
-        *([f"- views that training drew from: {', '.join(sequences.view_names)}"] if sequences.views else []),
-        f"- cache content: {info.cache_digest or 'unknown'}",
-        "",
-        "## How it was measured",
-        "",
-        f"- split: {info.split}; {len(np.unique(result.rows))} clips were predicted by a model that had not seen them",
-        *(f"- leakage: {line}" for line in leak_warnings(sequences, figures["leakage"]) or [NO_LEAK]),
-        *(f"- {line}" for line in remarks(figures)),
-        *([f"- {SEARCHED.format(trials=info.settings.tune)}"] if info.settings.tune and info.kind == "head" else []),
-        "- early stopping used validation clips that were none of those; they were not looked at before the end",
-        "- intervals: 95 %, bootstrap over groups"
-        + (f"; figures are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),
-        "",
-        "## Figures",
-        "",
-        *_figure_table(figures),
-        "",
-        *_calibration(info, figures),
-        *_false_alarms(figures),
-        "",
-        "## Limits",
-        "",
-        *_limits(info, result, contenders),
-        "",
-        "## How to use it",
-        "",
-        *_USE,
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _figure_table(figures: dict[str, Any]) -> list[str]:
-    names = [name for name in (*metrics.HEADLINE, "top5_accuracy") if name in figures]
-    rows = ["| figure | value | low | high |", "|---|---|---|---|"]
-    for name in names:
-        cells = " | ".join(f"{figures[name][key]:.3f}" for key in ("value", "low", "high"))
-        rows.append(f"| {name} | {cells} |")
-    return rows
-
-
-def _calibration(info: ModelInfo, figures: dict[str, Any]) -> list[str]:
-    return [
-        f"Probabilities are scaled by temperature {info.temperature:.2f}, fitted on clips that the models had not "
-        f"seen; without it ece is {figures['ece_uncalibrated']:.3f}. ece, nll and brier are of clips at a temperature "
-        "that other groups chose."
-    ]
-
-
-def _false_alarms(figures: dict[str, Any]) -> list[str]:
-    if "false_alarms_per_hour" not in figures:
-        return []
-    points = figures["false_alarms_per_hour"]
-    if points is None:
-        return [
-            "",
-            "False alarms per hour cannot be told: a clip's duration is unknown, or one label has no clips.",
-        ]
-    return [
-        "",
-        "One decision a clip, thresholds chosen on these very predictions:",
-        "",
-        "| false alarms per hour, at most | threshold | recall | achieved |",
-        "|---|---|---|---|",
-        *(f"| {p['target']:g} | {p['threshold']:.3f} | {p['recall']:.3f} | {p['achieved']:.2f} |" for p in points),
-    ]
-
-
-def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
-    refitted = len(np.unique(result.folds)) > 1
-    lines = [
-        "- It has only been measured on clips like those above: other cameras, scenes and clip lengths may do worse.",
-        "- Its features must be made with the very settings that model.json holds; anything else is refused.",
-        "- It is no substitute for a person who watches: expect misses and false alarms at the rates above.",
-    ]
-    if members := [f"{member.name} (weight {member.weight:g})" for member in info.members]:
-        lines.append(f"- Its probabilities are the weighted mean of {', '.join(members)}.")
-    if info.kind == "head":
-        lines.append("- The head holds a linear classifier of the pooled clip: its score is not what order adds.")
-    if info.settings.false_alarms_per_hour is not None:
-        lines.append(
-            f"- Its threshold was chosen on these very predictions, for {info.settings.false_alarms_per_hour:g} false "
-            "alarms or fewer an hour of harmless video: expect more of them elsewhere."
-        )
-    if contenders > 1:
-        lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
-    if refitted and info.settings.keep == "folds":
-        lines.append("- The saved model is the models of the folds together; the figures are of each alone.")
-    elif refitted:
-        lines.append(
-            "- The saved model was fitted again on all labelled clips after the folds; the figures are the folds'."
-        )
-    libraries = ", ".join(f"{name} {number}" for name, number in info.libraries.items())
-    return [*lines, f"- Trained with {libraries}."]
 
 
 def _prediction_rows(info: ModelInfo, sequences: Sequences, result: Evaluation) -> Iterable[Sequence[object]]:

@@ -1,11 +1,11 @@
 """The progress bar of a training run: over heads' epochs and baselines, or over the trials of a search."""
 
-from features.progress import progress_bar
-from hazard.baselines import BASELINES
-from hazard.config import TrainSettings
-from hazard.evaluate import Evaluation
-from hazard.heads import HEADS
-from hazard.splits import HOLD_OUT_PARTS, Division
+from features.utils.progress import progress_bar
+from hazard.data.splits import HOLD_OUT_PARTS, Division
+from hazard.experiments.cross_validation import Evaluation
+from hazard.models.baselines import BASELINES
+from hazard.models.heads import HEADS
+from hazard.models.settings import TrainSettings
 
 
 class TrainingBar:

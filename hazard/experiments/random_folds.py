@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from hazard.config import TrainSettings
-from hazard.evaluate import evaluate
-from hazard.fitting import ALONE, Watch
-from hazard.measuring import measure
-from hazard.splits import HOLD_OUT_PARTS, divide
+from hazard.data.splits import HOLD_OUT_PARTS, divide
+from hazard.experiments.cross_validation import evaluate
+from hazard.experiments.figures import measure
+from hazard.models.settings import TrainSettings
+from hazard.training.fit import ALONE, Watch
 from hazard.types import Sequences
 
 SHOWN = ("accuracy", "roc_auc")

@@ -8,34 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from features.cache import Cache
-from features.commands import Stop
+from features.cache.hdf5 import Cache
 from features.errors import SettingsError
-from features.files import check_writable
 from features.spec import PLAIN
-from hazard import evaluate, measuring, outputs, random_folds, tracking
-from hazard.checkpoint import Checkpoints, save_last
-from hazard.config import TrainSettings
-from hazard.corrections import correct_cache
-from hazard.dividing import divide_honestly
-from hazard.ensemble import Ensemble, join
-from hazard.evaluate import ENSEMBLES, Evaluation
-from hazard.fitting import Choose, Watch, fit_all, seen
-from hazard.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
-from hazard.measuring import Measured
-from hazard.model import Model, ModelInfo, library_versions
-from hazard.model_files import save_model
-from hazard.model_source import TrainedWindow
-from hazard.search import Tuner, check_tune
-from hazard.search_outputs import write_picture, write_trials
-from hazard.sequences import load_sequences
-from hazard.sizes import sized
-from hazard.splits import Division, Fold, inner_split
-from hazard.tracking import Tracker
-from hazard.train import Epoch, pick_device
-from hazard.training_bar import TrainingBar
+from features.utils.command_line import Stop
+from features.utils.files import check_writable
+from hazard.data.corrections import correct_cache
+from hazard.data.sequences import load_sequences
+from hazard.data.splits import Division, Fold, inner_split
+from hazard.experiments import cross_validation, model_card, outputs, random_folds, trackers
+from hazard.experiments import figures as measuring
+from hazard.experiments.cross_validation import ENSEMBLES, Evaluation
+from hazard.experiments.division import divide_honestly
+from hazard.experiments.figures import Measured
+from hazard.experiments.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
+from hazard.experiments.progress import TrainingBar
+from hazard.experiments.search.outputs import write_picture, write_trials
+from hazard.experiments.search.search import Tuner, check_tune
+from hazard.experiments.trackers import Tracker
+from hazard.models.auto_size import sized
+from hazard.models.ensemble import Ensemble, join
+from hazard.models.head_ensemble import pick_device
+from hazard.models.input_spec import TrainedWindow
+from hazard.models.model_folder import save_model
+from hazard.models.open_set import fit_familiar
+from hazard.models.predictor import Model, ModelInfo, library_versions
+from hazard.models.settings import TrainSettings
+from hazard.training.checkpoint import Checkpoints, save_last
+from hazard.training.fit import Choose, Watch, fit_all, seen
+from hazard.training.member import Epoch
 from hazard.types import Sequences
-from hazard.unknown import fit_familiar
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def train_run(
     """
     pick_device(settings.device)
     check_tune(settings, compare=compare)
-    tracking.check_installed(settings.tracker)
+    trackers.check_installed(settings.tracker)
     identity, corrected = cache.content_digest, None
     if settings.labels_file:
         cache, corrected = correct_cache(cache, settings.labels_file)
@@ -84,7 +86,7 @@ def train_run(
         folder, cache_digest=identity, settings=settings, compare=compare, resume=resume, stop=stop
     )
     _announce(sequences, division, leaks, echo)
-    with tracking.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
+    with trackers.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
         run = _Run(cache, sequences, division, leaks, folder, compare, checkpoints, echo)
         summary = run.train(settings, tracker)
         tracker.results(summary.figures, sorted(folder.glob("*.png")))
@@ -140,7 +142,7 @@ class _Run:
         )
         write_picture(folder, tuner.searches)
         rows = self._leaderboard(results, measured)
-        for line in (*outputs.remarks(figures), _closing(info, figures, folder)):
+        for line in (*model_card.remarks(figures), _closing(info, figures, folder)):
             self.echo(line)
         return RunSummary(folder, info, figures, tuple(rows))
 
@@ -173,9 +175,9 @@ class _Run:
 
     def _evaluate(self, settings: TrainSettings, watch: Watch) -> list[Evaluation]:
         if self.compare:
-            results = evaluate.compare(self.sequences, self.division, settings, watch=watch)
+            results = cross_validation.compare(self.sequences, self.division, settings, watch=watch)
             return measuring.best_first(self.sequences, results, settings)
-        return [evaluate.evaluate(self.sequences, self.division, settings, watch=watch)]
+        return [cross_validation.evaluate(self.sequences, self.division, settings, watch=watch)]
 
     def _kept(
         self, best: Evaluation, settings: TrainSettings, watch: Watch
@@ -212,7 +214,7 @@ def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], e
     echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {division.how}")
     if sequences.views:
         echo(f"heads are trained on views {', '.join(sequences.view_names)}; everything is measured on the plain one")
-    for warning in outputs.leak_warnings(sequences, leaks):
+    for warning in model_card.leak_warnings(sequences, leaks):
         echo(f"WARNING: {warning}")
 
 

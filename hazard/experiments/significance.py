@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
-from hazard import resampling
-from hazard.measuring import RANKED_BY, Measured
-from hazard.splits import Division
+from hazard.data.splits import Division
+from hazard.experiments.figures import RANKED_BY, Measured
+from hazard.metrics import bootstrap
 
 COMPARED = ("roc_auc", "accuracy")
 
@@ -58,7 +58,7 @@ def corrected_t_p(differences: NDArray[np.float64], test_share: float) -> float:
 
 def _difference(name: str, best: Measured, one: Measured, share: float) -> dict[str, float]:
     draws = best.draws[name] - one.draws[name]
-    limits = resampling.interval(draws)
+    limits = bootstrap.interval(draws)
     folds = [np.array([fold[name] for fold in each.figures.get("folds", [])]) for each in (best, one)]
     return {
         f"{name}_behind": best.figures[name]["value"] - one.figures[name]["value"],

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from hazard import metrics, resampling
-from hazard.decide import Decision
-from hazard.event_truth import SHOWN, TrueEvent, Truth, Watched, evaluate_events
+from hazard.events.decision import Decision
+from hazard.events.ground_truth import SHOWN, TrueEvent, Truth, Watched, evaluate_events
+from hazard.metrics import bootstrap
+from hazard.metrics import classification as metrics
 from hazard.types import ClipPrediction
 
 MOST_RESAMPLED = 10_000
@@ -118,11 +119,11 @@ class _Labelled:
         videos = np.array(self.videos, np.int64)
         positive = self.decision.labels.index(self.decision.positive_label) if self.decision.positive_label else None
         by: dict[str, Any] = {"positive": positive, "predicted": predicted}
-        values = resampling.plain(resampling.headline(y, probs, resampling.everything(len(y)), **by))
+        values = bootstrap.plain(bootstrap.headline(y, probs, bootstrap.everything(len(y)), **by))
         draws = {name: np.array([]) for name in values}
         if 1 < len(np.unique(videos)) <= MOST_RESAMPLED:
-            draws = resampling.headline(y, probs, resampling.group_draws(videos), **by)
-        figures = resampling.with_intervals(values, draws)
+            draws = bootstrap.headline(y, probs, bootstrap.group_draws(videos), **by)
+        figures = bootstrap.with_intervals(values, draws)
         return {name: figures[name] for name in FIGURES if name in figures}
 
 

@@ -6,34 +6,30 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.commands import Stop
-from features.files import check_writable
 from features.types import Clip
-from features.words import counted, printable
-from hazard.decide import Decision, decide
-from hazard.event_truth import Truth, check_truth, read_truth
-from hazard.infer_config import InferSettings
-from hazard.report import ReportInfo, Summary, check_parquet, write_report
-from hazard.results import Results
+from features.utils.command_line import Stop
+from features.utils.files import check_writable
+from features.utils.text import counted, printable
+from hazard.events.decision import Decision, decide
+from hazard.events.ground_truth import Truth, check_truth, read_truth
+from hazard.inference.recognizer import Judge
+from hazard.inference.result_store import Results
+from hazard.inference.settings import InferSettings
+from hazard.report.facts import ReportInfo, Summary
+from hazard.report.parquet import check_parquet
+from hazard.report.writer import write_report
 from hazard.types import ClipPrediction
-from hazard.video_names import FOLDER
+from hazard.utils.safe_names import FOLDER
 
-if TYPE_CHECKING:  # slow to import: workers decode meanwhile
-    from hazard.model import Predictor
-    from hazard.zero_shot import Namer
+if TYPE_CHECKING:
+    from hazard.inference.zero_shot import Namer
+
 
 SHOWN_FAILURES = 20
+
 Names = tuple[tuple[str, float], ...]
+
 Echo = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A model that is open, by what its probabilities become labels and events, and who names unknown clips."""
-
-    predictor: "Predictor"
-    decision: Decision
-    namer: "Namer | None"
 
 
 def check_outputs(output: Path, settings: InferSettings) -> None:
@@ -43,21 +39,6 @@ def check_outputs(output: Path, settings: InferSettings) -> None:
         check_writable(settings.cache)
     if settings.parquet:
         check_parquet()
-
-
-def open_judge(model_folder: Path, settings: InferSettings, *, stride_seconds: float) -> Judge:
-    """Opens the model; importing what that needs takes seconds. Raises as `open_model`, `decision`, `open_namer` do."""
-    from hazard.model_files import open_model
-    from hazard.thresholds import decision
-
-    namer = None
-    if settings.zero_shot:
-        from hazard.zero_shot import open_namer
-
-        namer = open_namer(settings.zero_shot, settings.device)
-    predictor = open_model(model_folder)
-    rules = decision(predictor, model_folder, settings, stride_seconds=stride_seconds)
-    return Judge(predictor, replace(rules, unknown_from=predictor.unknown_from(settings.unknown_share)), namer)
 
 
 @dataclass(frozen=True)
@@ -97,7 +78,7 @@ def finish(
     echo: Echo,
 ) -> Summary:
     """Writes all that was asked for and says what there is."""
-    from hazard.truth import evaluate_predictions
+    from hazard.inference.evaluation import evaluate_predictions
 
     truth = read_true_events(settings, decided.clips, judge.decision)
     if judge.namer:
@@ -110,7 +91,7 @@ def finish(
     if settings.annotate and not stop:
         _annotate(output, settings, decided, judge, summary, stop, echo)
     if settings.highlights and not stop:
-        from hazard.highlights import write_highlights
+        from hazard.rendering.highlights import write_highlights
 
         echo(write_highlights(decided(), output / "highlights.mp4", workers=settings.workers).said)
     echo(f"report: {output / 'report.html'}")
@@ -131,7 +112,7 @@ def _names(decided: Decided, namer: "Namer", settings: InferSettings, stop: Stop
 def _annotate(
     output: Path, settings: InferSettings, decided: Decided, judge: Judge, summary: Summary, stop: Stop, echo: Echo
 ) -> None:
-    from hazard.annotate import annotate_all
+    from hazard.rendering.annotate import annotate_all
 
     written = 0
     for path, outcome in annotate_all(

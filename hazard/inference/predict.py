@@ -10,31 +10,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from features.committing import PartWriter
+from features.cache.consolidate import consolidate
+from features.cache.lookup import Lookup, open_lookup
+from features.cache.part_writer import PartWriter
 from features.config import RunSettings
-from features.consolidate import consolidate
-from features.engines import check_engine, run_engine
-from features.errors import ArtefactRefused
-from features.jobs import Extracted, Picture
-from features.lookup import Lookup, open_lookup
-from features.spec import FeatureSpec
-from features.stream import Outcome
-from features.types import Clip, Failure, FeatureTrack, WindowTracks
-from features.weights import find_weights, weights_digest
-from features.windows import Windows
-from hazard.model_source import ModelSource
-from hazard.sequences import pad, thin
+from features.extraction.engines import check_engine, run_engine
+from features.types import Clip, Extracted, Failure, FeatureTrack, Outcome, Picture, WindowTracks
+from features.video.windows import Windows
+from hazard.data.sequences import pad, thin
+from hazard.models.input_spec import ModelSource, check_spec, model_weights
 from hazard.types import ClipPrediction, WindowPredictions
 
-if TYPE_CHECKING:  # slow to import: workers decode meanwhile
-    from hazard.model import Predictor
+if TYPE_CHECKING:
+    from hazard.models.predictor import Predictor
+
 
 THUMBNAILS = 12
 """The longest strip that a report shows of a clip."""
+
 AT_ONCE = 512
 """Windows that go through the head together at most."""
+
 CLIPS_TOGETHER = 32
 """Clips that wait for each other at most."""
+
 SECONDS_TOGETHER = 2.0
 """How long they wait."""
 
@@ -250,34 +249,3 @@ def _strip(
         middles = spans.mean(axis=1)[_alarm(probs, predictor).argsort()[::-1][:THUMBNAILS]]
         shown |= {int(np.abs(times - middle).argmin()) for middle in middles}
     return [pictures[i] for i in sorted(shown)]
-
-
-def check_spec(spec: FeatureSpec) -> None:
-    """Raises ArtefactRefused where no video can be put through what the model was trained on."""
-    if spec.is_imported:
-        raise ArtefactRefused(
-            f"the model was trained on features made elsewhere ({spec.backbone}), which no video can be put through; "
-            "train one on a cache that extract-features made of videos"
-        )
-
-
-def model_weights(spec: FeatureSpec, weights: str, *, hint: str) -> Path | None:
-    """The weights' file that a model needs, its digest checked; None for seeded random weights.
-
-    `auto` tries the file that the features were made with, then whatever extraction would find.
-    """
-    if spec.weights == "random" and weights in ("auto", "random"):
-        file = None
-    elif weights == "auto" and hint and Path(hint).is_file():
-        if weights_digest(spec.backbone, Path(hint)) == spec.weights_digest:
-            return Path(hint)
-        file = find_weights(spec.backbone, weights)
-    else:
-        file = find_weights(spec.backbone, weights)
-    digest = weights_digest(spec.backbone, file)
-    if digest != spec.weights_digest:
-        raise ArtefactRefused(
-            f"the model was trained on features of other {spec.backbone} weights: {spec.weights_digest[:24]} there, "
-            f"{digest[:24]} in {file or 'the random weights of this torch'}; name the right file with --weights"
-        )
-    return file

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from features.config import nearest
 from features.errors import EnvironmentStopped
-from features.manifests import in_words
-from features.words import printable
-from hazard.corrections import COLUMNS, FORMULA_STARTS, read_corrections
-from hazard.decide import Decision
+from features.types import in_words
+from features.utils.text import nearest, printable
+from hazard.data.corrections import COLUMNS, FORMULA_STARTS, read_corrections
+from hazard.events.decision import Decision
 from hazard.types import ClipPrediction
 
 MOST = 200

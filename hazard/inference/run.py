@@ -7,22 +7,23 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from features.addresses import is_address
-from features.commands import Stop
 from features.errors import SettingsError
-from features.progress import progress_bar
-from features.stamp import size_and_time
+from features.sources.urls import is_address
 from features.types import Clip
-from features.windows import Windows
-from features.words import counted
-from hazard.cutting import windows_of
-from hazard.decide import decide, decision_of
-from hazard.finishing import Decided, Judge, check_outputs, finish, open_judge, read_true_events
-from hazard.infer_config import InferSettings
-from hazard.model_source import MODEL_JSON, ModelSource, read_source
-from hazard.predict import predict_clips
-from hazard.report import ReportInfo, Summary
-from hazard.results import FILE, Results, Stamp, begin, open_results
+from features.utils.command_line import Stop
+from features.utils.file_identity import size_and_time
+from features.utils.progress import progress_bar
+from features.utils.text import counted
+from features.video.windows import Windows
+from hazard.events.decision import decide, decision_of
+from hazard.inference.outputs import Decided, check_outputs, finish, read_true_events
+from hazard.inference.predict import predict_clips
+from hazard.inference.recognizer import Judge, open_judge
+from hazard.inference.result_store import FILE, Results, Stamp, begin, open_results
+from hazard.inference.settings import InferSettings
+from hazard.inference.windowing import windows_of
+from hazard.models.input_spec import MODEL_JSON, ModelSource, read_source
+from hazard.report.facts import ReportInfo, Summary
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def run_batch(batch: Batch, stop: Stop, *, echo: Callable[[str], None] = print) 
 def _report(
     batch: Batch, judge: Judge, windows: Windows, results: Results, stop: Stop, echo: Callable[[str], None]
 ) -> BatchSummary:
-    from hazard.report_info import report_info
+    from hazard.report.model_info import report_info
 
     info = report_info(
         judge.predictor,
@@ -97,7 +98,7 @@ def review_batch(output: Path, *, ask: Callable[[str], str], echo: Callable[[str
 
     Raises SettingsError where there is no report.
     """
-    from hazard.review import review
+    from hazard.inference.review import review
 
     if not (output / FILE).is_file():
         raise SettingsError(

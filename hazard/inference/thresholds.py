@@ -5,14 +5,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.config import nearest
 from features.errors import SettingsError
-from hazard.decide import Decision
-from hazard.events import EventRule
-from hazard.infer_config import InferSettings
-from hazard.metrics import HARMLESS, guess_positive
-from hazard.model import Predictor
-from hazard.operating import OperatingPoint
+from features.utils.text import nearest
+from hazard.events.decision import Decision
+from hazard.events.rule import EventRule
+from hazard.inference.settings import InferSettings
+from hazard.metrics.classification import HARMLESS, guess_positive
+from hazard.metrics.operating_points import OperatingPoint
+from hazard.models.predictor import Predictor
 
 LEAVE_SHARE = 0.8
 """An event goes on down to this share of the threshold that it began at."""

@@ -1,9 +1,9 @@
 """How inference cuts videos: in windows like the clips that the model was trained on."""
 
 from features.errors import SettingsError
-from features.windows import DECIMALS, Windows, usual_windows
-from hazard.infer_config import InferSettings
-from hazard.model_source import ModelSource
+from features.video.windows import DECIMALS, Windows, usual_windows
+from hazard.inference.settings import InferSettings
+from hazard.models.input_spec import ModelSource
 
 UNUSUAL = 3.0
 """A clip up to so many times the usual length is looked at as a whole, if training saw clips as long."""

@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
-from features.clip_backbones import clip_backbone
-from features.config import nearest
+from features.backbones.open_clip_models import clip_backbone
+from features.backbones.state_dict import read_state_dict
+from features.backbones.weights import WEIGHTS_VARIABLE, find_weights, published_weights
+from features.encoders.torch_encoder import normalise
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.footage import read_clip
-from features.normalise import normalise
-from features.pool import run_tasks
-from features.sampling import pick_rows
 from features.spec import PLAIN, Preprocessing, Sampling
-from features.state_dicts import read_state_dict
-from features.transform import prepare
 from features.types import Clip
-from features.weights import WEIGHTS_VARIABLE, find_weights, published_weights
-from hazard.committee import pick_device
+from features.utils.text import nearest
+from features.utils.worker_pool import run_tasks
+from features.video.preprocess import prepare
+from features.video.reader import read_clip
+from features.video.sampling import pick_rows
+from hazard.models.head_ensemble import pick_device
 
 FRAMES = 8
 """Evenly spaced frames that are looked at of a clip."""

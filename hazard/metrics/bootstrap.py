@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from hazard import metrics
-from hazard.metrics import Labels, Probs
+from hazard.metrics import classification as metrics
+from hazard.metrics.classification import Labels, Probs
 
 ROUNDS = 500
 LEVEL = 0.95

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
-from hazard.config import TrainSettings
-from hazard.heads.common import HeadOptions
+from hazard.models.heads.base import HeadOptions
+from hazard.models.settings import TrainSettings
 
 FEW_CLIPS, MANY_CLIPS = 1_000, 5_000
 

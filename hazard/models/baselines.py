@@ -29,7 +29,7 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.errors import SettingsError
-from hazard.pooling import LINEAR, STATISTICS, pool, weights_of
+from hazard.models.pooling import LINEAR, STATISTICS, pool, weights_of
 from hazard.types import Sequences
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from hazard.baselines import predict_baseline
-from hazard.config import TrainSettings
-from hazard.lineup import Kind
-from hazard.train import Committee, predict_head
+from hazard.models.baselines import predict_baseline
+from hazard.models.ensemble_spec import Kind
+from hazard.models.head_ensemble import Committee, predict_head
+from hazard.models.settings import TrainSettings
 
 Single: TypeAlias = Committee | Pipeline
 

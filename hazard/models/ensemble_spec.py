@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from features.config import nearest
-from hazard.baselines import BASELINES
-from hazard.heads import HEADS
+from features.utils.text import nearest
+from hazard.models.baselines import BASELINES
+from hazard.models.heads import HEADS
 
 Kind = Literal["head", "baseline"]
 

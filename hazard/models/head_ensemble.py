@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.errors import SettingsError
-from hazard.config import TrainSettings
-from hazard.heads import HEADS
-from hazard.sizes import sized
+from hazard.models.auto_size import sized
+from hazard.models.heads import HEADS
+from hazard.models.settings import TrainSettings
 
 
 class Committee(nn.Module):

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from features.backbones.weights import find_weights, weights_digest
 from features.errors import ArtefactRefused, SettingsError
 from features.spec import FeatureSpec
 
@@ -83,3 +84,34 @@ def _check_spec(file: Path, source: ModelSource) -> None:
             f"{file} refused: feature_spec was changed: its fingerprint is {spec.fingerprint}, not "
             f"{source.fingerprint}; take the model.json that training wrote"
         )
+
+
+def check_spec(spec: FeatureSpec) -> None:
+    """Raises ArtefactRefused where no video can be put through what the model was trained on."""
+    if spec.is_imported:
+        raise ArtefactRefused(
+            f"the model was trained on features made elsewhere ({spec.backbone}), which no video can be put through; "
+            "train one on a cache that extract-features made of videos"
+        )
+
+
+def model_weights(spec: FeatureSpec, weights: str, *, hint: str) -> Path | None:
+    """The weights' file that a model needs, its digest checked; None for seeded random weights.
+
+    `auto` tries the file that the features were made with, then whatever extraction would find.
+    """
+    if spec.weights == "random" and weights in ("auto", "random"):
+        file = None
+    elif weights == "auto" and hint and Path(hint).is_file():
+        if weights_digest(spec.backbone, Path(hint)) == spec.weights_digest:
+            return Path(hint)
+        file = find_weights(spec.backbone, weights)
+    else:
+        file = find_weights(spec.backbone, weights)
+    digest = weights_digest(spec.backbone, file)
+    if digest != spec.weights_digest:
+        raise ArtefactRefused(
+            f"the model was trained on features of other {spec.backbone} weights: {spec.weights_digest[:24]} there, "
+            f"{digest[:24]} in {file or 'the random weights of this torch'}; name the right file with --weights"
+        )
+    return file

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from features.cache.reduction import Reduction
 from features.errors import ArtefactRefused
-from features.files import check_writable, write_atomically
-from features.reduction import Reduction
-from hazard.baselines import is_baseline, predict_baseline
-from hazard.config import TrainSettings
-from hazard.ensemble import Ensemble, Member, Single
-from hazard.model import MemberInfo, Model, ModelInfo, Predictor
-from hazard.model_source import read_model_json
-from hazard.train import Committee, build
-from hazard.unknown import Familiar
+from features.utils.files import check_writable, write_atomically
+from hazard.models.baselines import is_baseline, predict_baseline
+from hazard.models.ensemble import Ensemble, Member, Single
+from hazard.models.head_ensemble import Committee, build
+from hazard.models.input_spec import read_model_json
+from hazard.models.open_set import Familiar
+from hazard.models.predictor import MemberInfo, Model, ModelInfo, Predictor
+from hazard.models.settings import TrainSettings
 
 TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",

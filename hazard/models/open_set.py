@@ -13,8 +13,8 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
-from hazard.pooling import pool
-from hazard.splits import Index, grouped_folds
+from hazard.data.splits import Index, grouped_folds
+from hazard.models.pooling import pool
 from hazard.types import Sequences
 
 Floats = NDArray[np.float64]

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from features.reduction import Reduction
-from hazard.baselines import BASELINES
-from hazard.calibration import apply_temperature
-from hazard.committee import Committee
-from hazard.config import TrainSettings
-from hazard.ensemble import Ensemble, Single, predict_single
-from hazard.heads import HEADS
-from hazard.heads.common import AttentionPooling
-from hazard.lineup import Kind
-from hazard.model_source import ModelSource
-from hazard.unknown import Familiar
+from features.cache.reduction import Reduction
+from hazard.models.baselines import BASELINES
+from hazard.models.calibration import apply_temperature
+from hazard.models.ensemble import Ensemble, Single, predict_single
+from hazard.models.ensemble_spec import Kind
+from hazard.models.head_ensemble import Committee
+from hazard.models.heads import HEADS
+from hazard.models.heads.base import AttentionPooling
+from hazard.models.input_spec import ModelSource
+from hazard.models.open_set import Familiar
+from hazard.models.settings import TrainSettings
 
 FORMAT_VERSION: Literal[1] = 1
 LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
@@ -63,7 +63,7 @@ class ModelInfo(ModelSource):
     """The label that `threshold` is for; none with three labels or more."""
     threshold: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=1.0, gt=0, le=100)
-    """Logits are divided by it: see `hazard.calibration`."""
+    """Logits are divided by it: see `hazard.models.calibration`."""
     width: int = Field(ge=1, le=1 << 20)
     """D, after the reduction."""
     reduction_kind: str | None

@@ -1,21 +1,64 @@
 """Settings of training: section `train` of a settings file."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from features.config import nearest
-from hazard.augment import AugmentOptions
-from hazard.baselines import BASELINES, Scale
-from hazard.heads import HEADS
-from hazard.heads.common import INPUTS, USUAL
-from hazard.lineup import parse_lineup
-from hazard.losses import LossOptions
-from hazard.optimiser import OptimiserOptions
-from hazard.pooling import STATISTICS
-from hazard.tracking import TRACKERS
+from features.utils.text import nearest
+from hazard.models.baselines import BASELINES, Scale
+from hazard.models.ensemble_spec import parse_lineup
+from hazard.models.heads import HEADS
+from hazard.models.heads.base import INPUTS, USUAL
+from hazard.models.pooling import STATISTICS
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How much training clips are changed; nothing by default."""
+
+    temporal_crop: float = 0.0
+    """Largest share of a clip's steps that is cut from its ends."""
+    frame_dropout: float = 0.0
+    """Share of steps that are left out."""
+    feature_dropout: float = 0.0
+    """Share of channels that are hidden in a whole clip."""
+    mixup: float = 0.0
+    """α of the Beta distribution that shares of mixed clips are drawn from; 0: none are mixed."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is changed at all."""
+        return any((self.temporal_crop, self.frame_dropout, self.feature_dropout, self.mixup))
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What a training step minimises."""
+
+    kind: str = "cross_entropy"
+    """cross_entropy | focal."""
+    gamma: float = 2.0
+    """Of the focal loss: how much less a clip counts the surer the head is of it."""
+    label_smoothing: float = 0.1
+    """Share of each target that is spread over all classes."""
+
+
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """How weights move."""
+
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.0
+    """Share of all steps in which the rate rises from zero."""
+    ema: float = 0.0
+    """Decay of the averaged weights a step; 0: none are kept."""
+
+
+TRACKER_NAMES = ("none", "tensorboard", "wandb", "mlflow")
 
 
 class TrainSettings(BaseModel):
@@ -39,7 +82,7 @@ class TrainSettings(BaseModel):
     keep: Literal["refit", "folds"] = "refit"
     """What is saved after folds: one model fitted again on all clips, or the folds' own models as an ensemble."""
     hidden_size: int | None = Field(None, ge=1, le=8192)
-    """Width of what looks along time, a direction each; by the number of training clips (`hazard.sizes`) by default."""
+    """Width of the temporal part per direction. By default it follows the number of training clips (`auto_size`)."""
     layers: int = Field(1, ge=1, le=16)
     """Layers on top of each other."""
     dropout: float | None = Field(None, ge=0, lt=1)
@@ -139,7 +182,7 @@ class TrainSettings(BaseModel):
     @field_validator("tracker")
     @classmethod
     def _known_tracker(cls, value: str) -> str:
-        return _known("tracker", value, TRACKERS)
+        return _known("tracker", value, TRACKER_NAMES)
 
     @field_validator("inputs")
     @classmethod

@@ -24,9 +24,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from features.config import SECTIONS, nearest
 from features.errors import SettingsError
-from features.live_source import Camera, kind_of, mask_credentials
+from features.live.source import Camera, kind_of, mask_credentials
+from features.utils.settings import SECTIONS
+from features.utils.text import nearest
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _ENTRY = re.compile(r"(?:([a-z,-]+)\s+)?(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)")

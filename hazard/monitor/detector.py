@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoder import Encoder
-from features.live import LiveFrame, LiveSet, Notice
-from hazard.model import Predictor
-from hazard.sequences import pad, thin
+from features.encoders.base import Encoder
+from features.live.cameras import LiveSet
+from features.live.types import LiveFrame, Notice
+from hazard.data.sequences import pad, thin
+from hazard.models.predictor import Predictor
+from hazard.monitor.live_windows import Window
+from hazard.monitor.watcher import News, Watcher
 from hazard.types import Event
-from hazard.watching import News, Watcher, Window
 
 Onlooker = Callable[[Sequence[LiveFrame | Notice]], None]
 """Is shown what came since the last look, after it was judged; possibly nothing."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hazard.bind_address import parse_bind_address
+from hazard.utils.bind_address import parse_bind_address
 
 
 class MonitorSettings(BaseModel):

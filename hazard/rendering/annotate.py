@@ -15,20 +15,21 @@ import cv2
 import numpy as np
 
 from features.errors import ClipError, EnvironmentStopped
-from features.files import check_writable, is_full, move_whole, scratch_folder, stopped, sweep_temporary
-from features.pool import Lost, cores, run_tasks
-from features.progress import progress_bar
-from features.stamp import size_and_time
-from features.timeline import WHOLE, Span
-from features.words import printable
-from hazard.ahead import ahead
-from hazard.decide import Decision, alarming, one_threshold, quiet_label, window_cores
-from hazard.lettering import clock_text, percent_text
-from hazard.mp4 import Mp4, sound_mode
-from hazard.overlay import Shown, Track, draw
-from hazard.playback import End, Piece, Shot, Sound, played, within
+from features.types import Span
+from features.utils.file_identity import size_and_time
+from features.utils.files import check_writable, is_full, move_whole, scratch_folder, stopped, sweep_temporary
+from features.utils.progress import progress_bar
+from features.utils.text import printable
+from features.utils.worker_pool import Lost, cores, run_tasks
+from features.video.timeline import WHOLE
+from hazard.events.decision import Decision, alarming, one_threshold, quiet_label, window_cores
+from hazard.rendering.mp4_writer import Mp4, sound_mode
+from hazard.rendering.overlay import Shown, Track, draw
+from hazard.rendering.playback import End, Piece, Shot, Sound, played, within
+from hazard.rendering.text import clock_text, percent_text
 from hazard.types import ClipPrediction
-from hazard.video_names import output_name
+from hazard.utils.prefetch import ahead
+from hazard.utils.safe_names import output_name
 
 DEADLINE_SECONDS = 60.0
 """How long a video may go without a single frame before its worker is killed."""

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from features.errors import ClipError, EnvironmentStopped
-from features.files import is_full, stopped
-from hazard.ahead import ahead
-from hazard.lettering import (
+from features.utils.files import is_full, stopped
+from hazard.rendering.mp4_writer import Mp4
+from hazard.rendering.playback import End, Piece, Shot, played
+from hazard.rendering.text import (
     BANNER,
     INK,
     PANEL,
@@ -32,9 +33,8 @@ from hazard.lettering import (
     text_pixels,
     text_width,
 )
-from hazard.mp4 import Mp4
-from hazard.playback import End, Piece, Shot, played
 from hazard.types import Event
+from hazard.utils.prefetch import ahead
 
 FPS = 25
 """Of films that are joined: sources of many rates end up in one."""

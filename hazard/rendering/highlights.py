@@ -13,12 +13,12 @@ from pathlib import Path
 import av
 
 from features.errors import EnvironmentStopped
-from features.files import check_writable, is_full, move_whole, scratch_folder, stopped, sweep_temporary
-from features.pool import Lost, cores, run_tasks
-from features.timeline import WHOLE
-from features.words import counted, lasting, printable
-from hazard.annotate import DEADLINE_SECONDS, span_of
-from hazard.excerpts import LARGEST, Excerpt, ExcerptJob, ExcerptTask
+from features.utils.files import check_writable, is_full, move_whole, scratch_folder, stopped, sweep_temporary
+from features.utils.text import counted, lasting, printable
+from features.utils.worker_pool import Lost, cores, run_tasks
+from features.video.timeline import WHOLE
+from hazard.rendering.annotate import DEADLINE_SECONDS, span_of
+from hazard.rendering.excerpts import LARGEST, Excerpt, ExcerptJob, ExcerptTask
 from hazard.types import ClipPrediction, Event
 
 LEAST_SIZE = (480, 270)

@@ -15,8 +15,8 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from features.files import is_full
-from features.video import Image
+from features.utils.files import is_full
+from features.video.decoder import Image
 
 SoundMode = Literal["copy", "encode", "none"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from features.words import printable
-from hazard.lettering import (
+from features.utils.text import printable
+from hazard.rendering.text import (  # fmt: skip
     BANNER,
     COOL,
     HOT,
@@ -32,7 +32,7 @@ from hazard.lettering import (
     percent_text,
     text_pixels,
     text_width,
-)  # fmt: skip
+)
 from hazard.types import Event
 
 PANEL_ALPHA = 0.76

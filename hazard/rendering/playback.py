@@ -21,10 +21,11 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from features.errors import ClipError
-from features.image_folder import ordered_images, read_image
-from features.opening import opened_video
-from features.timeline import WHOLE, Span, until_error
-from features.video import Image
+from features.types import Span
+from features.video.container import opened_video
+from features.video.decoder import Image
+from features.video.image_folder import ordered_images, read_image
+from features.video.timeline import WHOLE, until_error
 
 Fit = Callable[[float, float], tuple[int, int]]
 """The upright width and height of a video in square pixels → the size in which it is wanted."""

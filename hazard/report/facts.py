@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hazard.events import EventRule
+from hazard.events.rule import EventRule
 from hazard.types import ClipPrediction
 
 STATUSES = ("ok", "partial", "failed")

@@ -8,9 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
-from hazard.report_facts import ReportInfo, Summary, is_correct
-from hazard.report_text import plain
+from hazard.report.facts import ReportInfo, Summary, is_correct
 from hazard.types import ClipPrediction, WindowPredictions
+from hazard.utils.text import plain
 
 SCHEMA = 2
 _DIGITS = 6
@@ -18,7 +18,7 @@ _DIGITS = 6
 
 def report_schema() -> dict[str, Any]:
     """The published schema of report.json, JSON Schema 2020-12."""
-    return json.loads(files("hazard").joinpath("schemas/report.schema.json").read_text(encoding="utf-8"))
+    return json.loads(files("hazard.report").joinpath("schemas/report.schema.json").read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hazard.decide import Decision
-from hazard.model import Predictor
-from hazard.report_facts import ReportInfo
+from hazard.events.decision import Decision
+from hazard.models.predictor import Predictor
+from hazard.report.facts import ReportInfo
 
 _PARTS = {"crop": "the middle square", "squash": "all of it"}
 HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")

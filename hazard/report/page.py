@@ -11,11 +11,11 @@ from typing import IO, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hazard.report_data import clip_detail, clip_pictures, clip_row, embedded
-from hazard.report_facts import ReportInfo
-from hazard.report_plan import PICTURE_BYTES, PagePlan
-from hazard.report_text import clock, counted, fact, lasting, marked, moment, percent, plain, readable
+from hazard.report.facts import ReportInfo
+from hazard.report.page_data import clip_detail, clip_pictures, clip_row, embedded
+from hazard.report.page_plan import PICTURE_BYTES, PagePlan
 from hazard.types import ClipPrediction
+from hazard.utils.text import clock, counted, fact, lasting, marked, moment, percent, plain, readable
 
 BLOCK_CLIPS = 64
 """In one element of data; the script opens those that it needs."""
@@ -178,11 +178,11 @@ def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _source(name: str) -> str:
-    return files("hazard").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("hazard.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _environment() -> Environment:
-    loader = PackageLoader("hazard", "templates")
+    loader = PackageLoader("hazard.report")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
         "readable": readable, "marked": marked, "percent": percent, "clock": clock, "lasting": lasting, "fact": fact,

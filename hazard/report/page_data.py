@@ -12,10 +12,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.report_facts import ReportInfo, is_correct, score
-from hazard.report_pictures import strip
+from hazard.report.facts import ReportInfo, is_correct, score
+from hazard.report.page_plan import strip
 from hazard.types import ClipPrediction
-from hazard.video_names import FOLDER, output_name
+from hazard.utils.safe_names import FOLDER, output_name
 
 MAX_BARS = 5
 MAX_CURVES = 3

@@ -1,24 +1,60 @@
-"""What the page can hold: which clips it lists, and how many pictures of each, found out in one pass beforehand."""
+"""Which pictures of a clip a page shows."""
 
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hazard.report_facts import Counts, ReportInfo, Summary, is_correct, score
-from hazard.report_pictures import STRIPS, strip_bytes
+import numpy as np
+
+from hazard.report.facts import Counts, ReportInfo, Summary, is_correct, score
 from hazard.types import ClipPrediction
+
+STRIPS = (24, 12, 6, 3, 1)
+"""Pictures that a clip may have, at most."""
+
+
+def strip(clip: ClipPrediction, count: int) -> list[int]:
+    """`count` pictures, in order of time: spread over the clip, the one nearest to its strongest event among them."""
+    total = len(clip.thumbnails)
+    if total <= count:
+        return list(range(total))
+    if count == 0:
+        return []
+    chosen = np.linspace(0, total - 1, count).round().astype(int) if count > 1 else np.array([total // 2])
+    if clip.events:
+        top = nearest_picture(clip)
+        chosen[np.abs(chosen - top).argmin()] = top
+    return sorted(set(chosen.tolist()))
+
+
+def nearest_picture(clip: ClipPrediction) -> int:
+    """The picture that is nearest to the middle of the strongest event."""
+    event = max(clip.events, key=lambda event: event.peak)
+    return int(np.abs(np.asarray(clip.thumbnail_times) - (event.start + event.end) / 2).argmin())
+
+
+def strip_bytes(clip: ClipPrediction, count: int) -> int:
+    """What so many pictures take in base64, with a separator each."""
+    return sum(4 * ((len(clip.thumbnails[i]) + 2) // 3) + 1 for i in strip(clip, count))
+
 
 PAGE_CLIPS = 20_000
 """The page lists no more; the tables hold all."""
+
 PAGE_FAILURES = 5_000
+
 PICTURE_BYTES = 24 * 2**20
 """Of all pictures of the page together, as they stand in it."""
+
 IMPORTANT_SHARE = 0.75
 """Clips with events, unknown or wrong ones may take so much of that."""
+
 CURVE_POINTS = 600_000
 """Of all curves of the page together."""
+
 MOST_POINTS, LEAST_POINTS = 480, 48
+
 HISTOGRAM_BINS = 20
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import SettingsError
-from hazard.report_facts import ReportInfo
-from hazard.report_tables import TABLES, Cell, columns
+from hazard.report.facts import ReportInfo
+from hazard.report.tables import TABLES, Cell, columns
 from hazard.types import ClipPrediction
 
 BATCH_ROWS = 16_384

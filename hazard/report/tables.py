@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.report_facts import ReportInfo
+from hazard.report.facts import ReportInfo
 from hazard.types import ClipPrediction
 
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # what spreadsheets take for a formula (OWASP, CSV injection)

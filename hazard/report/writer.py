@@ -6,20 +6,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
-from features.files import is_full, stopped
-from hazard.report_facts import ReportInfo, Summary, checked, is_correct, summarise
-from hazard.report_html import html_page
-from hazard.report_json import json_report, report_schema
-from hazard.report_parquet import check_parquet, parquet_tables
-from hazard.report_plan import PagePlan, Planner
-from hazard.report_tables import TABLES, csv_tables, unescape_formula
-from hazard.report_text import clock, percent
+from features.utils.files import is_full, stopped
+from hazard.report.facts import ReportInfo, Summary, checked
+from hazard.report.json_report import json_report
+from hazard.report.page import html_page
+from hazard.report.page_plan import PagePlan, Planner
+from hazard.report.parquet import check_parquet, parquet_tables
+from hazard.report.tables import TABLES, csv_tables
 from hazard.types import ClipPrediction
-
-__all__ = [
-    "Clips", "ReportInfo", "Summary", "check_parquet", "clock", "is_correct", "percent", "report_schema", "summarise",
-    "unescape_formula", "write_report",
-]  # fmt: skip
 
 Clips = Callable[[], Iterable[ClipPrediction]]
 """Gives all clips anew at each call, in order of path, as they come: they are never held together."""

@@ -21,9 +21,9 @@ import av
 import cv2
 import numpy as np
 
-from features.progress import progress_bar
-from hazard.figures import ACTIONS, Actor, Body, cast_people, draw_body, draw_shadow, place_body
-from hazard.scenes import Array, Image, Scene, exact_rate, make_scene, paint_background
+from features.utils.progress import progress_bar
+from hazard.synthetic.people import ACTIONS, Actor, Body, cast_people, draw_body, draw_shadow, place_body
+from hazard.synthetic.scenes import Array, Image, Scene, exact_rate, make_scene, paint_background
 
 
 def render_clip(action: str, scene: Scene, times: Sequence[float], *, seed: int) -> Iterator[Image]:

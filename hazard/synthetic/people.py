@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.scenes import Array, Image, Scene
+from hazard.synthetic.scenes import Array, Image, Scene
 
 
 class Pose(NamedTuple):

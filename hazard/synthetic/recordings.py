@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hazard.figures import ACTIONS, Actor, Pose, cast_people
-from hazard.scenes import Image, Scene, exact_rate, make_scene
-from hazard.synthetic import reach_of, render_people, write_video
+from hazard.synthetic.clips import reach_of, render_people, write_video
+from hazard.synthetic.people import ACTIONS, Actor, Pose, cast_people
+from hazard.synthetic.scenes import Image, Scene, exact_rate, make_scene
 
 SIZE = (160, 120)
 FRAME_RATE = 10

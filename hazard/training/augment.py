@@ -10,24 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """How much training clips are changed; nothing by default."""
-
-    temporal_crop: float = 0.0
-    """Largest share of a clip's steps that is cut from its ends."""
-    frame_dropout: float = 0.0
-    """Share of steps that are left out."""
-    feature_dropout: float = 0.0
-    """Share of channels that are hidden in a whole clip."""
-    mixup: float = 0.0
-    """α of the Beta distribution that shares of mixed clips are drawn from; 0: none are mixed."""
-
-    @property
-    def any(self) -> bool:
-        """Whether anything is changed at all."""
-        return any((self.temporal_crop, self.frame_dropout, self.feature_dropout, self.mixup))
+from hazard.models.settings import AugmentOptions
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import safetensors.torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from features.commands import Stop
 from features.errors import ArtefactRefused, UserFacingError
-from features.files import check_writable, sweep_temporary, write_atomically
-from hazard.committee import Committee
-from hazard.config import TrainSettings
-from hazard.splits import Fold
+from features.utils.command_line import Stop
+from features.utils.files import check_writable, sweep_temporary, write_atomically
+from hazard.data.splits import Fold
+from hazard.models.head_ensemble import Committee
+from hazard.models.settings import TrainSettings
 
 FOLDER = "checkpoint"
 LAST = "last.safetensors"

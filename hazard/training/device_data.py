@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hazard.heads.inputs import MotionInputs
-from hazard.heads.pooled import PooledPath
+from hazard.models.heads.motion_inputs import MotionInputs
+from hazard.models.heads.pooled_ridge import PooledPath
 from hazard.types import Sequences
 
 FIXED = (MotionInputs, PooledPath)

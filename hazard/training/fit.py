@@ -6,14 +6,16 @@ from functools import partial
 
 import numpy as np
 
-from hazard.baselines import fit_baseline
-from hazard.calibration import fit_temperature
-from hazard.checkpoint import Checkpoints
-from hazard.config import TrainSettings
-from hazard.ensemble import join
-from hazard.model import Model, predict_probs
-from hazard.splits import Fold
-from hazard.train import Committee, Epoch, fit_head, member_rows
+from hazard.data.splits import Fold
+from hazard.models.baselines import fit_baseline
+from hazard.models.calibration import fit_temperature
+from hazard.models.ensemble import join
+from hazard.models.head_ensemble import Committee
+from hazard.models.predictor import Model, predict_probs
+from hazard.models.settings import TrainSettings
+from hazard.training.checkpoint import Checkpoints
+from hazard.training.member import Epoch
+from hazard.training.trainer import fit_head, member_rows
 from hazard.types import Sequences
 
 Progress = Callable[[str], None]

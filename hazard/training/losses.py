@@ -1,22 +1,10 @@
 """What training minimises: cross entropy or focal loss, labels weighted by how rare they are. K classes."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class LossOptions:
-    """What a training step minimises."""
-
-    kind: str = "cross_entropy"
-    """cross_entropy | focal."""
-    gamma: float = 2.0
-    """Of the focal loss: how much less a clip counts the surer the head is of it."""
-    label_smoothing: float = 0.1
-    """Share of each target that is spread over all classes."""
+from hazard.models.settings import LossOptions
 
 
 def class_weights(y: Tensor, classes: int) -> Tensor:

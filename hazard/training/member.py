@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hazard.augment import Batch, augment
-from hazard.clips import KEPT_BYTES, Clips, Once
-from hazard.heads import HEADS
-from hazard.losses import class_weights, training_loss
-from hazard.optimiser import Optimiser
-from hazard.precision import uses_bf16
-from hazard.sizes import SizedSettings
+from hazard.models.auto_size import SizedSettings
+from hazard.models.heads import HEADS
+from hazard.training.augment import Batch, augment
+from hazard.training.device_data import KEPT_BYTES, Clips, Once
+from hazard.training.losses import class_weights, training_loss
+from hazard.training.optimizer import Optimiser
+from hazard.training.precision import uses_bf16
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,15 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from hazard.models.settings import OptimiserOptions
+
 MAX_GRADIENT_NORM = 1.0
+
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class OptimiserOptions:
-    """How weights move."""
-
-    lr: float = 1e-3
-    weight_decay: float = 0.1
-    warmup: float = 0.0
-    """Share of all steps in which the rate rises from zero."""
-    ema: float = 0.0
-    """Decay of the averaged weights a step; 0: none are kept."""
 
 
 def rate(step: int, steps: int, options: OptimiserOptions) -> float:

@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 
 from features.errors import SettingsError
-from hazard.checkpoint import Checkpoints, FitCheckpoint, State
-from hazard.clips import Clips
-from hazard.committee import Committee, build, pick_device, predict_head
-from hazard.config import TrainSettings
-from hazard.member import Epoch, Member, as_head
-from hazard.sizes import SizedSettings, sized
-from hazard.splits import Fold, Index, inner_split
+from hazard.data.splits import Fold, Index, inner_split
+from hazard.models.auto_size import SizedSettings, sized
+from hazard.models.head_ensemble import Committee, pick_device
+from hazard.models.settings import TrainSettings
+from hazard.training.checkpoint import Checkpoints, FitCheckpoint, State
+from hazard.training.device_data import Clips
+from hazard.training.member import Epoch, Member, as_head
 from hazard.types import Sequences
-
-__all__ = ["Committee", "Epoch", "build", "fit_head", "pick_device", "predict_head"]
 
 
 def fit_head(

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 
 import click
 
-from features.commands import INTERRUPTED
 from features.errors import UserFacingError
+from features.utils.command_line import INTERRUPTED
 
 LogFormat = Literal["text", "json"]
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from hazard.web.rendering import render
+from hazard.web.templates import render
 
 router = APIRouter(include_in_schema=False)
 

@@ -12,16 +12,19 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from features.words import printable
-from hazard.web import api, pages, reference, signing, watch_pages
-from hazard.web.guard import Guard, Sessions, is_open, problem, problem_of
-from hazard.web.intake import Intake
+from features.utils.text import printable
+from hazard.web import api_docs, pages
+from hazard.web.api import routes as api_routes
+from hazard.web.api.intake import Intake
+from hazard.web.cameras import pages as camera_pages
+from hazard.web.errors import Refused
+from hazard.web.http import login
+from hazard.web.http.guard import Guard, Sessions, is_open, problem, problem_of
 from hazard.web.metrics import Counts
-from hazard.web.refused import Refused
 from hazard.web.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from hazard.web.engine import Engine
+    from hazard.web.engine.engine import Engine
 
 
 def create_app(settings: ServeSettings, engine: "Engine") -> FastAPI:
@@ -36,7 +39,7 @@ def create_app(settings: ServeSettings, engine: "Engine") -> FastAPI:
     app.state.settings, app.state.engine, app.state.counts = settings, engine, Counts()
     app.state.sessions = Sessions(settings.token.get_secret_value()) if settings.token else None
     app.state.intake = Intake(engine, settings, app.state.counts)
-    for module in (api, pages, watch_pages, signing, reference):
+    for module in (api_routes, pages, camera_pages, login, api_docs):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=str(files("hazard.web") / "static")))
     for kind, handler in _HANDLERS.items():

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from hazard.web.refused import Refused
+from hazard.web.errors import Refused
 
 if TYPE_CHECKING:
-    from hazard.web.engine import Engine
+    from hazard.web.engine.engine import Engine
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 

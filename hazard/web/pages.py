@@ -6,8 +6,8 @@ from importlib.resources import files
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from hazard.report_text import lasting
-from hazard.web.rendering import render
+from hazard.utils.text import lasting
+from hazard.web.templates import render
 
 SHARED = "/static/text.js"
 _NAMES = ("h", "s", "set", "byId", "readable", "marked", "percent", "clock", "span", "counted")
@@ -40,7 +40,7 @@ def job_page(request: Request, job_id: str) -> HTMLResponse:
 @router.get("/static/text.js")
 def text_script() -> Response:
     """How pages write text: what reports embed, as a module."""
-    text = files("hazard").joinpath("templates", "report_text.js").read_text(encoding="utf-8")
+    text = files("hazard.report").joinpath("templates", "report_text.js").read_text(encoding="utf-8")
     return Response(f"{text}\nexport {{{', '.join(_NAMES)}}};\n", media_type="text/javascript")
 
 

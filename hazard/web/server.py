@@ -13,8 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from features.errors import EnvironmentStopped, SettingsError
-from hazard.bind_address import BindAddress
-from hazard.web.limits import server_options
+from hazard.utils.bind_address import BindAddress
+from hazard.web.http.limits import server_options
 from hazard.web.settings import ServeSettings
 
 SHORTEST_TOKEN = 16

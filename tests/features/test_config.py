@@ -2,12 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from features.config import ExtractSettings, load_settings
+from features.config import ExtractSettings
 from features.errors import SettingsError
-from hazard.config import TrainSettings
-from hazard.infer_config import InferSettings
+from features.utils.settings import load_settings
+from hazard.inference.settings import InferSettings
+from hazard.models.settings import TrainSettings
+from tests.helpers.paths import ROOT
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -19,9 +21,7 @@ def test_shipped_configs_are_valid_and_say_how_to_run_them(file: Path) -> None:
 
 
 def test_the_classic_pipeline_is_shipped() -> None:
-    settings = load_settings(
-        ExtractSettings, "extract", file=Path(__file__).parent.parent / "configs/hazard_mobilenet_lstm.yaml"
-    )
+    settings = load_settings(ExtractSettings, "extract", file=ROOT / "configs/hazard_mobilenet_lstm.yaml")
     assert (settings.frames, settings.backbone, settings.reduce) == (12, "mobilenet_v2", "select:512")
 
 

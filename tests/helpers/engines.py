@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import EnvironmentStopped
-from hazard.infer_config import InferSettings
-from hazard.web.engine import Engine, open_engine
-from hazard.web.jobs import Job
-from hazard.web.reached import Reached
+from hazard.inference.settings import InferSettings
+from hazard.web.engine.engine import Engine, open_engine
+from hazard.web.engine.messages import Look
+from hazard.web.engine.worker_job import WorkJob
+from hazard.web.jobs.progress import Reached
+from hazard.web.jobs.store import Job
 from hazard.web.settings import ServeSettings
-from hazard.web.work import Look, WorkJob
 
 PATIENCE = 120.0
 """Seconds that a test waits for what takes a few."""

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import Header, RowReader, read_width, verify_cache
+from features.cache.exchange.array_files import TIMES_SUFFIX
+from features.cache.hdf5 import Header, RowReader, read_width, verify_cache
+from features.cache.tables import row
 from features.errors import SettingsError
-from features.files import atomic_file, check_writable, stopped, write_atomically
-from features.foreign import TIMES_SUFFIX
-from features.progress import progress_bar
-from features.tables import row
-from features.views import PLAIN
-from features.words import counted
+from features.spec import PLAIN
+from features.utils.files import atomic_file, check_writable, stopped, write_atomically
+from features.utils.progress import progress_bar
+from features.utils.text import counted
 
 MANIFEST, TABLE = "manifest.csv", "features.parquet"
 COLUMNS = ("path", "label", "group", "split", "duration")

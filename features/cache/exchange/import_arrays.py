@@ -7,24 +7,31 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from features.cache import read_header
-from features.clips import DOWNLOADS, find_clips
-from features.config import ExtractSettings, load_settings
+from features.cache.exchange.array_files import (
+    FEATURE_SUFFIXES,
+    STAGE,
+    TIMES_SUFFIX,
+    Stored,
+    find_array,
+    read_rows,
+    read_times,
+)
+from features.cache.hdf5 import read_header
+from features.cache.parts import remove_parts, scan_parts
+from features.cache.plan import Plan
+from features.cache.reduction import parse
+from features.cache.update import Summary, fill_cache
+from features.config import ExtractSettings
 from features.errors import ClipError, SettingsError, UserFacingError
-from features.extract import Summary, fill_cache
-from features.files import check_writable
-from features.foreign import FEATURE_SUFFIXES, STAGE, TIMES_SUFFIX, Stored, find_array, read_rows, read_times
-from features.jobs import Extracted, Unchanged
-from features.manifests import manifest_rows
-from features.parts import remove_parts, scan_parts
-from features.plan import Plan
-from features.reduction import parse
-from features.sampling import instants
-from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.stamp import stamped
-from features.stream import Outcome
-from features.types import Clip, Failure, FeatureTrack
-from features.words import by_kind, counted, describe_reduction, printable
+from features.sources.discover import DOWNLOADS, find_clips
+from features.sources.manifests import manifest_rows
+from features.spec import FeatureSpec, Preprocessing, Sampling, describe_reduction
+from features.types import Clip, Extracted, Failure, FeatureTrack, Outcome, Unchanged
+from features.utils.file_identity import stamped
+from features.utils.files import check_writable
+from features.utils.settings import load_settings
+from features.utils.text import by_kind, counted, printable
+from features.video.sampling import instants
 
 _SHOWN = 10
 

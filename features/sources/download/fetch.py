@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urldefrag
 
-from features.addresses import Rules, is_address
 from features.config import RunSettings
-from features.download import Limits, PageMet, download, timeout_reason
 from features.errors import ClipError, EnvironmentStopped
-from features.files import check_writable, sweep_temporary
-from features.guard import guard_process
-from features.pages import can_read_pages, fetch_page
-from features.pool import Lost, run_tasks
-from features.progress import progress_bar
+from features.sources.download.http import Limits, PageMet, download, timeout_reason
+from features.sources.download.policy import Rules
+from features.sources.download.sandbox import guard_process
+from features.sources.download.webpage import can_read_pages, fetch_page
+from features.sources.urls import is_address
 from features.types import Clip, Failure
+from features.utils.files import check_writable, sweep_temporary
+from features.utils.progress import progress_bar
+from features.utils.worker_pool import Lost, run_tasks
 
 AT_ONCE = 4
 """How many videos are fetched side by side."""

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-from features.addresses import AddressRefused, Rules, Target, check_address
-from features.clips import VIDEO_SUFFIXES
 from features.errors import ClipError
-from features.files import atomic_file
-from features.opening import check_video
+from features.sources.download.policy import AddressRefused, Rules, Target, check_address
+from features.types import VIDEO_SUFFIXES
+from features.utils.files import atomic_file
+from features.video.container import check_video
 
 MAX_HOPS = 10
 CONNECT_SECONDS = 15.0

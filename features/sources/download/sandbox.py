@@ -5,7 +5,7 @@ import socket
 import sys
 from typing import Any
 
-from features.addresses import AddressRefused, Rules
+from features.sources.download.policy import AddressRefused, Rules
 
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
 _SENDING = ("socket.connect", "socket.sendto", "socket.sendmsg")

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from features.addresses import AddressRefused, Rules, check_address
-from features.download import HEADERS, Limits, check_content, too_large
 from features.errors import ClipError
-from features.files import is_full, move_whole, scratch_folder, stopped
+from features.sources.download.http import HEADERS, Limits, check_content, too_large
+from features.sources.download.policy import AddressRefused, Rules, check_address
+from features.utils.files import is_full, move_whole, scratch_folder, stopped
 
 T = TypeVar("T", bound=BaseException)
 

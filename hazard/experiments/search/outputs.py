@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from features.files import write_atomically
-from hazard import plots
-from hazard.search import Search, Trial
-from hazard.search_space import written
+from features.utils.files import write_atomically
+from hazard.experiments.search.search import Search, Trial
+from hazard.experiments.search.space import written
+from hazard.metrics import plots
 
 
 def write_trials(folder: Path, trials: Sequence[Trial]) -> None:

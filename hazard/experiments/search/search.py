@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
-from hazard import metrics
-from hazard.config import TrainSettings
-from hazard.model import predict_probs
-from hazard.search_space import SPACE, Choice, Range, written
-from hazard.splits import Fold, grouped_folds
-from hazard.train import fit_head
+from hazard.data.splits import Fold, grouped_folds
+from hazard.experiments.search.space import SPACE, Choice, Range, written
+from hazard.metrics import classification as metrics
+from hazard.models.predictor import predict_probs
+from hazard.models.settings import TrainSettings
+from hazard.training.trainer import fit_head
 from hazard.types import Sequences
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from hazard.heads import HEADS
-from hazard.heads.common import USUAL
+from hazard.models.heads import HEADS
+from hazard.models.heads.base import USUAL
 
 
 class Suggests(Protocol):

@@ -4,14 +4,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from hazard.heads.bilstm_attention import bilstm_attention
-from hazard.heads.common import HeadOptions
-from hazard.heads.gru import gru
-from hazard.heads.lstm import lstm
-from hazard.heads.lstm_gru import lstm_gru
-from hazard.heads.mean import MeanHead
-from hazard.heads.tcn import tcn
-from hazard.heads.transformer import transformer
+from hazard.models.heads.base import HeadOptions
+from hazard.models.heads.mean import MeanHead
+from hazard.models.heads.recurrent import bilstm_attention, gru, lstm, lstm_gru
+from hazard.models.heads.tcn import tcn
+from hazard.models.heads.transformer import transformer
 
 HEADS: dict[str, Callable[[int, int, HeadOptions], nn.Module]] = {
     "lstm": lstm,

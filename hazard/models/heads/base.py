@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hazard.heads.onnx_recurrent import onnx_recurrent
-from hazard.pooling import masked_mean
+from hazard.models.onnx.recurrent import onnx_recurrent
+from hazard.models.pooling import masked_mean
 
 INPUTS = (
     "features",

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hazard.heads.common import HeadOptions, MeanPooling, Projection
-from hazard.heads.inputs import MotionInputs
-from hazard.heads.pooled import PooledPath
+from hazard.models.heads.base import HeadOptions, MeanPooling, Projection
+from hazard.models.heads.motion_inputs import MotionInputs
+from hazard.models.heads.pooled_ridge import PooledPath
 
 
 class MeanHead(nn.Module):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hazard.heads.common import Standardise
-from hazard.pooling import WEIGHTS, differences
+from hazard.models.heads.base import Standardise
+from hazard.models.pooling import WEIGHTS, differences
 
 SIZES = {"features": WEIGHTS["mean"]}
 """Appearance is offered smaller than motion, for the reason that pooled clips have."""

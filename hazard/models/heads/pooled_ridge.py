@@ -6,9 +6,9 @@ from scipy.special import softmax  # type: ignore[import-untyped]
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
-from hazard.calibration import fit_temperature
-from hazard.heads.common import Standardise
-from hazard.pooling import LINEAR, STATISTICS, weights_of
+from hazard.models.calibration import fit_temperature
+from hazard.models.heads.base import Standardise
+from hazard.models.pooling import LINEAR, STATISTICS, weights_of
 
 PENALTY = 300.0
 """Of the squared weights: two thousand columns meet a few hundred clips.

@@ -4,8 +4,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hazard.heads.common import HeadOptions, MeanPooling
-from hazard.heads.temporal import TemporalHead
+from hazard.models.heads.base import HeadOptions, MeanPooling
+from hazard.models.heads.temporal_head import TemporalHead
 
 KERNEL = 3
 

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hazard.heads.common import HeadOptions, Projection
-from hazard.heads.inputs import MotionInputs
-from hazard.heads.pooled import PooledPath
+from hazard.models.heads.base import HeadOptions, Projection
+from hazard.models.heads.motion_inputs import MotionInputs
+from hazard.models.heads.pooled_ridge import PooledPath
 
 
 class Body(Protocol):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hazard.heads.common import AttentionPooling, HeadOptions
-from hazard.heads.temporal import TemporalHead
+from hazard.models.heads.base import AttentionPooling, HeadOptions
+from hazard.models.heads.temporal_head import TemporalHead
 
 MOST_HEADS = 4
 LONGEST_WAVE = 10_000.0

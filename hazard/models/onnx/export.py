@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import Dim
 
-from features.encoder import Encoder, frames_a_row
+from features.backbones.loading import load_backbone
+from features.encoders.base import Encoder, frames_a_row
+from features.encoders.torch_encoder import Features, build_encoder, fold_batch_norms
 from features.errors import ArtefactRefused, SettingsError
-from features.files import check_writable, write_atomically
-from features.loading import load_backbone
 from features.spec import FeatureSpec
-from features.torch_encoder import Features, build_encoder, fold_batch_norms
-from hazard.model import Predictor
-from hazard.model_files import open_model
-from hazard.onnx_graph import Probabilities, WholeChain, typical
-from hazard.predict import model_weights
-from hazard.sequences import pad
+from features.utils.files import check_writable, write_atomically
+from hazard.data.sequences import pad
+from hazard.models.input_spec import model_weights
+from hazard.models.model_folder import open_model
+from hazard.models.onnx.modules import Probabilities, WholeChain, typical
+from hazard.models.predictor import Predictor
 
 LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 OPSET = 18

@@ -12,14 +12,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
+from features.cache.reduction import Reduction
 from features.errors import SettingsError
-from features.reduction import Reduction
-from hazard.baselines import statistics_of
-from hazard.ensemble import Ensemble, Member, Single
-from hazard.heads import common
-from hazard.model import Model, Predictor
-from hazard.pooling import STATISTICS
-from hazard.train import Committee
+from hazard.models.baselines import statistics_of
+from hazard.models.ensemble import Ensemble, Member, Single
+from hazard.models.head_ensemble import Committee
+from hazard.models.heads import base
+from hazard.models.pooling import STATISTICS
+from hazard.models.predictor import Model, Predictor
 
 
 class Probabilities(nn.Module):
@@ -126,7 +126,7 @@ def typical(model: Model, width: int) -> tuple[NDArray[np.float32], NDArray[np.f
     """Mean and deviation (D,) of what the model was trained on, as far as it tells: for probes that do not saturate."""
     first = model.members[0].model if isinstance(model, Ensemble) else model
     if isinstance(first, Committee):
-        scales = [m for m in first.modules() if isinstance(m, common.Standardise) and len(m.mean) >= width]
+        scales = [m for m in first.modules() if isinstance(m, base.Standardise) and len(m.mean) >= width]
         if scales:
             return scales[0].mean[:width].numpy(), scales[0].spread[:width].numpy()
     return np.zeros(width, np.float32), np.ones(width, np.float32)

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.words import printable
-from hazard.lettering import BANNER, INK, SOFT, Colour, blend, text_patch, text_pixels, text_width
-from hazard.overlay import Shown, Track, draw
-from hazard.sights import TIMELINE_SECONDS, Sight
+from features.utils.text import printable
+from hazard.monitor.display.tile import TIMELINE_SECONDS, Sight
+from hazard.rendering.overlay import Shown, Track, draw
+from hazard.rendering.text import BANNER, INK, SOFT, Colour, blend, text_patch, text_pixels, text_width
 from hazard.types import Event
 
 GROUND: Colour = (8, 11, 15)

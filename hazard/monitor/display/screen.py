@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 
 from features.errors import EnvironmentStopped
-from features.live import LiveFrame, Notice
-from hazard.cameras import CameraSettings
-from hazard.following import Following
-from hazard.monitor import Brain
-from hazard.sights import Sight
-from hazard.window import CLOSED, NO_GUI
+from features.live.types import LiveFrame, Notice
+from hazard.monitor.cameras import CameraSettings
+from hazard.monitor.detector import Brain
+from hazard.monitor.display.tile import Sight
+from hazard.monitor.display.tile_updater import Following
+from hazard.monitor.display.window import CLOSED, NO_GUI
 
 REDRAW_SECONDS = 1 / 15
 """From one picture to the next, at least."""
@@ -50,9 +50,9 @@ def open_screen(brain: Brain, cameras: Sequence[CameraSettings]) -> Iterator["Sc
 
 
 def _started(connection: Connection) -> subprocess.Popen[bytes]:
-    """A fresh interpreter, since a process of `multiprocessing` may have imported PyAV; see `hazard.window`."""
+    """Start a fresh interpreter, since a process of `multiprocessing` may have imported PyAV; see `window.py`."""
     number = connection.fileno()
-    code = f"from hazard.window import *; serve_window(Connection({number}))"
+    code = f"from hazard.monitor.display.window import *; serve_window(Connection({number}))"
     return subprocess.Popen(
         [sys.executable, "-P", "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

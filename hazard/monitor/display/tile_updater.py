@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from features.live import LiveFrame, Notice
-from hazard.cameras import CameraSettings
-from hazard.decide import Decision, alarming, one_threshold, quiet_label
-from hazard.events import NOTHING, EventState, step, under_way
-from hazard.sights import TIMELINE_SECONDS, Lost, Sight
+from features.live.types import LiveFrame, Notice
+from hazard.events.decision import Decision, alarming, one_threshold, quiet_label
+from hazard.events.rule import NOTHING, EventState, step, under_way
+from hazard.monitor.cameras import CameraSettings
+from hazard.monitor.display.tile import TIMELINE_SECONDS, Lost, Sight
+from hazard.monitor.watcher import Judged, Watcher
 from hazard.types import Event
-from hazard.watching import Judged, Watcher
 
 
 @dataclass

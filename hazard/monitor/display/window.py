@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 
 import cv2
 
-from hazard.mosaic import Canvas
-from hazard.sights import Sight
+from hazard.monitor.display.mosaic import Canvas
+from hazard.monitor.display.tile import Sight
 
 TITLE = "hazard monitor"
 FIRST_SIZE = 1280, 720

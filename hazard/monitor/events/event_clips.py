@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hazard.monitor_config import MonitorSettings
+from hazard.monitor.settings import MonitorSettings
 
 SNAPSHOTS, CLIPS = "snapshots", "clips"
 """Folders in a monitor's folder."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from features.files import stopped
+from features.utils.files import stopped
 
 LOG, OLDER = "events.jsonl", "events.1.jsonl"
 MOST_BYTES = 32_000_000

@@ -13,18 +13,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
-from features.files import sweep_temporary, write_atomically
-from features.live import Notice
-from hazard.alerts import Alert
-from hazard.event_clips import CLIPS, SNAPSHOTS, EventClips
-from hazard.event_log import Entry, EventLog, last_entries, open_log
-from hazard.monitor import Happening
-from hazard.monitor_config import MonitorSettings
-from hazard.outbox import Outbox
-from hazard.standing import Standing, Told, dumped, loaded
+from features.live.types import Notice
+from features.utils.files import sweep_temporary, write_atomically
+from hazard.alerts.alert import Alert
+from hazard.alerts.outbox import Outbox
+from hazard.monitor.detector import Happening
+from hazard.monitor.events.event_clips import CLIPS, SNAPSHOTS, EventClips
+from hazard.monitor.events.event_log import Entry, EventLog, last_entries, open_log
+from hazard.monitor.events.state import Standing, Told, dumped, loaded
+from hazard.monitor.settings import MonitorSettings
+from hazard.monitor.watcher import News
 from hazard.types import Event
-from hazard.video_names import output_name
-from hazard.watching import News
+from hazard.utils.safe_names import output_name
 
 STATE, OUTBOX = "state.json", "outbox.sqlite"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from hazard.event_log import Entry
+from hazard.monitor.events.event_log import Entry
 
 
 @dataclass

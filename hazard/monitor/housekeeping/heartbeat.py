@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.errors import EnvironmentStopped
-from features.files import write_atomically
+from features.utils.files import write_atomically
 
 PULSE = "watching.json"
 STALE_SECONDS = 20.0

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Thread
 
-from features.live import LiveFrame, LiveSet, Notice
-from hazard.alerts import Alert
-from hazard.desk import Desk
-from hazard.event_clips import CLIPS, SNAPSHOTS
-from hazard.keeping import tidy
-from hazard.monitor import Brain
-from hazard.pulse import PulseFile
+from features.live.cameras import LiveSet
+from features.live.types import LiveFrame, Notice
+from hazard.alerts.alert import Alert
+from hazard.monitor.detector import Brain
+from hazard.monitor.events.event_clips import CLIPS, SNAPSHOTS
+from hazard.monitor.events.event_processor import Desk
+from hazard.monitor.housekeeping.heartbeat import PulseFile
+from hazard.monitor.housekeeping.retention import tidy
 
 MARK_SECONDS = 5.0
 """How often it is noted that an event goes on, and that somebody watches."""

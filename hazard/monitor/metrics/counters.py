@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from features.live import CameraCounters, LiveFrame, LiveSet, Notice
-from hazard.alerts import Alert
-from hazard.monitor import Happening
+from features.live.cameras import LiveSet
+from features.live.types import CameraCounters, LiveFrame, Notice
+from hazard.alerts.alert import Alert
+from hazard.monitor.detector import Happening
 
 PUBLISH_SECONDS = 0.5
 LATENCIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)

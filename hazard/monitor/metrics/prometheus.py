@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from features.errors import UserFacingError
-from hazard.tally import LATENCIES, Snapshot, Tally
+from hazard.monitor.metrics.counters import LATENCIES, Snapshot, Tally
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -17,8 +17,8 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
 from features.errors import EnvironmentStopped, SettingsError
-from hazard.bind_address import BindAddress
-from hazard.exposition import Exposition
+from hazard.monitor.metrics.prometheus import Exposition
+from hazard.utils.bind_address import BindAddress
 
 MOST_AT_ONCE = 8
 """Connections; more are closed unanswered."""

@@ -1,4 +1,4 @@
-// The embedded clips. Rows are read at once, details and pictures where they are looked at. Keys: hazard/report_data.py.
+// The embedded clips. Rows are read at once, details and pictures where they are looked at. Keys: hazard/report/page_data.py.
 const meta = JSON.parse(byId("meta").textContent);
 const LABELS = meta.labels;
 

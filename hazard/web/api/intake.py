@@ -6,15 +6,15 @@ import logging
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from features.addresses import AddressRefused, parse_address
 from features.errors import EnvironmentStopped
-from hazard.web.engine import NO_MODEL, Engine
-from hazard.web.jobs import Job
-from hazard.web.limits import Slots
+from features.sources.download.policy import AddressRefused, parse_address
+from hazard.web.engine.engine import NO_MODEL, Engine
+from hazard.web.errors import Refused
+from hazard.web.http.limits import Slots
+from hazard.web.http.uploads import UploadLimits, received, small_body
+from hazard.web.jobs.store import Job
 from hazard.web.metrics import Counts
-from hazard.web.refused import Refused
 from hazard.web.settings import ServeSettings
-from hazard.web.uploads import UploadLimits, received, small_body
 
 log = logging.getLogger(__name__)
 

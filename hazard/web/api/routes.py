@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 
-from hazard.web.engine import Engine
-from hazard.web.guard import problem
-from hazard.web.intake import Intake
-from hazard.web.jobs import Job
+from hazard.web.api.intake import Intake
+from hazard.web.api.schemas import INPUT, Answer, Health, JobFacts, JobList, ModelList, binary, problems
+from hazard.web.engine.engine import Engine
+from hazard.web.errors import Refused
+from hazard.web.http.guard import problem
+from hazard.web.jobs.store import Job
 from hazard.web.metrics import TEXT, metrics_text
-from hazard.web.refused import Refused
-from hazard.web.schemas import INPUT, Answer, Health, JobFacts, JobList, ModelList, binary, problems
 
 POLL_SECONDS = (0.05, 0.5)
 """How often a waiting request looks for its answer: at first, and at last."""

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from hazard.web.uploads import FIELD
+from hazard.web.http.uploads import FIELD
 
 
 class Problem(BaseModel):

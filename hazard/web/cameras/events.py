@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from sys import intern
 from typing import Any
 
-from hazard.event_log import Entry
+from hazard.monitor.events.event_log import Entry
 
 MOST_EVENTS = 100_000
 """Of a site; of more the oldest are forgotten."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.files import stopped, write_atomically
-from hazard.corrections import COLUMNS, FORMULA_STARTS
-from hazard.model_source import ModelSource, read_model_json
-from hazard.web.watch_events import Seen, as_time
+from features.utils.files import stopped, write_atomically
+from hazard.data.corrections import COLUMNS, FORMULA_STARTS
+from hazard.models.input_spec import ModelSource, read_model_json
+from hazard.web.cameras.events import Seen, as_time
 
 Word = Literal["right", "wrong", ""]
 """Nothing: a mark that was taken back."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hazard.event_log import LOG, OLDER, Entry, parsed
+from hazard.monitor.events.event_log import LOG, OLDER, Entry, parsed
 
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 18

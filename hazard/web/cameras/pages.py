@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from hazard.web import watch_api
-from hazard.web.rendering import render
-from hazard.web.statistics import DAYS, Figures, Tally
-from hazard.web.watch_api import MOST, Event, Known, Name, Short, Zone, tagged, valid
-from hazard.web.watch_events import as_time
-from hazard.web.watch_query import Marked, Wanted, parse_moment
-from hazard.web.watch_schemas import camera_facts, event_facts
+from hazard.web.cameras import routes as camera_routes
+from hazard.web.cameras.events import as_time
+from hazard.web.cameras.queries import Marked, Wanted, parse_moment
+from hazard.web.cameras.routes import MOST, Event, Known, Name, Short, Zone, tagged, valid
+from hazard.web.cameras.schemas import camera_facts, event_facts
+from hazard.web.cameras.statistics import DAYS, Figures, Tally
+from hazard.web.templates import render
 
 HERE = "Cameras"
 ROWS = 60
@@ -196,5 +196,5 @@ def _other_labels(labels: Sequence[tuple[str, ...]], own: str) -> list[str]:
 
 router = APIRouter()
 """Pages and API together."""
-router.include_router(watch_api.router)
+router.include_router(camera_routes.router)
 router.include_router(pages)

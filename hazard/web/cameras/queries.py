@@ -8,11 +8,11 @@ from threading import RLock
 from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from hazard.web.marks import Mark, Marks, Word, model_labels, open_marks
+from hazard.web.cameras.events import Seen
+from hazard.web.cameras.feedback import Mark, Marks, Word, model_labels, open_marks
+from hazard.web.cameras.sites import Watch, open_watch
+from hazard.web.cameras.statistics import Figures, day_start, figures, local_zone, zone_of
 from hazard.web.settings import ServeSettings
-from hazard.web.statistics import Figures, day_start, figures, local_zone, zone_of
-from hazard.web.watch import Watch, open_watch
-from hazard.web.watch_events import Seen
 
 Marked = Literal["", "none", "any", "right", "wrong"]
 Place = tuple[float, str]

@@ -13,13 +13,12 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
 from features.errors import EnvironmentStopped
-from hazard.web.marks import LONGEST_LABEL, corrections, corrections_csv
-from hazard.web.refused import Refused
-from hazard.web.schemas import binary, problems
-from hazard.web.watch_events import Seen
-from hazard.web.watch_files import file_answer
-from hazard.web.watch_query import Marked, Sights, Wanted, open_sights, parse_moment, parse_zone
-from hazard.web.watch_schemas import (
+from hazard.web.api.schemas import binary, problems
+from hazard.web.cameras.events import Seen
+from hazard.web.cameras.feedback import LONGEST_LABEL, corrections, corrections_csv
+from hazard.web.cameras.file_response import file_answer
+from hazard.web.cameras.queries import Marked, Sights, Wanted, open_sights, parse_moment, parse_zone
+from hazard.web.cameras.schemas import (
     CameraList,
     EventFacts,
     EventList,
@@ -30,6 +29,7 @@ from hazard.web.watch_schemas import (
     event_list,
     statistics,
 )
+from hazard.web.errors import Refused
 
 MOST = 500
 Name = Annotated[str, Query(max_length=200)]

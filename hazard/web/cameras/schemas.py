@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hazard.web.marks import LONGEST_LABEL, Mark, Word
-from hazard.web.statistics import Figures, Tally
-from hazard.web.watch import CameraState, CameraView, EventState, FileState
-from hazard.web.watch_events import Seen, as_time
-from hazard.web.watch_query import Page, Sights
+from hazard.web.cameras.events import Seen, as_time
+from hazard.web.cameras.feedback import LONGEST_LABEL, Mark, Word
+from hazard.web.cameras.queries import Page, Sights
+from hazard.web.cameras.sites import CameraState, CameraView, EventState, FileState
+from hazard.web.cameras.statistics import Figures, Tally
 
 
 class EventFile(BaseModel):

@@ -10,10 +10,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Literal
 
-from hazard.event_clips import CLIPS, SNAPSHOTS
-from hazard.pulse import PULSE, Pulse, read_pulse
-from hazard.web.watch_events import Folded, Seen
-from hazard.web.watch_log import LogTail, open_plain
+from hazard.monitor.events.event_clips import CLIPS, SNAPSHOTS
+from hazard.monitor.housekeeping.heartbeat import PULSE, Pulse, read_pulse
+from hazard.web.cameras.events import Folded, Seen
+from hazard.web.cameras.log_tail import LogTail, open_plain
 
 CameraState = Literal["up", "connecting", "offline", "ended", "not watching"]
 EventState = Literal["going on", "over", "cut"]

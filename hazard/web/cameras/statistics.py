@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from hazard.web.marks import Word
-from hazard.web.watch_events import Seen
+from hazard.web.cameras.events import Seen
+from hazard.web.cameras.feedback import Word
 
 MOST_DAYS = 366
 """Of the trend; earlier days are not in it."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.decide import Decision, window_cores
-from hazard.report_tables import csv_line
+from hazard.events.decision import Decision, window_cores
+from hazard.report.tables import csv_line
 from hazard.types import ClipPrediction
-from hazard.web.jobs import Job
+from hazard.web.jobs.store import Job
 
 TOP = 5
 DECIMALS = 6

@@ -10,28 +10,35 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from features.addresses import AddressRefused, Rules, is_address, parse_address
-from features.config import load_settings, nearest
-from features.download import Limits
 from features.errors import EnvironmentStopped, SettingsError
-from features.files import check_writable, locked
-from features.pool import worker_context
-from features.words import printable
-from hazard.infer_config import InferSettings
-from hazard.model_source import read_source
-from hazard.web.answers import failed_answer, read_answer
-from hazard.web.crew import STOP_SECONDS, Hand
-from hazard.web.errands import Fetching, Looking
-from hazard.web.jobs import FILES, Job, Jobs
-from hazard.web.models import ModelFacts
-from hazard.web.reached import read_reached
-from hazard.web.refused import Refused
-from hazard.web.resuming import empty, go_on, rest
+from features.sources.download.http import Limits
+from features.sources.download.policy import AddressRefused, Rules, parse_address
+from features.sources.urls import is_address
+from features.utils.files import check_writable, locked
+from features.utils.settings import load_settings
+from features.utils.text import nearest, printable
+from features.utils.worker_pool import worker_context
+from hazard.inference.settings import InferSettings
+from hazard.models.input_spec import read_source
+from hazard.web.engine.answers import failed_answer, read_answer
+from hazard.web.engine.handlers import Fetching, Looking
+from hazard.web.engine.model_facts import ModelFacts
+from hazard.web.engine.worker_job import WorkJob
+from hazard.web.engine.worker_thread import STOP_SECONDS, Hand
+from hazard.web.errors import Refused
+from hazard.web.jobs.progress import read_reached
+from hazard.web.jobs.queue import Task, Waiting
+from hazard.web.jobs.recovery import empty, go_on, rest
+from hazard.web.jobs.store import FILES, Job, Jobs
 from hazard.web.settings import ServeSettings
-from hazard.web.waiting import Task, Waiting
-from hazard.web.work import WorkJob
 
-PRELOAD = ("features.jobs", "features.torch_encoder", "hazard.predict", "hazard.model_files", "hazard.annotate")
+PRELOAD = (
+    "features.extraction.jobs",
+    "features.encoders.torch_encoder",
+    "hazard.inference.predict",
+    "hazard.models.model_folder",
+    "hazard.rendering.annotate",
+)
 JOBS, INCOMING, SCRATCH = "jobs", "incoming", "scratch"
 TIDY_SECONDS = 60.0
 FETCHERS = 2

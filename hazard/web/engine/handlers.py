@@ -6,18 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urldefrag
 
-from features.addresses import Rules
-from features.download import Limits, timeout_reason
 from features.errors import ClipError, EnvironmentStopped, UserFacingError
-from features.fetch import Fetch, FetchJob
-from features.files import sweep_temporary
-from features.pool import Lost
-from features.words import printable
-from hazard.web.jobs import VIDEO, Job, Jobs
-from hazard.web.models import ModelFacts
-from hazard.web.reached import forget_reached, read_reached
-from hazard.web.waiting import Task, Waiting
-from hazard.web.work import Annotate, Look, Looked, Open, Preview, WorkJob
+from features.sources.download.fetch import Fetch, FetchJob
+from features.sources.download.http import Limits, timeout_reason
+from features.sources.download.policy import Rules
+from features.utils.files import sweep_temporary
+from features.utils.text import printable
+from features.utils.worker_pool import Lost
+from hazard.web.engine.messages import Annotate, Look, Looked, Open, Preview
+from hazard.web.engine.model_facts import ModelFacts
+from hazard.web.engine.worker_job import WorkJob
+from hazard.web.jobs.progress import forget_reached, read_reached
+from hazard.web.jobs.queue import Task, Waiting
+from hazard.web.jobs.store import VIDEO, Job, Jobs
 
 MOST_ATTEMPTS = 3
 """A video that ended its worker, or the server, so often without a word is not tried again."""

@@ -3,14 +3,12 @@
 All that touches a video happens here, in a process that may hang or crash. What it makes lies in the job's folder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from features.errors import ClipError, UserFacingError
-from hazard.infer_config import InferSettings
-from hazard.web.models import ModelFacts
+from hazard.web.engine.model_facts import ModelFacts
 
 Alive = Callable[[], None]
 
@@ -61,19 +59,3 @@ class Looked:
 
 
 Outcome = ModelFacts | Looked | UserFacingError | ClipError | None
-
-
-@dataclass(frozen=True)
-class WorkJob:
-    """A worker's whole work."""
-
-    models: Mapping[str, Path]
-    infer: InferSettings
-    scratch: Path
-    """A folder for what is needed for seconds only."""
-
-    def start(self) -> Callable[[Any, Alive], Outcome]:
-        """Quiet libraries of one thread; a model is opened when it is needed."""
-        from hazard.web.worker import Worker
-
-        return Worker(self).do

@@ -9,16 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features.encoder import Encoder
-from features.jobs import DecodeJob, ExtractJob
-from features.runtimes import open_encoder
+from features.encoders.base import Encoder
+from features.encoders.factory import open_encoder
+from features.extraction.jobs import DecodeJob, ExtractJob
 from features.types import Clip
-from hazard.cutting import windows_of
-from hazard.finishing import Judge, open_judge
-from hazard.infer_config import InferSettings
-from hazard.model_source import MODEL_JSON, read_source
-from hazard.predict import check_spec, model_weights
-from hazard.web.models import ModelFacts
+from hazard.inference.recognizer import Judge, open_judge
+from hazard.inference.settings import InferSettings
+from hazard.inference.windowing import windows_of
+from hazard.models.input_spec import MODEL_JSON, check_spec, model_weights, read_source
+from hazard.web.engine.model_facts import ModelFacts
 
 MOST = 3
 """Models that are held; each is about as large as its backbone."""

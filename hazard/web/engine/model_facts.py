@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hazard.web.jobs import iso
+from hazard.web.jobs.store import iso
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from features.files import is_full, move_whole, scratch_folder, stopped
-from features.opening import opened_video
-from hazard.ahead import ahead
-from hazard.mp4 import Mp4, sound_mode
-from hazard.playback import End, Piece, Shot, Sound, played, within
+from features.utils.files import is_full, move_whole, scratch_folder, stopped
+from features.video.container import opened_video
+from hazard.rendering.mp4_writer import Mp4, sound_mode
+from hazard.rendering.playback import End, Piece, Shot, Sound, played, within
+from hazard.utils.prefetch import ahead
 
 CODECS = {"video/mp4": ("h264", "av1", "vp9"), "video/webm": ("vp8", "vp9", "av1")}
 PIXELS = ("yuv420p", "yuvj420p")

@@ -1,7 +1,7 @@
 """Inside a worker process: each kind of order, done."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,26 +11,27 @@ import cv2
 import numpy as np
 
 from features.errors import ClipError, UserFacingError
-from features.files import write_atomically
-from features.jobs import Extracted, Unchanged
-from features.opening import opened_video
-from features.sampling import pick_rows
-from features.types import Clip, Failure
-from features.windows import pick_windows
-from hazard.annotate import annotate_video
-from hazard.decide import Decision, decide, decision_of
-from hazard.predict import predictions
-from hazard.results import Stamp, open_results
+from features.types import Clip, Extracted, Failure, Unchanged
+from features.utils.files import write_atomically
+from features.video.container import opened_video
+from features.video.sampling import pick_rows
+from features.video.windows import pick_windows
+from hazard.events.decision import Decision, decide, decision_of
+from hazard.inference.predict import predictions
+from hazard.inference.result_store import Stamp, open_results
+from hazard.inference.settings import InferSettings
+from hazard.rendering.annotate import annotate_video
 from hazard.types import ClipPrediction
-from hazard.web.answers import answer_of, confidence_of, segments_csv
-from hazard.web.jobs import FILES, VIDEO
-from hazard.web.opened import Models, Opened
-from hazard.web.playable import media_type, write_preview
-from hazard.web.reached import Reached
-from hazard.web.work import Alive, Annotate, Look, Looked, Open, Outcome, Preview, WorkJob
+from hazard.web.engine.answers import answer_of, confidence_of, segments_csv
+from hazard.web.engine.messages import Alive, Annotate, Look, Looked, Open, Outcome, Preview
+from hazard.web.engine.model_cache import Models, Opened
+from hazard.web.engine.preview import media_type, write_preview
+from hazard.web.jobs.progress import Reached
+from hazard.web.jobs.store import FILES, VIDEO
 
 if TYPE_CHECKING:
-    from hazard.zero_shot import Namer
+    from hazard.inference.zero_shot import Namer
+
 
 ALMOST = 0.99
 """How far a video is whose frames are all looked at, while its answer is written."""
@@ -39,10 +40,10 @@ ALMOST = 0.99
 class Worker:
     """Does one order at a time."""
 
-    def __init__(self, job: WorkJob) -> None:
+    def __init__(self, models: Mapping[str, Path], infer: InferSettings, scratch: Path) -> None:
         av.logging.set_level(None)
         cv2.setNumThreads(1)
-        self._models = Models(job.models, job.infer, job.scratch)
+        self._models = Models(models, infer, scratch)
 
     def do(self, order: Open | Look | Annotate | Preview, alive: Alive) -> Outcome:
         """What came of it. Whatever a video makes a library raise is the video's failure, never this process's end."""
@@ -177,7 +178,7 @@ def _poster(clip: ClipPrediction) -> bytes | None:
 
 def _names(clip: Clip, namer: "Namer", alive: Alive) -> tuple[tuple[str, float], ...]:
     """What CLIP calls it; nothing where its frames cannot be had again."""
-    from hazard.zero_shot import read_some
+    from hazard.inference.zero_shot import read_some
 
     try:
         return namer.name_frames(read_some(clip, namer.preprocessing, alive))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from features import pool
-from features.pool import run_tasks
-from hazard.web.waiting import Task, Waiting
+from features.utils import worker_pool
+from features.utils.worker_pool import run_tasks
+from hazard.web.jobs.queue import Task, Waiting
 
 STOP_SECONDS = 10.0
 LONGEST_WAIT = 30.0
@@ -25,7 +25,7 @@ class Errand(Protocol):
     """What a thread's worker is for, and what is to be written down of each task."""
 
     @property
-    def job(self) -> pool.Job:
+    def job(self) -> worker_pool.Job:
         """What its worker does."""
         ...
 

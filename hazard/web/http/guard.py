@@ -16,9 +16,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from features.words import printable
+from features.utils.text import printable
+from hazard.web.errors import Refused
 from hazard.web.metrics import Counts
-from hazard.web.refused import Refused
 from hazard.web.settings import ServeSettings
 
 COOKIE = "hazard"

@@ -10,8 +10,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hazard.web.guard import HEADERS
-from hazard.web.refused import Refused
+from hazard.web.errors import Refused
+from hazard.web.http.guard import HEADERS
 
 HEADER_SECONDS = 10.0
 """How long a request's header may take to come."""

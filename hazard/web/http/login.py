@@ -5,9 +5,9 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from hazard.web.guard import COOKIE, SESSION_SECONDS, Sessions, local_path, session_of
+from hazard.web.http.guard import COOKIE, SESSION_SECONDS, Sessions, local_path, session_of
+from hazard.web.http.uploads import small_body
 from hazard.web.pages import login_page
-from hazard.web.uploads import small_body
 
 router = APIRouter(include_in_schema=False)
 

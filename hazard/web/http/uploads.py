@@ -16,9 +16,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from features.files import is_full, stopped
-from features.words import printable
-from hazard.web.refused import Refused
+from features.utils.files import is_full, stopped
+from features.utils.text import printable
+from hazard.web.errors import Refused
 
 FIELD = "video"
 MOST_PARTS = 20

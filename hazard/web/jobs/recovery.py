@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from hazard.web.jobs import VIDEO, Jobs
-from hazard.web.waiting import Task, Waiting
+from hazard.web.jobs.queue import Task, Waiting
+from hazard.web.jobs.store import VIDEO, Jobs
 
 
 def empty(folder: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from features.errors import EnvironmentStopped
-from features.files import write_atomically
+from features.utils.files import write_atomically
 
 State = Literal["queued", "fetching", "decoding", "done", "failed"]
 ENDED: tuple[State, ...] = ("done", "failed")

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from features.backbones import BACKBONES, get_backbone, pooled_width
-from features.cache import read_cache
+from features.backbones.loading import load_backbone
+from features.backbones.registry import BACKBONES, get_backbone, pooled_width
+from features.backbones.weights import weights_digest
+from features.cache.hdf5 import read_cache
 from features.errors import SettingsError
-from features.loading import load_backbone
-from features.weights import weights_digest
 from tests.conftest import Run
-from tests.media import write_textured
+from tests.helpers.data.videos import write_textured
 
 MEMBERS = [*BACKBONES, "timm:test_resnet", "timm:test_vit.r160_in1k", "clip:tiny"]
 """One of each kind: timm's smallest networks with maps and with tokens, and a CLIP of the test's own."""

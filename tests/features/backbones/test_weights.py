@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from features.backbones import BACKBONES, get_backbone
+from features.backbones.loading import load_backbone
+from features.backbones.registry import BACKBONES, get_backbone
+from features.backbones.weights import find_weights, weights_digest
 from features.errors import ArtefactRefused, SettingsError
-from features.loading import load_backbone
-from features.weights import find_weights, weights_digest
-from tests.test_backbones import add_tiny_clip
+from tests.features.backbones.test_registry import add_tiny_clip
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 import pytest
 
-from features.cache import Cache, read_cache, read_header, verify_cache, write_cache
+from features.cache.hdf5 import Cache, read_cache, read_header, verify_cache, write_cache
+from features.cache.parts import track_rows
+from features.cache.reduction import Reduction
+from features.cache.tables import clip_table, failure_table
 from features.errors import ArtefactRefused, DamagedCache, SettingsError
-from features.parts import track_rows
-from features.reduction import Reduction
-from features.tables import clip_table, failure_table
 from features.types import Clip, Failure, FeatureTrack
-from tests.test_spec import spec
+from tests.features.test_spec import spec
 
 RNG = np.random.default_rng(0)
 

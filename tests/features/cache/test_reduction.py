@@ -5,8 +5,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from features.cache.reduction import BLOCK_ROWS, FITS, Reduction, fit, parse
 from features.errors import ArtefactRefused, SettingsError
-from features.reduction import BLOCK_ROWS, FITS, Reduction, fit, parse
 
 RNG = np.random.default_rng(0)
 TRACKS = [RNG.normal(size=(12, 20)).astype(np.float16) for _ in range(9)]

@@ -12,12 +12,13 @@ import h5py
 import numpy as np
 import pytest
 
-from features.cache import read_cache, read_header
-from features.cli import extract_features
-from features.parts import parts_folder
-from features.reduction import fit
+from features.cache.hdf5 import read_cache, read_header
+from features.cache.parts import parts_folder
+from features.cache.reduction import fit
+from features.cli.extract import extract_features
 from tests.conftest import Run
-from tests.media import truncate, write_numbered
+from tests.helpers.data.videos import truncate, write_numbered
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_stopped_half_way_it_commits_and_goes_on_later(tmp_path: Path, extract: 
     write_numbered(clips / "00.mp4", 200)
     for i in range(1, 24):
         shutil.copy(clips / "00.mp4", clips / f"{i:02d}.mp4")
-    script = Path(__file__).parent.parent / "extract_features.py"
+    script = ROOT / "extract_features.py"
     command = [sys.executable, script, clips, "-o", tmp_path / "c.h5", "--weights", "random", "--runtime", "torch"]
     process = subprocess.Popen(
         [*command, "--set", "part_clips=2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -13,18 +13,19 @@ import h5py
 import numpy as np
 import pytest
 
-from features.__main__ import features
-from features.cache import read_cache, read_header
-from features.cli import extract_features
-from features.consolidate import consolidate
-from features.parts import parts_folder, write_part
-from features.shards import Shard
-from features.tables import failure_table
+from features.cache.consolidate import consolidate
+from features.cache.hdf5 import read_cache, read_header
+from features.cache.parts import parts_folder, write_part
+from features.cache.tables import failure_table
+from features.cli.extract import extract_features
+from features.cli.manage import features
+from features.sources.shards import Shard
 from features.types import Clip, Failure, FeatureTrack
 from tests.conftest import Run
-from tests.media import write_numbered
-from tests.test_cache import track, write
-from tests.test_spec import spec
+from tests.features.cache.test_hdf5 import track, write
+from tests.features.test_spec import spec
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.paths import ROOT
 
 TORCH = ("--runtime", "torch")
 RAW = {"spec": spec(reduction="none"), "reduction": None, "reduction_rows": "", "failures": failure_table([])}
@@ -352,7 +353,7 @@ def test_the_last_shard_builds_the_cache(made: Path, tmp_path: Path, extract: Ru
 
 def test_shards_that_end_at_the_same_moment(made: Path, tmp_path: Path) -> None:
     output = tmp_path / "s.h5"
-    script = Path(__file__).parent.parent / "extract_features.py"
+    script = ROOT / "extract_features.py"
     command = [sys.executable, script, made / "clips", "-o", output, "--weights", "random", "--workers", "1", *TORCH]
     processes = [
         subprocess.Popen([*command, "--shard", f"{i}/2"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from features.__main__ import features
-from features.clips import find_clips
-from features.division import divide_groups, read_shares
+from features.cli.manage import features
+from features.curation.near_duplicates import join_alike, prints_of
+from features.curation.splitting import divide_groups, read_shares
 from features.errors import SettingsError
-from features.similar import join_alike, prints_of
+from features.sources.discover import find_clips
 from features.types import SPLITS
 from tests.conftest import Ran, Run
-from tests.media import write_numbered, write_scene
+from tests.helpers.data.videos import write_numbered, write_scene
 
 Make = Callable[..., Ran]
 

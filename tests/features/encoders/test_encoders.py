@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from features.backbones import BACKBONES, pooled_width
-from features.devices import pick_devices
-from features.encoder import Encoder, TooLargeBatch
+from features.backbones.loading import load_backbone
+from features.backbones.registry import BACKBONES, pooled_width
+from features.encoders.base import Encoder, TooLargeBatch
+from features.encoders.devices import pick_devices
+from features.encoders.openvino_convert import convert
+from features.encoders.openvino_encoder import openvino_encoder
+from features.encoders.torch_encoder import fold_batch_norms, pool, torch_encoder
 from features.errors import ClipError, EnvironmentStopped, SettingsError
-from features.loading import load_backbone
-from features.openvino_convert import convert
-from features.openvino_runtime import openvino_encoder
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.torch_encoder import fold_batch_norms, pool, torch_encoder
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from features.backbones import BACKBONES
-from features.kept import kept_folder
-from features.loading import load_backbone, tensors_digest
-from features.openvino_kept import ENTRY, MOST, NETWORK, kept_network
+from features.backbones.loading import load_backbone, tensors_digest
+from features.backbones.registry import BACKBONES
+from features.backbones.weights import weights_digest
+from features.encoders.openvino_cache import ENTRY, MOST, NETWORK, kept_network
 from features.spec import FeatureSpec, Sampling
-from features.weights import weights_digest
+from features.utils.user_cache import kept_folder
 
 Kept = Callable[..., int]
 
@@ -51,7 +51,7 @@ def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
             (folder / name).write_text(f"{name} {asked.fingerprint}")
         return folder / NETWORK[0]
 
-    monkeypatch.setattr("features.openvino_convert.convert", convert)
+    monkeypatch.setattr("features.encoders.openvino_convert.convert", convert)
 
     def take_it(asked: FeatureSpec, *, made_for: FeatureSpec | None = None) -> int:
         place = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
@@ -161,7 +161,7 @@ def test_weights_that_did_not_change_are_not_read_again(tmp_path: Path, folder: 
     digest = weights_digest("mobilenet_v2", file)
     assert digest == tensors_digest("mobilenet_v2", file)
     again = (
-        "import sys; from pathlib import Path; from features.weights import weights_digest; "
+        "import sys; from pathlib import Path; from features.backbones.weights import weights_digest; "
         f"print(weights_digest('mobilenet_v2', Path({str(file)!r})), 'torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True)

@@ -40,21 +40,23 @@ import numpy as np
 import pytest
 import torch
 
-from features.cache import Header, read_cache, read_header
-from features.clips import find_clips
+from features.cache.hdf5 import Header, read_cache, read_header
+from features.cache.parts import parts_folder
 from features.config import ExtractSettings
 from features.errors import ArtefactRefused, EnvironmentStopped
-from features.extract import extract_to_cache
-from features.files import sweep_temporary
-from features.parts import parts_folder
-from features.pool import run_tasks
-from features.sampling import pick_rows
+from features.extraction.extract import extract_to_cache
+from features.sources.discover import find_clips
 from features.spec import Sampling
 from features.types import FrameBatch
-from features.video import read_frames
-from hazard.cli_train import train_temporal
+from features.utils.files import sweep_temporary
+from features.utils.worker_pool import run_tasks
+from features.video.decoder import read_frames
+from features.video.sampling import pick_rows
+from hazard.cli.train import train_temporal
 from tests.conftest import Run
-from tests.media import (
+from tests.helpers.data.planted import ODD_NAMES, PLAYLISTS, Misbehaving, plant, watched
+from tests.helpers.data.synthetic_tracks import without_videos
+from tests.helpers.data.videos import (
     flip_bits,
     make_fifo,
     truncate,
@@ -62,10 +64,8 @@ from tests.media import (
     write_numbered,
     write_textured,
 )
-from tests.planted import ODD_NAMES, PLAYLISTS, Misbehaving, plant, watched
-from tests.synthetic_tracks import without_videos
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SETTINGS = ExtractSettings(weights="random", reduce="none", device="cpu", runtime="torch", workers=1, part_clips=1)
 
 
@@ -225,8 +225,8 @@ def grown_bytes(body: str) -> int:
         [
             "import resource; from pathlib import Path",
             "from features.errors import ClipError; from features.spec import Sampling",
-            "from features.sampling import pick_rows",
-            "from features.video import read_frames",
+            "from features.video.sampling import pick_rows",
+            "from features.video.decoder import read_frames",
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024",
             "before = peak()",
             *lines,
@@ -451,7 +451,10 @@ def test_row_22_folder_not_writable_stops_before_the_model(numbered: Path, tmp_p
 
 def together(*arguments: Sequence[str]) -> list[subprocess.CompletedProcess]:
     """Runs the command once for each set of arguments, all from the same moment on."""
-    script = "import sys, features.extract, features.cli; print(flush=True); sys.stdin.readline(); features.cli.main()"
+    script = (
+        "import sys; from features.cli.extract import main; import features.extraction.extract; "
+        "print(flush=True); sys.stdin.readline(); main()"
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, *given],

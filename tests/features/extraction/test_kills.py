@@ -18,17 +18,17 @@ from pathlib import Path
 
 import pytest
 
-from features.cache import Header, read_header, verify_cache
+from features.cache.consolidate import consolidate
+from features.cache.hdf5 import Header, read_header, verify_cache
+from features.cache.parts import parts_folder, read_parts, remove_parts, write_part
 from features.config import ExtractSettings
-from features.consolidate import consolidate
-from features.extract import extract_to_cache
-from features.files import write_atomically
-from features.parts import parts_folder, read_parts, remove_parts, write_part
+from features.extraction.extract import extract_to_cache
 from features.types import Clip
-from tests.media import write_textured
-from tests.synthetic_tracks import a_spec, a_track, some_clips, without_videos
+from features.utils.files import write_atomically
+from tests.helpers.data.synthetic_tracks import a_spec, a_track, some_clips, without_videos
+from tests.helpers.data.videos import write_textured
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 KILLS = 70
 """Of each kind."""
 MOMENT = 0.0003
@@ -201,7 +201,7 @@ def test_row_24_the_folder_of_parts_goes_just_when_one_is_written(
             path.parent.rmdir()
         write_atomically(path, content)
 
-    monkeypatch.setattr("features.parts.write_atomically", write)
+    monkeypatch.setattr("features.cache.parts.write_atomically", write)
     path = write_part(output, [a_track(CLIPS[0])], [], spec=a_spec("none"), weights_file="")
     assert committed(output) == {CLIPS[0].path}
     remove_parts(output, [path])
@@ -241,7 +241,7 @@ def is_running(pid: int) -> bool:
 
 def test_row_18_a_worker_whose_parent_is_killed_ends_even_if_its_decoder_hangs() -> None:
     script = (
-        "from tests.test_pool import Obedient; from features.pool import run_tasks\n"
+        "from tests.features.utils.test_worker_pool import Obedient; from features.utils.worker_pool import run_tasks\n"
         "for _ in run_tasks(Obedient(), ['a', 'hang', 'hang'], workers=2, deadline_seconds=600): print(flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) as process:

@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.clips import find_clips
+from features.backbones.loading import load_backbone
+from features.backbones.weights import weights_digest
 from features.config import RunSettings
-from features.encoder import Encoder
+from features.encoders.base import Encoder
+from features.encoders.factory import check_devices
+from features.encoders.torch_encoder import torch_encoder
 from features.errors import SettingsError
-from features.jobs import Decoded, DecodeJob, Extracted, ViewFrames
-from features.loading import load_backbone
-from features.pool import run_tasks
-from features.runtimes import check_devices
+from features.extraction.jobs import Decoded, DecodeJob, ViewFrames
+from features.extraction.local_engine import encode_batches, extract_clips
+from features.sources.discover import find_clips
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.stream import encode_batches, extract_clips
-from features.torch_encoder import torch_encoder
-from features.types import Clip, Failure
-from features.weights import weights_digest
+from features.types import Clip, Extracted, Failure
+from features.utils.worker_pool import run_tasks
 
 SPEC = FeatureSpec(
     sampling=Sampling(frames=5),

@@ -14,26 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.cache import verify_cache
-from features.clips import find_clips
-from features.cluster import Layout, extract_on_cluster
+from features.cache.hdf5 import verify_cache
+from features.cache.parts import parts_folder
 from features.config import ExtractSettings
-from features.crew import Crew
 from features.errors import EnvironmentStopped
-from features.extract import extract_to_cache
-from features.jobs import Extracted
-from features.parts import parts_folder
-from features.pool import Lost
-from features.ray_worker import Shipment, Worker
-from features.recipe import build_spec
-from features.schedule import ATTEMPTS, Schedule
-from features.stream import extract_clips
-from features.types import Clip, Failure
+from features.extraction.extract import extract_to_cache
+from features.extraction.local_engine import extract_clips
+from features.extraction.ray_actor_pool import Crew
+from features.extraction.ray_actors import Shipment, Worker
+from features.extraction.ray_engine import Layout, extract_on_cluster
+from features.extraction.ray_scheduler import ATTEMPTS, Schedule
+from features.extraction.spec_builder import build_spec
+from features.sources.discover import find_clips
+from features.types import Clip, Extracted, Failure
+from features.utils.worker_pool import Lost
 from tests.conftest import Run
-from tests.media import write_numbered
-from tests.test_pool import DEADLINE, Obedient
+from tests.features.utils.test_worker_pool import DEADLINE, Obedient
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 SETTINGS = ExtractSettings(weights="random", runtime="torch", device="cpu", frames=3, part_clips=1, engine="ray")
@@ -98,7 +97,7 @@ def test_wrong_options(videos: Path, tmp_path: Path, extract: Run, arguments: li
 
 
 def test_without_ray(videos: Path, tmp_path: Path, extract: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("features.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("features.extraction.ray_engine.find_spec", lambda name: None)
     ran = extract(videos, "-o", tmp_path / "c.h5", "--engine", "ray")
     assert (ran.code, ran.err) == (
         2,

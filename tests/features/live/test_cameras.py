@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from features.live import LiveFrame, LiveSet, Notice, open_cameras
-from features.live_source import Camera, Patience
+from features.live.cameras import LiveSet, open_cameras
+from features.live.source import Camera, Patience
+from features.live.types import LiveFrame, Notice
 from features.spec import Preprocessing
-from tests.media import SIZE, numbered_frame, read_number, truncate, write_numbered
-from tests.rtsp import MISSING, has_server, rtsp_camera, silent_server
+from tests.helpers.data.videos import SIZE, numbered_frame, read_number, truncate, write_numbered
+from tests.helpers.servers.rtsp import MISSING, has_server, rtsp_camera, silent_server
 
 WHOLE = Preprocessing(size=SIZE[0], fit="squash")
 IMPATIENT = Patience(open_seconds=2, read_seconds=2, hang_seconds=5)

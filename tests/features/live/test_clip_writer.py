@@ -20,14 +20,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live import LiveSet, open_cameras
-from features.live_clips import decoding_times, write_clip
-from features.live_keeper import Coding, Keeper
-from features.live_packets import PACKET_BYTES, Coded, PacketRing
-from features.live_source import Camera
-from tests.media import SIZE, numbered_frame, read_number, write_numbered
-from tests.rtsp import rtsp_camera
-from tests.test_live import IMPATIENT, WHOLE, collect, frames_of, kinds_of, motion_jpeg, needs_rtsp  # noqa: F401
+from features.live.cameras import LiveSet, open_cameras
+from features.live.clip_writer import decoding_times, write_clip
+from features.live.packet_buffer import PACKET_BYTES, Coded, Coding, Keeper, PacketRing
+from features.live.source import Camera
+from tests.features.live.test_cameras import IMPATIENT, WHOLE, collect, frames_of, kinds_of, motion_jpeg, needs_rtsp  # noqa: F401
+from tests.helpers.data.videos import SIZE, numbered_frame, read_number, write_numbered
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.rtsp import rtsp_camera
 
 QUIET = {"x265-params": "log-level=none"}
 
@@ -343,9 +343,9 @@ def test_a_reader_that_is_killed_leaves_nothing_half_written_and_few_orders_wait
 def test_other_processes_find_their_modules_in_the_fork_server_of_the_readers(recording: Path) -> None:
     script = f"""
 import sys
-from features.live import open_cameras
-from features.live_source import Camera
-from features.pool import worker_context
+from features.live.cameras import open_cameras
+from features.live.source import Camera
+from features.utils.worker_pool import worker_context
 from features.spec import Preprocessing
 with open_cameras([Camera("yard", {str(recording)!r})], Preprocessing(size=32), 5, preload=["wave"]):
     context = worker_context(["colorsys"])
@@ -354,5 +354,5 @@ with open_cameras([Camera("yard", {str(recording)!r})], Preprocessing(size=32), 
     process.join()
     sys.exit(process.exitcode)
 """
-    ran = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, capture_output=True)
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
     assert ran.returncode == 7, ran.stderr.decode()

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from features.live_ring import Ring, Slot, ring_bytes
-from features.live_rules import CatchUp, Health, is_picked, next_wait, step
-from features.live_source import Camera, kind_of, mask_credentials
-from features.sampling import rows_of
+from features.live.frame_ring import Ring, Slot, ring_bytes
+from features.live.health import Health, next_wait, step
+from features.live.pacing import CatchUp, is_picked
+from features.live.source import Camera, kind_of, mask_credentials
 from features.spec import Preprocessing, Sampling
-from features.transform import prepare, zoned
+from features.video.preprocess import prepare, zoned
+from features.video.sampling import rows_of
 
 
 @pytest.mark.parametrize("fps", [0.5, 2.4, 5, 25, 60])

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from features.clips import find_clips
 from features.errors import SettingsError
+from features.sources.discover import find_clips
 from features.types import Clip
 
 

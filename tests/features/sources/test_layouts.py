@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from features.cli import extract_features
-from features.clips import find_clips
+from features.cli.extract import extract_features
+from features.sources.discover import find_clips
 from features.types import Clip
 from tests.conftest import Run
-from tests.image_folders import write_hmdb51, write_ucf101
-from tests.test_clips import tree
+from tests.features.sources.test_discover import tree
+from tests.helpers.data.image_folders import write_hmdb51, write_ucf101
 
 
 @pytest.fixture(scope="module")

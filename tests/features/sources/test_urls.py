@@ -5,17 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from features.addresses import (
-    AddressRefused,
-    Rules,
-    address_clip,
-    as_source,
-    check_address,
-    file_name,
-    is_address,
-    parse_address,
-)
 from features.errors import SettingsError
+from features.sources.download.policy import AddressRefused, Rules, check_address, parse_address
+from features.sources.urls import address_clip, as_source, file_name, is_address
 
 PUBLIC = "93.184.215.14"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from features.errors import EnvironmentStopped
-from features.pool import Lost, run_tasks
+from features.utils.worker_pool import Lost, run_tasks
 
 DEADLINE = 3.0
 

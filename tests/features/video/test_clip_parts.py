@@ -7,18 +7,18 @@ from pathlib import Path
 import av.logging
 import pytest
 
-from features.__main__ import features
-from features.cache import read_header
-from features.cli import extract_features
-from features.clips import find_clips
+from features.cache.hdf5 import read_header
+from features.cli.extract import extract_features
+from features.cli.manage import features
 from features.errors import ClipError
-from features.sampling import pick_rows
+from features.sources.discover import find_clips
 from features.spec import Sampling
 from features.types import Clip, FrameBatch
-from features.video import read_frames
+from features.video.decoder import read_frames
+from features.video.sampling import pick_rows
 from tests.conftest import Run
-from tests.image_folders import write_images
-from tests.media import read_number, truncate, write_numbered
+from tests.helpers.data.image_folders import write_images
+from tests.helpers.data.videos import read_number, truncate, write_numbered
 
 
 @pytest.fixture(autouse=True)

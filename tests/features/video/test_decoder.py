@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from features.errors import ClipError
-from features.sampling import pick_rows, rows_of
 from features.spec import Sampling
 from features.types import FrameBatch
-from features.video import read_frames
-from tests.media import (
+from features.video.decoder import read_frames
+from features.video.sampling import pick_rows, rows_of
+from tests.helpers.data.videos import (
     SIZE,
     make_fifo,
     numbered_frame,

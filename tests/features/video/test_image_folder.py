@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from features.errors import ClipError
-from features.footage import read_clip
-from features.sampling import pick_rows
 from features.spec import Sampling
 from features.types import Clip, FrameBatch
-from tests.image_folders import write_images
-from tests.media import numbered_frame, read_number
+from features.video.reader import read_clip
+from features.video.sampling import pick_rows
+from tests.helpers.data.image_folders import write_images
+from tests.helpers.data.videos import numbered_frame, read_number
 
 
 def read(folder: Path, start: float = 0.0, end: float | None = None, **sampling: object) -> FrameBatch:

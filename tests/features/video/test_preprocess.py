@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from features.backbones import BACKBONES
-from features.normalise import normalise
+from features.backbones.registry import BACKBONES
+from features.encoders.torch_encoder import normalise
 from features.spec import Preprocessing
-from features.transform import prepare, thumbnail
+from features.video.preprocess import prepare, thumbnail
 
 
 @pytest.mark.parametrize("shape", [(360, 640), (1080, 1920), (64, 48), (224, 224), (32, 900)])

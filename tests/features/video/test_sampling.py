@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.sampling import instants, rows_of, window_starts
 from features.spec import Sampling
+from features.video.sampling import instants, rows_of, window_starts
 
 
 def test_even_takes_the_middle_of_equal_segments() -> None:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from features.__main__ import features as features_commands
-from features.cache import read_cache
+from features.cache.hdf5 import read_cache
+from features.cli.manage import features as features_commands
 from features.errors import SettingsError
-from features.sampling import rows_of
 from features.spec import Sampling
-from features.views import VIEWS, apply_view, check_views, time_seed, view_seed
+from features.video.sampling import rows_of
+from features.video.views import VIEWS, apply_view, check_views, time_seed, view_seed
 from tests.conftest import Run
-from tests.media import write_textured
+from tests.helpers.data.videos import write_textured
 
 PIXEL_VIEWS = [name for name, view in VIEWS.items() if view.pixels]
 EVEN = Sampling()

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.backbones.weights import weights_digest
 from features.config import RunSettings
-from features.jobs import DecodeJob, Extracted, window_tracks
-from features.pool import run_tasks
+from features.encoders.torch_encoder import build_encoder
+from features.extraction.jobs import DecodeJob
+from features.extraction.local_engine import encode_batches, extract_clips
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.stream import encode_batches, extract_clips
-from features.torch_encoder import build_encoder
-from features.types import Clip
-from features.video import read_frames
-from features.weights import weights_digest
-from features.windows import Windows, pick_windows, usual_windows, window_clip, window_spans
-from hazard.decide import window_cores
-from tests.media import overwrite, read_number, write_numbered
+from features.types import Clip, Extracted, window_clip, window_tracks
+from features.utils.worker_pool import run_tasks
+from features.video.decoder import read_frames
+from features.video.windows import Windows, pick_windows, usual_windows, window_spans
+from hazard.events.decision import window_cores
+from tests.helpers.data.videos import overwrite, read_number, write_numbered
 
 SPEC = FeatureSpec(
     sampling=Sampling(frames=4),

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from features.errors import SettingsError
-from hazard.alert_config import KINDS, load_alerts, parse_alerts
-from hazard.alerts import as_json, as_text, dumped, loaded
-from hazard.channels import CHANNELS, mqtt_topic, webhook_body
-from hazard.webhooks import AlreadySeen, SeenIds, SignatureRefused, signed_headers, verify, webhook_id
-from tests.receivers import SECRET, START, an_alert
+from hazard.alerts.alert import as_json, as_text, dumped, loaded
+from hazard.alerts.channels import CHANNELS, mqtt_topic, webhook_body
+from hazard.alerts.settings import KINDS, load_alerts, parse_alerts
+from hazard.alerts.webhooks import AlreadySeen, SeenIds, SignatureRefused, signed_headers, verify, webhook_id
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.receivers import SECRET, START, an_alert
 
 NOW = 1_700_000_000.0
 HOOK = {"kind": "webhook", "url": "https://example.org/hook", "secret": SECRET}
 BROKER = {"kind": "mqtt", "host": "broker"}
 BODY = b'{"a": 1}'
-DOC = Path(__file__).parent.parent / "docs" / "alerts.md"
+DOC = ROOT / "docs" / "alerts.md"
 
 
 def test_an_alert_comes_back_from_its_json():

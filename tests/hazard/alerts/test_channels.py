@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from features.errors import SettingsError
-from hazard import channels
-from hazard.__main__ import hazard
-from hazard.alert_config import parse_alerts
-from hazard.alerts import as_json
-from hazard.channels import CHANNELS, NotDelivered, check_channels
-from hazard.delivery import attempt_each
-from tests.receivers import PATIENCE, SECRET, an_alert, receiving
+from hazard.alerts import channels
+from hazard.alerts.alert import as_json
+from hazard.alerts.channels import CHANNELS, NotDelivered, check_channels
+from hazard.alerts.delivery import attempt_each
+from hazard.alerts.settings import parse_alerts
+from hazard.cli.main import hazard
+from tests.helpers.servers.receivers import PATIENCE, SECRET, an_alert, receiving
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
 needs_broker = pytest.mark.skipif(not MOSQUITTO, reason="no mosquitto; Debian's package `mosquitto` brings it")

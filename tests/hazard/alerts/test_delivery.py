@@ -14,19 +14,17 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from features.errors import EnvironmentStopped
-from features.pool import Lost
-from hazard.__main__ import hazard
-from hazard.delivery import attempt_each, delivering, said
-from hazard.outbox import Outbox, open_outbox
-from hazard.webhooks import SignatureRefused, verify, webhook_id
-from tests.receivers import PATIENCE, SECRET, an_alert, receiving, told
-
-ROOT = Path(__file__).parent.parent
+from features.utils.worker_pool import Lost
+from hazard.alerts.delivery import attempt_each, delivering, said
+from hazard.alerts.outbox import Outbox, open_outbox
+from hazard.alerts.webhooks import SignatureRefused, verify, webhook_id
+from hazard.cli.main import hazard
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.receivers import PATIENCE, SECRET, an_alert, receiving, told
 
 
 @dataclass
@@ -162,8 +160,8 @@ def test_a_process_that_is_lost_is_a_failed_attempt():
 CHILD = """
 import sys
 from pathlib import Path
-from tests.receivers import an_alert, told
-from hazard.delivery import delivering
+from tests.helpers.servers.receivers import an_alert, told
+from hazard.alerts.delivery import delivering
 box, url, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if __name__ == "__main__":
     with delivering(box, told(url)) as outbox:

@@ -5,9 +5,9 @@ import sqlite3
 import pytest
 
 from features.errors import EnvironmentStopped
-from hazard.delivery import Pace, longest_wait
-from hazard.outbox import MOST_DEAD, open_outbox
-from tests.receivers import an_alert, told
+from hazard.alerts.delivery import Pace, longest_wait
+from hazard.alerts.outbox import MOST_DEAD, open_outbox
+from tests.helpers.servers.receivers import an_alert, told
 
 A, B = "http://127.0.0.1:1/a", "http://127.0.0.1:1/b"
 DAY = 86400.0

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from hazard.__main__ import hazard
+from hazard.cli.main import hazard
 from tests.conftest import Run
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.cache import Cache, read_cache, write_cache
+from features.cache.hdf5 import Cache, read_cache, write_cache
+from features.cache.tables import clip_table, failure_table
 from features.errors import SettingsError
-from features.manifests import part_of
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.tables import clip_table, failure_table
-from hazard.cli_train import train_temporal
-from hazard.corrections import Correction, correct_cache, read_corrections
-from hazard.model_files import open_model
-from hazard.sequences import load_sequences
+from features.types import part_of
+from hazard.cli.train import train_temporal
+from hazard.data.corrections import Correction, correct_cache, read_corrections
+from hazard.data.sequences import load_sequences
+from hazard.models.model_folder import open_model
 from tests.conftest import Run
 
 STEPS, WIDTH = 6, 12

@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import features.cache
-from hazard import leakage
-from hazard.cli_train import train_temporal
-from hazard.splits import divide
+import features.cache.hdf5
+from hazard.cli.train import train_temporal
+from hazard.data import leakage
+from hazard.data.splits import divide
 from hazard.types import Sequences
-from tests.stage_two import as_cache
+from tests.helpers.data.sequences import as_cache
 
 QUICK = ["--baseline", "knn", "--device", "cpu"]
 
@@ -90,7 +90,7 @@ def test_only_pairs_that_the_split_parts_are_leaks(place, count):
 @pytest.fixture
 def train(monkeypatch, run, tmp_path):
     def train_it(data, *arguments):
-        monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(data))
+        monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(data))
         ran = run(train_temporal, "any.h5", "-o", tmp_path / "run", *QUICK, *arguments)
         file = tmp_path / "run" / "metrics.json"
         return ran, json.loads(file.read_text())["leakage"] if file.is_file() else None

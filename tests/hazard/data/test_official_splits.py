@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import features.cache
+import features.cache.hdf5
 from features.errors import SettingsError
-from hazard.cli_train import train_temporal
-from hazard.protocols import choose_division, official_splits
+from hazard.cli.train import train_temporal
+from hazard.data.official_splits import choose_division, official_splits
 from hazard.types import Sequences
-from tests.stage_two import as_cache, moving_sequences
+from tests.helpers.data.sequences import as_cache, moving_sequences
 
 LABELS = ("Archery", "Bowling")
 
@@ -46,7 +46,7 @@ def lists(tmp_path):
 @pytest.fixture
 def train(monkeypatch, run, tmp_path):
     def train_it(*arguments, data=DATA):
-        monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(data))
+        monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(data))
         return run(train_temporal, "a.h5", "-o", tmp_path / "run", "--baseline", "knn", "--device", "cpu", *arguments)
 
     return train_it

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from hazard.sequences import load_sequences, pad, thin
-from tests.stage_two import as_cache, moving_sequences, with_views
+from hazard.data.sequences import load_sequences, pad, thin
+from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences()
 

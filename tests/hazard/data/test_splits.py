@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from hazard.splits import Fold, divide, grouped_folds, inner_split
-from tests.stage_two import moving_sequences
+from hazard.data.splits import Fold, divide, grouped_folds, inner_split
+from tests.helpers.data.sequences import moving_sequences
 
 DATA = moving_sequences(clips=60, groups=10)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import SettingsError
-from hazard.event_truth import TrueEvent, Watched, check_truth, evaluate_events, harmless_seconds, read_truth
+from hazard.events.ground_truth import TrueEvent, Watched, check_truth, evaluate_events, harmless_seconds, read_truth
 from hazard.types import Event
 
 

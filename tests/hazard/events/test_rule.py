@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hazard.events import NOTHING, EventRule, EventState, Stretch, find_events, finish, step, under_way
+from hazard.events.rule import NOTHING, EventRule, EventState, Stretch, find_events, finish, step, under_way
 
 RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
 

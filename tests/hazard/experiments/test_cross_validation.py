@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import features.cache
+import features.cache.hdf5
 from features.errors import SettingsError
-from hazard import evaluate, measuring, metrics
-from hazard.baselines import BASELINES
-from hazard.cli_train import train_temporal
-from hazard.config import TrainSettings
-from hazard.evaluate import ENSEMBLES
-from hazard.heads import HEADS
-from hazard.leaderboard import MARK
-from hazard.model_files import open_model
-from hazard.run import train_run
-from hazard.splits import Division, divide
-from tests.stage_two import as_cache, moving_sequences, with_views
+from hazard.cli.train import train_temporal
+from hazard.data.splits import Division, divide
+from hazard.experiments import cross_validation
+from hazard.experiments import figures as measuring
+from hazard.experiments.cross_validation import ENSEMBLES
+from hazard.experiments.leaderboard import MARK
+from hazard.experiments.run import train_run
+from hazard.metrics import classification as metrics
+from hazard.models.baselines import BASELINES
+from hazard.models.heads import HEADS
+from hazard.models.model_folder import open_model
+from hazard.models.settings import TrainSettings
+from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, folds=3, device="cpu")
@@ -142,7 +144,7 @@ def test_repeats_draw_other_folds_and_predict_every_clip_once_in_each(tmp_path):
 
 def test_the_first_repeat_is_what_one_alone_would_be():
     settings = QUICK.model_copy(update={"baseline": "knn"})
-    one, two = (evaluate.evaluate(DATA, divide(DATA, folds=3, repeats=n), settings) for n in (1, 2))
+    one, two = (cross_validation.evaluate(DATA, divide(DATA, folds=3, repeats=n), settings) for n in (1, 2))
     np.testing.assert_array_equal(one.calibrated.raw, two.calibrated.raw[two.repeats == 0])
 
 
@@ -192,7 +194,7 @@ def test_a_baseline_is_the_same_with_and_without_views(tmp_path):
 
 def test_every_model_is_asked_about_the_same_clips_in_the_same_folds():
     division = divide(DATA, folds=3)
-    results = evaluate.compare(DATA, division, QUICK)
+    results = cross_validation.compare(DATA, division, QUICK)
     assert len(results) == len(HEADS) + len(BASELINES) + len(ENSEMBLES)
     for result in results[1:]:
         np.testing.assert_array_equal(result.rows, results[0].rows)
@@ -221,7 +223,7 @@ def test_a_positive_label_that_is_none(tmp_path):
 
 
 def test_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     arguments = ["any.h5", "-o", str(tmp_path / "run"), "--baseline", "knn", "--folds", "3", "--seed", "1"]
     done = CliRunner().invoke(train_temporal, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and "ROC AUC" in done.output
@@ -249,7 +251,7 @@ def test_the_saved_temperature_is_that_of_metrics_json_and_predictions(tmp_path,
 
 def test_a_temperature_changes_no_binary_ranking_over_all_folds():
     division = divide(DATA, folds=3)
-    result = evaluate.evaluate(DATA, division, RIDGE)
+    result = cross_validation.evaluate(DATA, division, RIDGE)
     y, raw = DATA.y[result.rows], result.calibrated.raw
     assert result.calibrated.temperature != 1
     for name in ("roc_auc", "accuracy"):
@@ -263,14 +265,14 @@ def test_the_temperature_of_a_single_split_never_asks_the_test_part():
     turned[fold.test] = 1 - turned[fold.test]
     for settings in (RIDGE, QUICK):
         one, other = (
-            evaluate.evaluate(data, Division((fold,), "once"), settings).calibrated.temperature
+            cross_validation.evaluate(data, Division((fold,), "once"), settings).calibrated.temperature
             for data in (DATA, replace(DATA, y=turned))
         )
         assert one == other != 1
 
 
 def test_a_threshold_for_false_alarms_per_hour(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     arguments = ["any.h5", "-o", str(tmp_path), "--baseline", "ridge", "--folds", "3", "--false-alarms-per-hour", "90"]
     CliRunner().invoke(train_temporal, arguments, catch_exceptions=False)
     tree = json.loads((tmp_path / "metrics.json").read_text())
@@ -289,7 +291,7 @@ def test_false_alarms_without_durations_are_null_and_cannot_be_asked_for(tmp_pat
         train_run(cache, RIDGE.model_copy(update={"false_alarms_per_hour": 1.0}), tmp_path, echo=lambda text: None)
     assert not list(tmp_path.iterdir())
     sequences = replace(DATA, durations=np.full(len(DATA), np.nan))
-    result = evaluate.evaluate(sequences, divide(sequences, folds=3), RIDGE)
+    result = cross_validation.evaluate(sequences, divide(sequences, folds=3), RIDGE)
     assert measuring.measure(sequences, result, RIDGE).figures["false_alarms_per_hour"] is None
 
 

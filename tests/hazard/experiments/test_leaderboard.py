@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from hazard import leaderboard
-from hazard.calibration import calibrate_by
-from hazard.config import TrainSettings
-from hazard.evaluate import Evaluation, average
-from hazard.splits import divide
-from tests.stage_two import moving_sequences
+from hazard.data.splits import divide
+from hazard.experiments import leaderboard
+from hazard.experiments.cross_validation import Evaluation, average
+from hazard.models.calibration import calibrate_by
+from hazard.models.settings import TrainSettings
+from tests.helpers.data.sequences import moving_sequences
 
 DATA = moving_sequences(clips=40, groups=10)
 

@@ -11,14 +11,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-import features.cache
+import features.cache.hdf5
 from features.errors import SettingsError
-from hazard import tracking
-from hazard.cli_train import train_temporal
-from hazard.config import TrainSettings
-from hazard.run import train_run
-from hazard.tracking import TRACKERS, Sink, track
-from tests.stage_two import as_cache, moving_sequences
+from hazard.cli.train import train_temporal
+from hazard.experiments import trackers
+from hazard.experiments.run import train_run
+from hazard.experiments.trackers import TRACKERS, Sink, track
+from hazard.models.settings import TrainSettings
+from tests.helpers.data.sequences import as_cache, moving_sequences
+from tests.helpers.paths import ROOT
 
 DATA = moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=2, epochs=2, folds=2, device="cpu")
@@ -124,7 +125,7 @@ def test_mlflow_can_be_asked(offline, tmp_path):
 
     train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": "mlflow"}), tmp_path / "run", echo=str)
     client = MlflowClient()
-    (run,) = client.search_runs([client.get_experiment_by_name(tracking.PROJECT).experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name(trackers.PROJECT).experiment_id])
     tree = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert run.info.status == "FINISHED" and run.info.run_name == "run" and run.data.params["head"] == "lstm"
     assert run.data.metrics["accuracy"] == pytest.approx(tree["accuracy"]["value"])
@@ -183,14 +184,14 @@ def test_a_missing_package_is_named_before_anything_is_trained(name, mere_folder
     """W&B keeps its runs in a folder `wandb`, which Python takes for a package without a file."""
     package = TRACKERS[name].package
     found = importlib.machinery.ModuleSpec(package, None) if mere_folder else None
-    monkeypatch.setattr(tracking, "find_spec", lambda name: found)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: found)
     with pytest.raises(SettingsError, match=rf"pip install 'hazard-video\[{name}\]'"):
         train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": name}), tmp_path / "run", echo=str)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_command_knows_its_trackers(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     with pytest.raises(SettingsError, match="did you mean 'tensorboard'"):
         CliRunner().invoke(
             train_temporal, ["a.h5", "-o", str(tmp_path), "--tracker", "tensorbord"], catch_exceptions=False
@@ -198,7 +199,7 @@ def test_the_command_knows_its_trackers(tmp_path, monkeypatch):
 
 
 def test_every_extra_is_in_setup_cfg():
-    text = (tracking.Path(tracking.__file__).parent.parent / "setup.cfg").read_text()
+    text = (ROOT / "setup.cfg").read_text()
     for name, sink in TRACKERS.items():
         assert not sink.package or f"\n{name} =\n    {sink.package}" in text
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hazard import metrics
-from hazard.decide import Decision, decide
-from hazard.event_truth import TrueEvent
-from hazard.events import EventRule
-from hazard.truth import MOST_RESAMPLED, evaluate_predictions
+from hazard.events.decision import Decision, decide
+from hazard.events.ground_truth import TrueEvent
+from hazard.events.rule import EventRule
+from hazard.inference.evaluation import MOST_RESAMPLED, evaluate_predictions
+from hazard.metrics import classification as metrics
 from hazard.types import ClipPrediction, WindowPredictions
 
 LABELS = ("fight", "noFight")

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.cache import read_cache
-from features.cli import extract_features
+from features.cache.hdf5 import read_cache
+from features.cli.extract import extract_features
 from features.spec import FeatureSpec
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.model_files import open_model
-from hazard.sequences import load_sequences
-from hazard.synthetic import draw_dataset
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
+from hazard.data.sequences import load_sequences
+from hazard.models.model_folder import open_model
+from hazard.synthetic.clips import draw_dataset
 from tests.conftest import Run
-from tests.image_folders import write_images
+from tests.helpers.data.image_folders import write_images
 
 QUICK = ("--epochs", 2, "--set", "members=1")
 MODELS = (("--head", "lstm"), ("--baseline", "logistic_regression"))

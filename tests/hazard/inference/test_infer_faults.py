@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from features.cache import read_header
-from features.cli import extract_features
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.synthetic import draw_dataset
+from features.cache.hdf5 import read_header
+from features.cli.extract import extract_features
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
+from hazard.synthetic.clips import draw_dataset
 from tests.conftest import Run
-from tests.media import write_enormous, write_numbered
-from tests.planted import PLAYLISTS, Misbehaving, plant, watched
+from tests.helpers.data.planted import PLAYLISTS, Misbehaving, plant, watched
+from tests.helpers.data.videos import write_enormous, write_numbered
 
 TORCH = ("--runtime", "torch", "--workers", "1")
 

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from features.errors import EnvironmentStopped
-from hazard.corrections import Correction, read_corrections
-from hazard.decide import Decision, decide
-from hazard.events import EventRule
-from hazard.review import questions, review
+from hazard.data.corrections import Correction, read_corrections
+from hazard.events.decision import Decision, decide
+from hazard.events.rule import EventRule
+from hazard.inference.review import questions, review
 from hazard.types import ClipPrediction, WindowPredictions
 
 LABELS = ("fight", "noFight")

@@ -14,14 +14,14 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from features.cache import read_cache
-from features.cli import extract_features
-from features.words import counted
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.report import report_schema
-from hazard.results import FILE, open_results
-from hazard.synthetic import draw_clip, draw_dataset
+from features.cache.hdf5 import read_cache
+from features.cli.extract import extract_features
+from features.utils.text import counted
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
+from hazard.inference.result_store import FILE, open_results
+from hazard.report.json_report import report_schema
+from hazard.synthetic.clips import draw_clip, draw_dataset
 from tests.conftest import Run
 
 QUICK = ("--epochs", 2, "--set", "members=1", "--head", "lstm")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from hazard.decide import decide
-from hazard.infer_config import InferSettings
-from hazard.model import Predictor
-from hazard.thresholds import chosen_threshold, decision, event_labels, point_for
+from hazard.events.decision import decide
+from hazard.inference.settings import InferSettings
+from hazard.inference.thresholds import chosen_threshold, decision, event_labels, point_for
+from hazard.models.predictor import Predictor
 from hazard.types import ClipPrediction, WindowPredictions
 
 POINTS = [

@@ -11,13 +11,12 @@ from safetensors.torch import save_file
 
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
 from features.types import Clip
-from hazard.zero_shot import EXAMPLE, FRAMES, Namer, open_namer, read_labels
-from tests.media import write_textured
-from tests.tiny_clip import LABELS, write_tiny_clip
+from hazard.inference.zero_shot import EXAMPLE, FRAMES, Namer, open_namer, read_labels
+from tests.helpers.data.tiny_clip import LABELS, write_tiny_clip
+from tests.helpers.data.videos import write_textured
+from tests.helpers.paths import ROOT
 
 open_clip = pytest.importorskip("open_clip")
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +144,8 @@ def test_weights_are_taken_from_the_folder_of_weights(
     """That of $FEATURES_WEIGHTS, which holds the backbone's too; a folder without them says how to get them."""
     monkeypatch.setenv("FEATURES_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("features.weights._cached", lambda url: None)
-    monkeypatch.setattr("features.weights._download_from_hugging_face", _no_network)
+    monkeypatch.setattr("features.backbones.weights._cached", lambda url: None)
+    monkeypatch.setattr("features.backbones.weights._download_from_hugging_face", _no_network)
     file = labels_file(folder, model="ViT-B-32", pretrained="laion2b_s34b_b79k")
     with pytest.raises(EnvironmentStopped, match=r"the download failed \(no network\)\. Get the file .*labels\.json"):
         open_namer(file, "cpu")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from hazard import metrics
+from hazard.metrics import classification as metrics
 
 RNG = np.random.default_rng(0)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hazard.operating import TARGETS, known, operating_point, operating_points
+from hazard.metrics.operating_points import TARGETS, known, operating_point, operating_points
 
 SCORE = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
 HAZARD = np.array([1, 1, 0, 1, 0, 1, 0, 0], bool)

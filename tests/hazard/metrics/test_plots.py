@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hazard import plots
+from hazard.metrics import plots
 
 RNG = np.random.default_rng(0)
 PNG = b"\x89PNG\r\n"

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from hazard.config import TrainSettings
-from hazard.run import train_run
-from hazard.sizes import sized
-from tests.stage_two import as_cache, moving_sequences
+from hazard.experiments.run import train_run
+from hazard.models.auto_size import sized
+from hazard.models.settings import TrainSettings
+from tests.helpers.data.sequences import as_cache, moving_sequences
 
 SIZES = ("hidden_size", "projection", "dropout", "members", "batch_size")
 

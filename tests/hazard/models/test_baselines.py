@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from features.errors import SettingsError
-from hazard.baselines import (
+from hazard.models.baselines import (
     BASELINES,
     calibration_parts,
     classifier_of,
@@ -16,8 +16,8 @@ from hazard.baselines import (
     predict_baseline,
     statistics_of,
 )
-from hazard.pooling import STATISTICS
-from tests.stage_two import WIDTH, moving_sequences
+from hazard.models.pooling import STATISTICS
+from tests.helpers.data.sequences import WIDTH, moving_sequences
 
 DATA = moving_sequences(clips=80)
 TRAIN, TEST = DATA.take(np.arange(50)), DATA.take(np.arange(50, 80))

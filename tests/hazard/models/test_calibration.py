@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hazard import metrics
-from hazard.calibration import apply_temperature, calibrate, calibrate_by, cross_fitted, fit_temperature
+from hazard.metrics import classification as metrics
+from hazard.models.calibration import apply_temperature, calibrate, calibrate_by, cross_fitted, fit_temperature
 
 RNG = np.random.default_rng(0)
 

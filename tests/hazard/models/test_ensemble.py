@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 from features.errors import ArtefactRefused
-from hazard import evaluate, fitting
-from hazard.baselines import BASELINES
-from hazard.calibration import apply_temperature
-from hazard.config import TrainSettings
-from hazard.ensemble import Ensemble, Member, join
-from hazard.heads import HEADS
-from hazard.lineup import parse_lineup
-from hazard.model import predict_probs
-from hazard.model_files import open_model
-from hazard.run import RunSummary, train_run
-from hazard.splits import divide
-from tests.stage_two import as_cache, moving_sequences
+from hazard.data.splits import divide
+from hazard.experiments import cross_validation
+from hazard.experiments.run import RunSummary, train_run
+from hazard.models.baselines import BASELINES
+from hazard.models.calibration import apply_temperature
+from hazard.models.ensemble import Ensemble, Member, join
+from hazard.models.ensemble_spec import parse_lineup
+from hazard.models.heads import HEADS
+from hazard.models.model_folder import open_model
+from hazard.models.predictor import predict_probs
+from hazard.models.settings import TrainSettings
+from hazard.training import fit as fit_module
+from tests.helpers.data.sequences import as_cache, moving_sequences
 
 DATA = moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, folds=3, device="cpu")
@@ -93,8 +94,8 @@ def test_probabilities_are_the_weighted_mean_of_the_members(mixed: Path) -> None
 
 def test_an_ensemble_is_evaluated_on_the_same_folds_as_any_other() -> None:
     division = divide(DATA, folds=3, split=None, seed=0)
-    result = evaluate.evaluate(DATA, division, QUICK.model_copy(update={"ensemble": MIXED}))
-    alone = evaluate.evaluate(DATA, division, QUICK.of("baseline", "logistic_regression"))
+    result = cross_validation.evaluate(DATA, division, QUICK.model_copy(update={"ensemble": MIXED}))
+    alone = cross_validation.evaluate(DATA, division, QUICK.of("baseline", "logistic_regression"))
     assert (result.kind, result.name) == ("ensemble", MIXED)
     np.testing.assert_array_equal(result.rows, alone.rows)
     assert result.parameters > alone.parameters
@@ -162,7 +163,7 @@ def test_a_single_model_takes_the_place_of_an_ensemble(mixed: Path, tmp_path: Pa
 
 
 def test_ensembles_of_ensembles_are_flat() -> None:
-    one = Member(QUICK, fitting.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], QUICK)[0])  # type: ignore[arg-type]
+    one = Member(QUICK, fit_module.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], QUICK)[0])  # type: ignore[arg-type]
     inner = Ensemble((one, one))
     joined = join([inner, one.model], [QUICK, QUICK], [1, 1])
     np.testing.assert_allclose(joined.shares, [0.25, 0.25, 0.5])

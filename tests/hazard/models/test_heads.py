@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hazard.heads import HEADS
-from hazard.heads.common import HeadOptions
-from hazard.pooling import differences
-from tests.stage_two import WIDTH, moving_sequences
+from hazard.models.heads import HEADS
+from hazard.models.heads.base import HeadOptions
+from hazard.models.pooling import differences
+from tests.helpers.data.sequences import WIDTH, moving_sequences
 
 DATA = moving_sequences()
 X, MASK, Y = torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask), torch.from_numpy(DATA.y)

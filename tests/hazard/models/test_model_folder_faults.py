@@ -20,16 +20,16 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from features.reduction import Reduction
-from hazard import fitting
-from hazard.baselines import classifier_of
-from hazard.cli_infer import infer
-from hazard.config import TrainSettings
-from hazard.model_files import TRUSTED, open_model, save_model
-from hazard.splits import divide
+from features.cache.reduction import Reduction
+from hazard.cli.infer import infer
+from hazard.data.splits import divide
+from hazard.models.baselines import classifier_of
+from hazard.models.model_folder import TRUSTED, open_model, save_model
+from hazard.models.settings import TrainSettings
+from hazard.training import fit as fit_module
 from tests.conftest import Ran, Run
-from tests.stage_two import WIDTH, frames_spec, moving_sequences
-from tests.test_model import info
+from tests.hazard.models.test_predictor import info
+from tests.helpers.data.sequences import WIDTH, frames_spec, moving_sequences
 
 DATA = moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=1, device="cpu")
@@ -46,7 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for kind, name in KINDS.items():
         settings = QUICK.of(kind, name)
-        model, _ = fitting.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], settings)
+        model, _ = fit_module.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], settings)
         folders[kind] = tmp_path_factory.mktemp(kind)
         described = info(kind, name, settings=settings, weights_file="", **about)
         save_model(folders[kind], info=described, model=model, reduction=REDUCTION)

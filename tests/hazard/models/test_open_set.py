@@ -13,15 +13,15 @@ import safetensors.numpy
 from sklearn.metrics import roc_auc_score
 
 from features.errors import ArtefactRefused
-from hazard import fitting
-from hazard.config import TrainSettings
-from hazard.model_files import open_model, save_model
-from hazard.run import train_run
-from hazard.splits import divide
+from hazard.data.splits import divide
+from hazard.experiments.run import train_run
+from hazard.models.model_folder import open_model, save_model
+from hazard.models.open_set import Familiar, energy, fit_familiar, max_probability
+from hazard.models.settings import TrainSettings
+from hazard.training import fit as fit_module
 from hazard.types import Sequences
-from hazard.unknown import Familiar, energy, fit_familiar, max_probability
-from tests.stage_two import WIDTH, as_cache, moving_sequences
-from tests.test_model import info
+from tests.hazard.models.test_predictor import info
+from tests.helpers.data.sequences import WIDTH, as_cache, moving_sequences
 
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=1, device="cpu")
 KINDS = {"head": "lstm", "baseline": "ridge", "ensemble": "lstm,ridge"}
@@ -122,7 +122,7 @@ def test_what_a_model_says_of_itself() -> None:
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kind: str = request.param
     settings = QUICK.of(kind, KINDS[kind])
-    model, _ = fitting.fit(DATA, divide(DATA, folds=3).folds[0], settings)
+    model, _ = fit_module.fit(DATA, divide(DATA, folds=3).folds[0], settings)
     about = info(kind, KINDS[kind], settings=settings, reduction_kind=None)
     path = tmp_path_factory.mktemp(kind)
     save_model(path, info=about, model=model, reduction=None, familiar=FAMILIAR)

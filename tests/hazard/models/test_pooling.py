@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hazard.pooling import CHUNK, STATISTICS, pool, weights_of
-from tests.stage_two import WIDTH, moving_sequences
+from hazard.models.pooling import CHUNK, STATISTICS, pool, weights_of
+from tests.helpers.data.sequences import WIDTH, moving_sequences
 
 DATA = moving_sequences(clips=40)
 BY_HAND = {

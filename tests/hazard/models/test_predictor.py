@@ -10,17 +10,17 @@ import skops.io
 import torch
 from sklearn.dummy import DummyClassifier
 
+from features.cache.reduction import Reduction
 from features.errors import ArtefactRefused, SettingsError
-from features.reduction import Reduction
-from hazard.baselines import BASELINES, fit_baseline, predict_baseline
-from hazard.calibration import apply_temperature
-from hazard.config import TrainSettings
-from hazard.heads import HEADS
-from hazard.model import ModelInfo, library_versions
-from hazard.model_files import TRUSTED, open_model, save_model
-from hazard.model_source import ModelSource, TrainedWindow, read_source
-from hazard.train import build
-from tests.stage_two import WIDTH, as_cache, moving_sequences
+from hazard.models.baselines import BASELINES, fit_baseline, predict_baseline
+from hazard.models.calibration import apply_temperature
+from hazard.models.head_ensemble import build
+from hazard.models.heads import HEADS
+from hazard.models.input_spec import ModelSource, TrainedWindow, read_source
+from hazard.models.model_folder import TRUSTED, open_model, save_model
+from hazard.models.predictor import ModelInfo, library_versions
+from hazard.models.settings import TrainSettings
+from tests.helpers.data.sequences import WIDTH, as_cache, moving_sequences
 
 DATA = moving_sequences(clips=40)
 SPEC = as_cache(DATA).spec

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from features.errors import SettingsError
-from hazard.cameras import CameraSettings, cameras_of, is_scheduled, load_cameras, parse_schedule
+from hazard.monitor.cameras import CameraSettings, cameras_of, is_scheduled, load_cameras, parse_schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 YARD = """

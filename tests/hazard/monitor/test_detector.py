@@ -13,21 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.encoder import Encoder
-from features.live import LiveFrame
-from features.live_rules import is_picked
-from features.words import counted
-from hazard.__main__ import hazard
-from hazard.cli_infer import infer
-from hazard.decide import Decision, events_of
-from hazard.event_log import LOG
-from hazard.events import EventRule
-from hazard.monitor import Brain
-from hazard.recordings import draw_recording, plant_evenly
-from hazard.scenes import make_scene
-from hazard.synthetic import draw_clip
+from features.encoders.base import Encoder
+from features.live.pacing import is_picked
+from features.live.types import LiveFrame
+from features.utils.text import counted
+from hazard.cli.infer import infer
+from hazard.cli.main import hazard
+from hazard.events.decision import Decision, events_of
+from hazard.events.rule import EventRule
+from hazard.monitor.detector import Brain
+from hazard.monitor.events.event_log import LOG
+from hazard.monitor.live_windows import Grid, Stream
+from hazard.monitor.watcher import News, Watcher, with_threshold
+from hazard.synthetic.clips import draw_clip
+from hazard.synthetic.recordings import draw_recording, plant_evenly
+from hazard.synthetic.scenes import make_scene
 from hazard.types import WindowPredictions
-from hazard.watching import Grid, News, Stream, Watcher, with_threshold
 from tests.conftest import Run
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

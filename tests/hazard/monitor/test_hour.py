@@ -13,23 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.cli import extract_features
-from features.live import LiveFrame, Notice, open_cameras
-from features.live_source import Camera
-from hazard.__main__ import hazard
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.delivery import delivering
-from hazard.desk import OUTBOX, STATE, open_desk
-from hazard.event_log import LOG
-from hazard.infer_config import InferSettings
-from hazard.monitor import watch
-from hazard.monitor_config import MonitorSettings
-from hazard.monitoring import brain_for, prepared
-from hazard.recordings import Planted, draw_recording, plant_evenly
-from hazard.scenes import Scene, make_scene
+from features.cli.extract import extract_features
+from features.live.cameras import open_cameras
+from features.live.source import Camera
+from features.live.types import LiveFrame, Notice
+from hazard.alerts.delivery import delivering
+from hazard.cli.infer import infer
+from hazard.cli.main import hazard
+from hazard.cli.train import train_temporal
+from hazard.inference.settings import InferSettings
+from hazard.monitor.detector import watch
+from hazard.monitor.events.event_log import LOG
+from hazard.monitor.events.event_processor import OUTBOX, STATE, open_desk
+from hazard.monitor.settings import MonitorSettings
+from hazard.monitor.setup import brain_for, prepared
+from hazard.synthetic.recordings import Planted, draw_recording, plant_evenly
+from hazard.synthetic.scenes import Scene, make_scene
 from tests.conftest import Run
-from tests.receivers import receiving, told
+from tests.helpers.servers.receivers import receiving, told
 
 FRAME_RATE, HOUR = 6, 3600
 ROWS, WINDOW, STRIDE = 4, 3.0, 1.5  # frames and seconds

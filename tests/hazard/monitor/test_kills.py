@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from features.pool import worker_context
-from hazard.event_log import LOG
-from hazard.webhooks import webhook_id
-from tests.alarms import alarm_model, clock_camera
-from tests.receivers import SECRET, receiving
+from features.utils.worker_pool import worker_context
+from hazard.alerts.webhooks import webhook_id
+from hazard.monitor.events.event_log import LOG
+from tests.helpers.servers.alarms import alarm_model, clock_camera
+from tests.helpers.servers.receivers import SECRET, receiving
 
 KILLS = 20
 EVENT_SECONDS, QUIET_SECONDS, RESUME_SECONDS = 10.0, 12.0, 11.0
@@ -25,7 +25,7 @@ SEEN_SECONDS = 3.0
 
 def live_once(arguments: list[str]) -> None:
     """One life of the command, in a process that has imported everything already."""
-    from hazard.__main__ import main
+    from hazard.cli.main import main
 
     sys.argv = ["hazard", *arguments]
     main()
@@ -59,7 +59,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
             "torch",
         ]
         given += ["--threshold", "0.5", "--stride", "0.5"]
-        context = worker_context(("hazard.monitoring", "features.torch_encoder", "features.live_reader"))
+        context = worker_context(("hazard.monitor.run", "features.encoders.torch_encoder", "features.live.reader"))
         offset = time.time() - time.monotonic()
         now = time.monotonic()
         period = EVENT_SECONDS + QUIET_SECONDS

@@ -14,10 +14,10 @@ import av
 import pytest
 import yaml
 
-from hazard.webhooks import verify
-from tests.alarms import alarm_model, write_recording
-from tests.receivers import SECRET, Got, receiving
-from tests.rtsp import MISSING, has_server, rtsp_camera
+from hazard.alerts.webhooks import verify
+from tests.helpers.servers.alarms import alarm_model, write_recording
+from tests.helpers.servers.receivers import SECRET, Got, receiving
+from tests.helpers.servers.rtsp import MISSING, has_server, rtsp_camera
 
 EVENTS = [(4.0, 8.0), (16.0, 20.0), (26.0, 44.0), (52.0, 56.0), (62.0, 66.0)]
 KILLED_AT = 30.0

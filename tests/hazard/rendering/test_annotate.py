@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import ClipError, EnvironmentStopped
-from hazard.annotate import annotate_all, annotate_video, shown_at, span_of
-from hazard.decide import Decision
-from hazard.lettering import clock_text, percent_text
-from hazard.overlay import Shown, Track, column_values, draw
+from hazard.events.decision import Decision
+from hazard.rendering.annotate import annotate_all, annotate_video, shown_at, span_of
+from hazard.rendering.overlay import Shown, Track, column_values, draw
+from hazard.rendering.text import clock_text, percent_text
 from hazard.types import ClipPrediction, Event
-from hazard.video_names import output_name
-from tests.image_folders import write_images
-from tests.media import make_fifo, read_number, truncate, write_audio_only, write_textured
-from tests.movies import DECISION, GREY, clip_of, look, write_movie
+from hazard.utils.safe_names import output_name
+from tests.helpers.data.image_folders import write_images
+from tests.helpers.data.movies import DECISION, GREY, clip_of, look, write_movie
+from tests.helpers.data.videos import make_fifo, read_number, truncate, write_audio_only, write_textured
 
 QUIET, LOUD = 0.1, 0.9
 
@@ -175,8 +175,8 @@ def test_a_full_disk_stops_the_job_and_leaves_nothing(tmp_path):
     program = f"""
 import resource
 from pathlib import Path
-from hazard.annotate import annotate_video
-from tests.movies import DECISION, clip_of
+from hazard.rendering.annotate import annotate_video
+from tests.helpers.data.movies import DECISION, clip_of
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 source = Path({str(source)!r})
 annotate_video(source, source.parent / "b.mp4", clip_of(source, [0.1]), decision=DECISION)

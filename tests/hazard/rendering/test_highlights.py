@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from features.errors import EnvironmentStopped
-from hazard.excerpts import Excerpt, ExcerptJob, ExcerptTask
-from hazard.highlights import Reel, write_highlights
+from hazard.rendering.excerpts import Excerpt, ExcerptJob, ExcerptTask
+from hazard.rendering.highlights import Reel, write_highlights
 from hazard.types import ClipPrediction, Event
-from tests.movies import GREY, look, write_movie
+from tests.helpers.data.movies import GREY, look, write_movie
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hazard.report import report_schema
-from tests.reports import clip, failed, json_of, rows_of, video, write
+from hazard.report.json_report import report_schema
+from tests.helpers.data.predictions import clip, failed, json_of, rows_of, video, write
+from tests.helpers.paths import ROOT
 
-DOCS = (Path(__file__).parent.parent / "docs" / "reports.md").read_text(encoding="utf-8")
+DOCS = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
 
 
 def code(language: str) -> str:

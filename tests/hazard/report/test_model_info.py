@@ -1,4 +1,4 @@
-"""hazard.report_info: what a report says about its model, whatever its metrics.json holds."""
+"""hazard.report.model_info: what a report says about its model, whatever its metrics.json holds."""
 
 import json
 from datetime import UTC, datetime
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hazard.report import ReportInfo
-from hazard.report_info import report_info
-from tests.reports import DECISION, RULE
+from hazard.report.facts import ReportInfo
+from hazard.report.model_info import report_info
+from tests.helpers.data.predictions import DECISION, RULE
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PREDICTOR: Any = SimpleNamespace(

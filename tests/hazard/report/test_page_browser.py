@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hazard.report import unescape_formula
-from hazard.report_text import clock, percent, readable
-from tests.chromium import CHROMIUM, MISSING, Tab, browser
-from tests.reports import HOSTILE_NAMES, INFO, clip, failed, video, write
+from hazard.report.tables import unescape_formula
+from hazard.utils.text import clock, percent, readable
+from tests.helpers.chromium import CHROMIUM, MISSING, Tab, browser
+from tests.helpers.data.predictions import HOSTILE_NAMES, INFO, clip, failed, video, write
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PICTURE = cv2.imencode(".jpg", np.full((24, 32, 3), 99, np.uint8))[1].tobytes()

@@ -13,9 +13,25 @@ import numpy as np
 import pytest
 
 from features.errors import EnvironmentStopped, SettingsError
-from hazard.report import check_parquet, clock, percent, report_schema, summarise, unescape_formula, write_report
+from hazard.report.facts import summarise
+from hazard.report.json_report import report_schema
+from hazard.report.parquet import check_parquet
+from hazard.report.tables import unescape_formula
+from hazard.report.writer import write_report
 from hazard.types import ClipPrediction
-from tests.reports import HOSTILE_NAMES, INFO, JPEG, clip, failed, json_of, page_rows, rows_of, video, write
+from hazard.utils.text import clock, percent
+from tests.helpers.data.predictions import (
+    HOSTILE_NAMES,
+    INFO,
+    JPEG,
+    clip,
+    failed,
+    json_of,
+    page_rows,
+    rows_of,
+    video,
+    write,
+)
 
 FILES = ["events.csv", "predictions.csv", "report.html", "report.json", "windows.csv"]
 

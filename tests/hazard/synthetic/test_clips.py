@@ -12,14 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hazard.figures import ACTIONS, HAZARDOUS, LYING, STILL_POSES, skeleton
-from hazard.scenes import make_scene
-from hazard.synthetic import (
-    draw_clip,
-    draw_dataset,
-    render_clip,
-    write_video,
-)
+from hazard.synthetic.clips import draw_clip, draw_dataset, render_clip, write_video
+from hazard.synthetic.people import ACTIONS, HAZARDOUS, LYING, STILL_POSES, skeleton
+from hazard.synthetic.scenes import make_scene
 
 TIMES = [index / 12 for index in range(24)]
 SMALL = 2  # a seed whose first two scenes are small pictures of different sizes

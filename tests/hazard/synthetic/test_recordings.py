@@ -8,16 +8,16 @@ import av
 import numpy as np
 import pytest
 
-from features.cli import extract_features
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
-from hazard.event_truth import TrueEvent, read_truth
-from hazard.model_files import open_model
-from hazard.recordings import Planted, draw_recording, plant_evenly
-from hazard.scenes import Scene, make_scene
-from hazard.synthetic import draw_clip
+from features.cli.extract import extract_features
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
+from hazard.events.ground_truth import TrueEvent, read_truth
+from hazard.models.model_folder import open_model
+from hazard.synthetic.clips import draw_clip
+from hazard.synthetic.recordings import Planted, draw_recording, plant_evenly
+from hazard.synthetic.scenes import Scene, make_scene
 from tests.conftest import Run
-from tests.test_synthetic import decode
+from tests.hazard.synthetic.test_clips import decode
 
 NAMES = {"fight": "hazardous", "fall": "hazardous"}
 WINDOW, STRIDE = 3.0, 1.5

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from hazard.augment import AugmentOptions, Batch, augment
+from hazard.models.settings import AugmentOptions
+from hazard.training.augment import Batch, augment
 
 STEPS, WIDTH, CLIPS = 10, 6, 400
 LENGTHS = torch.arange(CLIPS) % STEPS + 1

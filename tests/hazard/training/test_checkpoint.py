@@ -18,21 +18,22 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
-import features.cache
-from features.cache import write_cache as write_cache_file
-from features.commands import Stop
+import features.cache.hdf5
+from features.cache.hdf5 import write_cache as write_cache_file
+from features.cache.tables import ClipTable, failure_table
 from features.errors import ArtefactRefused
-from features.tables import ClipTable, failure_table
-from hazard.checkpoint import FOLDER, Checkpoints, State, Stopped
-from hazard.cli_train import train_temporal
-from hazard.config import TrainSettings
-from hazard.heads import HEADS
-from hazard.run import train_run
-from hazard.splits import grouped_folds
-from hazard.train import Epoch, fit_head
-from tests.stage_two import as_cache, moving_sequences, with_views
+from features.utils.command_line import Stop
+from hazard.cli.train import train_temporal
+from hazard.data.splits import grouped_folds
+from hazard.experiments.run import train_run
+from hazard.models.heads import HEADS
+from hazard.models.settings import TrainSettings
+from hazard.training.checkpoint import FOLDER, Checkpoints, State, Stopped
+from hazard.training.member import Epoch
+from hazard.training.trainer import fit_head
+from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 DATA = moving_sequences(clips=40, groups=10)
 FOLD = grouped_folds(DATA, 4, seed=0)[0]
 QUICK = TrainSettings(hidden_size=4, projection=4, members=2, epochs=6, lr=1e-2, device="cpu")
@@ -253,7 +254,7 @@ def test_checkpoints_cost_a_fiftieth_of_the_time_at_most(tmp_path):
 
 
 def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     monkeypatch.setattr(
         "hazard.train.Member.epoch", lambda self, number: os.kill(os.getpid(), signal.SIGTERM) or stub(number)
     )
@@ -269,7 +270,7 @@ def stub(number):
 @pytest.mark.long
 def test_the_command_killed_at_any_moment(tmp_path):
     """kill -9 at seeded moments, over and over: what is left in the end is what one run without a kill leaves."""
-    write = "from tests.test_checkpoint import write_cache; import sys; write_cache(sys.argv[1])"
+    write = "from tests.hazard.training.test_checkpoint import write_cache; import sys; write_cache(sys.argv[1])"
     subprocess.run([sys.executable, "-c", write, str(tmp_path / "c.h5")], check=True, cwd=ROOT)
     slow = ["--epochs", "40", "--folds", "3", "--set", "patience=40", "--set", "members=2", "--device", "cpu"]
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hazard.losses import LossOptions, class_weights, training_loss
+from hazard.models.settings import LossOptions
+from hazard.training.losses import class_weights, training_loss
 
 LOGITS = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0] * 20 + [1] * 8 + [2] * 2)

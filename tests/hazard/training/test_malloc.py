@@ -1,14 +1,14 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from hazard.memory import keep_freed_memory
+from hazard.training.malloc import keep_freed_memory
+from tests.helpers.paths import ROOT
 
 PROBE = """
 import resource
-from hazard.memory import keep_freed_memory
+from hazard.training.malloc import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 for turn in range(11):
@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(keep: bool) -> int:
     command = [sys.executable, "-c", PROBE.format(keep=keep)]
-    return int(subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent).stdout)
+    return int(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
 
 
 def test_memory_that_was_freed_is_not_asked_for_again():

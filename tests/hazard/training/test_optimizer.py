@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hazard.optimiser import Optimiser, OptimiserOptions, rate
+from hazard.models.settings import OptimiserOptions
+from hazard.training.optimizer import Optimiser, rate
 
 
 def a_head():

@@ -6,15 +6,16 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from features.config import load_settings
 from features.errors import SettingsError
-from hazard.config import TrainSettings
-from hazard.heads import HEADS
-from hazard.precision import uses_bf16
-from hazard.splits import Fold, grouped_folds
-from hazard.train import fit_head, pick_device, predict_head
+from features.utils.settings import load_settings
+from hazard.data.splits import Fold, grouped_folds
+from hazard.models.head_ensemble import pick_device, predict_head
+from hazard.models.heads import HEADS
+from hazard.models.settings import TrainSettings
+from hazard.training.precision import uses_bf16
+from hazard.training.trainer import fit_head
 from hazard.types import View
-from tests.stage_two import moving_sequences
+from tests.helpers.data.sequences import moving_sequences
 
 DATA = moving_sequences(clips=80, groups=20)
 FOLD = grouped_folds(DATA, 4, seed=0)[0]

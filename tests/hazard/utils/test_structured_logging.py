@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from hazard.structured import JsonLines
-from hazard.synthetic import draw_clip
-from tests.receivers import SECRET
-from tests.scrapes import Samples, scraped, value
-from tests.test_monitor import model  # noqa: F401
+from hazard.synthetic.clips import draw_clip
+from hazard.utils.structured_logging import JsonLines
+from tests.hazard.monitor.test_detector import model  # noqa: F401
+from tests.helpers.servers.receivers import SECRET
+from tests.helpers.servers.scrapes import Samples, scraped, value
 
 COMMAND = (sys.executable, "-m", "hazard", "monitor")
 
@@ -30,7 +30,9 @@ def ran(*arguments: object) -> tuple[int, str, list[dict[str, Any]]]:
 
 
 def test_a_line_holds_its_facts() -> None:
-    record = logging.LogRecord("features.live", logging.WARNING, "a.py", 1, "camera %s:\n%s", ("dö\u2028or", "x"), None)
+    record = logging.LogRecord(
+        "features.live.cameras", logging.WARNING, "a.py", 1, "camera %s:\n%s", ("dö\u2028or", "x"), None
+    )
     record.camera, record.level, record.path = "dö\u2028or", "not this", Path("a")
     line = JsonLines().format(record)
     assert line.isascii() and "\n" not in line
@@ -38,7 +40,7 @@ def test_a_line_holds_its_facts() -> None:
     assert found.pop("time").endswith("+00:00")
     assert found == {
         "level": "warning",
-        "logger": "features.live",
+        "logger": "features.live.cameras",
         "message": "camera dö\u2028or:\nx",
         "camera": "dö\u2028or",
         "path": "a",
@@ -64,7 +66,9 @@ def test_a_line_may_hold_a_traceback() -> None:
     ],
 )
 def test_what_nobody_expected_is_a_line_too(code: str, said: str) -> None:
-    begin = "import logging; logging.basicConfig(); from hazard.structured import log_as; log_as('json'); "
+    begin = (
+        "import logging; logging.basicConfig(); from hazard.utils.structured_logging import log_as; log_as('json'); "
+    )
     done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True)
     (line,) = [json.loads(line) for line in done.stderr.splitlines()]
     assert said in line["message"]
@@ -150,7 +154,7 @@ def check_lines(lines: Sequence[dict[str, Any]], door: str, channels: Sequence[d
     assert watching["cameras"] == [door, "yard"] and watching["fps"] > 0
     again = next(line for line in lines if "wait_seconds" in line)
     assert again["camera"] == "yard" and again["reason"]
-    failed = [line for line in lines if line["logger"] == "hazard.delivery"]
+    failed = [line for line in lines if line["logger"] == "hazard.alerts.delivery"]
     assert {line["channel"] for line in failed} == {one["name"] for one in channels}
     assert all((line["alert"], line["camera"], line["level"]) == (event["id"], door, "warning") for line in failed)
 

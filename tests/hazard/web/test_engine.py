@@ -15,15 +15,16 @@ import av
 import pytest
 
 from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from hazard.cli_infer import infer
-from hazard.synthetic import draw_clip
-from hazard.web import jobs as jobs_module
-from hazard.web.engine import Engine, Refused
-from hazard.web.playable import media_type
+from hazard.cli.infer import infer
+from hazard.synthetic.clips import draw_clip
+from hazard.web.engine.engine import Engine
+from hazard.web.engine.preview import media_type
+from hazard.web.errors import Refused
+from hazard.web.jobs import store as job_store
 from tests.conftest import Run
-from tests.engines import PATIENCE, PID, engine_of, given, over, until
-from tests.media import write_numbered
-from tests.web import Site, serving
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.engines import PATIENCE, PID, engine_of, given, over, until
+from tests.helpers.servers.web import Site, serving
 
 SIZE = (96, 72)
 NEAR = "127.0.0.2"
@@ -299,7 +300,7 @@ def test_a_full_disk_takes_nothing_on(engine: Engine, clip: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = engine.jobs()
-    monkeypatch.setattr(jobs_module.shutil, "move", full)
+    monkeypatch.setattr(job_store.shutil, "move", full)
     with pytest.raises(Refused) as refused:
         given(engine, clip)
     assert (refused.value.status, engine.jobs()) == (507, before)

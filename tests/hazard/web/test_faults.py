@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.media import write_numbered
-from tests.web import Site, serving
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.servers.web import Site, serving
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
-from tests.served import Served, answered, chunk, form, post, serving_models
-from tests.watched import Scene
+from tests.helpers.data.monitor_folders import Scene
+from tests.helpers.servers.served import Served, answered, chunk, form, post, serving_models
 
 CAP = 300_000
 

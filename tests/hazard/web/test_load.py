@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hazard.synthetic import draw_clip
+from hazard.synthetic.clips import draw_clip
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 

@@ -12,9 +12,9 @@ from typing import Any
 import av
 import pytest
 
-from hazard.recordings import draw_recording
-from hazard.synthetic import draw_clip
-from tests.chromium import CHROMIUM, MISSING
+from hazard.synthetic.clips import draw_clip
+from hazard.synthetic.recordings import draw_recording
+from tests.helpers.chromium import CHROMIUM, MISSING
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from hazard.web.app import create_app
 from hazard.web.server import listening, serve, url_of
-from tests.served import Served, serving_models
+from tests.helpers.servers.served import Served, serving_models
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PATIENCE_MS = 30_000

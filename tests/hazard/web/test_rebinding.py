@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hazard.synthetic import draw_clip
-from tests.web import Site, serving
+from hazard.synthetic.clips import draw_clip
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.web import Site, serving
 
 ALLOWED, HOME, NAME = "127.0.0.2", "127.0.0.1", "rebinding.example"
 RESOLVER = f"""
@@ -63,7 +64,7 @@ def server(model: Path, folder: Path) -> Iterator[str]:
     (folder / "sitecustomize.py").write_text(RESOLVER)
     given = ["--model", model, "--port", 0, "--data", folder / "data", "--runtime", "torch"]
     given += ["--set", f"serve.networks=[{ALLOWED}/32]"]
-    paths = [str(folder), str(Path(__file__).parent.parent)]
+    paths = [str(folder), str(ROOT)]
     with subprocess.Popen(
         [sys.executable, "-m", "hazard", "serve", *map(str, given)],
         stdout=subprocess.PIPE,

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 pytest.importorskip("schemathesis", reason="pip install schemathesis")
 
-from tests.served import Served, serving_models
-from tests.watched import Scene
+from tests.helpers.data.monitor_folders import Scene
+from tests.helpers.servers.served import Served, serving_models
 
 LEFT_OUT = "positive_data_acceptance"
 """What makes bytes a video, or text the address of one, no schema says: most of what is made up is refused."""

@@ -14,18 +14,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hazard.__main__ import hazard
+from hazard.cli.main import hazard
 from tests.conftest import Run
-from tests.media import write_numbered
+from tests.helpers.data.videos import write_numbered
+from tests.helpers.paths import ROOT
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
-from hazard.web.guard import HEADERS, local_path
-from tests.served import Served, answered, serving_models
-from tests.watched import Scene
+from hazard.web.http.guard import HEADERS, local_path
+from tests.helpers.data.monitor_folders import Scene
+from tests.helpers.servers.served import Served, answered, serving_models
 
 TOKEN = "0123456789abcdef-token"
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +347,7 @@ def test_after_signing_in_one_stays_here(given: str, goes: str) -> None:
 
 def test_metrics(served: Served) -> None:
     pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
-    from tests.scrapes import scraped, value
+    from tests.helpers.servers.scrapes import scraped, value
 
     found = scraped(f"{served.url}/metrics")
     assert value(found, "hazard_serve_workers") == 1

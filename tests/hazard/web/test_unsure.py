@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.chromium import CHROMIUM, MISSING
 from tests.conftest import make_model
-from tests.media import truncate, write_textured
+from tests.helpers.chromium import CHROMIUM, MISSING
+from tests.helpers.data.videos import truncate, write_textured
 
 pytest.importorskip("open_clip")
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 import open_clip
 
-from hazard.web.work import WorkJob
-from tests.served import Served, serving_models
-from tests.tiny_clip import LABELS, write_tiny_clip
+from hazard.web.engine.worker_job import WorkJob
+from tests.helpers.data.tiny_clip import LABELS, write_tiny_clip
+from tests.helpers.servers.served import Served, serving_models
 
 
 class Clipped(WorkJob):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from tests.media import numbered_frame, write_numbered
+from tests.helpers.data.videos import numbered_frame, write_numbered
 
 
 def write_images(folder: Path, count: int, *, suffix: str = "jpg", first: int = 1, name: str = "frame_{}") -> Path:

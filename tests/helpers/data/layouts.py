@@ -5,10 +5,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.image_folders import write_images
-from tests.media import write_scene
+from tests.helpers.data.image_folders import write_images
+from tests.helpers.data.videos import write_scene
+from tests.helpers.paths import ROOT
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 MIXED = yaml.safe_load((CONFIGS / "label_maps" / "mixed_ten.yaml").read_text())
 
 

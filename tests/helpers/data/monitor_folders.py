@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from fastapi.testclient import TestClient
 
-from hazard.desk import event_id
-from hazard.event_log import LOG
-from hazard.pulse import PULSE, PulseFile
+from hazard.monitor.events.event_log import LOG
+from hazard.monitor.events.event_processor import event_id
+from hazard.monitor.housekeeping.heartbeat import PULSE, PulseFile
 from hazard.web.app import create_app
+from hazard.web.cameras.events import Seen
+from hazard.web.cameras.sites import Watch, open_watch
 from hazard.web.settings import ServeSettings
-from hazard.web.watch import Watch, open_watch
-from hazard.web.watch_events import Seen
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from hazard.decide import Decision, decide
-from hazard.events import EventRule
+from hazard.events.decision import Decision, decide
+from hazard.events.rule import EventRule
 from hazard.types import ClipPrediction, WindowPredictions
 
 GREY = 90

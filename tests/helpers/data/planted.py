@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from features.jobs import ExtractJob
-from tests.media import (
+from features.extraction.jobs import ExtractJob
+from tests.helpers.data.videos import (
     flip_bits,
     make_fifo,
     numbered_frame,

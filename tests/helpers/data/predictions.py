@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hazard.decide import Decision, decide
-from hazard.events import EventRule
-from hazard.report import ReportInfo, Summary, write_report
+from hazard.events.decision import Decision, decide
+from hazard.events.rule import EventRule
+from hazard.report.facts import ReportInfo, Summary
+from hazard.report.writer import write_report
 from hazard.types import ClipPrediction, WindowPredictions
 
 JPEG = b"\xff\xd8\xff\xd9"

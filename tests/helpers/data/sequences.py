@@ -6,9 +6,9 @@ from typing import cast
 
 import numpy as np
 
-from features.cache import Cache
+from features.backbones.weights import weights_digest
+from features.cache.hdf5 import Cache
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.weights import weights_digest
 from hazard.types import Sequences, View
 
 WIDTH = 12

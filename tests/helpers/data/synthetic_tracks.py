@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from features.config import ExtractSettings
-from features.jobs import Extracted
 from features.spec import FeatureSpec
-from features.types import Clip, FeatureTrack
-from tests.test_spec import spec
+from features.types import Clip, Extracted, FeatureTrack
+from tests.features.test_spec import spec
 
 WIDTH = 64
 
@@ -50,6 +49,6 @@ def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     def as_known(clip: Clip, known, *, retry_failed: bool) -> Clip | None:  # type: ignore[no-untyped-def]
         return None if clip.path in known.tracks else clip
 
-    monkeypatch.setattr("features.extract.run_engine", fake_extract_clips)
-    monkeypatch.setattr("features.extract.build_spec", build_spec)
-    monkeypatch.setattr("features.plan._task", as_known)
+    monkeypatch.setattr("features.extraction.extract.run_engine", fake_extract_clips)
+    monkeypatch.setattr("features.extraction.extract.build_spec", build_spec)
+    monkeypatch.setattr("features.cache.plan._task", as_known)

@@ -12,8 +12,8 @@ import av
 import cv2
 import numpy as np
 
-from features.cli import extract_features
-from hazard.cli_train import train_temporal
+from features.cli.extract import extract_features
+from hazard.cli.train import train_temporal
 
 SIZE = (160, 120)  # width, height
 RATE = 10

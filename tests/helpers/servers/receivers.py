@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from hazard.alert_config import AlertSettings, parse_alerts
-from hazard.alerts import Alert
+from hazard.alerts.alert import Alert
+from hazard.alerts.settings import AlertSettings, parse_alerts
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 START = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)

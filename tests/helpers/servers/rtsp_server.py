@@ -1,4 +1,4 @@
-"""An RTSP camera that plays a recording, by GStreamer: `/usr/bin/python3 tests/rtsp_server.py FILE PORT`.
+"""An RTSP camera that plays a recording, by GStreamer: `/usr/bin/python3 rtsp_server.py FILE PORT`.
 
 Run by Debian's own Python, which has GStreamer's bindings. Says `ready PORT` when it listens; PORT 0 takes a free one.
 Whoever connects sees the recording from its start, at its own pace.

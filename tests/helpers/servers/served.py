@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from hazard.infer_config import InferSettings
+from hazard.inference.settings import InferSettings
 from hazard.web.app import create_app
-from hazard.web.engine import Engine, open_engine
+from hazard.web.engine.engine import Engine, open_engine
+from hazard.web.engine.worker_job import WorkJob
 from hazard.web.server import listening, serve, url_of
 from hazard.web.settings import ServeSettings
-from hazard.web.work import WorkJob
 
 
 @dataclass

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import scipy.io
 
-from features.__main__ import features
-from features.cache import Cache, read_cache, read_header
-from features.exporting import safe_names
-from features.parts import parts_folder
+from features.cache.exchange.export import safe_names
+from features.cache.hdf5 import Cache, read_cache, read_header
+from features.cache.parts import parts_folder
+from features.cli.manage import features
 from features.types import FeatureTrack
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
 from tests.conftest import Run
-from tests.test_cache import track, write
+from tests.features.cache.test_hdf5 import track, write
 
 RNG = np.random.default_rng(0)
 WIDTH = 8

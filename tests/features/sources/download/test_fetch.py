@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from features import fetch
-from features.addresses import AddressRefused, Rules
-from features.cache import read_header
-from features.cli import extract_features
-from features.clips import find_clips
+from features.cache.hdf5 import read_header
+from features.cli.extract import extract_features
 from features.config import RunSettings
-from features.download import Limits
 from features.errors import ClipError, SettingsError
-from features.fetch import Fetch, fetch_clips, fetch_one
-from features.guard import guard_process
-from features.pool import run_tasks
-from hazard.cli_infer import infer
-from hazard.cli_train import train_temporal
+from features.sources.discover import find_clips
+from features.sources.download import fetch
+from features.sources.download.fetch import Fetch, fetch_clips, fetch_one
+from features.sources.download.http import Limits
+from features.sources.download.policy import AddressRefused, Rules
+from features.sources.download.sandbox import guard_process
+from features.utils.worker_pool import run_tasks
+from hazard.cli.infer import infer
+from hazard.cli.train import train_temporal
 from tests.conftest import Run
-from tests.web import Site, drip_headers, serving
+from tests.helpers.servers.web import Site, drip_headers, serving
 
 ALLOWED = ("--set", "download_networks=127.0.0.1/32")
 

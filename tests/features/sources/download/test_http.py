@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from features.addresses import Rules
-from features.download import Limits, PageMet, download
 from features.errors import ClipError, EnvironmentStopped
-from tests.web import Site, drip, drip_headers, endless, serving
+from features.sources.download.http import Limits, PageMet, download
+from features.sources.download.policy import Rules
+from tests.helpers.servers.web import Site, drip, drip_headers, endless, serving
 
 HERE = Rules(networks=("127.0.0.1/32",))
 

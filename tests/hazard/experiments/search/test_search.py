@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import features.cache
+import features.cache.hdf5
 from features.errors import SettingsError
-from hazard import search as searching
-from hazard.cli_train import train_temporal
-from hazard.config import TrainSettings
-from hazard.evaluate import evaluate
-from hazard.fitting import Watch
-from hazard.model_files import open_model
-from hazard.run import train_run
-from hazard.search import Search, Trial, Tuner, free_space, objective, search
-from hazard.search_outputs import picture
-from hazard.search_space import SPACE, Choice, Range
-from hazard.splits import divide
-from tests.stage_two import as_cache, moving_sequences, with_views
+from hazard.cli.train import train_temporal
+from hazard.data.splits import divide
+from hazard.experiments.cross_validation import evaluate
+from hazard.experiments.run import train_run
+from hazard.experiments.search.outputs import picture
+from hazard.experiments.search.search import Search, Trial, Tuner, free_space, objective, search
+from hazard.experiments.search.search import search as search_module
+from hazard.experiments.search.space import SPACE, Choice, Range
+from hazard.models.model_folder import open_model
+from hazard.models.settings import TrainSettings
+from hazard.training.fit import Watch
+from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences(clips=48, groups=12)
 QUICK = TrainSettings(
@@ -120,11 +120,11 @@ def test_the_best_trial_is_chosen_and_keeps_all_that_was_given():
 @needs_optuna
 def test_a_search_closes_in_on_what_is_best(monkeypatch):
     """Training is replaced by a score that is highest at one learning rate, far from the one that is given."""
-    monkeypatch.setattr(searching, "SPACE", {"lr": SPACE["lr"]})
-    monkeypatch.setattr(searching, "fit_head", lambda clips, fold, settings: (settings.lr, []))
-    monkeypatch.setattr(searching, "predict_probs", lambda lr, *arguments: np.array([[lr]]))
+    monkeypatch.setattr(search_module, "SPACE", {"lr": SPACE["lr"]})
+    monkeypatch.setattr(search_module, "fit_head", lambda clips, fold, settings: (settings.lr, []))
+    monkeypatch.setattr(search_module, "predict_probs", lambda lr, *arguments: np.array([[lr]]))
     score = "nearness", lambda y, probs: -abs(float(np.log10(probs[0, 0])) + 2.2)
-    monkeypatch.setattr(searching, "objective", lambda clips, folds: score)
+    monkeypatch.setattr(search_module, "objective", lambda clips, folds: score)
     found = search(DATA, QUICK.model_copy(update={"tune": 30}))
     assert np.log10(found.settings.lr) == pytest.approx(-2.2, abs=0.1)
     assert found.importance == {"lr": 1.0}
@@ -144,13 +144,13 @@ def test_many_labels_are_judged_by_their_likelihood():
 @needs_optuna
 def test_a_diverged_trial_is_failed_and_never_chosen(monkeypatch):
     calls = []
-    real = searching.predict_probs
+    real = search_module.predict_probs
 
     def diverged(*arguments):
         calls.append(1)
         return real(*arguments) * (np.nan if len(calls) == 1 else 1.0)
 
-    monkeypatch.setattr(searching, "predict_probs", diverged)
+    monkeypatch.setattr(search_module, "predict_probs", diverged)
     found = search(DATA, QUICK)
     assert found.trials[0].state == "failed" and not found.trials[0].chosen
     assert sum(trial.chosen for trial in found.trials) == 1
@@ -166,7 +166,7 @@ def test_one_group_cannot_be_searched_on():
 @needs_optuna
 @pytest.mark.parametrize(("flags", "parts"), [(["--folds", "2"], ["0", "1", "final"]), ([], ["0"])])
 def test_the_command(tmp_path, monkeypatch, flags, parts):
-    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     sizes = [f"{name}={getattr(QUICK, name)}" for name in ("hidden_size", "projection", "members", "epochs")]
     arguments = ["any.h5", "-o", str(tmp_path), "--head", "lstm", "--tune", "2", *flags]
     arguments += [word for size in sizes for word in ("--set", size)]
@@ -205,7 +205,7 @@ def test_random_folds_beside_a_search_are_not_searched(tmp_path):
 
 @needs_optuna
 def test_ctrl_c_keeps_the_trials_so_far(tmp_path, monkeypatch, caplog):
-    real, fits = searching.fit_head, []
+    real, fits = search_module.fit_head, []
 
     def stopping(*arguments):
         fits.append(1)
@@ -213,8 +213,8 @@ def test_ctrl_c_keeps_the_trials_so_far(tmp_path, monkeypatch, caplog):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(searching, "fit_head", stopping)
-    monkeypatch.setattr(features.cache, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(search_module, "fit_head", stopping)
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     arguments = ["any.h5", "-o", str(tmp_path), "--tune", "3", "--set", "epochs=1", "--set", "members=1"]
     with caplog.at_level("WARNING"):
         done = CliRunner().invoke(train_temporal, arguments)
@@ -223,7 +223,7 @@ def test_ctrl_c_keeps_the_trials_so_far(tmp_path, monkeypatch, caplog):
 
 
 def test_without_optuna_nothing_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(searching, "find_spec", lambda name: None)
+    monkeypatch.setattr(search_module, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'hazard-video\[tune\]'"):
         train_run(as_cache(DATA), QUICK, tmp_path / "run", echo=lambda line: None)
     assert not (tmp_path / "run").exists()

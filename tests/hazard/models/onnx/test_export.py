@@ -8,24 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from features.jobs import Extracted
-from features.reduction import Reduction
+from features.cache.reduction import Reduction
+from features.encoders.torch_encoder import build_encoder
 from features.spec import FeatureSpec
-from features.torch_encoder import build_encoder
-from features.types import Clip, FeatureTrack
-from hazard import fitting
-from hazard.__main__ import hazard
-from hazard.baselines import BASELINES
-from hazard.config import TrainSettings
-from hazard.heads import HEADS
-from hazard.model_files import open_model, save_model
-from hazard.onnx_graph import Probabilities, WholeChain
-from hazard.predict import predictions
-from hazard.splits import divide
-from hazard.train import build
+from features.types import Clip, Extracted, FeatureTrack
+from hazard.cli.main import hazard
+from hazard.data.splits import divide
+from hazard.inference.predict import predictions
+from hazard.models.baselines import BASELINES
+from hazard.models.head_ensemble import build
+from hazard.models.heads import HEADS
+from hazard.models.model_folder import open_model, save_model
+from hazard.models.onnx.modules import Probabilities, WholeChain
+from hazard.models.settings import TrainSettings
+from hazard.training import fit as fit_module
 from tests.conftest import Run
-from tests.stage_two import frames_spec, moving_sequences
-from tests.test_model import info
+from tests.hazard.models.test_predictor import info
+from tests.helpers.data.sequences import frames_spec, moving_sequences
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="extra `onnx` is not installed")
@@ -40,7 +39,7 @@ CLOSE = 1e-4
 
 def saved(folder: Path, settings: TrainSettings, data: Any = TWO, reduction: Reduction | None = None) -> Path:
     """A model that was trained for a moment on the first of three folds."""
-    model, _ = fitting.fit(data, divide(data, folds=3, split=None, seed=0).folds[0], settings)
+    model, _ = fit_module.fit(data, divide(data, folds=3, split=None, seed=0).folds[0], settings)
     kind, name = settings.kind_and_name
     about = {"settings": settings, "labels": data.labels, "reduction_kind": reduction.kind if reduction else None}
     about |= {"positive_label": "fight" if len(data.labels) == 2 else None}
@@ -182,6 +181,6 @@ def test_chains_that_cannot_be_whole(changes: dict[str, str], said: str, tmp_pat
 def test_without_the_extra_the_way_to_get_it_is_named(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hazard.export.find_spec", lambda name: None)
+    monkeypatch.setattr("hazard.models.onnx.export.find_spec", lambda name: None)
     ran = run(hazard, "export", tmp_path)
     assert ran.code == 2 and "pip install 'hazard-video[onnx]'" in ran.err

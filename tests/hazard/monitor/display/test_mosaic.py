@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hazard.mosaic import Canvas, arranged, compose, grid, shown
-from hazard.sights import Lost, Sight
+from hazard.monitor.display.mosaic import Canvas, arranged, compose, grid, shown
+from hazard.monitor.display.tile import Lost, Sight
+from hazard.monitor.display.window import Wish, clicked, pressed
 from hazard.types import Event
-from hazard.window import Wish, clicked, pressed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIZE = (1280, 720)

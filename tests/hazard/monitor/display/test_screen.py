@@ -13,20 +13,22 @@ import av
 import numpy as np
 import pytest
 
-from features.live import LiveFrame, Notice
-from hazard.__main__ import hazard
-from hazard.cameras import CameraSettings
-from hazard.decide import Decision
-from hazard.event_log import LOG
-from hazard.events import EventRule
-from hazard.following import Following
-from hazard.screen import Screen
-from hazard.sights import Lost, Sight
-from hazard.watching import Grid, Watcher, Window
+from features.live.types import LiveFrame, Notice
+from hazard.cli.main import hazard
+from hazard.events.decision import Decision
+from hazard.events.rule import EventRule
+from hazard.monitor.cameras import CameraSettings
+from hazard.monitor.display.screen import Screen
+from hazard.monitor.display.tile import Lost, Sight
+from hazard.monitor.display.tile_updater import Following
+from hazard.monitor.events.event_log import LOG
+from hazard.monitor.live_windows import Grid, Window
+from hazard.monitor.watcher import Watcher
 from tests.conftest import Run
-from tests.desktop import MISSING, desktop, has_desktop
-from tests.test_monitor import model  # noqa: F401
-from tests.test_mosaic import GREEN, NOW, SIZE, is_orange, middle
+from tests.hazard.monitor.display.test_mosaic import GREEN, NOW, SIZE, is_orange, middle
+from tests.hazard.monitor.test_detector import model  # noqa: F401
+from tests.helpers.desktop import MISSING, desktop, has_desktop
+from tests.helpers.paths import ROOT
 
 DECISION = Decision(("fight", "calm"), "fight", 0.6, (EventRule("fight", 0, 0.6, 0.3),))
 FRAME = LiveFrame("door", 1, 0.0, NOW, 0.0, np.zeros(0, np.uint8), b"a picture")
@@ -113,8 +115,8 @@ def test_a_window_that_hangs_holds_up_nobody() -> None:
 
 def test_where_windows_hang_is_not_imported() -> None:
     """PyAV and OpenCV's windows do not go together."""
-    code = "import sys, hazard.window; assert not {'av', 'torch'} & set(sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+    code = "import sys, hazard.monitor.display.window; assert not {'av', 'torch'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import EnvironmentStopped
-from features.live import Notice
-from hazard import desk as desk_module
-from hazard import event_log
-from hazard.alert_config import parse_alerts
-from hazard.alerts import Alert
-from hazard.desk import CLIPS, SNAPSHOTS, open_desk
-from hazard.event_log import LOG, OLDER, last_entries, open_log
-from hazard.monitor import Happening
-from hazard.monitor_config import MonitorSettings
-from hazard.outbox import Outbox, open_outbox
+from features.live.types import Notice
+from hazard.alerts.alert import Alert
+from hazard.alerts.outbox import Outbox, open_outbox
+from hazard.alerts.settings import parse_alerts
+from hazard.monitor.detector import Happening
+from hazard.monitor.events import event_log, event_processor
+from hazard.monitor.events.event_clips import CLIPS, SNAPSHOTS
+from hazard.monitor.events.event_log import LOG, OLDER, last_entries, open_log
+from hazard.monitor.events.event_processor import open_desk
+from hazard.monitor.settings import MonitorSettings
+from hazard.monitor.watcher import News
 from hazard.types import Event
-from hazard.watching import News
-from tests.receivers import SECRET
+from tests.helpers.servers.receivers import SECRET
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PER_MINUTE = MonitorSettings().alerts_per_minute
@@ -265,7 +265,7 @@ class Killed(BaseException):
 def killed_at(step: int) -> Iterator[None]:
     """The steps that reach the disk, counted; the one with this number and all after it do not happen."""
     count = 0
-    append, write, put = event_log.EventLog.append, desk_module.write_atomically, Outbox.put
+    append, write, put = event_log.EventLog.append, event_processor.write_atomically, Outbox.put
 
     def counted() -> None:
         nonlocal count
@@ -292,7 +292,7 @@ def killed_at(step: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event_log.EventLog, "append", half_append)
-        patch.setattr(desk_module, "write_atomically", counted_write)
+        patch.setattr(event_processor, "write_atomically", counted_write)
         patch.setattr(Outbox, "put", counted_put)
         with suppress(Killed):
             yield

@@ -17,19 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hazard.scraping
-from features.live import CameraCounters, LiveFrame, Notice
-from hazard.__main__ import hazard as command
-from hazard.bind_address import BindAddress, parse_bind_address
-from hazard.exposition import Exposition
-from hazard.monitor import Happening, Onlooker
-from hazard.scraping import MOST_AT_ONCE, scrapable
-from hazard.tally import Tally
+import hazard.monitor.metrics.server
+from features.live.types import CameraCounters, LiveFrame, Notice
+from hazard.cli.main import hazard as command
+from hazard.monitor.detector import Happening, Onlooker
+from hazard.monitor.metrics.counters import Tally
+from hazard.monitor.metrics.prometheus import Exposition
+from hazard.monitor.metrics.server import MOST_AT_ONCE, scrapable
+from hazard.monitor.watcher import News
 from hazard.types import Event
-from hazard.watching import News
+from hazard.utils.bind_address import BindAddress, parse_bind_address
 from tests.conftest import Run
-from tests.receivers import an_alert
-from tests.scrapes import parsed, scraped, value
+from tests.helpers.paths import ROOT
+from tests.helpers.servers.receivers import an_alert
+from tests.helpers.servers.scrapes import parsed, scraped, value
 
 pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -185,7 +186,7 @@ def test_only_metrics_are_there(address: BindAddress) -> None:
 
 
 def test_hanging_scrapers_are_few_and_end(address: BindAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hazard.scraping, "CONNECTION_SECONDS", 1.0)
+    monkeypatch.setattr(hazard.monitor.metrics.server, "CONNECTION_SECONDS", 1.0)
     with scrapable(Exposition(Tally()), address) as url, ExitStack() as stack:
         port = int(url.split(":")[2].split("/")[0])
         before = threading.active_count()
@@ -212,8 +213,8 @@ def test_another_address_of_this_machine(address: BindAddress) -> None:
 
 def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("hazard.monitoring.prepared", lambda *args: None)
-    monkeypatch.setattr("hazard.monitoring.open_cameras", lambda *args, **options: opened.append("cameras"))
+    monkeypatch.setattr("hazard.monitor.setup.prepared", lambda *args: None)
+    monkeypatch.setattr("hazard.monitor.run.open_cameras", lambda *args, **options: opened.append("cameras"))
 
     def tried(address: object) -> tuple[int, str]:
         ran = run(command, "monitor", tmp_path / "a.mp4", "--model", tmp_path, "-o", tmp_path, "--metrics", address)
@@ -227,7 +228,7 @@ def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch:
     assert (code, "cannot assign" in said) == (5, True), said
     code, said = tried("no-such-host.invalid:0")
     assert (code, "no such host" in said) == (2, True), said
-    monkeypatch.setattr("hazard.scraping.find_spec", lambda name: None)
+    monkeypatch.setattr("hazard.monitor.metrics.server.find_spec", lambda name: None)
     code, said = tried(0)
     assert (code, "pip install 'hazard-video[metrics]'" in said) == (2, True), said
 
@@ -237,6 +238,6 @@ def test_each_metric_is_documented(address: BindAddress) -> None:
     look([])
     with scrapable(Exposition(tally, lambda: {"pending": 0, "dead": 0}), address) as url:
         found = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in scraped(url) if name.startswith("hazard_")}
-    documented = (Path(__file__).parent.parent / "docs" / "live.md").read_text().split("## In numbers")[1]
+    documented = (ROOT / "docs" / "live.md").read_text().split("## In numbers")[1]
     rows = [line.split("|")[1] for line in documented.splitlines() if line.startswith("| `")]
     assert set(re.findall(r"`(hazard_\w+)`", " ".join(rows))) == found

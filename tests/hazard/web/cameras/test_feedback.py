@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from fastapi.testclient import TestClient
 
-from features.cli import extract_features
-from hazard.corrections import read_corrections
-from hazard.web.marks import open_marks
-from hazard.web.statistics import day_start, figures
-from tests.alarms import write_pictures
-from tests.watched import Scene, asking, events, seen, watched
+from features.cli.extract import extract_features
+from hazard.data.corrections import read_corrections
+from hazard.web.cameras.feedback import open_marks
+from hazard.web.cameras.statistics import day_start, figures
+from tests.helpers.data.monitor_folders import Scene, asking, events, seen, watched
+from tests.helpers.servers.alarms import write_pictures
 
 
 @pytest.fixture
@@ -82,15 +82,15 @@ def test_marks_become_corrections_that_training_reads(client: TestClient, scene:
     assert [row["label"] for row in csv.DictReader(io.StringIO(other))] == ["fight", "calm", "play", "fight"]
     extracted = [str(clips), "-o", str(tmp_path / "c.h5"), "--weights", "random", "--frames", "4", "--runtime", "torch"]
     assert extract_features.main(extracted, standalone_mode=False) == 0
-    from features.cache import read_cache
-    from hazard.corrections import correct_cache
+    from features.cache.hdf5 import read_cache
+    from hazard.data.corrections import correct_cache
 
     _, done = correct_cache(read_cache(tmp_path / "c.h5"), clips / "corrections.csv")
     assert (done.labelled, done.left_out) == (2, 1)
 
 
 def test_a_wrong_event_of_a_model_of_two_labels_is_the_other_one(scene: Scene, tmp_path: Path) -> None:
-    from hazard.web.marks import corrections
+    from hazard.web.cameras.feedback import corrections
 
     for ago in (300, 200):
         scene.event(ago=ago)

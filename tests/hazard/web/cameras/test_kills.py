@@ -15,9 +15,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from hazard.event_log import LOG
-from hazard.pulse import STALE_SECONDS
-from tests.alarms import alarm_model, clock_camera
+from hazard.monitor.events.event_log import LOG
+from hazard.monitor.housekeeping.heartbeat import STALE_SECONDS
+from tests.helpers.servers.alarms import alarm_model, clock_camera
 
 PATIENCE = 90.0
 

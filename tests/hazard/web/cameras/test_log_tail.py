@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from features.live import Notice
-from hazard.desk import open_desk
-from hazard.event_log import LOG, OLDER
-from hazard.pulse import PULSE, STALE_SECONDS, Pulse, PulseFile, read_pulse
-from hazard.web import watch_events, watch_log
-from hazard.web.watch_events import Folded
-from hazard.web.watch_log import LogTail
-from tests.test_desk import happening
-from tests.watched import NOW, Scene, looked, seen, watched
+from features.live.types import Notice
+from hazard.monitor.events.event_log import LOG, OLDER
+from hazard.monitor.events.event_processor import open_desk
+from hazard.monitor.housekeeping.heartbeat import PULSE, STALE_SECONDS, Pulse, PulseFile, read_pulse
+from hazard.web.cameras import events as camera_events
+from hazard.web.cameras import log_tail
+from hazard.web.cameras.events import Folded
+from hazard.web.cameras.log_tail import LogTail
+from tests.hazard.monitor.events.test_event_processor import happening
+from tests.helpers.data.monitor_folders import NOW, Scene, looked, seen, watched
 
 JUNK = (
     b"\n{}\n[1]\nnot json\n\xff\xfe\n" + b"[" * 100_000 + b'\n{"kind": "event", "camera": 3, "id": []}\n'
@@ -180,8 +181,8 @@ def test_a_log_that_is_none_is_no_fault(tmp_path: Path, scene: Scene, kind: str)
 
 
 def test_a_line_that_never_ends_is_passed_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_log, "BLOCK_BYTES", 5000)
-    monkeypatch.setattr(watch_log, "LONGEST_LINE", 4000)
+    monkeypatch.setattr(log_tail, "BLOCK_BYTES", 5000)
+    monkeypatch.setattr(log_tail, "LONGEST_LINE", 4000)
     (scene.folder / LOG).write_bytes(b"[" * 20_000 + b"\n")
     scene.event()
     scene.write()
@@ -189,8 +190,8 @@ def test_a_line_that_never_ends_is_passed_over(scene: Scene, monkeypatch: pytest
 
 
 def test_many_events_are_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_events, "MOST_EVENTS", 100)
-    monkeypatch.setattr(watch_events, "MOST_CAMERAS", 5)
+    monkeypatch.setattr(camera_events, "MOST_EVENTS", 100)
+    monkeypatch.setattr(camera_events, "MOST_CAMERAS", 5)
     folded = Folded("yard")
     for number in range(1000):
         scene.event(ago=5000 - number, camera=f"camera {number % 10}")
@@ -251,7 +252,7 @@ def test_a_camera_that_is_back_is_up_again(scene: Scene) -> None:
 
 
 def happening_of(notice: Notice) -> Any:
-    from hazard.monitor import Happening
+    from hazard.monitor.detector import Happening
 
     return Happening(notice.camera, notice, notice.at)
 

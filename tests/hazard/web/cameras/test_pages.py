@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.reports import HOSTILE_NAMES
-from tests.watched import NOW, Scene, asking, events, fresh, picture
+from tests.helpers.data.monitor_folders import NOW, Scene, asking, events, fresh, picture
+from tests.helpers.data.predictions import HOSTILE_NAMES
 
 
 @pytest.fixture

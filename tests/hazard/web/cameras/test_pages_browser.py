@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.alarms import write_pictures
-from tests.chromium import CHROMIUM, MISSING
-from tests.served import serving_models
-from tests.watched import Scene, picture
+from tests.helpers.chromium import CHROMIUM, MISSING
+from tests.helpers.data.monitor_folders import Scene, picture
+from tests.helpers.servers.alarms import write_pictures
+from tests.helpers.servers.served import serving_models
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PATIENCE = 30_000.0

@@ -1,0 +1,1 @@
+"""The commands `extract-features` and `python -m features`."""

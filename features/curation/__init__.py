@@ -1,0 +1,1 @@
+"""Prepare a data set: near-duplicates, groups, splits and a manifest to edit."""

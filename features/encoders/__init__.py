@@ -1,0 +1,1 @@
+"""Turn frames into features on a device, with PyTorch or OpenVINO."""

@@ -1,0 +1,1 @@
+"""The batch job that fills a cache: jobs, local and Ray engines."""

@@ -1,0 +1,1 @@
+"""Read many live cameras at once: frames, reconnection and clips of the recent past."""

@@ -1,0 +1,1 @@
+"""Find clips: folders, manifests, split lists and URLs become a list of `Clip`."""

@@ -1,0 +1,1 @@
+"""Download the videos of URLs in sandboxed processes."""

@@ -1,0 +1,80 @@
+"""features.utils.settings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from features.errors import SettingsError
+from features.utils.text import nearest
+
+SECTIONS = ("extract", "train", "infer", "monitor", "cameras", "alerts", "serve")
+"""The sections that a settings file may have."""
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def load_settings(
+    kind: type[Settings],
+    section: str,
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Settings from a file's section, then `key=value` overrides, then the flags that are not None.
+
+    Raises SettingsError for an unreadable file, an unknown key (the nearest valid one is named) or a wrong value.
+    """
+    values: dict[str, Any] = _section(file, section) if file else {}
+    values |= dict(_override(text, section) for text in overrides)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    for key in values:
+        if key not in kind.model_fields:
+            raise SettingsError(f"unknown setting '{key}' in section '{section}'; {nearest(key, kind.model_fields)}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(item) for item in error.errors())) from None
+
+
+def sections(file: Path) -> dict[str, Any]:
+    """A settings file as it is. Raises SettingsError for what is none, and for a section that nothing reads."""
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {file} cannot be read: {getattr(error, 'strerror', error)}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"settings file {file} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            f"settings file {file} must hold sections ({', '.join(SECTIONS)}), not a {type(tree).__name__}"
+        )
+    for name in tree:
+        if name not in SECTIONS:
+            raise SettingsError(f"unknown section '{name}' in {file}; {nearest(str(name), SECTIONS)}")
+    return tree
+
+
+def _section(file: Path, section: str) -> dict[str, Any]:
+    values = sections(file).get(section) or {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"section '{section}' of {file} must hold key: value lines")
+    return values
+
+
+def _override(text: str, section: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"--set takes KEY=VALUE, got '{text}'")
+    try:
+        return key.strip().removeprefix(f"{section}."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SettingsError(f"--set {key}: '{value}' is not a YAML value") from None
+
+
+def _complaint(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "settings"
+    return f"setting '{where}': {item['msg']}, got {item['input']!r}"

@@ -1,0 +1,6 @@
+"""`python -m hazard`."""
+
+from hazard.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Alerts, their channels, the outbox and delivery."""

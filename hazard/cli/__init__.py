@@ -1,0 +1,1 @@
+"""The commands `train-temporal`, `hazard-infer` and `hazard`."""

@@ -1,0 +1,1 @@
+"""Load a cache as `Sequences`; splits, leakage checks, official splits and corrections."""

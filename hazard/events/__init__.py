@@ -1,0 +1,1 @@
+"""Turn probabilities into labels and events; compare events with the ground truth."""

@@ -1,0 +1,1 @@
+"""One training run: folds, metrics with intervals, leaderboard and trackers."""

@@ -1,0 +1,1 @@
+"""Search settings on inner folds of the training clips."""

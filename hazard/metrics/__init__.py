@@ -1,0 +1,1 @@
+"""Metrics on arrays, bootstrap intervals, operating points and plots."""

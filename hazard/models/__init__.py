@@ -1,0 +1,1 @@
+"""Heads, baselines, ensembles, calibration and open-set detection; saved, opened and exported."""

@@ -1,0 +1,1 @@
+"""Watch live cameras: detection, events, metrics and the desktop window."""

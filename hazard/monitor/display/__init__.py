@@ -1,0 +1,1 @@
+"""Show the cameras in a window on the desktop."""

@@ -1,0 +1,1 @@
+"""Log events, keep the state across restarts, and send each alert once."""

@@ -1,0 +1,1 @@
+"""Count what a monitor does, and serve the counts to Prometheus."""

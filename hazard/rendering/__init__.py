@@ -1,0 +1,1 @@
+"""Draw predictions into videos; playback, MP4 files and highlights."""

@@ -1,0 +1,1 @@
+"""Draw labelled clips and recordings, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Fit one model: the loop, losses, augmentation and checkpoints."""

@@ -1,0 +1,1 @@
+"""Text for people, structured logs, bind addresses, safe file names and prefetching."""

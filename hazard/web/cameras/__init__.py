@@ -1,0 +1,1 @@
+"""The cameras of monitors on the page: event logs read, searched and marked."""

@@ -1,0 +1,1 @@
+"""Worker processes that analyse videos, and the threads that feed them."""

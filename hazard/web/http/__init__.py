@@ -1,0 +1,1 @@
+"""What HTTP requests may bring in: hosts, limits, uploads and the login."""

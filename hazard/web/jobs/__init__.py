@@ -1,0 +1,1 @@
+"""Analysis jobs on disk, their queue and their recovery after a restart."""

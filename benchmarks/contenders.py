@@ -13,11 +13,11 @@ from torchvision.transforms import v2
 
 from features.backbones.loading import load_backbone
 from features.backbones.weights import weights_digest
-from features.encoders.openvino_convert import convert
+from features.encoders.openvino_convert import convert_network
 from features.extraction.jobs import DecodeJob, ExtractJob
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.types import Clip
-from features.video.sampling import rows_of, window_starts
+from features.video.sampling import select_rows, window_starts
 
 FRAMES = 12
 
@@ -83,7 +83,7 @@ def decode_only(clip: Clip) -> None:
         stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
         packets = [packet for packet in container.demux(stream) if packet.size]
         ticks = np.array(sorted(packet.pts for packet in packets))
-        rows = rows_of(ticks.astype(float), float(ticks[0]), float(ticks[-1] + 1), Sampling(frames=FRAMES))
+        rows = select_rows(ticks.astype(float), float(ticks[0]), float(ticks[-1] + 1), Sampling(frames=FRAMES))
         wanted = set(ticks[rows[:, 0]].tolist())
         last = max(wanted)
         for packet in packets:
@@ -148,7 +148,7 @@ def video_features(checkout: Path, folder: Path) -> Work:
 def whole_job(precision: str, weights: Path | None, runtime: str, folder: Path) -> Work:
     spec = main_spec(precision, weights)
     (folder / precision).mkdir(exist_ok=True)
-    converted = convert(spec, weights, folder / precision) if runtime == "openvino" else None
+    converted = convert_network(spec, weights, folder / precision) if runtime == "openvino" else None
     work = ExtractJob(DecodeJob(spec), weights, converted).start()
     return lambda clip: work(clip, lambda: None)
 
@@ -156,7 +156,7 @@ def whole_job(precision: str, weights: Path | None, runtime: str, folder: Path) 
 def encode_only(precision: str, weights: Path | None, runtime: str, folder: Path) -> Work:
     spec = main_spec(precision, weights)
     (folder / precision).mkdir(exist_ok=True)
-    converted = convert(spec, weights, folder / precision) if runtime == "openvino" else None
+    converted = convert_network(spec, weights, folder / precision) if runtime == "openvino" else None
     encoder = ExtractJob(DecodeJob(spec), weights, converted).encoder()
     frames = np.random.default_rng(0).integers(0, 255, (FRAMES, 224, 224, 3), dtype=np.uint8)
     return lambda clip: encoder.encode(frames)

@@ -20,9 +20,9 @@ from extract import pretrained_or_random
 
 from features.config import RunSettings
 from features.extraction.engines import ENGINES, run_engine
-from features.extraction.ray_actor_pool import Crew
-from features.extraction.ray_engine import connected
-from features.extraction.ray_scheduler import Schedule
+from features.extraction.ray_actor_pool import ActorPool
+from features.extraction.ray_engine import connect_ray
+from features.extraction.ray_scheduler import Scheduler
 from features.sources.discover import find_clips
 from features.types import Clip, Failure
 
@@ -75,11 +75,13 @@ def driver_milliseconds(workers: int, count: int = 2000) -> float:
     """CPU time of the process that started the job, for one clip that comes back with its features."""
     import ray
 
-    with connected(RunSettings(device="cpu", workers=workers)):
+    with connect_ray(RunSettings(device="cpu", workers=workers)):
         make = ray.remote(Idle).options(num_cpus=1).remote
         clips = [Clip(str(i), Path(f"{i}.mp4")) for i in range(count)]
         began = 0.0
-        for i, _ in enumerate(Schedule(clips, Crew(make, lambda: workers, samples=[], ahead=2), None).run(bool)):
+        for i, _ in enumerate(
+            Scheduler(clips, ActorPool(make, lambda: workers, sample_files=[], tasks_per_actor=2), None).run(bool)
+        ):
             if i == count // 4:
                 began = time.process_time()
         return 1000 * (time.process_time() - began) / (count - count // 4)

@@ -33,18 +33,18 @@ from measure import Work, interleaved, table
 
 from features.cli.extract import extract_features
 from features.config import RunSettings
-from features.encoders.openvino_cache import kept_network
+from features.encoders.openvino_cache import get_openvino_network
 from features.encoders.openvino_encoder import pick_runtime
 from features.extraction.jobs import DecodeJob, ExtractJob
 from features.spec import FeatureSpec, Sampling
-from features.types import Clip, Extracted
-from features.video.windows import Windows
+from features.types import Clip, ExtractedClip
+from features.video.windows import Windowing
 from hazard.cli.train import train_temporal
-from hazard.inference.predict import predictions
-from hazard.inference.result_store import Results, Stamp, open_results
+from hazard.inference.predict import predict_outcomes
+from hazard.inference.result_store import FileStat, ResultStore, open_result_store
 from hazard.inference.settings import InferSettings
-from hazard.inference.windowing import windows_of
-from hazard.models.input_spec import model_weights
+from hazard.inference.windowing import choose_windows
+from hazard.models.input_spec import find_model_weights
 from hazard.models.model_folder import open_model
 from hazard.models.predictor import Predictor
 
@@ -148,44 +148,44 @@ class Chain:
     weights: Path | None
     converted: Path | None
     predictor: Predictor
-    results: Results
+    results: ResultStore
 
-    def extract(self, spec: FeatureSpec, *, pictures: bool = False, windows: Windows | None = None) -> Work:
+    def extract(self, spec: FeatureSpec, *, pictures: bool = False, windows: Windowing | None = None) -> Work:
         """Stage one."""
         work = ExtractJob(DecodeJob(spec, pictures, windows), self.weights, self.converted).start()
         return lambda clip: _extracted(work(clip, lambda: None))
 
-    def infer(self, clips: Sequence[Clip], windows: Windows) -> Work:
+    def infer(self, clips: Sequence[Clip], windows: Windowing) -> Work:
         """Stage one with pictures, the model, the store: clips wait for each other as in a run."""
         extract = self.extract(self.spec, pictures=True, windows=windows)
-        waiting: list[Extracted] = []
+        waiting: list[ExtractedClip] = []
 
         def both(clip: Clip) -> None:
             waiting.append(_extracted(extract(clip)))
             if len(waiting) >= TOGETHER or clip is clips[-1]:
-                for outcome, found in zip(waiting, predictions(waiting, self.predictor), strict=True):
-                    self.results.add(found, Stamp(outcome.clip.size_bytes, outcome.clip.mtime_ns))
+                for outcome, found in zip(waiting, predict_outcomes(waiting, self.predictor), strict=True):
+                    self.results.add(found, FileStat(outcome.clip.size_bytes, outcome.clip.mtime_ns))
                 waiting.clear()
 
         return both
 
-    def head(self, clips: Sequence[Clip], windows: Windows) -> Work:
+    def head(self, clips: Sequence[Clip], windows: Windowing) -> Work:
         """All that comes after the features, of clips that are extracted already; the first of a batch does it all."""
         extract = self.extract(self.spec, pictures=True, windows=windows)
         known = [_extracted(extract(clip)) for clip in clips]
         batches = {clips[at].path: known[at : at + TOGETHER] for at in range(0, len(clips), TOGETHER)}
-        return lambda clip: predictions(batches.get(clip.path, []), self.predictor)
+        return lambda clip: predict_outcomes(batches.get(clip.path, []), self.predictor)
 
 
-def _extracted(outcome: object) -> Extracted:
-    if not isinstance(outcome, Extracted):
+def _extracted(outcome: object) -> ExtractedClip:
+    if not isinstance(outcome, ExtractedClip):
         raise click.ClickException(f"a clip cannot be used: {outcome}")
     return outcome
 
 
 def bench_batch(chain: Chain, clips: Sequence[Clip], rounds: int) -> None:
     """Inference against extraction, clip by clip, and the head's part in it."""
-    windows = windows_of(chain.predictor.info, InferSettings())
+    windows = choose_windows(chain.predictor.info, InferSettings())
     names = "stage one, as extract-features runs it", "inference", "of that, the model"
     works = (chain.extract(chain.spec), chain.infer(clips, windows), chain.head(clips, windows))
     times = interleaved(dict(zip(names, works, strict=True)), clips, rounds)
@@ -197,7 +197,7 @@ def bench_batch(chain: Chain, clips: Sequence[Clip], rounds: int) -> None:
 def bench_long(chain: Chain, folder: Path, rounds: int, seconds: int) -> None:
     """Sliding windows over a long file against reading the same number of frames of it once."""
     clip = Clip("long.mp4", long_file(folder, turns=max(1, seconds // 20)))
-    windows = windows_of(chain.predictor.info, InferSettings())
+    windows = choose_windows(chain.predictor.info, InferSettings())
     outcome = _extracted(chain.extract(chain.spec, pictures=True, windows=windows)(clip))
     if outcome.windows is None or chain.spec.sampling.kind == "snippets":
         click.echo("\nwindows: the model's clips are as long as the long file, or it looks at snippets; left out")
@@ -254,10 +254,10 @@ def main(videos: Path | None, model: Path | None, count: int, rounds: int, long_
             return
         predictor = open_model(model)
         spec = predictor.info.spec
-        weights = model_weights(spec, "auto", hint=predictor.info.weights_file)
+        weights = find_model_weights(spec, "auto", hint=predictor.info.weights_file)
         runtime = pick_runtime(RunSettings().runtime, on_cpu=True)
-        converted = kept_network(spec, weights, folder) if runtime == "openvino" else None
-        with open_results(folder / "report") as results:
+        converted = get_openvino_network(spec, weights, folder) if runtime == "openvino" else None
+        with open_result_store(folder / "report") as results:
             chain = Chain(spec, weights, converted, predictor, results)
             if only in (None, "batch"):
                 bench_batch(chain, clips, rounds)

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from watching import Bucket, spread
 
-from hazard.metrics.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, png
+from hazard.metrics.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, render_png
 
 
 def draw(file: Path, buckets: Sequence[Bucket], fps: float) -> None:
@@ -39,4 +39,4 @@ def draw(file: Path, buckets: Sequence[Bucket], fps: float) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     frames.set_xlim(left=0)
     figure.align_ylabels()
-    file.write_bytes(png(figure))
+    file.write_bytes(render_png(figure))

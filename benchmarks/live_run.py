@@ -12,7 +12,7 @@ from processes import Usage
 from sites import Site
 from watching import Bucket, spread, watched
 
-from features.live.cameras import KEPT
+from features.live.cameras import RING_FRAMES
 
 TRIAL_SECONDS = 12.0
 CLOSE_ENOUGH = 1.1
@@ -59,7 +59,7 @@ def judge(buckets: Sequence[Bucket], fps: float, cameras: int) -> tuple[bool, st
     taken, dropped = sum(b.fps * b.seconds for b in buckets), sum(sum(b.dropped.values()) for b in buckets)
     share = taken / sum(b.seconds for b in buckets) / fps / cameras
     late = spread([each for b in buckets for each in b.latencies.values()])[1]
-    is_borne = not dropped and share >= LEAST_SHARE and late < KEPT / 2 / fps
+    is_borne = not dropped and share >= LEAST_SHARE and late < RING_FRAMES / 2 / fps
     elsewhere = sum(b.elsewhere for b in buckets) / sum(b.seconds for b in buckets)
     said = (
         f"{share:.0%} judged, {dropped} dropped, 95 % within {1000 * late:.0f} ms, {elsewhere:.2f} cores busy elsewhere"

@@ -20,7 +20,7 @@ from measure import interleaved, table
 from features.spec import Sampling
 from features.types import Clip
 from features.video.decoder import Image, read_frames
-from features.video.sampling import pick_rows
+from features.video.sampling import make_row_sampler
 
 SEEK, WINDOWS = "OpenCV, a seek a frame", Sampling(kind="windows", frames=FRAMES, window_seconds=2, stride_seconds=0.5)
 
@@ -68,11 +68,11 @@ def bench_few_frames(folder: Path, rounds: int) -> None:
     sampling = Sampling(frames=FRAMES)
     contenders = {
         SEEK: lambda clip: [small(image) for image in opencv_frames(clip.file, FRAMES)],
-        "this project": lambda clip: read_frames(clip.file, pick_rows(sampling), small),
+        "this project": lambda clip: read_frames(clip.file, make_row_sampler(sampling), small),
     }
     times = interleaved(contenders, [Clip("long.mp4", file)], rounds)
     table(f"ten minutes of 1080p ({file.stat().st_size / 1e6:.0f} MB), {FRAMES} frames", times, SEEK)
-    quick, sure = (read_frames(file, pick_rows(sampling), small, quick=quick) for quick in (True, False))
+    quick, sure = (read_frames(file, make_row_sampler(sampling), small, try_fast=quick) for quick in (True, False))
     click.echo(f"  the same pixels as sequential decoding: {bool((quick.data == sure.data).all())}")
 
 
@@ -82,11 +82,11 @@ def bench_windows(folder: Path, rounds: int) -> None:
     file = long_file(folder, turns=1, seconds=seconds)
     contenders = {
         SEEK: lambda clip: opencv_windows(clip.file, WINDOWS),
-        "this project, each frame once": lambda clip: read_frames(clip.file, pick_rows(WINDOWS), small),
+        "this project, each frame once": lambda clip: read_frames(clip.file, make_row_sampler(WINDOWS), small),
     }
     times = interleaved(contenders, [Clip("short.mp4", file)], rounds)
     table(f"sliding windows, 2 s every 0.5 s, {seconds} s of 1080p", times, SEEK)
-    quick, sure = (read_frames(file, pick_rows(WINDOWS), small, quick=quick) for quick in (True, False))
+    quick, sure = (read_frames(file, make_row_sampler(WINDOWS), small, try_fast=quick) for quick in (True, False))
     click.echo(f"  the same pixels as sequential decoding: {bool((quick.data == sure.data).all())}")
 
 

@@ -14,8 +14,8 @@ from sites import Site
 from watching import Bucket, Extra, spread, watched
 from webhook_receiver import receiver
 
-from features.live.types import Notice
-from hazard.monitor.events.event_processor import OUTBOX
+from features.live.types import StatusChange
+from hazard.monitor.events.event_processor import OUTBOX_FILE_NAME
 
 WITHIN = 0.02
 """Of the frames a second beside a receiver that is fine."""
@@ -26,13 +26,13 @@ def one_a_second(names: Sequence[str]) -> Extra:
     turns = cycle([(name, kind) for kind in ("offline", "back") for name in names])
     last = -1e9
 
-    def extra(at: float) -> list[Notice]:
+    def extra(at: float) -> list[StatusChange]:
         nonlocal last
         if at - last < 1:
             return []
         last = at
         name, kind = next(turns)
-        return [Notice(name, kind, datetime.now(UTC), None, "said by the benchmark")]
+        return [StatusChange(name, kind, datetime.now(UTC), None, "said by the benchmark")]
 
     return extra
 
@@ -52,7 +52,7 @@ def beside(
             alerts_file=alerts_file,
             extra=one_a_second([camera.name for camera in site.cameras]),
         )
-    with closing(sqlite3.connect(folder / "watched" / OUTBOX)) as outbox:
+    with closing(sqlite3.connect(folder / "watched" / OUTBOX_FILE_NAME)) as outbox:
         sql = "select state, count(*), sum(attempts) from deliveries group by state"
         rows = {state: (count, attempts) for state, count, attempts in outbox.execute(sql)}
     done, waiting = rows.get("done", (0, 0)), rows.get("pending", (0, 0))

@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from features.cache.hdf5 import read_cache
 from features.cache.reduction import Reduction, fit
 from hazard.data.sequences import load_sequences
-from hazard.data.splits import Division, Fold, grouped_folds
-from hazard.experiments.cross_validation import evaluate, positive_label
+from hazard.data.splits import CrossValidationSplits, Fold, make_grouped_folds
+from hazard.experiments.cross_validation import cross_validate
+from hazard.experiments.figures import find_positive_label
 from hazard.metrics.classification import roc_auc
 from hazard.models.baselines import BASELINES
 from hazard.models.heads import HEADS
@@ -118,7 +119,7 @@ def measure(sequences: Sequences, wanted: Sequence[Case], file: Path, folds: int
     for number, (shuffle, pooling, reduction) in enumerate(groups := list(dict.fromkeys(map(shared, missing))), 1):
         pooled = pool(sequences, pooling)
         reduced = [
-            (fold, reduce_inside(pooled, fold, reduction)) for fold in grouped_folds(pooled, folds, seed=shuffle)
+            (fold, reduce_inside(pooled, fold, reduction)) for fold in make_grouped_folds(pooled, folds, seed=shuffle)
         ]
         for case in missing:
             if shared(case) == (shuffle, pooling, reduction):
@@ -168,9 +169,12 @@ def settings_of(case: Case) -> TrainSettings:
 
 def out_of_fold_auc(reduced: Sequence[tuple[Fold, Sequences]], settings: TrainSettings) -> float:
     """Of all clips together, each predicted by the fold that did not train on it."""
-    results = [(sequences, evaluate(sequences, Division((fold,), ""), settings)) for fold, sequences in reduced]
+    results = [
+        (sequences, cross_validate(sequences, CrossValidationSplits((fold,), ""), settings))
+        for fold, sequences in reduced
+    ]
     labels = reduced[0][1].labels
-    positive = positive_label(labels, settings)
+    positive = find_positive_label(labels, settings)
     return roc_auc(
         np.concatenate([sequences.y[result.rows] for sequences, result in results]),
         np.concatenate([result.probs for _, result in results]),

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hazard.events.decision import Decision, decide
+from hazard.events.decision import Decision, decide_clip
 from hazard.events.rule import EventRule
 from hazard.report.facts import ReportInfo
 from hazard.report.writer import write_report
@@ -59,7 +59,7 @@ def fake_clips(count: int, *, long_share: float, strip: int) -> Iterator[ClipPre
             thumbnails=[stock[i] for i in rng.integers(0, len(stock), strip)],
             thumbnail_times=np.linspace(0, windows, strip).tolist(), unknown_score=float(rng.gamma(2, 0.5)),
         )  # fmt: skip
-        yield decide(clip, DECISION)
+        yield decide_clip(clip, DECISION)
 
 
 @click.command()

@@ -12,10 +12,10 @@ from features.backbones.weights import find_weights
 from features.errors import UserFacingError
 from features.live.source import Camera
 from hazard.inference.settings import InferSettings
-from hazard.inference.windowing import windows_of
-from hazard.models.input_spec import read_source
+from hazard.inference.windowing import choose_windows
+from hazard.models.input_spec import read_input_spec
 from hazard.monitor.cameras import CameraSettings
-from hazard.monitor.live_windows import live_grid
+from hazard.monitor.live_windows import make_window_grid
 from hazard.synthetic.clips import draw_dataset
 from hazard.synthetic.recordings import draw_recording, plant_evenly
 from hazard.synthetic.scenes import make_scene
@@ -51,20 +51,20 @@ class Site:
         usual = InferSettings(runtime=self.runtime)
         if fps is None:
             return usual
-        source = read_source(self.model)
+        source = read_input_spec(self.model)
         if source.spec.sampling.kind != "even":
             raise click.ClickException("the model looks at a fixed number of frames a second; leave --fps out")
         return usual.model_copy(update={"window_seconds": (source.spec.sampling.frames or 1) / fps})
 
     def usual_fps(self) -> float:
         """Frames a second of each camera as the model was trained."""
-        source = read_source(self.model)
-        return live_grid(source, windows_of(source, InferSettings())).fps
+        source = read_input_spec(self.model)
+        return make_window_grid(source, choose_windows(source, InferSettings())).fps
 
     @property
     def is_scalable(self) -> bool:
         """Whether the model may look at more frames a second, or fewer."""
-        return read_source(self.model).spec.sampling.kind == "even"
+        return read_input_spec(self.model).spec.sampling.kind == "even"
 
 
 def some_site(cameras: int, videos: Path | None, model: Path | None, runtime: str, folder: Path) -> Site:
@@ -86,7 +86,7 @@ def _drawn(count: int, folder: Path) -> list[Path]:
     for seed in range(count):
         draw_recording(
             folder / f"{seed}.mp4",
-            events=plant_evenly(6, seconds=SECONDS, actions=("fight", "fall"), lasting=(3, 5), seed=seed),
+            events=plant_evenly(6, seconds=SECONDS, actions=("fight", "fall"), duration_range=(3, 5), seed=seed),
             seconds=SECONDS,
             seed=seed,
             scene=make_scene(100 + seed, size=SIZE, frame_rate=RATE),

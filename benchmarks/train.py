@@ -32,14 +32,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from features.cache.hdf5 import read_cache, write_cache
-from features.cache.tables import ClipTable, failure_table
+from features.cache.tables import ClipTable, make_failure_table
 from features.spec import FeatureSpec, Preprocessing, Sampling
 from hazard.data.sequences import load_sequences
-from hazard.models.auto_size import sized
+from hazard.models.auto_size import resolve_sizes
 from hazard.models.settings import TrainSettings
-from hazard.training.device_data import Clips
+from hazard.training.device_data import DeviceClips
 from hazard.training.malloc import keep_freed_memory
-from hazard.training.member import Member
+from hazard.training.member import HeadTrainer
 from hazard.training.precision import has_bf16
 
 STEPS, WIDTH, HIDDEN, LABELS, BATCH = 12, 512, 256, 101, 256
@@ -91,7 +91,7 @@ def write_generated(path: Path, clips: int) -> None:
             spec=spec,
             reduction=None,
             clips=ClipTable(**text, **numbers),
-            failures=failure_table([]),
+            failures=make_failure_table([]),
         )
     with h5py.File(path.with_suffix(".contiguous.h5"), "w") as h5:
         h5["x"] = features.reshape(clips, STEPS, WIDTH)
@@ -151,18 +151,18 @@ def usual_epoch(data: Dataset) -> Callable[[], None]:
     return epoch
 
 
-def our_epoch(clips: Clips, precision: str) -> Callable[[], None]:
+def our_epoch(clips: DeviceClips, precision: str) -> Callable[[], None]:
     settings = TrainSettings(
         head="lstm", inputs=("features",), projection=0, hidden_size=HIDDEN, members=1, batch_size=BATCH, dropout=0,
         label_smoothing=0, precision=precision, device="cpu", epochs=10_000, lr=1e-4,
     )  # fmt: skip
     every = torch.arange(len(clips.y))
     with torch.random.fork_rng():
-        member = Member(
-            clips, every, every[:0], sized(settings, clips=len(every), classes=LABELS), number=0, classes=LABELS
+        member = HeadTrainer(
+            clips, every, every[:0], resolve_sizes(settings, clips=len(every), classes=LABELS), number=0, classes=LABELS
         )
     numbers = iter(range(1, 10_000))
-    return lambda: (member.epoch(next(numbers)), None)[1]
+    return lambda: (member.run_epoch(next(numbers)), None)[1]
 
 
 def peak(dtype: torch.dtype) -> float:
@@ -243,7 +243,7 @@ def main(clips: int, rounds: int, compare: bool) -> None:
         began = time.process_time()
         sequences = load_sequences(read_cache(path))
         click.echo(f"{clips} clips read and checked in {time.process_time() - began:.1f} s, once a run")
-        ours = Clips.load(sequences, torch.device("cpu"))
+        ours = DeviceClips.load(sequences, torch.device("cpu"))
         precisions = ["fp32", *(["bf16"] if has_bf16(torch.device("cpu")) else [])]
         contenders = {
             USUAL: usual_epoch(Contiguous(path.with_suffix(".contiguous.h5"), clips)),

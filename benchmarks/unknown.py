@@ -32,15 +32,15 @@ from features.cache.hdf5 import read_cache
 from features.cache.reduction import fit as fit_reduction
 from features.cli.extract import extract_features
 from hazard.data.sequences import load_sequences
-from hazard.data.splits import Fold, grouped_folds
-from hazard.models.head_ensemble import Committee
-from hazard.models.open_set import POOLED, energy, fit_familiar, max_probability
+from hazard.data.splits import Fold, make_grouped_folds
+from hazard.models.head_ensemble import HeadEnsemble
+from hazard.models.open_set import POOLED_SCALES, energy_score, fit_open_set_detector, max_probability_score
 from hazard.models.pooling import pool
 from hazard.models.predictor import predict_probs
 from hazard.models.settings import TrainSettings
 from hazard.synthetic.clips import draw_dataset
 from hazard.synthetic.people import ACTIONS
-from hazard.training.fit import fit, seen
+from hazard.training.fit import fit, training_rows
 from hazard.types import Sequences
 
 Array = NDArray[np.float64]
@@ -137,8 +137,8 @@ def measured(
     """Score → AUROC; of ours also the shares of known, then of unknown clips that are called unknown."""
     scores: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     flags: list[tuple[Array, Array]] = []
-    for fold in grouped_folds(sequences, FOLDS, seed=0):
-        rows = seen(fold)
+    for fold in make_grouped_folds(sequences, FOLDS, seed=0):
+        rows = training_rows(fold)
         other = strangers(np.unique(sequences.groups[fold.test]))
         reduction = fit_reduction(
             f"select:{WIDTH}",
@@ -150,7 +150,7 @@ def measured(
         both = joined(small, fold, replace(other, x=np.ascontiguousarray(other.x[..., channels])))
         for name, values in of_models(small, fold, both, settings):
             scores[name].append((values[: both.known], values[both.known :]))
-        familiar = fit_familiar(small, rows, seed=0)
+        familiar = fit_open_set_detector(small, rows, seed=0)
         assert familiar is not None
         for name, values in distances(small, rows, both):
             scores[name].append((values[: both.known], values[both.known :]))
@@ -174,23 +174,26 @@ def joined(sequences: Sequences, fold: Fold, other: Sequences) -> Asked:
 def of_models(sequences: Sequences, fold: Fold, asked: Asked, settings: TrainSettings) -> Iterator[tuple[str, Array]]:
     """What a baseline's and a head's own answers say."""
     count = len(sequences.labels)
-    baseline, _ = fit(sequences, fold, settings.of("baseline", BASELINE))
-    yield f"maximum probability, {BASELINE}", max_probability(predict_probs(baseline, asked.x, asked.mask, count))
+    baseline, _ = fit(sequences, fold, settings.for_model("baseline", BASELINE))
+    yield f"maximum probability, {BASELINE}", max_probability_score(predict_probs(baseline, asked.x, asked.mask, count))
     committee, _ = fit(sequences, fold, settings)
-    yield f"maximum probability, {settings.head}", max_probability(predict_probs(committee, asked.x, asked.mask, count))
-    assert isinstance(committee, Committee)
+    yield (
+        f"maximum probability, {settings.head}",
+        max_probability_score(predict_probs(committee, asked.x, asked.mask, count)),
+    )
+    assert isinstance(committee, HeadEnsemble)
     with torch.inference_mode():
         x, mask = torch.from_numpy(asked.x), torch.from_numpy(asked.mask)
         logits = [head(x, mask).double().numpy() for head in committee.heads]  # raw: a committee's are normalised
-    yield f"energy, {settings.head}", np.mean([energy(each) for each in logits], axis=0)
+    yield f"energy, {settings.head}", np.mean([energy_score(each) for each in logits], axis=0)
 
 
 def distances(sequences: Sequences, rows: NDArray[np.int64], asked: Asked) -> Iterator[tuple[str, Array]]:
     """Other distances, in the components of the one that is saved."""
-    familiar = fit_familiar(sequences, rows, seed=0)
+    familiar = fit_open_set_detector(sequences, rows, seed=0)
     assert familiar is not None
     train, test = (
-        ((pool(x, mask, tuple(POOLED)) - familiar.mean) * familiar.scale).astype(np.float64)
+        ((pool(x, mask, tuple(POOLED_SCALES)) - familiar.mean) * familiar.scale).astype(np.float64)
         for x, mask in ((sequences.x[rows], sequences.mask[rows]), (asked.x, asked.mask))
     )
     inside, inside_train = test @ familiar.components.T, train @ familiar.components.T  # (B, R)

@@ -15,11 +15,11 @@ import numpy as np
 from processes import Usage, descendants, machine_cpu_seconds, usage_of
 from sites import Site
 
-from features.live.cameras import LiveSet
-from features.live.types import CameraCounters, LiveFrame, Notice
-from hazard.alerts.settings import load_alerts
+from features.live.cameras import LiveCameras
+from features.live.types import CameraCounters, LiveFrame, StatusChange
+from hazard.alerts.settings import load_alert_settings
 from hazard.monitor import run as monitor_run
-from hazard.monitor.detector import Brain, Happening, Onlooker
+from hazard.monitor.detector import CameraEvent, LiveDetector, Observer
 from hazard.monitor.settings import MonitorSettings
 
 WARM_UP_SECONDS = 5.0
@@ -27,7 +27,7 @@ WARM_UP_SECONDS = 5.0
 START_SECONDS = 120.0
 """So long the first frames may take."""
 
-Extra = Callable[[float], Sequence[Notice]]
+Extra = Callable[[float], Sequence[StatusChange]]
 """What else is told by so many seconds, besides what cameras show."""
 
 
@@ -59,7 +59,7 @@ class Bucket:
 class Meter:
     """Stands between the cameras and who watches them; whatever it is not asked about it leaves to them."""
 
-    live: LiveSet
+    live: LiveCameras
     seconds: float
     bucket_seconds: float
     extra: Extra
@@ -75,7 +75,7 @@ class Meter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.live, name)
 
-    def poll(self, timeout_seconds: float) -> list[LiveFrame | Notice]:
+    def poll(self, timeout_seconds: float) -> list[LiveFrame | StatusChange]:
         found = self.live.poll(timeout_seconds)
         now = time.monotonic()
         if self._unseen:
@@ -94,7 +94,7 @@ class Meter:
     def is_done(self) -> bool:
         return time.monotonic() >= self.began + self.seconds
 
-    def judged(self, items: Sequence[LiveFrame | Notice]) -> None:
+    def judged(self, items: Sequence[LiveFrame | StatusChange]) -> None:
         """All that came with the last look has been dealt with."""
         now = time.monotonic()
         if now < self.began:
@@ -157,32 +157,37 @@ def watched(
 ) -> list[Bucket]:
     """Watches for so long, after a few seconds to warm up. Raises UserFacingError where that is not possible."""
     meters: list[Meter] = []
-    watch = monitor_run.watch
+    watch = monitor_run.watch_cameras
 
     def metered(
-        live: LiveSet, brain: Brain, *, is_stopped: Callable[[], bool], onlookers: Sequence[Onlooker], **more: Any
-    ) -> Iterator[Happening]:
+        live: LiveCameras,
+        brain: LiveDetector,
+        *,
+        is_stopped: Callable[[], bool],
+        onlookers: Sequence[Observer],
+        **more: Any,
+    ) -> Iterator[CameraEvent]:
         meter = Meter(live, seconds, bucket_seconds, extra)
         meters.append(meter)
 
         def is_over() -> bool:
             return is_stopped() or meter.is_done
 
-        yield from watch(meter, brain, is_stopped=is_over, onlookers=[*onlookers, meter.judged], **more)
+        yield from watch(meter, brain, is_stopped=is_over, observers=[*onlookers, meter.judged], **more)
         meter.close(time.monotonic())
 
     def told(text: str, **facts: object) -> None:
         if "kind" in facts:  # it is an alert
             meters[0].alerts += 1
 
-    with mock.patch.object(monitor_run, "watch", metered):
+    with mock.patch.object(monitor_run, "watch_cameras", metered):
         monitor_run.run_monitor(
             site.cameras,
             site.model,
             output,
             site.settings(fps),
             MonitorSettings(),
-            alerts=load_alerts(alerts_file) if alerts_file else None,
+            alerts=load_alert_settings(alerts_file) if alerts_file else None,
             is_stopped=is_stopped,
             echo=told,
         )

@@ -36,7 +36,7 @@ class RunSettings(BaseModel):
 
     @field_validator("download_networks", mode="before")
     @classmethod
-    def _listed(cls, value: object) -> object:
+    def _split_networks(cls, value: object) -> object:
         return value.split(",") if isinstance(value, str) else value
 
 

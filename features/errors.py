@@ -11,17 +11,17 @@ class SettingsError(UserFacingError):
     """A wrong option, setting or input file (exit 2)."""
 
 
-class ArtefactRefused(UserFacingError):
+class ArtifactError(UserFacingError):
     """A cache, model or weights file that is damaged or foreign (exit 4)."""
 
     exit_code = 4
 
 
-class DamagedCache(ArtefactRefused):
+class DamagedCacheError(ArtifactError):
     """A cache of this program whose content is not what was written: extracting again mends it."""
 
 
-class EnvironmentStopped(UserFacingError):
+class RuntimeEnvironmentError(UserFacingError):
     """The machine stopped the job: disk full, no permission (exit 5). Safe to run again."""
 
     exit_code = 5

@@ -7,19 +7,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from features.errors import ArtefactRefused
+from features.errors import ArtifactError
 
 SCHEMA_VERSION = 2
 
-PLAIN = "none"
+ORIGINAL_VIEW = "none"
 """The view that is the clip as it is: always there, and the only one in evaluation and inference."""
 
 
-class _Frozen(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Sampling(_Frozen):
+class Sampling(_FrozenModel):
     """Which instants of a clip are read, by the stream's own timestamps."""
 
     kind: Literal["even", "every", "rate", "all", "windows", "snippets"] = "even"
@@ -35,7 +35,7 @@ class Sampling(_Frozen):
     """Frames a second of folders of images, which do not say so themselves."""
 
 
-class Preprocessing(_Frozen):
+class Preprocessing(_FrozenModel):
     """What happens to an upright RGB frame before the backbone sees it."""
 
     size: int = 224
@@ -50,7 +50,7 @@ class Preprocessing(_Frozen):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class FeatureSpec(_Frozen):
+class FeatureSpec(_FrozenModel):
     """All that decides a feature's value. Two caches agree exactly when their fingerprints do."""
 
     schema_version: int = SCHEMA_VERSION
@@ -64,7 +64,7 @@ class FeatureSpec(_Frozen):
     pooling: Literal["avg", "max", "avg+max", "none"]
     """`none`: unknown, of features made elsewhere."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    views: tuple[str, ...] = (PLAIN,)
+    views: tuple[str, ...] = (ORIGINAL_VIEW,)
     """The augmentation views of each clip, the plain one first."""
     reduction: str = "none"
     """As asked for, such as `select:512`."""
@@ -83,20 +83,24 @@ class FeatureSpec(_Frozen):
         """Whether the features were made elsewhere."""
         return self.weights == "imported"
 
-    def raw(self) -> "FeatureSpec":
+    def without_reduction(self) -> "FeatureSpec":
         """The same features before any reduction, as the parts of a running job hold them."""
         return self.model_copy(update={"reduction": "none", "reduction_digest": ""})
 
-    def plain(self) -> "FeatureSpec":
+    def without_augmentation(self) -> "FeatureSpec":
         """The features of the plain view alone, as a model that is trained on them takes them."""
-        return self.model_copy(update={"views": (PLAIN,)})
+        return self.model_copy(update={"views": (ORIGINAL_VIEW,)})
 
     def differences(self, other: "FeatureSpec") -> list[str]:
         """One line a field that differs: `field: mine, not theirs`. An unfitted reduction equals any fitted one."""
-        mine, theirs = dict(_flat(self.model_dump())), dict(_flat(other.model_dump()))
+        mine, theirs = dict(_flatten(self.model_dump())), dict(_flatten(other.model_dump()))
         if not (self.reduction_digest and other.reduction_digest):
             theirs["reduction_digest"] = mine["reduction_digest"]
-        return [f"{key}: {_show(mine[key])}, not {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
+        return [
+            f"{key}: {_format_value(mine[key])}, not {_format_value(theirs[key])}"
+            for key in mine
+            if mine[key] != theirs[key]
+        ]
 
 
 def parse_spec(text: str) -> FeatureSpec:
@@ -105,32 +109,36 @@ def parse_spec(text: str) -> FeatureSpec:
         return FeatureSpec.model_validate_json(text)
     except ValidationError as error:
         fields = sorted({".".join(map(str, item["loc"])) for item in error.errors()})
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"made by another version of this program, its settings differ in: {', '.join(fields)}; extract it again "
             "to another path, or use that version"
         ) from None
 
 
-def _show(value: object) -> str:
+def _format_value(value: object) -> str:
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"{text[:12]}…" if len(text) == 64 else text
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
 
-FITTED_ON = {"train": "the training split", "all": "all rows (no split is known)", "model": "a model's training clips"}
+FITTED_ON_TEXTS = {
+    "train": "the training split",
+    "all": "all rows (no split is known)",
+    "model": "a model's training clips",
+}
 """What a reduction may have been fitted on."""
 
 
 def describe_reduction(reduction: str, fitted_on: str) -> str:
     """`select:512, fitted on the training split`."""
-    return f"{reduction}, fitted on {FITTED_ON[fitted_on]}" if fitted_on else reduction
+    return f"{reduction}, fitted on {FITTED_ON_TEXTS[fitted_on]}" if fitted_on else reduction
 
 
 def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
@@ -145,16 +153,16 @@ def describe_spec(spec: FeatureSpec) -> list[tuple[str, str]]:
         "squash": f"the whole frame squashed to {side} (fit squash)",
     }
     return [
-        ("frames", _frames(spec.sampling)),
+        ("frames", _describe_sampling(spec.sampling)),
         ("picture", fits[picture.fit]),
-        ("backbone", f"{spec.backbone}, {_weights(spec)}"),
+        ("backbone", f"{spec.backbone}, {_describe_weights(spec)}"),
         ("pooling", spec.pooling),
         ("precision", spec.precision),
         *([("views", ",".join(spec.views))] if len(spec.views) > 1 else []),
     ]
 
 
-def _frames(sampling: Sampling) -> str:
+def _describe_sampling(sampling: Sampling) -> str:
     stride = f"one every {sampling.stride_seconds:g} s" if sampling.stride_seconds else "back to back"
     match sampling.kind:
         case "rate":
@@ -170,5 +178,5 @@ def _frames(sampling: Sampling) -> str:
     return f"{sampling.frames} evenly spaced a clip"
 
 
-def _weights(spec: FeatureSpec) -> str:
+def _describe_weights(spec: FeatureSpec) -> str:
     return "random weights" if spec.weights == "random" else f"pretrained weights, sha256 {spec.weights_digest[:12]}"

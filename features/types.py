@@ -19,7 +19,7 @@ Span = tuple[float, float]
 
 SPLITS = ("train", "val", "test")
 
-SPLIT_NAMES = {
+SPLIT_ALIASES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -77,7 +77,7 @@ class FrameBatch:
     size: tuple[int, int]
     rows: Mapping[str | Span, NDArray[np.int64]]
     decoded_share: float = 1.0
-    pictures: tuple[bytes, ...] = ()  # small JPEGs, one a frame, empty where nobody will look
+    thumbnails: tuple[bytes, ...] = ()  # small JPEGs, one a frame, empty where nobody will look
 
     def __post_init__(self) -> None:
         is_pixels = self.data.ndim == 4 and self.data.shape[-1] == 3 and self.data.dtype == np.uint8
@@ -146,7 +146,7 @@ class Failure:
     reason: str
 
     @classmethod
-    def of(cls, clip: Clip, error: Exception) -> "Failure":
+    def from_error(cls, clip: Clip, error: Exception) -> "Failure":
         """What an error, of whatever kind, makes of a clip: it must never end the job."""
         if isinstance(error, ClipError):
             return cls(clip, error.stage, error.reason)
@@ -161,7 +161,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """A small JPEG of a frame."""
 
     seconds: float
@@ -169,7 +169,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedClip:
     """A clip's raw features, one track a view, the plain one first, and what it took to get them.
 
     A long video has its windows instead, and the plain track beside them where somebody asked for it.
@@ -178,7 +178,7 @@ class Extracted:
     tracks: tuple[FeatureTrack, ...]
     decode_seconds: float
     encode_seconds: float
-    pictures: tuple[Picture, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
     windows: WindowTracks | None = None
 
     @property
@@ -190,21 +190,21 @@ class Extracted:
         """The tracks, and each window as a track of its own: what a cache holds."""
         yield from self.tracks
         if self.windows:
-            yield from window_tracks(self.windows)
+            yield from split_window_tracks(self.windows)
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class UnchangedClip:
     """A clip whose file was touched but whose content is what it was."""
 
     clip: Clip
 
 
-def window_tracks(windows: WindowTracks) -> Iterator[FeatureTrack]:
+def split_window_tracks(windows: WindowTracks) -> Iterator[FeatureTrack]:
     """Each window as a track of its own, its times since its own start: what extracting that part would give."""
     for (start, end), rows in zip(windows.spans.tolist(), windows.rows, strict=True):
         yield FeatureTrack(
-            clip=window_clip(windows.clip, (start, end)),
+            clip=make_window_clip(windows.clip, (start, end)),
             features=windows.features[rows],
             times=(windows.times[rows] + windows.clip.start_seconds - start).clip(0),
             duration=end - start,
@@ -212,28 +212,28 @@ def window_tracks(windows: WindowTracks) -> Iterator[FeatureTrack]:
         )
 
 
-def part_of(path: str, start_seconds: float, end_seconds: float | None) -> str:
+def add_time_fragment(path: str, start_seconds: float, end_seconds: float | None) -> str:
     """The identity of a part of a video: a media fragment such as `a.mp4#t=12,15.5` (W3C Media Fragments 1.0)."""
     if not start_seconds and end_seconds is None:
         return path
     times = (start_seconds,) if end_seconds is None else (start_seconds, end_seconds)
-    return f"{path}#t={','.join(in_words(time) for time in times)}"
+    return f"{path}#t={','.join(format_seconds(time) for time in times)}"
 
 
-def in_words(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """To the microsecond, and no longer than need be: identities and manifests say it alike."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-Outcome = Extracted | Failure | Unchanged
+Outcome = ExtractedClip | Failure | UnchangedClip
 
 
-def window_clip(clip: Clip, span: Span) -> Clip:
+def make_window_clip(clip: Clip, span: Span) -> Clip:
     """A window of a video as a clip of its own, in the video's group; without its label, which need not hold there."""
     start, end = span
     return replace(
         clip,
-        path=part_of(clip.file_path, start, end),
+        path=add_time_fragment(clip.file_path, start, end),
         label="",
         group=clip.group or clip.file_path,
         start_seconds=start,

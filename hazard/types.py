@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.spec import PLAIN
+from features.spec import ORIGINAL_VIEW
 
 
 @dataclass(frozen=True)
-class View:
+class SequenceView:
     """An augmentation view of the clips of `Sequences`, in the same rows and of the same shape."""
 
     name: str
@@ -29,7 +29,7 @@ class Sequences:
     paths: NDArray[np.str_]  # (B,)
     splits: NDArray[np.str_]  # (B,) "" = none
     labels: tuple[str, ...]  # K names, y indexes them
-    views: tuple[View, ...] = ()
+    views: tuple[SequenceView, ...] = ()
     """Beside the plain one, and for training alone."""
     durations: NDArray[np.float64] | None = None
     """(B,) seconds, NaN where a clip's is unknown; none where nobody says."""
@@ -52,7 +52,7 @@ class Sequences:
     @property
     def view_names(self) -> tuple[str, ...]:
         """All views, the plain one first."""
-        return (PLAIN, *(view.name for view in self.views))
+        return (ORIGINAL_VIEW, *(view.name for view in self.views))
 
     @property
     def clips_without_group(self) -> int:
@@ -67,7 +67,7 @@ class Sequences:
     def take(self, index: NDArray[np.int64]) -> "Sequences":
         """The rows that `index` names, in its order."""
         columns = {name: getattr(self, name)[index] for name in ("x", "mask", "y", "groups", "paths", "splits")}
-        views = tuple(View(view.name, view.x[index], view.mask[index]) for view in self.views)
+        views = tuple(SequenceView(view.name, view.x[index], view.mask[index]) for view in self.views)
         durations = None if self.durations is None else self.durations[index]
         return Sequences(**columns, labels=self.labels, views=views, durations=durations)
 

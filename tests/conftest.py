@@ -18,7 +18,7 @@ import pytest
 
 from features.cli.extract import extract_features
 from features.utils.command_line import run_command
-from features.utils.worker_pool import worker_context
+from features.utils.worker_pool import make_worker_context
 from tests.helpers.data.videos import write_numbered
 from tests.helpers.servers.web import Site, serving
 
@@ -54,7 +54,7 @@ def _one_fork_server(_own_caches: None) -> None:
     """A process has one fork server, and whoever starts it decides what it imports: not the test that runs first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FEATURES_WEIGHTS", raising=False)
-        worker_context(PRELOAD)
+        make_worker_context(PRELOAD)
 
 
 @pytest.fixture(scope="module", autouse=True)

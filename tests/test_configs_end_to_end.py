@@ -11,7 +11,7 @@ from features.cache.hdf5 import read_cache
 from features.cli.extract import extract_features
 from features.cli.manage import features
 from features.config import ExtractSettings
-from features.sources.label_map import OTHERS, read_label_map
+from features.sources.label_map import OTHER_CLASSES, read_label_map
 from features.utils.settings import load_settings
 from hazard.cli.train import train_temporal
 from hazard.data.sequences import load_sequences
@@ -84,7 +84,7 @@ def _agrees(file: Path, cache_file: Path, folder: Path) -> None:
 def test_the_label_map_makes_ten_classes_that_are_in_both_collections() -> None:
     """So that no class tells the collection."""
     names = read_label_map(CONFIGS / "label_maps" / "mixed_ten.yaml")
-    assert names.pop(OTHERS) == ""
+    assert names.pop(OTHER_CLASSES) == ""
     of_ucf101 = {new for old, new in names.items() if old[0].isupper()}
     of_hmdb51 = {new for old, new in names.items() if old[0].islower()}
     assert of_ucf101 == of_hmdb51 and len(of_ucf101) == 10

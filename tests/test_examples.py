@@ -20,9 +20,9 @@ from features.cache.hdf5 import read_header
 from features.cli.manage import features
 from hazard.cli.main import hazard
 from hazard.cli.monitor import monitor
-from hazard.monitor.metrics.counters import Snapshot, Tally
-from hazard.monitor.metrics.prometheus import Exposition
-from hazard.monitor.metrics.server import scrapable
+from hazard.monitor.metrics.counters import CountersSnapshot, MonitorCounters
+from hazard.monitor.metrics.prometheus import MetricsCollector
+from hazard.monitor.metrics.server import serve_metrics
 from hazard.utils.bind_address import BindAddress
 from tests.conftest import Run
 from tests.helpers.paths import ROOT
@@ -141,10 +141,10 @@ def test_each_alert_that_the_monitor_of_the_examples_may_send_is_read_alone(
     for name in ("SHIFT_LEADER_URL", "BROKER_PASSWORD"):
         monkeypatch.setenv(name, "x")
     text = re.sub(r"^    # (- |  )", r"    \1", (MONITOR / "monitor.yaml").read_text(), flags=re.MULTILINE)
-    from hazard.alerts.settings import load_alerts
+    from hazard.alerts.settings import load_alert_settings
 
     (tmp_path / "m.yaml").write_text(text)
-    assert [one.kind for one in load_alerts(tmp_path / "m.yaml").channels] == ["webhook", "apprise", "mqtt"]
+    assert [one.kind for one in load_alert_settings(tmp_path / "m.yaml").channels] == ["webhook", "apprise", "mqtt"]
 
 
 def test_the_command_lines_of_service_and_image_can_be_given() -> None:
@@ -197,7 +197,7 @@ def test_systemd_understands_the_service(tmp_path: Path) -> None:
 
 def test_rules_ask_for_metrics_that_there_are() -> None:
     pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
-    families = list(Exposition(Tally(), lambda: {"pending": 0, "dead": 0}).collect())
+    families = list(MetricsCollector(MonitorCounters(), lambda: {"pending": 0, "dead": 0}).collect())
     known = {family.name + suffix for family in families for suffix in ("", "_total", "_bucket", "_sum", "_count")}
     known |= {"hazard_last_look_timestamp_seconds"}  # once cameras are open
     groups = yaml.safe_load((MONITOR / "prometheus-rules.yml").read_text())["groups"]
@@ -213,9 +213,9 @@ def test_rules_ask_for_metrics_that_there_are() -> None:
 @pytest.mark.parametrize(("age", "code", "said"), [(1, 0, ""), (200, 1, " s ago"), (None, 1, "not open yet")])
 def test_a_container_is_healthy_while_cameras_are_looked_at(age: float | None, code: int, said: str) -> None:
     pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
-    tally = Tally()
-    tally.snapshot = Snapshot(looked=0.0 if age is None else time.time() - age)
-    with scrapable(Exposition(tally), BindAddress("127.0.0.1", 0)) as url:
+    tally = MonitorCounters()
+    tally.snapshot = CountersSnapshot(last_poll=0.0 if age is None else time.time() - age)
+    with serve_metrics(MetricsCollector(tally), BindAddress("127.0.0.1", 0)) as url:
         ran = subprocess.run([sys.executable, MONITOR / "healthcheck.py", url], capture_output=True, text=True)
     assert (ran.returncode, said in ran.stderr) == (code, True)
     ran = subprocess.run([sys.executable, MONITOR / "healthcheck.py", url], capture_output=True, text=True)

@@ -12,7 +12,7 @@ from features.backbones.registry import BACKBONES
 from features.backbones.weights import weights_digest
 from features.extraction.jobs import DecodeJob, ExtractJob
 from features.spec import FeatureSpec, Sampling
-from features.types import Clip, Extracted
+from features.types import Clip, ExtractedClip
 from tests.helpers.data.videos import write_numbered
 from tests.helpers.paths import ROOT
 
@@ -68,24 +68,24 @@ def test_what_workers_share_starts_no_thread(job: ExtractJob) -> None:
 def test_an_openvino_worker_does_without_torch(tmp_path: Path) -> None:
     """The network is converted here, once; a process that finds it kept gives the same features."""
     pytest.importorskip("openvino")
-    from features.encoders.openvino_cache import kept_network
+    from features.encoders.openvino_cache import get_openvino_network
 
     video, (here, there) = write_numbered(tmp_path / "a.mp4", 12), (tmp_path / "here", tmp_path / "there")
     here.mkdir()
     there.mkdir()
-    found = ExtractJob(DecodeJob(SPEC), None, kept_network(SPEC, None, here)).start()(
+    found = ExtractJob(DecodeJob(SPEC), None, get_openvino_network(SPEC, None, here)).start()(
         Clip("a.mp4", video), lambda: None
     )
-    assert isinstance(found, Extracted)
+    assert isinstance(found, ExtractedClip)
     assert not heavy_after(
         "import numpy as np",
         "from pathlib import Path",
         "from features.extraction.jobs import DecodeJob, ExtractJob",
-        "from features.encoders.openvino_cache import kept_network",
+        "from features.encoders.openvino_cache import get_openvino_network",
         "from features.spec import parse_spec",
         "from features.types import Clip",
         f"spec = parse_spec({SPEC.model_dump_json()!r})",
-        f"job = ExtractJob(DecodeJob(spec), None, kept_network(spec, None, Path({str(there)!r})))",
+        f"job = ExtractJob(DecodeJob(spec), None, get_openvino_network(spec, None, Path({str(there)!r})))",
         f"found = job.start()(Clip('a.mp4', Path({str(video)!r})), lambda: None)",
         f"np.save({str(tmp_path / 'found.npy')!r}, found.tracks[0].features)",
     )

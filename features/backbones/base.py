@@ -16,7 +16,7 @@ Module: TypeAlias = "nn.Module"
 StateDict: TypeAlias = "Mapping[str, Tensor]"
 
 
-def _same(network: Module) -> Module:
+def _return_unchanged(network: Module) -> Module:
     return network
 
 
@@ -38,9 +38,9 @@ class Backbone:
     snippet: tuple[int, float] | None = None
     """Of a 3D network: frames a snippet and frames a second, as it was trained."""
     is_pooled: bool = False
-    any_size: bool = True
+    accepts_any_size: bool = True
     """Whether it takes squares of another side than it was trained on, as networks of convolutions do."""
-    wrap: Callable[[Module], Module] = _same
+    wrap: Callable[[Module], Module] = _return_unchanged
     """From the network that was built, its weights in place, to the one that gives the maps."""
     convert: "Callable[[StateDict, Module], StateDict] | None" = None
     """From a state dict as its authors published it to the names of the network's tensors."""
@@ -48,5 +48,5 @@ class Backbone:
     """Side of the pictures on which batch norms of random weights are calibrated."""
     library: str = ""
     """Name and version of what builds the network, where that is not torchvision."""
-    no_weights: str = ""
+    no_weights_message: str = ""
     """What to say where there is no address."""

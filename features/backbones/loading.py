@@ -8,7 +8,7 @@ from torch import nn
 
 from features.backbones.base import RANDOM_SEED, Backbone
 from features.backbones.registry import get_backbone
-from features.backbones.state_dict import fill, read_state_dict
+from features.backbones.state_dict import load_into_network, read_state_dict
 
 
 def load_backbone(name: str, file: Path | None) -> nn.Module:
@@ -17,7 +17,7 @@ def load_backbone(name: str, file: Path | None) -> nn.Module:
     Raises ArtefactRefused where the file is damaged, runs code, or belongs to another architecture.
     """
     backbone = get_backbone(name)
-    network = _random_network(backbone) if file is None else backbone.wrap(_loaded_network(name, file))
+    network = _build_random_network(backbone) if file is None else backbone.wrap(_load_network(name, file))
     return network.eval().requires_grad_(False)
 
 
@@ -27,21 +27,21 @@ def tensors_digest(name: str, file: Path) -> str:
     Raises as `load_backbone` does.
     """
     digest = hashlib.sha256()
-    for key, tensor in sorted(_loaded_network(name, file).state_dict().items()):
+    for key, tensor in sorted(_load_network(name, file).state_dict().items()):
         if not key.endswith("num_batches_tracked"):
             digest.update(f"{key} {tuple(tensor.shape)} ".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _loaded_network(name: str, file: Path) -> nn.Module:
+def _load_network(name: str, file: Path) -> nn.Module:
     backbone = get_backbone(name)
     network = backbone.build()
-    fill(network, read_state_dict(file), backbone=backbone, name=name, file=file)
+    load_into_network(network, read_state_dict(file), backbone=backbone, name=name, file=file)
     return network
 
 
-def _random_network(backbone: Backbone) -> nn.Module:
+def _build_random_network(backbone: Backbone) -> nn.Module:
     """Seeded random weights, tamed so that features tell something: batch norms are calibrated on noise.
 
     A plainly random deep network amplifies noise more than motion: its features are at chance on drawn clips. Smoothing
@@ -50,7 +50,7 @@ def _random_network(backbone: Backbone) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         network = backbone.wrap(backbone.build())
-        noise = _noise(backbone)
+        noise = _make_noise(backbone)
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             module.weight.data.abs_()
@@ -69,7 +69,7 @@ def _random_network(backbone: Backbone) -> nn.Module:
     return network
 
 
-def _noise(backbone: Backbone) -> torch.Tensor:
+def _make_noise(backbone: Backbone) -> torch.Tensor:
     """Smooth noise (8, 3, S, S), drifting sideways in four frames (8, 3, 4, S, S) for a 3D network."""
     side = backbone.calibration_side
     noise = nn.functional.interpolate(torch.randn(8, 3, 8, 8), size=(side, side), mode="bilinear")

@@ -13,10 +13,10 @@ from torch import nn
 from features.backbones.base import Backbone
 from features.errors import SettingsError
 from features.spec import Preprocessing
-from features.utils.text import nearest
+from features.utils.text import suggest_name
 
-DEFAULT_FILE = "open_clip_model.safetensors"
-SOME = 6
+DEFAULT_WEIGHTS_FILE = "open_clip_model.safetensors"
+MAX_LISTED_TAGS = 6
 """So many tags are named where none was given."""
 
 
@@ -33,31 +33,37 @@ def clip_backbone(name: str) -> Backbone:
         raise SettingsError(f"unknown backbone 'clip:{name}'; the nearest: {', '.join('clip:' + n for n in near)}")
     config, tags = open_clip.get_model_config(model), open_clip.list_pretrained_tags_by_model(model)
     if tag and tag not in tags:
-        hint = nearest(tag, tags) if tags else "it has none"
+        hint = suggest_name(tag, tags) if tags else "it has none"
         raise SettingsError(f"unknown pretrained tag '{tag}' of backbone 'clip:{model}'; {hint}")
     weights = open_clip.get_pretrained_cfg(model, tag) if tag else {}
     return Backbone(
-        build=partial(_build, config, quick_gelu=bool(weights.get("quick_gelu", config.get("quick_gelu", False)))),
+        build=partial(
+            _build_image_tower, config, quick_gelu=bool(weights.get("quick_gelu", config.get("quick_gelu", False)))
+        ),
         width=config["embed_dim"],
-        weights_url=partial(_address, weights),
+        weights_url=partial(_weights_url, weights),
         licence=_licence(weights),
-        preprocessing=_preprocessing(name, config, weights or open_clip.get_pretrained_cfg(model, (tags or [""])[0])),
+        preprocessing=_find_preprocessing(
+            name, config, weights or open_clip.get_pretrained_cfg(model, (tags or [""])[0])
+        ),
         is_pooled=True,
-        any_size=False,
+        accepts_any_size=False,
         calibration_side=config["vision_cfg"].get("image_size", 224),
         library=f"open_clip {version('open_clip_torch')}",
-        no_weights=_whose(model, tags),
+        no_weights_message=_explain_missing_weights(model, tags),
     )
 
 
-def _whose(model: str, tags: Sequence[str]) -> str:
+def _explain_missing_weights(model: str, tags: Sequence[str]) -> str:
     if not tags:
         return f"open_clip knows of no pretrained weights of '{model}'"
-    some = ", ".join(tags[:SOME]) + (f" and {len(tags) - SOME} more" if len(tags) > SOME else "")
+    some = ", ".join(tags[:MAX_LISTED_TAGS]) + (
+        f" and {len(tags) - MAX_LISTED_TAGS} more" if len(tags) > MAX_LISTED_TAGS else ""
+    )
     return f"'clip:{model}' does not say whose weights; name a tag after a slash, as in clip:{model}/{tags[0]} ({some})"
 
 
-def _build(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Module:
+def _build_image_tower(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Module:
     """The image tower alone: open_clip's public functions build, and load, the text tower too."""
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
@@ -66,7 +72,7 @@ def _build(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Module:
         return _build_vision_tower(config["embed_dim"], vision, quick_gelu)
 
 
-def _preprocessing(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> Preprocessing:
+def _find_preprocessing(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> Preprocessing:
     """As the weights were trained; CLIP's usual mean and deviation where open_clip names none."""
     from open_clip.transform import PreprocessCfg
 
@@ -82,11 +88,11 @@ def _preprocessing(name: str, config: Mapping[str, Any], weights: Mapping[str, A
     )
 
 
-def _address(weights: Mapping[str, Any]) -> str:
+def _weights_url(weights: Mapping[str, Any]) -> str:
     """The Hugging Face file where there is one: OpenAI's own files are programs, not state dicts."""
     if hub := weights.get("hf_hub"):
         repository, _, file = hub.rpartition("/")
-        return f"https://huggingface.co/{repository}/resolve/main/{file or DEFAULT_FILE}"
+        return f"https://huggingface.co/{repository}/resolve/main/{file or DEFAULT_WEIGHTS_FILE}"
     return str(weights.get("url", ""))
 
 

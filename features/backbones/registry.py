@@ -6,18 +6,24 @@ from collections.abc import Callable
 from features.backbones.base import Backbone, Module
 from features.errors import SettingsError
 from features.spec import Preprocessing
-from features.utils.text import nearest
+from features.utils.text import suggest_name
 
-IMAGENET = "BSD-3-Clause code; weights trained on ImageNet-1k (research terms)"
-KINETICS = "BSD-3-Clause code; weights trained on Kinetics-400 (CC BY 4.0 annotations, videos of YouTube's users)"
-RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-RESNET_3D = ("stem", "layer1", "layer2", "layer3", "layer4")
-VIDEO_RESNET = Preprocessing(size=112, resize=128, mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
+IMAGENET_LICENCE = "BSD-3-Clause code; weights trained on ImageNet-1k (research terms)"
+KINETICS_LICENCE = (
+    "BSD-3-Clause code; weights trained on Kinetics-400 (CC BY 4.0 annotations, videos of YouTube's users)"
+)
+RESNET_LAYERS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+RESNET_3D_LAYERS = ("stem", "layer1", "layer2", "layer3", "layer4")
+VIDEO_RESNET_PREPROCESSING = Preprocessing(
+    size=112, resize=128, mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989)
+)
 
 
-def _torchvision(name: str, weights: str, width: int, *, trunk: tuple[str, ...] = ("features",)) -> Backbone:
+def _make_torchvision_backbone(
+    name: str, weights: str, width: int, *, trunk: tuple[str, ...] = ("features",)
+) -> Backbone:
     """A network of torchvision without its head, the names of its tensors unchanged."""
-    is_video = trunk == RESNET_3D
+    is_video = trunk == RESNET_3D_LAYERS
 
     def build() -> Module:
         import torchvision
@@ -37,37 +43,39 @@ def _torchvision(name: str, weights: str, width: int, *, trunk: tuple[str, ...] 
         build,
         width,
         url,
-        licence=KINETICS if is_video else IMAGENET,
-        preprocessing=VIDEO_RESNET if is_video else Preprocessing(),
+        licence=KINETICS_LICENCE if is_video else IMAGENET_LICENCE,
+        preprocessing=VIDEO_RESNET_PREPROCESSING if is_video else Preprocessing(),
         snippet=(16, 15.0) if is_video else None,
     )
 
 
 BACKBONES: dict[str, Backbone] = {
-    "mobilenet_v2": _torchvision("mobilenet_v2", "MobileNet_V2_Weights.IMAGENET1K_V1", 1280),
-    "mobilenet_v3": _torchvision("mobilenet_v3_large", "MobileNet_V3_Large_Weights.IMAGENET1K_V1", 960),
-    "resnet18": _torchvision("resnet18", "ResNet18_Weights.IMAGENET1K_V1", 512, trunk=RESNET),
-    "resnet50": _torchvision("resnet50", "ResNet50_Weights.IMAGENET1K_V1", 2048, trunk=RESNET),
-    "efficientnet_b0": _torchvision("efficientnet_b0", "EfficientNet_B0_Weights.IMAGENET1K_V1", 1280),
-    "r3d_18": _torchvision("r3d_18", "R3D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
-    "mc3_18": _torchvision("mc3_18", "MC3_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
-    "r2plus1d_18": _torchvision("r2plus1d_18", "R2Plus1D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D),
+    "mobilenet_v2": _make_torchvision_backbone("mobilenet_v2", "MobileNet_V2_Weights.IMAGENET1K_V1", 1280),
+    "mobilenet_v3": _make_torchvision_backbone("mobilenet_v3_large", "MobileNet_V3_Large_Weights.IMAGENET1K_V1", 960),
+    "resnet18": _make_torchvision_backbone("resnet18", "ResNet18_Weights.IMAGENET1K_V1", 512, trunk=RESNET_LAYERS),
+    "resnet50": _make_torchvision_backbone("resnet50", "ResNet50_Weights.IMAGENET1K_V1", 2048, trunk=RESNET_LAYERS),
+    "efficientnet_b0": _make_torchvision_backbone("efficientnet_b0", "EfficientNet_B0_Weights.IMAGENET1K_V1", 1280),
+    "r3d_18": _make_torchvision_backbone("r3d_18", "R3D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D_LAYERS),
+    "mc3_18": _make_torchvision_backbone("mc3_18", "MC3_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D_LAYERS),
+    "r2plus1d_18": _make_torchvision_backbone(
+        "r2plus1d_18", "R2Plus1D_18_Weights.KINETICS400_V1", 512, trunk=RESNET_3D_LAYERS
+    ),
 }
 
 
-def _timm(name: str) -> Backbone:
+def _make_timm_backbone(name: str) -> Backbone:
     from features.backbones.timm_models import timm_backbone
 
     return timm_backbone(name)
 
 
-def _clip(name: str) -> Backbone:
+def _make_clip_backbone(name: str) -> Backbone:
     from features.backbones.open_clip_models import clip_backbone
 
     return clip_backbone(name)
 
 
-FAMILIES: dict[str, Callable[[str], Backbone]] = {"timm": _timm, "clip": _clip}
+FAMILIES: dict[str, Callable[[str], Backbone]] = {"timm": _make_timm_backbone, "clip": _make_clip_backbone}
 """Libraries of networks: `timm:NAME` is what the family's function makes of NAME."""
 
 
@@ -78,7 +86,7 @@ def get_backbone(name: str) -> Backbone:
         return FAMILIES[family](member)
     if name not in BACKBONES:
         choices = [*BACKBONES, *(f"{family}:NAME" for family in FAMILIES)]
-        near = nearest(name, BACKBONES)
+        near = suggest_name(name, BACKBONES)
         hint = f"{near} Choices: " if near.startswith("did") else "choose one of: "
         raise SettingsError(f"unknown backbone '{name}'; {hint}{', '.join(choices)}")
     return BACKBONES[name]

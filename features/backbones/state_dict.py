@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from features.backbones.base import Backbone, StateDict
-from features.errors import ArtefactRefused
+from features.errors import ArtifactError
 
-CONTAINERS = ("state_dict", "model_state_dict", "model")
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
 """Where training programs keep the state dict of a checkpoint."""
 
 
 def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
     """A state dict from a safetensors or torch file, read without running code from it."""
-    if _is_program(file):
-        raise ArtefactRefused(
+    if _is_torchscript(file):
+        raise ArtifactError(
             f"weights {file} refused: a TorchScript archive, which is a program and not a plain state dict (OpenAI "
             "publishes CLIP so); take the safetensors file of the same weights from open_clip, such as "
             "https://huggingface.co/timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors"
@@ -30,40 +30,40 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a forged file can make a reader raise anything; all of it means refusal
         said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"weights {file} refused: not a plain state dict ({said}); "
             "save one with torch.save(model.state_dict(), path) or as safetensors"
         ) from None
-    for key in CONTAINERS:
+    for key in CHECKPOINT_KEYS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"weights {file} refused: expected a state dict of named tensors, got {type(state).__name__}"
         )
     return dict(state)
 
 
-def fill(network: nn.Module, state: StateDict, *, backbone: Backbone, name: str, file: Path) -> None:
+def load_into_network(network: nn.Module, state: StateDict, *, backbone: Backbone, name: str, file: Path) -> None:
     """Copies a state dict's tensors into a network, whatever their names begin with; the classifier is left out.
 
     Raises ArtefactRefused where a tensor is absent, of another shape or not finite, where a block is there that the
     network has not, and where two networks of the kind are in the file.
     """
     expected = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    part = _part(state, expected, name, file)
-    if backbone.convert and not _fits(part, expected, ""):
-        part = _converted(state, network, backbone, name, file)
+    part = _select_network_tensors(state, expected, name, file)
+    if backbone.convert and not _has_all_tensors(part, expected, ""):
+        part = _convert_state_dict(state, network, backbone, name, file)
     for key, tensor in expected.items():
-        _check(key, part.get(key), tensor, f"weights {file} refused: ", name, part or state)
-    if extra := _foreign(part, expected):
-        raise ArtefactRefused(f"weights {file} refused: '{extra}' is no part of {name}; is it a larger architecture?")
+        _check_tensor(key, part.get(key), tensor, f"weights {file} refused: ", name, part or state)
+    if extra := _find_foreign_tensor(part, expected):
+        raise ArtifactError(f"weights {file} refused: '{extra}' is no part of {name}; is it a larger architecture?")
     network.load_state_dict({key: part[key] for key in expected}, strict=False)
 
 
-def _is_program(file: Path) -> bool:
+def _is_torchscript(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any("/code/" in name for name in archive.namelist())
@@ -71,16 +71,16 @@ def _is_program(file: Path) -> bool:
         return False
 
 
-def _part(state: StateDict, expected: StateDict, name: str, file: Path) -> StateDict:
+def _select_network_tensors(state: StateDict, expected: StateDict, name: str, file: Path) -> StateDict:
     """The network's own tensors, by its own names: `module.`, `backbone.` and the like are cut off."""
     counts: Counter[str] = Counter()
     for key in state:
         for at in [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]:
             if key[at:] in expected:
                 counts[key[:at]] += 1
-    whole = [prefix for prefix in counts if _fits(state, expected, prefix)]
+    whole = [prefix for prefix in counts if _has_all_tensors(state, expected, prefix)]
     if len(whole) > 1:
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"weights {file} refused: it holds {len(whole)} networks that fit {name}, whose tensors begin with "
             f"{', '.join(repr(prefix) for prefix in sorted(whole))}; save the state dict of one"
         )
@@ -88,36 +88,36 @@ def _part(state: StateDict, expected: StateDict, name: str, file: Path) -> State
     return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
 
 
-def _fits(state: StateDict, expected: StateDict, prefix: str) -> bool:
+def _has_all_tensors(state: StateDict, expected: StateDict, prefix: str) -> bool:
     return all((found := state.get(prefix + key)) is not None and found.shape == t.shape for key, t in expected.items())
 
 
-def _converted(state: StateDict, network: nn.Module, backbone: Backbone, name: str, file: Path) -> StateDict:
+def _convert_state_dict(state: StateDict, network: nn.Module, backbone: Backbone, name: str, file: Path) -> StateDict:
     assert backbone.convert is not None
     try:
         return backbone.convert(state, network)
     except Exception:  # it was written for one kind of state dict, and this is another
-        raise ArtefactRefused(f"weights {file} refused: they are not of {name}; is it another architecture?") from None
+        raise ArtifactError(f"weights {file} refused: they are not of {name}; is it another architecture?") from None
 
 
-def _check(
-    key: str, found: torch.Tensor | None, wanted: torch.Tensor, refused: str, name: str, state: StateDict
+def _check_tensor(
+    key: str, found: torch.Tensor | None, wanted: torch.Tensor, message_start: str, name: str, state: StateDict
 ) -> None:
     if found is None:
         first = f", which begins with '{next(iter(state))}'" if state else ", which is empty"
-        raise ArtefactRefused(
-            f"{refused}no tensor '{key}', which {name} needs, is in it{first}; is it another architecture?"
+        raise ArtifactError(
+            f"{message_start}no tensor '{key}', which {name} needs, is in it{first}; is it another architecture?"
         )
     if found.shape != wanted.shape:
-        raise ArtefactRefused(
-            f"{refused}'{key}' has shape {tuple(found.shape)}, {name} needs {tuple(wanted.shape)}; "
+        raise ArtifactError(
+            f"{message_start}'{key}' has shape {tuple(found.shape)}, {name} needs {tuple(wanted.shape)}; "
             "is it another architecture?"
         )
     if not torch.isfinite(found).all():
-        raise ArtefactRefused(f"{refused}'{key}' holds NaN or infinity")
+        raise ArtifactError(f"{message_start}'{key}' holds NaN or infinity")
 
 
-def _foreign(state: StateDict, expected: StateDict) -> str:
+def _find_foreign_tensor(state: StateDict, expected: StateDict) -> str:
     """A tensor of a numbered block that the network has not, next to blocks that it has: a deeper network's."""
     own = {tuple(key.split(".")[: i + 1]) for key in expected for i in range(key.count("."))}
     numbered = {path[:-1] for path in own if path[-1].isdigit()}

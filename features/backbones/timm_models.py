@@ -14,13 +14,13 @@ from features.backbones.base import Backbone, StateDict
 from features.errors import SettingsError
 from features.spec import Preprocessing
 
-Layout = Literal["maps", "maps, channels last", "tokens", "pooled"]
+FeatureLayout = Literal["maps", "maps, channels last", "tokens", "pooled"]
 
 
-class Maps(nn.Module):
+class TimmFeatureMaps(nn.Module):
     """A timm network up to its head: (B, 3, S, S) to (B, D, h, w), (B, D, tokens) or (B, D), whatever its layout."""
 
-    def __init__(self, network: Any, layout: Layout) -> None:
+    def __init__(self, network: Any, layout: FeatureLayout) -> None:
         super().__init__()
         self.network, self.layout = network, layout
         self.prefix_tokens = getattr(network, "num_prefix_tokens", 0)  # class and register tokens: no places
@@ -38,15 +38,15 @@ def timm_backbone(name: str) -> Backbone:
     """What timm knows of NAME. Raises SettingsError where timm is absent, or the name, or maps that can be used."""
     if find_spec("timm") is None:
         raise SettingsError(f"backbone 'timm:{name}' needs timm; pip install 'hazard-video[timm]'")
-    config = _config(name)
+    config = _find_config(name)
     channels, height, width = config.input_size
     if channels != 3 or height != width:
         raise SettingsError(f"backbone 'timm:{name}' takes {config.input_size}, not square RGB frames; choose another")
-    features, layout = _probe(name, height)
+    features, layout = _probe_features(name, height)
     return Backbone(
-        build=partial(_build, name),
+        build=partial(_build_network, name),
         width=features,
-        weights_url=partial(_address, config),
+        weights_url=partial(_weights_url, config),
         licence=f"Apache-2.0 code; weights: {config.license or 'licence not named by timm'}",
         preprocessing=Preprocessing(
             size=height,
@@ -56,16 +56,16 @@ def timm_backbone(name: str) -> Backbone:
             std=config.std,
         ),
         is_pooled=layout == "pooled",
-        any_size=layout == "maps" and not config.fixed_input_size,
-        wrap=partial(Maps, layout=layout),
-        convert=_convert,
+        accepts_any_size=layout == "maps" and not config.fixed_input_size,
+        wrap=partial(TimmFeatureMaps, layout=layout),
+        convert=_convert_state_dict,
         calibration_side=height,
         library=f"timm {version('timm')}",
-        no_weights=f"timm knows of no pretrained weights of '{name}'",
+        no_weights_message=f"timm knows of no pretrained weights of '{name}'",
     )
 
 
-def _config(name: str) -> Any:
+def _find_config(name: str) -> Any:
     """timm's own description of a network with its pretrained tag."""
     import timm
 
@@ -80,19 +80,19 @@ def _config(name: str) -> Any:
     return timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
 
 
-def _build(name: str) -> nn.Module:
+def _build_network(name: str) -> nn.Module:
     import timm
 
     return timm.create_model(name, pretrained=False, num_classes=0)
 
 
-def _probe(name: str, side: int) -> tuple[int, Layout]:
+def _probe_features(name: str, side: int) -> tuple[int, FeatureLayout]:
     """The width and the layout of the features, found without computing any where the network allows that."""
     try:
         try:
-            shape, width = _shape(name, side, "meta")
+            shape, width = _compute_feature_shape(name, side, "meta")
         except (NotImplementedError, RuntimeError):  # it looks at values while it is built
-            shape, width = _shape(name, side, "cpu")
+            shape, width = _compute_feature_shape(name, side, "cpu")
     except Exception as error:  # whatever a network of hundreds does not like
         said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise SettingsError(f"backbone 'timm:{name}' gives no feature map ({said}); choose another") from None
@@ -101,9 +101,9 @@ def _probe(name: str, side: int) -> tuple[int, Layout]:
     return width, "pooled" if len(shape) == 2 else "tokens"
 
 
-def _shape(name: str, side: int, device: str) -> tuple[tuple[int, ...], int]:
+def _compute_feature_shape(name: str, side: int, device: str) -> tuple[tuple[int, ...], int]:
     with torch.device(device), torch.inference_mode():
-        network: Any = _build(name).eval()
+        network: Any = _build_network(name).eval()
         features = network.forward_features(torch.zeros(1, 3, side, side))
     if not isinstance(features, torch.Tensor):
         raise TypeError(f"its features are a {type(features).__name__}, not one tensor")
@@ -113,13 +113,13 @@ def _shape(name: str, side: int, device: str) -> tuple[tuple[int, ...], int]:
     return tuple(features.shape), width
 
 
-def _address(config: Any) -> str:
+def _weights_url(config: Any) -> str:
     if config.hf_hub_id:
         return f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{config.hf_hub_filename or 'model.safetensors'}"
     return str(config.url or "")
 
 
-def _convert(state: StateDict, network: nn.Module) -> StateDict:
+def _convert_state_dict(state: StateDict, network: nn.Module) -> StateDict:
     """Each file of timm names what turns its authors' state dicts into its own `checkpoint_filter_fn`."""
     filter_state = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     return filter_state(dict(state), network) if filter_state else state

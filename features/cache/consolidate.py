@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.hdf5 import Header, RowReader, read_header, read_width, verify_cache, write_cache
-from features.cache.parts import Part, parts_folder, read_parts, remove_parts
+from features.cache.hdf5 import CacheHeader, RowReader, read_header, read_width, verify_cache, write_cache
+from features.cache.parts import CachePart, parts_folder, read_parts, remove_parts
 from features.cache.reduction import Reduction, fit
-from features.cache.tables import clip_table, failure_table, row, row_failure
-from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.spec import PLAIN, FeatureSpec
+from features.cache.tables import make_clip_table, make_failure_table, row_to_dict, row_to_failure
+from features.errors import ArtifactError, RuntimeEnvironmentError, SettingsError
+from features.spec import ORIGINAL_VIEW, FeatureSpec
 from features.types import Clip, Failure
-from features.utils.files import atomic_file, locked
+from features.utils.files import hold_lock, open_atomically
 
-_NAMED = 5
+_MAX_LISTED_CLIPS = 5
 """How many missing clips a message names."""
-_ROW_BYTES = 600
+_CLIP_OVERHEAD_BYTES = 600
 """About what a clip needs besides its features."""
 
 
 @dataclass(frozen=True)
-class Source:
+class TrackLocation:
     """Where a track's rows lie, and whether these are raw, as in a part, or reduced already, as in the cache."""
 
     path: Path
@@ -33,16 +33,16 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Merged:
+class ClipIndex:
     """What is known of each clip, the newest word on it winning."""
 
-    tracks: dict[str, dict[str, Source]]  # by clip, then by view
+    tracks: dict[str, dict[str, TrackLocation]]  # by clip, then by view
     failures: dict[str, Failure]
 
 
-def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
+def build_clip_index(output: Path, cache: CacheHeader | None, parts: Sequence[CachePart]) -> ClipIndex:
     """The newest track or failure of each clip."""
-    tracks: dict[str, dict[str, Source]] = {}
+    tracks: dict[str, dict[str, TrackLocation]] = {}
     failures: dict[str, Failure] = {}
     sources = [(output, cache, False)] if cache else []
     for path, header, is_raw in [*sources, *((part.path, part.header, True) for part in parts)]:
@@ -50,13 +50,13 @@ def merge(output: Path, cache: Header | None, parts: Sequence[Part]) -> Merged:
             tracks[name] = {}
             failures.pop(name, None)
         for i in range(len(header.clips)):
-            source = Source(path, row(header.clips, i), is_raw)
+            source = TrackLocation(path, row_to_dict(header.clips, i), is_raw)
             tracks[str(header.clips.path[i])][str(header.clips.view[i])] = source
         for i in range(len(header.failures)):
-            failure = row_failure(header.failures, i)
+            failure = row_to_failure(header.failures, i)
             failures[failure.clip.path] = failure
             tracks.pop(failure.clip.path, None)
-    return Merged(tracks, failures)
+    return ClipIndex(tracks, failures)
 
 
 def consolidate(
@@ -65,8 +65,8 @@ def consolidate(
     clips: Sequence[Clip],
     *,
     weights_file: str,
-    reduction_of_model: Reduction | None = None,
-) -> Header | None:
+    model_reduction: Reduction | None = None,
+) -> CacheHeader | None:
     """Builds the cache anew from itself and its parts and renames it into place; None where no clip succeeded.
 
     `clips` are the clips as the user names them now: their labels, groups and splits win over stored ones. The
@@ -74,32 +74,32 @@ def consolidate(
     EnvironmentStopped where one of `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is
     damaged; both leave it alone.
     """
-    with locked(output.with_name(f".{output.name}.lock")):
+    with hold_lock(output.with_name(f".{output.name}.lock")):
         parts, _ = read_parts(output, spec)
-        if not parts and output.is_file() and not _differ(header := read_header(output), clips):
+        if not parts and output.is_file() and not _needs_update(header := read_header(output), clips):
             remove_parts(output, [])
             return header  # nothing new, or another process has just done it
         cache = verify_cache(output) if output.is_file() else None
-        merged = merge(output, cache, parts)
+        merged = build_clip_index(output, cache, parts)
         _check_complete(output, merged, clips)
         if not merged.tracks:
             return None
         named = {clip.path: clip for clip in clips}
         sources = [source for path in sorted(merged.tracks) for _, source in sorted(merged.tracks[path].items())]
-        rows = [_renamed(source.row, named) for source in sources]
+        rows = [_relabel_row(source.row, named) for source in sources]
         if cache:
             spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_rows
-        elif reduction_of_model:
-            reduction, fitted_on = reduction_of_model, "model"
+        elif model_reduction:
+            reduction, fitted_on = model_reduction, "model"
         else:
             reduction, fitted_on = fit_reduction(spec.reduction, sources, rows)
             spec = spec.model_copy(update={"reduction_digest": reduction.digest if reduction else ""})
-        _write(output, sources, rows, merged, named, spec, reduction, fitted_on, weights_file)
+        _write_new_cache(output, sources, rows, merged, named, spec, reduction, fitted_on, weights_file)
         remove_parts(output, [part.path for part in parts])
         return read_header(output)
 
 
-def _differ(cache: Header, clips: Sequence[Clip]) -> bool:
+def _needs_update(cache: CacheHeader, clips: Sequence[Clip]) -> bool:
     """Whether clips are missing or labelled otherwise than the cache says, or their files have new times."""
     stored = {
         path: about
@@ -109,65 +109,65 @@ def _differ(cache: Header, clips: Sequence[Clip]) -> bool:
     return any(clip.digest or stored.get(clip.path) != [clip.label, clip.group, clip.split] for clip in clips)
 
 
-def _check_complete(output: Path, merged: Merged, clips: Sequence[Clip]) -> None:
-    missing = [clip.path for clip in clips if clip.path not in merged.tracks and clip.path not in merged.failures]
+def _check_complete(output: Path, index: ClipIndex, clips: Sequence[Clip]) -> None:
+    missing = [clip.path for clip in clips if clip.path not in index.tracks and clip.path not in index.failures]
     if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise EnvironmentStopped(
+        more = f" and {len(missing) - _MAX_LISTED_CLIPS} more" if len(missing) > _MAX_LISTED_CLIPS else ""
+        raise RuntimeEnvironmentError(
             f"parts of {parts_folder(output)} are missing or damaged; {output} was left as it was; "
-            f"run the same command again to extract what they held: {', '.join(missing[:_NAMED])}{more}"
+            f"run the same command again to extract what they held: {', '.join(missing[:_MAX_LISTED_CLIPS])}{more}"
         )
 
 
-def _write(
+def _write_new_cache(
     output: Path,
-    sources: Sequence[Source],
+    sources: Sequence[TrackLocation],
     rows: list[dict[str, object]],
-    merged: Merged,
-    named: dict[str, Clip],
+    index: ClipIndex,
+    clips_by_path: dict[str, Clip],
     spec: FeatureSpec,
     reduction: Reduction | None,
     fitted_on: str,
     weights_file: str,
 ) -> None:
-    table = clip_table(rows)
-    failures = [merged.failures[path] for path in sorted(merged.failures)]
-    renamed = [Failure(_renamed_clip(f.clip, named), f.stage, f.reason) for f in failures]
+    table = make_clip_table(rows)
+    failures = [index.failures[path] for path in sorted(index.failures)]
+    renamed = [Failure(_relabel_clip(f.clip, clips_by_path), f.stage, f.reason) for f in failures]
     width = reduction.width if reduction else read_width(sources[0].path)
-    size_bytes = int(table.length.sum()) * (2 * width + 8) + _ROW_BYTES * (len(rows) + len(failures))
-    with atomic_file(output, size_bytes=size_bytes) as file:
+    size_bytes = int(table.length.sum()) * (2 * width + 8) + _CLIP_OVERHEAD_BYTES * (len(rows) + len(failures))
+    with open_atomically(output, size_bytes=size_bytes) as file:
         write_cache(
             file,
-            reduced(sources, reduction),
+            reduce_tracks(sources, reduction),
             width=width,
             spec=spec,
             reduction=reduction,
             reduction_rows=fitted_on,
             clips=table,
-            failures=failure_table(renamed),
+            failures=make_failure_table(renamed),
             weights_file=weights_file,
         )
 
 
 def fit_reduction(
-    text: str, sources: Sequence[Source], rows: Sequence[dict[str, object]]
+    text: str, sources: Sequence[TrackLocation], rows: Sequence[dict[str, object]]
 ) -> tuple[Reduction | None, str]:
     """Fitted on the training split, or on all rows where no split is known, of plain views; and which of the two.
 
     `rows` are the tracks' rows of the table, as labels and splits are named now.
     """
-    plain = [(source, r["split"]) for source, r in zip(sources, rows, strict=True) if r["view"] == PLAIN]
+    plain = [(source, r["split"]) for source, r in zip(sources, rows, strict=True) if r["view"] == ORIGINAL_VIEW]
     training = [source for source, split in plain if split == "train"]
-    raw = (features for _, features, _ in _read(training or [source for source, _ in plain]))
+    raw = (features for _, features, _ in _read_tracks(training or [source for source, _ in plain]))
     reduction = fit(text, raw, width=read_width(sources[0].path))
     return reduction, ("train" if training else "all") if reduction else ""
 
 
-def reduced(
-    sources: Sequence[Source], reduction: Reduction | None
+def reduce_tracks(
+    sources: Sequence[TrackLocation], reduction: Reduction | None
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
     """Features and times of each track in turn. Raises SettingsError where the reduction leaves float16's range."""
-    for source, features, times in _read(sources):
+    for source, features, times in _read_tracks(sources):
         if reduction and source.is_raw:
             with np.errstate(over="ignore"):
                 features = reduction.apply(features)
@@ -179,34 +179,36 @@ def reduced(
         yield features, times
 
 
-def _read(sources: Sequence[Source]) -> Iterator[tuple[Source, NDArray[np.float16], NDArray[np.float64]]]:
+def _read_tracks(
+    sources: Sequence[TrackLocation],
+) -> Iterator[tuple[TrackLocation, NDArray[np.float16], NDArray[np.float64]]]:
     """The rows of each track in turn."""
     with RowReader() as reader:
         for source in sources:
             try:
                 features, times = reader.read_track(source.path, source.row)
-            except (SettingsError, ArtefactRefused):
+            except (SettingsError, ArtifactError):
                 if not source.is_raw:
                     raise
-                raise EnvironmentStopped(
+                raise RuntimeEnvironmentError(
                     f"{source.path} vanished or was damaged while it was read; run the same command again to mend that"
                 ) from None
             yield source, features, times
 
 
-def _renamed(table_row: dict[str, object], named: dict[str, Clip]) -> dict[str, object]:
-    clip = named.get(str(table_row["path"]))
+def _relabel_row(table_row: dict[str, object], clips_by_path: dict[str, Clip]) -> dict[str, object]:
+    clip = clips_by_path.get(str(table_row["path"]))
     if clip is None:
         return dict(table_row)
-    return {**table_row, **_news(clip, str(table_row["digest"]))}
+    return {**table_row, **_current_fields(clip, str(table_row["digest"]))}
 
 
-def _renamed_clip(clip: Clip, named: dict[str, Clip]) -> Clip:
-    known = named.get(clip.path)
-    return Clip(**{**vars(clip), **_news(known, clip.digest)}) if known else clip
+def _relabel_clip(clip: Clip, clips_by_path: dict[str, Clip]) -> Clip:
+    known = clips_by_path.get(clip.path)
+    return Clip(**{**vars(clip), **_current_fields(known, clip.digest)}) if known else clip
 
 
-def _news(clip: Clip, digest: str) -> dict[str, Any]:
+def _current_fields(clip: Clip, digest: str) -> dict[str, Any]:
     """What a clip's name for today changes of a stored row: never its content."""
     touched = {"size_bytes": clip.size_bytes, "mtime_ns": clip.mtime_ns} if digest and clip.digest == digest else {}
     return {"label": clip.label, "group": clip.group, "split": clip.split, **touched}

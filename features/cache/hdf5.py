@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.reduction import Reduction
-from features.cache.tables import CHUNK_ROWS, ClipTable, FailureTable, read_table, sound, write_table
-from features.errors import ArtefactRefused, DamagedCache, SettingsError, UserFacingError
+from features.cache.tables import CHUNK_ROWS, ClipTable, FailureTable, check_dataset_size, read_table, write_table
+from features.errors import ArtifactError, DamagedCacheError, SettingsError, UserFacingError
 from features.spec import SCHEMA_VERSION, FeatureSpec, parse_spec
-from features.utils.files import guarded
+from features.utils.files import defer_write_errors
 
-OPEN_CACHES = 8
+MAX_OPEN_CACHES = 8
 CHUNK_CACHE_BYTES = 32 * 2**20
-LIBRARIES = ("torch", "torchvision", "av", "opencv-python", "h5py", "numpy")
+RECORDED_LIBRARIES = ("torch", "torchvision", "av", "opencv-python", "h5py", "numpy")
 
 
 @dataclass(frozen=True)
-class Header:
+class CacheHeader:
     """A cache without its features."""
 
     spec: FeatureSpec
@@ -47,7 +47,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Cache(Header):
+class Cache(CacheHeader):
     """A cache, all of it in memory."""
 
     features: NDArray[np.float16]  # (R, D)
@@ -70,7 +70,7 @@ def write_cache(
 
     Raises ValueError where the blocks do not fit the table or hold NaN or infinity, OSError where the disk does.
     """
-    with guarded(file) as safe, h5py.File(safe, "w") as h5:
+    with defer_write_errors(file) as safe, h5py.File(safe, "w") as h5:
         rows = int(clips.length.sum())
         hashes = _write_rows(h5, blocks, rows, width)
         write_table(h5.create_group("clips"), clips)
@@ -85,21 +85,21 @@ def write_cache(
         h5.attrs["fingerprint"] = spec.fingerprint
         h5.attrs["weights_file"] = weights_file
         h5.attrs["created"] = datetime.now(UTC).isoformat(timespec="microseconds")
-        h5.attrs["libraries"] = json.dumps({name: _version(name) for name in LIBRARIES})
-        h5.attrs["content_digest"] = _content_digest(spec, reduction, clips, failures, hashes)
+        h5.attrs["libraries"] = json.dumps({name: _library_version(name) for name in RECORDED_LIBRARIES})
+        h5.attrs["content_digest"] = _compute_content_digest(spec, reduction, clips, failures, hashes)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> CacheHeader:
     """Everything but the features. Raises SettingsError where there is no file, ArtefactRefused where it is damaged."""
-    with _open(path) as h5:
-        return Header(**_header(h5))
+    with _open_cache(path) as h5:
+        return CacheHeader(**_read_header_fields(h5))
 
 
 def read_cache(path: Path) -> Cache:
     """The whole cache, its content digest, shapes and finiteness checked. Raises as `read_header` does."""
-    with _open(path) as h5:
-        header = _header(h5)
-        features, times = sound(h5["features"])[()], sound(h5["times"])[()]
+    with _open_cache(path) as h5:
+        header = _read_header_fields(h5)
+        features, times = check_dataset_size(h5["features"])[()], check_dataset_size(h5["times"])[()]
         cache = Cache(**header, features=features, times=times)
         _check_shapes(features, times, cache.clips)
         _check_finite(features)
@@ -107,11 +107,11 @@ def read_cache(path: Path) -> Cache:
     return cache
 
 
-def verify_cache(path: Path) -> Header:
+def verify_cache(path: Path) -> CacheHeader:
     """Everything but the features, which are checked as `read_cache` checks them, in bounded memory."""
-    with _open(path) as h5:
-        header = Header(**_header(h5))
-        features, times = sound(h5["features"]), sound(h5["times"])
+    with _open_cache(path) as h5:
+        header = CacheHeader(**_read_header_fields(h5))
+        features, times = check_dataset_size(h5["features"]), check_dataset_size(h5["times"])
         _check_shapes(features, times, header.clips)
         hashes = (hashlib.sha256(), hashlib.sha256())
         for start in range(0, len(times), CHUNK_ROWS):
@@ -125,7 +125,7 @@ def verify_cache(path: Path) -> Header:
 
 def read_width(path: Path) -> int:
     """How many numbers a row has."""
-    with _open(path) as h5:
+    with _open_cache(path) as h5:
         return h5["features"].shape[1]
 
 
@@ -133,41 +133,43 @@ class RowReader:
     """Rows of many caches: the last few stay open, and their chunks in memory. Close it, or use it in a `with`."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, tuple[h5py.File, h5py.Dataset, h5py.Dataset]] = OrderedDict()
+        self._open_files: OrderedDict[Path, tuple[h5py.File, h5py.Dataset, h5py.Dataset]] = OrderedDict()
 
     def read_track(self, path: Path, track: Mapping[str, Any]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
         """Features (n, D) and times (n,) of one row of a cache's tracks. Raises as `read_header` does."""
         rows = slice(track["start"], track["start"] + track["length"])
-        with _refusing(path):
-            self._open[path] = self._open.pop(path) if path in self._open else self._opened(path)
-            if len(self._open) > OPEN_CACHES:
-                self._open.popitem(last=False)[1][0].close()
-            _, features, times = self._open[path]
+        with _reject_on_error(path):
+            self._open_files[path] = (
+                self._open_files.pop(path) if path in self._open_files else self._open_datasets(path)
+            )
+            if len(self._open_files) > MAX_OPEN_CACHES:
+                self._open_files.popitem(last=False)[1][0].close()
+            _, features, times = self._open_files[path]
             return features[rows], times[rows]
 
-    def _opened(self, path: Path) -> tuple[h5py.File, h5py.Dataset, h5py.Dataset]:
+    def _open_datasets(self, path: Path) -> tuple[h5py.File, h5py.Dataset, h5py.Dataset]:
         """The data sets stay open too: HDF5 forgets their chunks when they are closed."""
         h5 = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
-        return h5, sound(h5["features"]), sound(h5["times"])
+        return h5, check_dataset_size(h5["features"]), check_dataset_size(h5["times"])
 
     def __enter__(self) -> "RowReader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for h5, _, _ in self._open.values():
+        for h5, _, _ in self._open_files.values():
             h5.close()
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    with _refusing(path), h5py.File(path, "r") as file:
+def _open_cache(path: Path) -> Iterator[h5py.File]:
+    with _reject_on_error(path), h5py.File(path, "r") as file:
         if "schema_version" not in file.attrs:
-            raise ArtefactRefused("it is an HDF5 file, but no cache of this program; give another path")
+            raise ArtifactError("it is an HDF5 file, but no cache of this program; give another path")
         yield file
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _reject_on_error(path: Path) -> Iterator[None]:
     """Whatever goes wrong inside the block refuses the file by name."""
     if not path.is_file():
         raise SettingsError(f"no cache at {path}; make one with: extract-features SOURCE -o {path}")
@@ -178,25 +180,27 @@ def _refusing(path: Path) -> Iterator[None]:
     except Exception as error:  # a damaged file can make HDF5 raise anything; all of it means refusal
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not h5py.is_hdf5(path):
-            raise ArtefactRefused(
+            raise ArtifactError(
                 f"{path} refused: damaged, or no cache ({said}); delete it, or give another path"
             ) from None
-        raise DamagedCache(f"{path} refused: damaged ({said}); extract it again") from None
+        raise DamagedCacheError(f"{path} refused: damaged ({said}); extract it again") from None
 
 
-def _header(h5: h5py.File) -> dict:
+def _read_header_fields(h5: h5py.File) -> dict:
     if h5.attrs["schema_version"] != SCHEMA_VERSION:
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"its schema version is {h5.attrs['schema_version']}, this program reads {SCHEMA_VERSION}; "
             "extract it again to another path"
         )
     spec = parse_spec(h5.attrs["spec"])
     if spec.fingerprint != h5.attrs["fingerprint"]:
-        raise DamagedCache("its settings do not match its fingerprint; extract it again")
+        raise DamagedCacheError("its settings do not match its fingerprint; extract it again")
     group = h5.get("reduction")
     reduction = None
     if group is not None:
-        reduction = Reduction.from_arrays(group.attrs["kind"], {name: sound(group[name])[()] for name in group})
+        reduction = Reduction.from_arrays(
+            group.attrs["kind"], {name: check_dataset_size(group[name])[()] for name in group}
+        )
     return {
         "spec": spec,
         "reduction": reduction,
@@ -213,22 +217,22 @@ def _header(h5: h5py.File) -> dict:
 def _check_shapes(features: NDArray | h5py.Dataset, times: NDArray | h5py.Dataset, clips: ClipTable) -> None:
     rows = int(clips.length.sum())
     if features.ndim != 2 or features.dtype != np.float16:
-        raise DamagedCache(f"/features must be float16 (R, D), got {features.dtype} {features.shape}")
+        raise DamagedCacheError(f"/features must be float16 (R, D), got {features.dtype} {features.shape}")
     if len(features) != rows or times.shape != (rows,):
-        raise DamagedCache(f"expected {rows} rows, got {len(features)} features and {times.shape} times")
+        raise DamagedCacheError(f"expected {rows} rows, got {len(features)} features and {times.shape} times")
     if len(clips) and (clips.start != np.concatenate([[0], np.cumsum(clips.length)[:-1]])).any():
-        raise DamagedCache("the clips' rows do not follow one another")
+        raise DamagedCacheError("the clips' rows do not follow one another")
 
 
 def _check_finite(features: NDArray[np.float16]) -> None:
     if not np.isfinite(features).all():
-        raise DamagedCache("/features hold NaN or infinity")
+        raise DamagedCacheError("/features hold NaN or infinity")
 
 
-def _check_digest(header: Header, hashes: tuple) -> None:
-    met = _content_digest(header.spec, header.reduction, header.clips, header.failures, hashes)
+def _check_digest(header: CacheHeader, hashes: tuple) -> None:
+    met = _compute_content_digest(header.spec, header.reduction, header.clips, header.failures, hashes)
     if met != header.content_digest:
-        raise DamagedCache("its content does not match its digest; extract it again")
+        raise DamagedCacheError("its content does not match its digest; extract it again")
 
 
 def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple:
@@ -252,7 +256,7 @@ def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple
     return hashes
 
 
-def _content_digest(
+def _compute_content_digest(
     spec: FeatureSpec, reduction: Reduction | None, clips: ClipTable, failures: FailureTable, hashes: tuple
 ) -> str:
     """sha256 over all that two extractions of the same clips share: not the times of files, nor of the run."""
@@ -266,7 +270,7 @@ def _content_digest(
     return digest.hexdigest()
 
 
-def _version(name: str) -> str:
+def _library_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from features.cache.hdf5 import Header, read_header, read_width
-from features.cache.parts import Part, parts_folder, scan_parts
+from features.cache.hdf5 import CacheHeader, read_header, read_width
+from features.cache.parts import CachePart, parts_folder, scan_parts
 from features.errors import SettingsError
-from features.spec import PLAIN, describe_reduction, describe_spec
-from features.utils.text import aligned, by_kind, counted, lasting, printable
+from features.spec import ORIGINAL_VIEW, describe_reduction, describe_spec
+from features.utils.text import format_count, format_duration, format_table, make_printable, merge_similar_reasons
 
 _NO_SPLIT, _NO_LABEL = "no split", "no label"
-_MOST_REASONS = 20
+_MAX_REASONS = 20
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingParts:
     """What lies in parts beside a cache until a run takes it in."""
 
     parts: int
@@ -52,14 +52,14 @@ class Inspection:
     status: dict[str, int]  # clips that are ok, and that are partial
     failures: int
     failure_reasons: dict[str, int]
-    waiting: Waiting
+    waiting: PendingParts
 
 
-def inspect_cache(path: Path) -> tuple[Header, Inspection]:
+def inspect_cache(path: Path) -> tuple[CacheHeader, Inspection]:
     """Reads everything but the features. Raises as `read_header` does."""
     parts, damaged = scan_parts(path)
     if parts and not path.is_file():
-        raise SettingsError(_unbuilt(path, parts))
+        raise SettingsError(_format_unbuilt(path, parts))
     header = read_header(path)
     table, first = header.clips, np.unique(header.clips.path, return_index=True)[1]
     reasons = Counter(f"{s}: {r}" for s, r in zip(header.failures.stage, header.failures.reason, strict=True))
@@ -75,7 +75,7 @@ def inspect_cache(path: Path) -> tuple[Header, Inspection]:
         libraries=header.libraries,
         clips=len(first),
         tracks=len(table),
-        views=dict(sorted(Counter(table.view.tolist()).items(), key=lambda item: (item[0] != PLAIN, item[0]))),
+        views=dict(sorted(Counter(table.view.tolist()).items(), key=lambda item: (item[0] != ORIGINAL_VIEW, item[0]))),
         rows=int(table.length.sum()),
         width=read_width(path),
         groups=len(set(table.group.tolist()) - {""}),
@@ -84,48 +84,50 @@ def inspect_cache(path: Path) -> tuple[Header, Inspection]:
         status={"ok": 0, "partial": 0} | Counter(table.status[first].tolist()),
         failures=len(header.failures),
         failure_reasons=dict(reasons.most_common()),
-        waiting=waiting_in(parts, damaged),
+        waiting=count_pending(parts, damaged),
     )
 
 
-def waiting_in(parts: list[Part], damaged: list[Path]) -> Waiting:
+def count_pending(parts: list[CachePart], damaged: list[Path]) -> PendingParts:
     """Counts each clip once, however many parts hold it."""
     clips = {path for part in parts for path in part.header.clips.path.tolist()}
     failures = {path for part in parts for path in part.header.failures.path.tolist()} - clips
-    return Waiting(len(parts), len(clips), len(failures), tuple(path.name for path in damaged))
+    return PendingParts(len(parts), len(clips), len(failures), tuple(path.name for path in damaged))
 
 
-def describe_waiting(waiting: Waiting) -> str:
+def describe_pending_parts(pending: PendingParts) -> str:
     """One line on the parts beside a cache."""
-    if not waiting.parts:
+    if not pending.parts:
         return "no parts wait beside it"
-    held = f"{counted(waiting.clips, 'clip')} and {counted(waiting.failures, 'failure')}"
-    return f"{counted(waiting.parts, 'part')} beside it with {held}; running the extraction again takes them in"
+    held = f"{format_count(pending.clips, 'clip')} and {format_count(pending.failures, 'failure')}"
+    return f"{format_count(pending.parts, 'part')} beside it with {held}; running the extraction again takes them in"
 
 
-def describe_inspection(header: Header, facts: Inspection) -> str:
+def describe_inspection(header: CacheHeader, inspection: Inspection) -> str:
     """Lines for people: a title, the spec, the clips by label and split, what failed, what waits."""
-    size = f"{facts.rows} rows of {facts.width} features, {lasting(facts.duration_seconds)} of video"
+    size = f"{inspection.rows} rows of {inspection.width} features, {format_duration(inspection.duration_seconds)} of video"
     pairs = [
         *(pair for pair in describe_spec(header.spec) if pair[0] != "views"),
-        *([("tracks", _tracks(facts.views))] if len(facts.views) > 1 else []),
-        ("reduction", describe_reduction(header.spec.reduction, facts.reduction_fitted_on)),
-        ("fingerprint", facts.fingerprint),
-        ("content", f"sha256 {facts.content_digest[:16]}, {facts.size_bytes / 1e6:.1f} MB"),
-        ("created", f"{facts.created[:19].replace('T', ' ')} UTC"),
-        ("libraries", ", ".join(f"{name} {version}" for name, version in facts.libraries.items() if version)),
-        ("groups", str(facts.groups) if facts.groups else "none known"),
-        ("status", ", ".join(f"{count} {name}" for name, count in facts.status.items())),
-        ("parts", describe_waiting(facts.waiting)),
+        *([("tracks", _format_views(inspection.views))] if len(inspection.views) > 1 else []),
+        ("reduction", describe_reduction(header.spec.reduction, inspection.reduction_fitted_on)),
+        ("fingerprint", inspection.fingerprint),
+        ("content", f"sha256 {inspection.content_digest[:16]}, {inspection.size_bytes / 1e6:.1f} MB"),
+        ("created", f"{inspection.created[:19].replace('T', ' ')} UTC"),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in inspection.libraries.items() if version)),
+        ("groups", str(inspection.groups) if inspection.groups else "none known"),
+        ("status", ", ".join(f"{count} {name}" for name, count in inspection.status.items())),
+        ("parts", describe_pending_parts(inspection.waiting)),
     ]
-    lines = [f"{printable(facts.cache)}: {counted(facts.clips, 'clip')}, {size}"]
+    lines = [f"{make_printable(inspection.cache)}: {format_count(inspection.clips, 'clip')}, {size}"]
     lines += [f"  {name:<12} {words}" for name, words in pairs]
-    lines += [f"  damaged part {name}" for name in facts.waiting.damaged]
-    lines += ["", *(f"  {line}" for line in aligned(label_rows(facts.labels)))] if facts.labels else []
-    return "\n".join([*lines, "", *_failure_lines(facts)])
+    lines += [f"  damaged part {name}" for name in inspection.waiting.damaged]
+    lines += (
+        ["", *(f"  {line}" for line in format_table(make_label_table(inspection.labels)))] if inspection.labels else []
+    )
+    return "\n".join([*lines, "", *_format_failures(inspection)])
 
 
-def _tracks(views: dict[str, int]) -> str:
+def _format_views(views: dict[str, int]) -> str:
     return ", ".join(f"{count} {view}" for view, count in views.items())
 
 
@@ -138,31 +140,34 @@ def count_labels(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def label_rows(labels: dict[str, dict[str, int]]) -> list[list[str]]:
+def make_label_table(labels: dict[str, dict[str, int]]) -> list[list[str]]:
     """Such counts as the rows of a table, the first its titles."""
     present = {split for counts in labels.values() for split in counts}
     splits = [split for split in ("train", "val", "test", "") if split in present]
     rows = [["label", *(split or _NO_SPLIT for split in splits), "all"]]
     for label, counts in labels.items():
         cells = [str(counts.get(split, 0)) for split in splits]
-        rows.append([printable(label) or _NO_LABEL, *cells, str(sum(counts.values()))])
+        rows.append([make_printable(label) or _NO_LABEL, *cells, str(sum(counts.values()))])
     totals = [sum(counts.get(split, 0) for counts in labels.values()) for split in splits]
     return [*rows, ["all", *map(str, totals), str(sum(totals))]]
 
 
-def _failure_lines(facts: Inspection) -> list[str]:
-    if not facts.failures:
+def _format_failures(inspection: Inspection) -> list[str]:
+    if not inspection.failures:
         return ["  no failures"]
-    kinds = by_kind(facts.failure_reasons)
-    shown = kinds[:_MOST_REASONS]
-    lines = [f"  {counted(facts.failures, 'failure')}:", *(f"    {n} x {printable(reason)}" for reason, n in shown)]
+    kinds = merge_similar_reasons(inspection.failure_reasons)
+    shown = kinds[:_MAX_REASONS]
+    lines = [
+        f"  {format_count(inspection.failures, 'failure')}:",
+        *(f"    {n} x {make_printable(reason)}" for reason, n in shown),
+    ]
     hidden = len(kinds) - len(shown)
-    return [*lines, f"    … and {counted(hidden, 'reason')} more (--json names them)"] if hidden else lines
+    return [*lines, f"    … and {format_count(hidden, 'reason')} more (--json names them)"] if hidden else lines
 
 
-def _unbuilt(path: Path, parts: list[Part]) -> str:
-    waiting = waiting_in(parts, [])
+def _format_unbuilt(path: Path, parts: list[CachePart]) -> str:
+    waiting = count_pending(parts, [])
     return (
-        f"no cache at {path} yet: {parts_folder(path)} holds {counted(waiting.clips, 'clip')} and "
-        f"{counted(waiting.failures, 'failure')} of an unfinished run; run the extraction again to build it"
+        f"no cache at {path} yet: {parts_folder(path)} holds {format_count(waiting.clips, 'clip')} and "
+        f"{format_count(waiting.failures, 'failure')} of an unfinished run; run the extraction again to build it"
     )

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.hdf5 import Header, RowReader, read_header, read_width, write_cache
+from features.cache.hdf5 import CacheHeader, RowReader, read_header, read_width, write_cache
 from features.cache.parts import parts_folder
-from features.cache.tables import clip_table, failure_table, row, row_failure
-from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from features.cache.tables import make_clip_table, make_failure_table, row_to_dict, row_to_failure
+from features.errors import ArtifactError, RuntimeEnvironmentError, SettingsError
 from features.types import Failure
-from features.utils.files import atomic_file, check_writable, locked
-from features.utils.text import counted, printable
+from features.utils.files import check_writable, hold_lock, open_atomically
+from features.utils.text import format_count, make_printable
 
-_ABOUT_CLIP = ("label", "group", "split")
+_LABEL_COLUMNS = ("label", "group", "split")
 
 
 @dataclass(frozen=True)
-class _Track:
+class _InputTrack:
     """Where a track's rows lie."""
 
     source: int  # number of the input
@@ -27,14 +27,14 @@ class _Track:
 
 
 @dataclass(frozen=True)
-class _Union:
+class _MergeResult:
     """What the inputs hold together, in order of path."""
 
-    tracks: list[_Track]
+    tracks: list[_InputTrack]
     failures: list[Failure]
-    doubles: int
-    healed: int
-    relabelled: list[str]
+    duplicates: int
+    resolved_failures: int
+    relabeled: list[str]
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class MergeSummary:
 
     inputs: dict[str, tuple[int, int]]  # tracks and failures of each
     output: Path
-    header: Header
-    doubles: int  # tracks that a cache before it had already
-    healed: int  # failures of clips that another cache has a track of
-    relabelled: list[str]  # clips that the inputs label differently
-    waiting: list[str]  # folders of parts that were not merged
+    header: CacheHeader
+    duplicates: int  # tracks that a cache before it had already
+    resolved_failures: int  # failures of clips that another cache has a track of
+    relabeled: list[str]  # clips that the inputs label differently
+    unmerged_parts: list[str]  # folders of parts that were not merged
 
 
 def merge_caches(inputs: Sequence[Path], output: Path, *, with_force: bool = False) -> MergeSummary:
@@ -58,39 +58,41 @@ def merge_caches(inputs: Sequence[Path], output: Path, *, with_force: bool = Fal
     """
     _check_output(inputs, output, with_force=with_force)
     check_writable(output)
-    with locked(output.with_name(f".{output.name}.lock")):
+    with hold_lock(output.with_name(f".{output.name}.lock")):
         headers = [read_header(path) for path in inputs]
         _check_specs(inputs, headers)
-        union = _unite(inputs, headers)
-        _write(inputs, headers, union, output)
+        union = _merge_headers(inputs, headers)
+        _write_merged(inputs, headers, union, output)
     counts = [(len(header.clips), len(header.failures)) for header in headers]
     return MergeSummary(
         inputs=dict(zip(map(str, inputs), counts, strict=True)),
         output=output,
         header=read_header(output),
-        doubles=union.doubles,
-        healed=union.healed,
-        relabelled=union.relabelled,
-        waiting=[str(parts_folder(path)) for path in inputs if parts_folder(path).is_dir()],
+        duplicates=union.duplicates,
+        resolved_failures=union.resolved_failures,
+        relabeled=union.relabeled,
+        unmerged_parts=[str(parts_folder(path)) for path in inputs if parts_folder(path).is_dir()],
     )
 
 
 def describe_merge(summary: MergeSummary) -> str:
     """One line an input, one a decision, one for the result."""
-    lines = [f"{p}: {counted(n, 'track')}, {counted(f, 'failure')}" for p, (n, f) in summary.inputs.items()]
-    if summary.doubles:
-        lines.append(f"{counted(summary.doubles, 'track')} in more than one cache, kept once")
-    if summary.healed:
-        lines.append(f"{counted(summary.healed, 'failure')} left out: another cache has the clip's features")
-    if summary.relabelled:
-        first = printable(summary.relabelled[0])
+    lines = [f"{p}: {format_count(n, 'track')}, {format_count(f, 'failure')}" for p, (n, f) in summary.inputs.items()]
+    if summary.duplicates:
+        lines.append(f"{format_count(summary.duplicates, 'track')} in more than one cache, kept once")
+    if summary.resolved_failures:
         lines.append(
-            f"{counted(len(summary.relabelled), 'clip')} with other labels, groups or splits in a later cache, "
+            f"{format_count(summary.resolved_failures, 'failure')} left out: another cache has the clip's features"
+        )
+    if summary.relabeled:
+        first = make_printable(summary.relabeled[0])
+        lines.append(
+            f"{format_count(len(summary.relabeled), 'clip')} with other labels, groups or splits in a later cache, "
             f"the first cache's word is kept ({first}…)"
         )
-    lines += [f"{folder} holds parts of an unfinished run; they were not merged" for folder in summary.waiting]
-    table, failures = summary.header.clips, counted(len(summary.header.failures), "failure")
-    rows = f"{counted(len(table), 'track')}, {counted(int(table.length.sum()), 'row')}, {failures}"
+    lines += [f"{folder} holds parts of an unfinished run; they were not merged" for folder in summary.unmerged_parts]
+    table, failures = summary.header.clips, format_count(len(summary.header.failures), "failure")
+    rows = f"{format_count(len(table), 'track')}, {format_count(int(table.length.sum()), 'row')}, {failures}"
     return "\n".join([*lines, f"{summary.output}: {rows}, fingerprint {summary.header.fingerprint}"])
 
 
@@ -100,7 +102,7 @@ def _check_output(inputs: Sequence[Path], output: Path, *, with_force: bool) -> 
         raise SettingsError(f"{output} is there already and is none of the inputs; --force replaces it")
 
 
-def _check_specs(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
+def _check_specs(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> None:
     for path, header in zip(inputs[1:], headers[1:], strict=True):
         if header.fingerprint == headers[0].fingerprint:
             continue
@@ -111,79 +113,81 @@ def _check_specs(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
                 "; each reduction was fitted on its own cache: "
                 "extract with --reduce none, or with --shard into one output"
             )
-        raise ArtefactRefused(f"{path} holds other features than {inputs[0]} ({'; '.join(differences)}){advice}")
+        raise ArtifactError(f"{path} holds other features than {inputs[0]} ({'; '.join(differences)}){advice}")
 
 
-def _unite(inputs: Sequence[Path], headers: Sequence[Header]) -> _Union:
-    tracks: dict[tuple[str, str], _Track] = {}
+def _merge_headers(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> _MergeResult:
+    tracks: dict[tuple[str, str], _InputTrack] = {}
     failures: dict[str, Failure] = {}
     doubles, relabelled = 0, set()
     for number, header in enumerate(headers):
         for i in range(len(header.clips)):
-            track = _Track(number, row(header.clips, i))
+            track = _InputTrack(number, row_to_dict(header.clips, i))
             path, view = str(track.row["path"]), str(track.row["view"])
             first = tracks.setdefault((path, view), track)
             if first is track:
                 continue
-            _check_same(inputs, first, track)
+            _check_same_content(inputs, first, track)
             doubles += 1
-            if any(first.row[name] != track.row[name] for name in _ABOUT_CLIP):
+            if any(first.row[name] != track.row[name] for name in _LABEL_COLUMNS):
                 relabelled.add(path)
         for i in range(len(header.failures)):
-            failure = row_failure(header.failures, i)
+            failure = row_to_failure(header.failures, i)
             failures.setdefault(failure.clip.path, failure)
     healed = {path for path, _ in tracks} & set(failures)
-    return _Union(
+    return _MergeResult(
         tracks=[tracks[key] for key in sorted(tracks)],
         failures=[failures[path] for path in sorted(set(failures) - healed)],
-        doubles=doubles,
-        healed=len(healed),
-        relabelled=sorted(relabelled),
+        duplicates=doubles,
+        resolved_failures=len(healed),
+        relabeled=sorted(relabelled),
     )
 
 
-def _check_same(inputs: Sequence[Path], first: _Track, second: _Track) -> None:
+def _check_same_content(inputs: Sequence[Path], first: _InputTrack, second: _InputTrack) -> None:
     if first.row["digest"] != second.row["digest"]:
-        name = printable(str(first.row["path"]))
-        raise ArtefactRefused(
+        name = make_printable(str(first.row["path"]))
+        raise ArtifactError(
             f"'{name}' is one video in {inputs[first.source]} and another in {inputs[second.source]} "
             f"(sha256 {str(first.row['digest'])[:12]}… and {str(second.row['digest'])[:12]}…); "
             "extract the stale one again, or give the clips different paths"
         )
 
 
-def _write(inputs: Sequence[Path], headers: Sequence[Header], union: _Union, output: Path) -> None:
-    table = clip_table([track.row for track in union.tracks])
+def _write_merged(inputs: Sequence[Path], headers: Sequence[CacheHeader], result: _MergeResult, output: Path) -> None:
+    table = make_clip_table([track.row for track in result.tracks])
     fullest = next((header for header in headers if header.weights_file), headers[0])
     width = read_width(inputs[0])
     try:
-        with atomic_file(output, size_bytes=int(table.length.sum()) * (2 * width + 8)) as file:
+        with open_atomically(output, size_bytes=int(table.length.sum()) * (2 * width + 8)) as file:
             write_cache(
                 file,
-                _blocks(inputs, union.tracks),
+                _read_blocks(inputs, result.tracks),
                 width=width,
                 spec=headers[0].spec,
                 reduction=headers[0].reduction,
                 reduction_rows=headers[0].reduction_rows,
                 clips=table,
-                failures=failure_table(union.failures),
+                failures=make_failure_table(result.failures),
                 weights_file=fullest.weights_file,
             )
             check_unchanged(inputs, headers)
     except ValueError as error:
-        raise ArtefactRefused(f"an input does not hold what it says: {error}; check them with: verify") from None
+        raise ArtifactError(f"an input does not hold what it says: {error}; check them with: verify") from None
 
 
-def check_unchanged(inputs: Sequence[Path], headers: Sequence[Header]) -> None:
+def check_unchanged(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> None:
     """Raises EnvironmentStopped where an input is another file than the one whose header is given."""
     for path, header in zip(inputs, headers, strict=True):
         now = read_header(path)
         if (now.content_digest, now.created) != (header.content_digest, header.created):
-            raise EnvironmentStopped(f"{path} was written anew while it was being read; run the same command again")
+            raise RuntimeEnvironmentError(
+                f"{path} was written anew while it was being read; run the same command again"
+            )
 
 
-def _blocks(
-    inputs: Sequence[Path], tracks: Sequence[_Track]
+def _read_blocks(
+    inputs: Sequence[Path], tracks: Sequence[_InputTrack]
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
     with RowReader() as reader:
         for track in tracks:

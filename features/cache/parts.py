@@ -7,22 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cache.hdf5 import Header, read_header, write_cache
-from features.cache.tables import clip_table, failure_table
-from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from features.cache.hdf5 import CacheHeader, read_header, write_cache
+from features.cache.tables import make_clip_table, make_failure_table
+from features.errors import ArtifactError, RuntimeEnvironmentError, SettingsError
 from features.spec import FeatureSpec
 from features.types import Failure, FeatureTrack
-from features.utils.files import check_writable, sweep_temporary, write_atomically
+from features.utils.files import check_writable, remove_stale_temporaries, write_atomically
 
-_ATTEMPTS = 10
+_MAX_WRITE_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
-class Part:
+class CachePart:
     """One committed part and what it holds."""
 
     path: Path
-    header: Header
+    header: CacheHeader
 
 
 def parts_folder(output: Path) -> Path:
@@ -39,26 +39,26 @@ def write_part(
         content,
         ((track.features, track.times) for track in tracks),
         width=tracks[0].features.shape[1] if tracks else 0,
-        spec=spec.raw(),
+        spec=spec.without_reduction(),
         reduction=None,
-        clips=clip_table(track_rows(tracks)),
-        failures=failure_table(failures),
+        clips=make_clip_table(make_track_rows(tracks)),
+        failures=make_failure_table(failures),
         weights_file=weights_file,
     )
     data = content.getvalue()
     path = parts_folder(output) / f"part-{hashlib.sha256(data).hexdigest()}.h5"
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(_MAX_WRITE_ATTEMPTS):
         try:
             check_writable(path)  # makes the folder
             write_atomically(path, data)
             break
-        except EnvironmentStopped as error:  # another process may remove the folder just when it is empty
-            if attempt + 1 == _ATTEMPTS or not isinstance(error.__cause__, FileNotFoundError):
+        except RuntimeEnvironmentError as error:  # another process may remove the folder just when it is empty
+            if attempt + 1 == _MAX_WRITE_ATTEMPTS or not isinstance(error.__cause__, FileNotFoundError):
                 raise
     return path
 
 
-def track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
+def make_track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
     """The rows of a clip table."""
     return [
         {
@@ -73,22 +73,22 @@ def track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
     ]
 
 
-def read_parts(output: Path, spec: FeatureSpec) -> tuple[list[Part], list[Path]]:
+def read_parts(output: Path, spec: FeatureSpec) -> tuple[list[CachePart], list[Path]]:
     """As `scan_parts`; sweeps stale temporary files too. Raises ArtefactRefused where parts have other settings."""
     folder = parts_folder(output)
-    sweep_temporary(output.parent)
-    sweep_temporary(folder)
+    remove_stale_temporaries(output.parent)
+    remove_stale_temporaries(folder)
     parts, damaged = scan_parts(output)
     for part in parts:
-        if differences := spec.raw().differences(part.header.spec):
-            raise ArtefactRefused(
+        if differences := spec.without_reduction().differences(part.header.spec):
+            raise ArtifactError(
                 f"{folder} holds parts of an unfinished run with other settings ({'; '.join(differences)}); "
                 "use those settings, delete the folder, or choose another output"
             )
     return parts, damaged
 
 
-def scan_parts(output: Path) -> tuple[list[Part], list[Path]]:
+def scan_parts(output: Path) -> tuple[list[CachePart], list[Path]]:
     """The parts of a cache, oldest first, and the files among them that are damaged."""
     parts, damaged = [], []
     for path in sorted(parts_folder(output).glob("part-*.h5")):
@@ -97,7 +97,7 @@ def scan_parts(output: Path) -> tuple[list[Part], list[Path]]:
             if path.exists():  # else: another process has consolidated it meanwhile
                 damaged.append(path)
         else:
-            parts.append(Part(path, header))
+            parts.append(CachePart(path, header))
     return sorted(parts, key=lambda part: (part.header.created, part.path.name)), damaged
 
 
@@ -109,11 +109,11 @@ def remove_parts(output: Path, paths: Sequence[Path]) -> None:
         parts_folder(output).rmdir()
 
 
-def _read_part(path: Path) -> Header | None:
+def _read_part(path: Path) -> CacheHeader | None:
     try:
         with open(path, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != path.stem.removeprefix("part-"):
                 return None
         return read_header(path)
-    except (ArtefactRefused, SettingsError, FileNotFoundError):
+    except (ArtifactError, SettingsError, FileNotFoundError):
         return None

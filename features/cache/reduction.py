@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import ArtefactRefused, SettingsError
-from features.utils.text import nearest
+from features.errors import ArtifactError, SettingsError
+from features.utils.text import suggest_name
 
 RANDOM_SEED = 0
 
 BLOCK_ROWS = 1024
 """Rows whose products are added at once."""
 
-VARIANCE_FLOOR = 1e-6
+MIN_VARIANCE_SHARE = 1e-6
 """Share of the largest variance below which one counts as that much: a thousandth of the largest deviation."""
 
 
@@ -61,19 +61,19 @@ class Reduction:
         try:
             reduction = cls(kind, **arrays)
         except TypeError:
-            raise ArtefactRefused(f"reduction '{kind}' refused: unexpected arrays {sorted(arrays)}") from None
+            raise ArtifactError(f"reduction '{kind}' refused: unexpected arrays {sorted(arrays)}") from None
         if (reduction.channels is None) == (reduction.components is None or reduction.mean is None):
-            raise ArtefactRefused(f"reduction '{kind}' refused: it needs `channels`, or `mean` and `components`")
+            raise ArtifactError(f"reduction '{kind}' refused: it needs `channels`, or `mean` and `components`")
         return reduction
 
 
-def parse(text: str, *, width: int) -> tuple[str, int]:
+def parse_reduction(text: str, *, width: int) -> tuple[str, int]:
     """`select:512` to ("select", 512), `none` to ("none", width). Raises SettingsError."""
     kind, _, number = text.partition(":")
     if kind == "none" and not number:
         return "none", width
-    if kind not in FITS:
-        raise SettingsError(f"unknown reduction '{text}'; {nearest(kind, [*FITS, 'none'])} (as in select:512)")
+    if kind not in FITTERS:
+        raise SettingsError(f"unknown reduction '{text}'; {suggest_name(kind, [*FITTERS, 'none'])} (as in select:512)")
     if not number.isdecimal() or not 1 <= int(number) <= width:
         raise SettingsError(
             f"reduction '{text}' must end in a number from 1 to {width}, the width of these features, as in "
@@ -84,8 +84,8 @@ def parse(text: str, *, width: int) -> tuple[str, int]:
 
 def fit(text: str, tracks: Iterable[NDArray[np.float16]], *, width: int) -> Reduction | None:
     """Fits on tracks (N, D), each of one clip in time order, in one pass; None for `none`."""
-    kind, count = parse(text, width=width)
-    return None if kind == "none" else FITS[kind](text, tracks, count, width)
+    kind, count = parse_reduction(text, width=width)
+    return None if kind == "none" else FITTERS[kind](text, tracks, count, width)
 
 
 def _fit_select(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
@@ -100,29 +100,29 @@ def _fit_select(text: str, tracks: Iterable[NDArray[np.float16]], count: int, wi
 
 def _fit_pca(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
     """Principal components: the directions along which frames differ most."""
-    mean, covariance = _moments(text, tracks, count, width)
-    components, variance = _principal(covariance, count)
-    return _rotation(text, mean, components, variance)
+    mean, covariance = _mean_and_covariance(text, tracks, count, width)
+    components, variance = _principal_components(covariance, count)
+    return _make_projection(text, mean, components, variance)
 
 
 def _fit_pca_scaled(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
     """Each channel is divided by its deviation before the rotation, so that loud channels do not decide alone."""
-    mean, covariance = _moments(text, tracks, count, width)
-    deviation = _deviation(np.diag(covariance))  # (D,)
+    mean, covariance = _mean_and_covariance(text, tracks, count, width)
+    deviation = _floored_deviation(np.diag(covariance))  # (D,)
     covariance /= deviation[:, None]
     covariance /= deviation
-    components, variance = _principal(covariance, count)
-    return _rotation(text, mean, components / deviation, variance)
+    components, variance = _principal_components(covariance, count)
+    return _make_projection(text, mean, components / deviation, variance)
 
 
 def _fit_pca_whitened(text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int) -> Reduction:
     """Components are divided by their deviation, so that all of them spread alike over the training rows."""
-    mean, covariance = _moments(text, tracks, count, width)
-    components, variance = _principal(covariance, count)
-    return _rotation(text, mean, components / _deviation(variance)[:, None], variance)
+    mean, covariance = _mean_and_covariance(text, tracks, count, width)
+    components, variance = _principal_components(covariance, count)
+    return _make_projection(text, mean, components / _floored_deviation(variance)[:, None], variance)
 
 
-def _moments(
+def _mean_and_covariance(
     text: str, tracks: Iterable[NDArray[np.float16]], count: int, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean (D,) and covariance (D, D) from float64 sums over one pass: D is small, the number of rows is not.
@@ -130,7 +130,7 @@ def _moments(
     Raises SettingsError where there are too few rows for `count` components.
     """
     total, products, rows = np.zeros(width), np.zeros((width, width)), 0
-    for block in _blocks(tracks):
+    for block in _regroup_rows(tracks):
         x = block.astype(np.float64)
         total += x.sum(axis=0)
         products += x.T @ x
@@ -145,7 +145,7 @@ def _moments(
     return mean, products
 
 
-def _blocks(tracks: Iterable[NDArray[np.float16]]) -> Iterator[NDArray[np.float16]]:
+def _regroup_rows(tracks: Iterable[NDArray[np.float16]]) -> Iterator[NDArray[np.float16]]:
     """Short tracks joined, long ones cut, to `BLOCK_ROWS` rows or somewhat more.
 
     Adding products (D, D) clip by clip would take ten times as long as forming them; a whole long video as float64, too
@@ -162,7 +162,9 @@ def _blocks(tracks: Iterable[NDArray[np.float16]]) -> Iterator[NDArray[np.float1
         yield np.concatenate(waiting)
 
 
-def _principal(covariance: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _principal_components(
+    covariance: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The first components (K, D), rows of length one, and the variance (K,) along each, largest first."""
     values, vectors = np.linalg.eigh(covariance)
     variance, components = np.maximum(values[::-1][:count], 0), vectors.T[::-1][:count]
@@ -170,13 +172,13 @@ def _principal(covariance: NDArray[np.float64], count: int) -> tuple[NDArray[np.
     return components, variance
 
 
-def _deviation(variance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _floored_deviation(variance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Roots to divide by, with a floor: what never moved in training must not blow up when it moves later."""
-    floored = np.sqrt(np.maximum(variance, VARIANCE_FLOOR * variance.max()))
+    floored = np.sqrt(np.maximum(variance, MIN_VARIANCE_SHARE * variance.max()))
     return np.where(floored > 0, floored, 1.0)
 
 
-def _rotation(
+def _make_projection(
     text: str, mean: NDArray[np.float64], components: NDArray[np.float64], variance: NDArray[np.float64]
 ) -> Reduction:
     return Reduction(
@@ -190,7 +192,7 @@ def _fit_random(text: str, tracks: Iterable[NDArray[np.float16]], count: int, wi
     return Reduction(text, np.zeros(width, np.float32), components.astype(np.float32))
 
 
-FITS = {
+FITTERS = {
     "select": _fit_select,
     "pca": _fit_pca,
     "pca-scaled": _fit_pca_scaled,

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import DamagedCache
+from features.errors import DamagedCacheError
 from features.types import Clip, Failure
 
 CHUNK_ROWS = 1024
@@ -55,32 +55,34 @@ class FailureTable:
         return len(self.path)
 
 
-def clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
+def make_clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
     """Columns from one dict a track, the tracks lying back to back in this order."""
     ends = np.cumsum([0, *(r["length"] for r in rows)])
-    return ClipTable(**_columns(ClipTable, [r | {"start": int(start)} for r, start in zip(rows, ends, strict=False)]))
+    return ClipTable(
+        **_make_columns(ClipTable, [r | {"start": int(start)} for r, start in zip(rows, ends, strict=False)])
+    )
 
 
-def failure_table(failures: Sequence[Failure]) -> FailureTable:
+def make_failure_table(failures: Sequence[Failure]) -> FailureTable:
     """Columns from the ledger's entries."""
     rows = [{**vars(failure.clip), "stage": failure.stage, "reason": failure.reason} for failure in failures]
-    return FailureTable(**_columns(FailureTable, rows))
+    return FailureTable(**_make_columns(FailureTable, rows))
 
 
-def row(table: ClipTable | FailureTable, index: int) -> dict[str, object]:
+def row_to_dict(table: ClipTable | FailureTable, index: int) -> dict[str, object]:
     """One row as a dict of plain values."""
     return {field.name: getattr(table, field.name)[index].item() for field in fields(table)}
 
 
-def row_clip(table: ClipTable | FailureTable, index: int) -> Clip:
+def row_to_clip(table: ClipTable | FailureTable, index: int) -> Clip:
     """One row as a Clip without a file."""
     names = ("path", "label", "group", "split", "digest", "size_bytes", "mtime_ns")
     return Clip(file=Path(), **{name: getattr(table, name)[index].item() for name in names})
 
 
-def row_failure(table: FailureTable, index: int) -> Failure:
+def row_to_failure(table: FailureTable, index: int) -> Failure:
     """One row of the ledger, its clip without a file."""
-    return Failure(row_clip(table, index), str(table.stage[index]), str(table.reason[index]))
+    return Failure(row_to_clip(table, index), str(table.stage[index]), str(table.reason[index]))
 
 
 def write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:
@@ -94,32 +96,36 @@ def write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:
         group.create_dataset(field.name, data=column, chunks=chunks, maxshape=(None,), fletcher32=True)
 
 
-def read_table(group: h5py.Group, kind: type) -> dict[str, NDArray]:
+def read_table(group: h5py.Group, table_class: type) -> dict[str, NDArray]:
     """The columns that `kind` has. Raises DamagedCache where they differ in length."""
     table: dict[str, NDArray] = {}
-    for field in fields(kind):
-        dataset = sound(group[field.name])
+    for field in fields(table_class):
+        dataset = check_dataset_size(group[field.name])
         text = h5py.check_string_dtype(dataset.dtype) is not None
-        table[field.name] = np.array(dataset.asstr()[()] if text else dataset[()], _dtype(field.type))
+        table[field.name] = np.array(dataset.asstr()[()] if text else dataset[()], _column_dtype(field.type))
     if len({len(column) for column in table.values()}) > 1:
-        raise DamagedCache(f"the columns of {group.name} differ in length")
+        raise DamagedCacheError(f"the columns of {group.name} differ in length")
     return table
 
 
-def sound(dataset: h5py.Dataset) -> h5py.Dataset:
+def check_dataset_size(dataset: h5py.Dataset) -> h5py.Dataset:
     """The data set itself. Raises DamagedCache where its shape needs more bytes than the file has.
 
     Nothing in a cache is compressed, and HDF5 would take memory for whatever shape a flipped bit makes.
     """
     there, count = dataset.file.id.get_filesize(), math.prod(dataset.shape or ())
     if max(count, math.prod(dataset.chunks or ()) if count else 0) * dataset.dtype.itemsize > there:
-        raise DamagedCache(f"{dataset.name} cannot be {dataset.shape} in a file of {there} bytes; extract it again")
+        raise DamagedCacheError(
+            f"{dataset.name} cannot be {dataset.shape} in a file of {there} bytes; extract it again"
+        )
     return dataset
 
 
-def _columns(kind: type, rows: Sequence[dict[str, object]]) -> dict[str, NDArray]:
-    return {field.name: np.array([r[field.name] for r in rows], _dtype(field.type)) for field in fields(kind)}
+def _make_columns(table_class: type, rows: Sequence[dict[str, object]]) -> dict[str, NDArray]:
+    return {
+        field.name: np.array([r[field.name] for r in rows], _column_dtype(field.type)) for field in fields(table_class)
+    }
 
 
-def _dtype(annotation: object) -> type:
+def _column_dtype(annotation: object) -> type:
     return {NDArray[np.int64]: np.int64, NDArray[np.float64]: np.float64}.get(annotation, np.str_)  # type: ignore[call-overload]

@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.cache.consolidate import consolidate
-from features.cache.hdf5 import Header
+from features.cache.hdf5 import CacheHeader
 from features.cache.part_writer import PartWriter
-from features.cache.plan import Plan, count_unknown, make_plan, set_aside
+from features.cache.plan import UpdatePlan, count_unknown, make_plan, set_aside_damaged
 from features.config import ExtractSettings
-from features.sources.shards import WHOLE, Shard
+from features.sources.shards import SINGLE_SHARD, Shard
 from features.spec import FeatureSpec
-from features.types import Clip, Extracted, Failure, Outcome, Unchanged
-from features.utils.progress import progress_bar
+from features.types import Clip, ExtractedClip, Failure, Outcome, UnchangedClip
+from features.utils.progress import make_progress_bar
 
-Produce = Callable[[Sequence[Clip]], Iterable[Outcome]]
+OutcomeProducer = Callable[[Sequence[Clip]], Iterable[Outcome]]
 """From the clips that must be looked at to what becomes of each, as they come."""
 
 
 @dataclass
-class Summary:
+class ExtractionSummary:
     """What a run did. The counts are of its shard's clips."""
 
     shard: Shard
     total: int
-    kept: int
+    cached: int
     failed_before: int = 0
     extracted: int = 0
     partial: int = 0
@@ -37,8 +37,8 @@ class Summary:
     encode_seconds: float = 0.0
     is_stopped: bool = False
     source_clips: int = 0
-    unknown: int = 0  # clips of the source that other shards still owe
-    header: Header | None = None
+    unfinished: int = 0  # clips of the source that other shards still owe
+    header: CacheHeader | None = None
 
     @property
     def failed(self) -> int:
@@ -50,31 +50,33 @@ def fill_cache(
     clips: Sequence[Clip],
     output: Path,
     spec: FeatureSpec,
-    produce: Produce,
+    produce_outcomes: OutcomeProducer,
     settings: ExtractSettings,
     *,
     weights_file: str = "",
     retry_failed: bool = False,
-    shard: Shard = WHOLE,
+    shard: Shard = SINGLE_SHARD,
     is_stopped: Callable[[], bool] = lambda: False,
-    announce: Callable[[Plan], None] = lambda plan: None,
-) -> Summary:
+    announce: Callable[[UpdatePlan], None] = lambda plan: None,
+) -> ExtractionSummary:
     """What `extract_to_cache` does, whatever makes the features: `produce` is given the clips that need it."""
     plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
     announce(plan)
     if plan.damage:
-        set_aside(output, spec)
+        set_aside_damaged(output, spec)
     for path in plan.damaged_parts:
         path.unlink(missing_ok=True)
-    summary = Summary(
-        shard, total=plan.total, kept=plan.kept, failed_before=plan.failed_before, source_clips=len(plan.clips)
+    summary = ExtractionSummary(
+        shard, total=plan.total, cached=plan.cached, failed_before=plan.failed_before, source_clips=len(plan.clips)
     )
     began = time.monotonic()
     touched: dict[str, Clip] = {}
-    if plan.todo:
-        shown = _shown(produce(plan.todo), summary, touched, what="import" if spec.is_imported else "extract")
+    if plan.pending:
+        shown = _track_progress(
+            produce_outcomes(plan.pending), summary, touched, what="import" if spec.is_imported else "extract"
+        )
         with PartWriter(
-            output, spec, weights_file=weights_file, clips=settings.part_clips, seconds=settings.part_seconds
+            output, spec, weights_file=weights_file, max_clips=settings.part_clips, max_seconds=settings.part_seconds
         ) as writer:
             for result in shown:
                 writer.add(result)
@@ -82,34 +84,34 @@ def fill_cache(
     summary.is_stopped = is_stopped()
     if summary.is_stopped:
         return summary
-    if not shard.is_whole:
-        summary.unknown = count_unknown(clips, output, spec)
-    if not summary.unknown:
+    if not shard.is_single:
+        summary.unfinished = count_unknown(clips, output, spec)
+    if not summary.unfinished:
         named = [touched.get(clip.path, clip) for clip in clips]
         summary.header = consolidate(output, spec, named, weights_file=weights_file)
     return summary
 
 
-def _shown(
-    outcomes: Iterable[Outcome], summary: Summary, touched: dict[str, Clip], *, what: str
-) -> Iterator[Extracted | Failure]:
+def _track_progress(
+    outcomes: Iterable[Outcome], summary: ExtractionSummary, touched: dict[str, Clip], *, what: str
+) -> Iterator[ExtractedClip | Failure]:
     """Counts and shows what comes by; lets tracks and failures through."""
-    todo = summary.total - summary.kept - summary.failed_before
-    with progress_bar(todo, what=what, unit="clip") as bar:
+    todo = summary.total - summary.cached - summary.failed_before
+    with make_progress_bar(todo, description=what, unit="clip") as bar:
         for outcome in outcomes:
-            _count(outcome, summary)
+            _count_outcome(outcome, summary)
             rate = summary.frames / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:.0f} frames/s, {summary.failed} failed", refresh=False)
             bar.update()
-            if isinstance(outcome, Unchanged):
+            if isinstance(outcome, UnchangedClip):
                 touched[outcome.clip.path] = outcome.clip
             else:
                 yield outcome
 
 
-def _count(outcome: Outcome, summary: Summary) -> None:
-    if isinstance(outcome, Unchanged):
-        summary.kept += 1
+def _count_outcome(outcome: Outcome, summary: ExtractionSummary) -> None:
+    if isinstance(outcome, UnchangedClip):
+        summary.cached += 1
     elif isinstance(outcome, Failure):
         summary.failures[f"{outcome.stage}: {outcome.reason}"] += 1
     else:

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cache.hdf5 import Header, verify_cache
-from features.cache.inspect import Waiting, describe_waiting, waiting_in
-from features.cache.parts import Part, scan_parts
-from features.cache.tables import row_clip
-from features.errors import ArtefactRefused
-from features.sources.urls import is_address
+from features.cache.hdf5 import CacheHeader, verify_cache
+from features.cache.inspect import PendingParts, count_pending, describe_pending_parts
+from features.cache.parts import CachePart, scan_parts
+from features.cache.tables import row_to_clip
+from features.errors import ArtifactError
+from features.sources.urls import is_url
 from features.types import Clip
-from features.utils.command_line import DONE, FAILED_ITEMS
-from features.utils.file_identity import content_digest, size_and_time
-from features.utils.progress import progress_bar
-from features.utils.text import counted, printable
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK
+from features.utils.file_identity import compute_content_digest, read_size_and_mtime
+from features.utils.progress import make_progress_bar
+from features.utils.text import format_count, make_printable
 
-SHOWN = 10
-_MEANING = {
+MAX_LISTED_FINDINGS = 10
+_FINDING_MEANINGS = {
     "damaged": "cannot be read, or not of these features",
     "missing": "in the source, not in the cache",
     "vanished": "in the cache, their files are gone",
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What `verify` found. The field names are the keys of its JSON; a class is None where it was not looked at."""
 
     cache: str
@@ -45,7 +45,7 @@ class Verdict:
     content_digest: str  # empty where the cache is damaged
     clips: int
     rows: int
-    waiting: Waiting
+    waiting: PendingParts
     damaged: list[Finding]
     missing: list[Finding] | None
     vanished: list[Finding] | None
@@ -56,94 +56,95 @@ class Verdict:
     def exit_code(self) -> int:
         """4 damaged, 3 anything else that is not well, 0 all well."""
         if self.damaged:
-            return ArtefactRefused.exit_code
-        return FAILED_ITEMS if self.missing or self.vanished or self.stale or self.failed else DONE
+            return ArtifactError.exit_code
+        return EXIT_FAILED_ITEMS if self.missing or self.vanished or self.stale or self.failed else EXIT_OK
 
 
-def examine_cache(path: Path, clips: Sequence[Clip] | None) -> Verdict:
+def examine_cache(path: Path, clips: Sequence[Clip] | None) -> Verification:
     """Checks the cache and its parts and, where `clips` are given, the files of these.
 
     Raises SettingsError where there is no cache; damage is a finding.
     """
     parts, broken = scan_parts(path)
     damaged = [Finding(part.name, "damaged part; the next run extracts its clips again") for part in broken]
-    header: Header | None = None
+    header: CacheHeader | None = None
     try:
         header = verify_cache(path)
-        damaged += _foreign(header, parts)
-    except ArtefactRefused as error:
+        damaged += _find_foreign_parts(header, parts)
+    except ArtifactError as error:
         damaged.insert(0, Finding(path.name, str(error)))
-    found = _compare(header, parts, clips) if header and clips is not None else {}
-    return Verdict(
+    found = _compare_clips(header, parts, clips) if header and clips is not None else {}
+    return Verification(
         cache=str(path),
         made_by="import" if header and header.spec.is_imported else "extraction",
         content_digest=header.content_digest if header else "",
         clips=len(set(header.clips.path.tolist())) if header else 0,
         rows=int(header.clips.length.sum()) if header else 0,
-        waiting=waiting_in(parts, broken),
+        waiting=count_pending(parts, broken),
         damaged=damaged,
         missing=found.get("missing"),
         vanished=found.get("vanished"),
         stale=found.get("stale"),
-        failed=found.get("failed", _ledger(header) if header else None),
+        failed=found.get("failed", _list_failures(header) if header else None),
     )
 
 
-def describe_verdict(verdict: Verdict, *, with_all: bool = False) -> str:
+def describe_verification(verification: Verification, *, with_all: bool = False) -> str:
     """One line a class with its count, some names under it, and what to do."""
-    lines = [f"{printable(verdict.cache)}: {describe_waiting(verdict.waiting)}"]
-    if verdict.content_digest:
-        held = f"{counted(verdict.clips, 'clip')}, {counted(verdict.rows, 'row')}"
+    lines = [f"{make_printable(verification.cache)}: {describe_pending_parts(verification.waiting)}"]
+    if verification.content_digest:
+        held = f"{format_count(verification.clips, 'clip')}, {format_count(verification.rows, 'row')}"
         lines.insert(
-            0, f"{printable(verdict.cache)}: {held}, content as written (sha256 {verdict.content_digest[:16]})"
+            0,
+            f"{make_printable(verification.cache)}: {held}, content as written (sha256 {verification.content_digest[:16]})",
         )
-    for name, meaning in _MEANING.items():
-        findings = getattr(verdict, name)
+    for name, meaning in _FINDING_MEANINGS.items():
+        findings = getattr(verification, name)
         if findings is None:
-            lines.append(f"{name:<9} not looked at" + (" (give the SOURCE)" if verdict.content_digest else ""))
+            lines.append(f"{name:<9} not looked at" + (" (give the SOURCE)" if verification.content_digest else ""))
             continue
         lines.append(f"{name:<9} {len(findings)}" + (f"  {meaning}" if findings else ""))
-        shown = findings if with_all else findings[:SHOWN]
-        lines += [f"  {printable(finding.path)}: {printable(finding.reason)}" for finding in shown]
+        shown = findings if with_all else findings[:MAX_LISTED_FINDINGS]
+        lines += [f"  {make_printable(finding.path)}: {make_printable(finding.reason)}" for finding in shown]
         if len(shown) < len(findings):
             lines.append(f"  … and {len(findings) - len(shown)} more (--all names them)")
-    return "\n".join([*lines, *_advice(verdict)])
+    return "\n".join([*lines, *_format_advice(verification)])
 
 
-def _advice(verdict: Verdict) -> Iterator[str]:
-    if not verdict.content_digest:
+def _format_advice(verification: Verification) -> Iterator[str]:
+    if not verification.content_digest:
         yield "the cache is damaged: delete it and make it again"
-    elif verdict.missing or verdict.stale or verdict.waiting.damaged:
-        yield f"running the {verdict.made_by} again takes in what is missing and makes anew what is stale or damaged"
-    if verdict.failed and verdict.made_by == "import":
+    elif verification.missing or verification.stale or verification.waiting.damaged:
+        yield f"running the {verification.made_by} again takes in what is missing and makes anew what is stale or damaged"
+    if verification.failed and verification.made_by == "import":
         yield "running the import again tries the failed ones again"
-    elif verdict.failed:
+    elif verification.failed:
         yield "running it with --retry-failed tries the failed ones again"
 
 
-def _foreign(header: Header, parts: list[Part]) -> Iterator[Finding]:
+def _find_foreign_parts(header: CacheHeader, parts: list[CachePart]) -> Iterator[Finding]:
     for part in parts:
-        if differences := header.spec.raw().differences(part.header.spec):
+        if differences := header.spec.without_reduction().differences(part.header.spec):
             yield Finding(part.path.name, f"a part with other settings ({'; '.join(differences)})")
 
 
-def _ledger(header: Header) -> list[Finding]:
+def _list_failures(header: CacheHeader) -> list[Finding]:
     table = header.failures
     return [
         Finding(p, f"{s}: {r}") for p, s, r in zip(*map(list, (table.path, table.stage, table.reason)), strict=True)
     ]
 
 
-def _compare(header: Header, parts: list[Part], clips: Sequence[Clip]) -> dict[str, list[Finding]]:
+def _compare_clips(header: CacheHeader, parts: list[CachePart], clips: Sequence[Clip]) -> dict[str, list[Finding]]:
     """Each clip of the source and of the cache in at most one class."""
-    stored = {clip.path: clip for clip in _stored(header)}
-    failed = {finding.path: finding for finding in _ledger(header)}
+    stored = {clip.path: clip for clip in _iterate_stored_clips(header)}
+    failed = {finding.path: finding for finding in _list_failures(header)}
     waiting = {path for part in parts for path in part.header.clips.path.tolist()}
     found: dict[str, list[Finding]] = {name: [] for name in ("missing", "vanished", "stale", "failed")}
     unsure = []
     for clip in clips:
         known = stored.pop(clip.path, None)
-        kind, reason = _judge(clip, known, is_failed=clip.path in failed)
+        kind, reason = _classify_clip(clip, known, is_failed=clip.path in failed)
         if kind == "missing" and clip.path in waiting:
             reason = "waits in a part"
         if kind == "unsure" and known:
@@ -151,7 +152,7 @@ def _compare(header: Header, parts: list[Part], clips: Sequence[Clip]) -> dict[s
         elif kind:
             found[kind].append(failed[clip.path] if kind == "failed" else Finding(clip.path, reason))
     found["vanished"] += [Finding(path, "not in the source any more") for path in stored]
-    for clip, reason in _hashed(unsure):
+    for clip, reason in _compare_contents(unsure):
         if reason:
             found["stale"].append(Finding(clip.path, reason))
         elif clip.path in failed:
@@ -159,46 +160,46 @@ def _compare(header: Header, parts: list[Part], clips: Sequence[Clip]) -> dict[s
     return {name: sorted(findings, key=lambda finding: finding.path) for name, findings in found.items()}
 
 
-def _stored(header: Header) -> Iterator[Clip]:
+def _iterate_stored_clips(header: CacheHeader) -> Iterator[Clip]:
     for table in (header.clips, header.failures):
         for i in range(len(table)):
-            yield row_clip(table, i)
+            yield row_to_clip(table, i)
 
 
-def _judge(clip: Clip, known: Clip | None, *, is_failed: bool) -> tuple[str, str]:
+def _classify_clip(clip: Clip, stored: Clip | None, *, is_failed: bool) -> tuple[str, str]:
     """The class of a clip and why; an empty class where all is well, `unsure` where only its content can tell."""
     try:
         is_readable = stat.S_ISREG(os.stat(clip.file).st_mode) or clip.file.is_dir()
-        now = size_and_time(clip.file)
+        now = read_size_and_mtime(clip.file)
     except OSError as error:
-        if is_address(clip.path):  # a download may be thrown away
-            return ("failed" if is_failed else "", "") if known else ("missing", "never extracted")
+        if is_url(clip.path):  # a download may be thrown away
+            return ("failed" if is_failed else "", "") if stored else ("missing", "never extracted")
         return "vanished", (error.strerror or str(error)).lower()
-    if known is None:
+    if stored is None:
         return "missing", "never extracted"
     as_before = "failed" if is_failed else ""
     if not is_readable:
         return (as_before, "") if is_failed else ("stale", "not a regular file any more")
-    if not known.digest or now == (known.size_bytes, known.mtime_ns):
+    if not stored.digest or now == (stored.size_bytes, stored.mtime_ns):
         return as_before, ""
-    if known.size_bytes >= 0 and now[0] != known.size_bytes:
-        return "stale", f"{known.size_bytes} bytes then, {now[0]} now"
+    if stored.size_bytes >= 0 and now[0] != stored.size_bytes:
+        return "stale", f"{stored.size_bytes} bytes then, {now[0]} now"
     return "unsure", ""
 
 
-def _hashed(unsure: Sequence[tuple[Clip, Clip]]) -> Iterator[tuple[Clip, str]]:
+def _compare_contents(unsure: Sequence[tuple[Clip, Clip]]) -> Iterator[tuple[Clip, str]]:
     """Reads the files whose time alone differs; gives each clip and how it changed, empty where it did not."""
     if not unsure:
         return
-    with progress_bar(len(unsure), what="compare", unit="clip") as bar:
+    with make_progress_bar(len(unsure), description="compare", unit="clip") as bar:
         for clip, known in unsure:
-            yield clip, _change(clip, known)
+            yield clip, _describe_change(clip, known)
             bar.update()
 
 
-def _change(clip: Clip, known: Clip) -> str:
+def _describe_change(clip: Clip, stored: Clip) -> str:
     try:
-        digest = content_digest(clip.file)
+        digest = compute_content_digest(clip.file)
     except OSError as error:
         return f"cannot be read: {(error.strerror or str(error)).lower()}"
-    return "" if digest == known.digest else "as long as before, other content"
+    return "" if digest == stored.digest else "as long as before, other content"

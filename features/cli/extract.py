@@ -5,16 +5,16 @@ from pathlib import Path
 import click
 
 from features.config import ExtractSettings
-from features.sources.discover import DOWNLOADS, find_clips
+from features.sources.discover import DOWNLOADS_FOLDER, find_clips
 from features.sources.shards import Shard, parse_shard
-from features.sources.urls import as_source
+from features.sources.urls import parse_source
 from features.types import Clip
-from features.utils.command_line import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals
 from features.utils.settings import load_settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=as_source)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=parse_source)
 @click.option(
     "-o",
     "--output",
@@ -86,17 +86,17 @@ def extract_features(
         split_number=settings.split_number,
         split_absent=settings.split_absent,
         label_map=settings.label_map,
-        downloads=settings.downloads or output.parent / DOWNLOADS,
+        downloads=settings.downloads or output.parent / DOWNLOADS_FOLDER,
     )[:limit]
     if dry_run:
-        return _say_what_would_be_done(clips, output, settings, retry_failed=retry_failed, shard=part)
+        return _print_dry_run(clips, output, settings, retry_failed=retry_failed, shard=part)
     return _extract(clips, output, settings, retry_failed=retry_failed, shard=part)
 
 
 # What is imported below is heavy: `--help` and wrong options answer at once.
 
 
-def _say_what_would_be_done(
+def _print_dry_run(
     clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard
 ) -> int:
     from features.cache.plan import make_plan
@@ -108,7 +108,7 @@ def _say_what_would_be_done(
     where = check_engine(settings)
     plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
     click.echo(describe_dry_run(plan, spec, output, where=where))
-    return DONE
+    return EXIT_OK
 
 
 def _extract(clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard) -> int:
@@ -128,7 +128,7 @@ def _extract(clips: list[Clip], output: Path, settings: ExtractSettings, *, retr
     click.echo(describe_summary(summary, output))
     if stop:
         return stop.exit_code
-    return FAILED_ITEMS if summary.failed or summary.failed_before else DONE
+    return EXIT_FAILED_ITEMS if summary.failed or summary.failed_before else EXIT_OK
 
 
 def main() -> None:

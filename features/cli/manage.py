@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from features.errors import SettingsError
-from features.sources.discover import DOWNLOADS
-from features.sources.urls import as_source
-from features.utils.command_line import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.sources.discover import DOWNLOADS_FOLDER
+from features.sources.urls import parse_source
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -59,23 +59,23 @@ def manifest(
     Each clip is opened and three of its frames are looked at. Classes that are too small, clips that repeat, and scenes
     on both sides of a split are named. Exit code 3 where a clip cannot be read; it is left out.
     """
-    from features.curation.checks import describe_manifest, warnings_of
-    from features.curation.manifest import Wishes, describe_left_out, describe_written, make_manifest
-    from features.curation.splitting import read_shares
+    from features.curation.checks import describe_manifest, find_warnings
+    from features.curation.manifest import ManifestOptions, describe_left_out, describe_written, make_manifest
+    from features.curation.splitting import parse_shares
 
     if split and keep_split:
         raise SettingsError("give either --split or --keep-split")
     if wishes["group_pattern"] and wishes["group_from"] not in ("auto", "pattern"):
         raise SettingsError(f"--group-pattern does not go with --group-from {wishes['group_from']}; leave one out")
-    wishes |= {"shares": read_shares(split)} if split and split != "none" else {"with_split": split != "none"}
-    given = Wishes(keep_split=keep_split, **{key: value for key, value in wishes.items() if value is not None})
+    wishes |= {"shares": parse_shares(split)} if split and split != "none" else {"with_split": split != "none"}
+    given = ManifestOptions(keep_split=keep_split, **{key: value for key, value in wishes.items() if value is not None})
     made = make_manifest(sources, output, given, workers=workers, folder_fps=folder_fps, with_force=with_force)
-    if made.looks:
+    if made.scans:
         click.echo(describe_manifest(made))
-    for line in [*(f"warning: {text}" for text in warnings_of(made)), *describe_left_out(made.failures)]:
+    for line in [*(f"warning: {text}" for text in find_warnings(made)), *describe_left_out(made.failures)]:
         click.echo(line, err=True)
     click.echo(describe_written(made, output))
-    return FAILED_ITEMS if made.failures else DONE
+    return EXIT_FAILED_ITEMS if made.failures else EXIT_OK
 
 
 @features.command()
@@ -88,12 +88,12 @@ def inspect(cache: Path, as_json: bool) -> int:
 
     header, facts = inspect_cache(cache)
     click.echo(json.dumps(asdict(facts), indent=2) if as_json else describe_inspection(header, facts))
-    return DONE
+    return EXIT_OK
 
 
 @features.command()
 @click.argument("cache", type=_FILE)
-@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=as_source)
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=parse_source)
 @click.option("--label-map", type=_FILE, help="As given to the extraction: clips of dropped classes are not missed.")
 @click.option("--all", "with_all", is_flag=True, help="Name everything that is found, not only ten of a kind.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object that names everything.")
@@ -103,12 +103,16 @@ def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None,
     With the SOURCE that it was made of, also which clips are missing, vanished, changed since, or failed. Exit code 0
     where all is well, 3 where something is missing, vanished, stale or failed, 4 where something is damaged.
     """
-    from features.cache.exchange.import_arrays import find_what_fits
-    from features.cache.verify import describe_verdict, examine_cache
+    from features.cache.exchange.import_arrays import find_clips_for_cache
+    from features.cache.verify import describe_verification, examine_cache
 
-    clips = find_what_fits(cache, sources, label_map=label_map, downloads=cache.parent / DOWNLOADS) if sources else None
+    clips = (
+        find_clips_for_cache(cache, sources, label_map=label_map, downloads=cache.parent / DOWNLOADS_FOLDER)
+        if sources
+        else None
+    )
     verdict = examine_cache(cache, clips)
-    click.echo(json.dumps(asdict(verdict), indent=2) if as_json else describe_verdict(verdict, with_all=with_all))
+    click.echo(json.dumps(asdict(verdict), indent=2) if as_json else describe_verification(verdict, with_all=with_all))
     return verdict.exit_code
 
 
@@ -121,7 +125,7 @@ def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
     from features.cache.merge import describe_merge, merge_caches
 
     click.echo(describe_merge(merge_caches(caches, output, with_force=with_force)))
-    return DONE
+    return EXIT_OK
 
 
 @features.command("import")
@@ -148,7 +152,7 @@ def import_(sources: tuple[Path, ...], output: Path, **flags: Any) -> int:
     click.echo(describe_import(summary, output))
     if stop:
         return stop.exit_code
-    return FAILED_ITEMS if summary.failed else DONE
+    return EXIT_FAILED_ITEMS if summary.failed else EXIT_OK
 
 
 @features.command()
@@ -169,7 +173,7 @@ def export(cache: Path, output: Path, kind: str, precision: str, with_force: boo
 
     summary = export_cache(cache, output, kind=kind, precision=precision, with_force=with_force)
     click.echo(describe_export(summary))
-    return DONE
+    return EXIT_OK
 
 
 @features.command()
@@ -182,7 +186,7 @@ def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
     from features.cache.reduce import describe_reduce, reduce_cache
 
     click.echo(describe_reduce(reduce_cache(cache, output, reduction, with_force=with_force)))
-    return DONE
+    return EXIT_OK
 
 
 def main() -> None:

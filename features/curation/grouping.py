@@ -12,38 +12,38 @@ from scipy.sparse.csgraph import connected_components
 
 from features.errors import SettingsError
 from features.types import Clip
-from features.utils.text import counted, printable
+from features.utils.text import format_count, make_printable
 
 GROUP_PATTERN = r"_(g\d+)_"
 """UCF101's way to name the source video of a clip: v_ApplyEyeMakeup_g01_c01.avi."""
 
-WAYS = ("auto", "column", "pattern", "folder", "frames")
+GROUP_METHODS = ("auto", "column", "pattern", "folder", "frames")
 
 _UCF_NAME = re.compile(r"v_(?P<label>.+?)_g\d+_c\d+$")
 
 
 def group_clips(
-    clips: Sequence[Clip], scenes: NDArray[np.int64], way: str, *, pattern: str | None = None
+    clips: Sequence[Clip], scenes: NDArray[np.int64], method: str, *, pattern: str | None = None
 ) -> tuple[list[str], str]:
     """The group of each clip and, in words, how it was found. `scenes` numbers the clips that show the same scene.
 
     `auto` takes the group column that is there, else UCF101's names where all clips have them, else the scenes. Raises
     SettingsError where a way does not fit each clip.
     """
-    if way == "auto":
-        way = "pattern" if pattern else _fitting(clips)
-    if way == "column":
+    if method == "auto":
+        method = "pattern" if pattern else _choose_method(clips)
+    if method == "column":
         if not any(clip.group for clip in clips):
             raise SettingsError("--group-from column: no clip has a group; give a manifest with a column 'group'")
-        return _from_column(clips, scenes)
-    if way == "pattern":
-        return _from_pattern(clips, pattern or GROUP_PATTERN)
-    if way == "folder":
-        return [_folder(clip) for clip in clips], "the folder above each clip, below its class"
-    return [_scene_name(scene) for scene in scenes.tolist()], "near-duplicate frames: clips that show the same scene"
+        return _group_by_column(clips, scenes)
+    if method == "pattern":
+        return _group_by_pattern(clips, pattern or GROUP_PATTERN)
+    if method == "folder":
+        return [_find_group_folder(clip) for clip in clips], "the folder above each clip, below its class"
+    return [_format_scene(scene) for scene in scenes.tolist()], "near-duplicate frames: clips that show the same scene"
 
 
-def unite_groups(groups: Sequence[str], scenes: NDArray[np.int64]) -> list[str]:
+def merge_groups_by_scene(groups: Sequence[str], scenes: NDArray[np.int64]) -> list[str]:
     """Groups that have clips of one scene become one, called by the name that comes first."""
     names, numbers = np.unique(np.array(groups), return_inverse=True)
     size = len(names) + int(scenes.max()) + 1
@@ -53,28 +53,28 @@ def unite_groups(groups: Sequence[str], scenes: NDArray[np.int64]) -> list[str]:
     return [first[part] for part in united[numbers].tolist()]
 
 
-def _fitting(clips: Sequence[Clip]) -> str:
+def _choose_method(clips: Sequence[Clip]) -> str:
     if any(clip.group for clip in clips):
         return "column"
     return "pattern" if all(re.search(GROUP_PATTERN, _stem(clip)) for clip in clips) else "frames"
 
 
-def _from_column(clips: Sequence[Clip], scenes: NDArray[np.int64]) -> tuple[list[str], str]:
+def _group_by_column(clips: Sequence[Clip], scenes: NDArray[np.int64]) -> tuple[list[str], str]:
     """A clip without a group takes that of a clip of its scene, or a new one."""
     known = {scene: clip.group for clip, scene in zip(clips, scenes.tolist(), strict=True) if clip.group}
     taken = {clip.group for clip in clips}
-    free = (name for name in map(_scene_name, count()) if name not in taken)
+    free = (name for name in map(_format_scene, count()) if name not in taken)
     groups = []
     for clip, scene in zip(clips, scenes.tolist(), strict=True):
         if not clip.group and scene not in known:
             known[scene] = next(free)
         groups.append(clip.group or known[scene])
     without = sum(not clip.group for clip in clips)
-    filled = f"; {counted(without, 'clip')} without one by near-duplicate frames" if without else ""
+    filled = f"; {format_count(without, 'clip')} without one by near-duplicate frames" if without else ""
     return groups, f"the groups that the source tells (a column, or names of UCF101's kind){filled}"
 
 
-def _from_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
+def _group_by_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
     try:
         matcher = re.compile(pattern)
     except re.error as error:
@@ -83,8 +83,8 @@ def _from_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
     missed = [clip.path for clip, match in zip(clips, matches, strict=True) if match is None]
     if missed:
         raise SettingsError(
-            f"--group-pattern '{pattern}' matches {len(clips) - len(missed)} of {counted(len(clips), 'clip')}, "
-            f"not '{printable(missed[0])}'; give a pattern that fits each path, or --group-from frames"
+            f"--group-pattern '{pattern}' matches {len(clips) - len(missed)} of {format_count(len(clips), 'clip')}, "
+            f"not '{make_printable(missed[0])}'; give a pattern that fits each path, or --group-from frames"
         )
     found = [(match[1] if matcher.groups else match[0]) or "" for match in matches if match]
     if "" in found:
@@ -97,13 +97,13 @@ def _from_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
     return groups, f"the pattern '{pattern}' in each name, within its class, as UCF101 counts them"
 
 
-def _folder(clip: Clip) -> str:
+def _find_group_folder(clip: Clip) -> str:
     above = PurePosixPath(clip.file_path).parts[:-1]
     labels = [i for i, part in enumerate(above) if clip.label and part == clip.label]
     inner = above[labels[-1] + 1 :] if labels else above
     if not inner:
         raise SettingsError(
-            f"--group-from folder: '{printable(clip.path)}' has no folder between its class and itself; "
+            f"--group-from folder: '{make_printable(clip.path)}' has no folder between its class and itself; "
             "expected class/scene/clip, or give --group-from frames"
         )
     return "/".join(inner)
@@ -113,5 +113,5 @@ def _stem(clip: Clip) -> str:
     return PurePosixPath(clip.file_path).stem
 
 
-def _scene_name(number: int) -> str:
+def _format_scene(number: int) -> str:
     return f"scene{number + 1:04d}"

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from features.errors import SettingsError
 from features.types import SPLITS
 
-Shares = tuple[float, float, float]
+SplitShares = tuple[float, float, float]
 """Of train, val and test; their sum is 1."""
 
-_STARTS = 8
+_RESTARTS = 8
 """Orders of the groups that are tried."""
 
-_EMPTY_COST = (3.0, 1.0, 2.0)
+_EMPTY_CLASS_COST = (3.0, 1.0, 2.0)
 """What a class without a clip in train, val and test costs, in its clips: it can be trained or judged on then."""
 
-Counts = NDArray[np.float64]
+ClassCounts = NDArray[np.float64]
 
 
-def read_shares(text: str) -> Shares:
+def parse_shares(text: str) -> SplitShares:
     """`70/15/15` as shares of train, val and test, `80/20` as train and test. Raises SettingsError."""
     numbers = re.split(r"\s*[/,:]\s*", text.strip())
     try:
@@ -40,7 +40,7 @@ def read_shares(text: str) -> Shares:
     return shares[0] / total, shares[1] / total, shares[2] / total
 
 
-def divide_groups(labels: Sequence[str], groups: Sequence[str], shares: Shares, *, seed: int = 0) -> list[str]:
+def assign_splits(labels: Sequence[str], groups: Sequence[str], shares: SplitShares, *, seed: int = 0) -> list[str]:
     """The split of each clip: no group is divided, and each class comes as near to the shares as its groups allow.
 
     Groups are placed one after the other, the largest first, and moved as long as that helps; the best of several
@@ -50,63 +50,63 @@ def divide_groups(labels: Sequence[str], groups: Sequence[str], shares: Shares, 
     classes, kinds = np.unique(np.array(labels), return_inverse=True)
     held = np.zeros((len(names), len(classes)))  # (G, K) clips
     np.add.at(held, (numbers, kinds), 1)
-    problem = _Problem(held, np.array(shares))
+    problem = _SplitProblem(held, np.array(shares))
     random = np.random.default_rng(seed)
-    tries = [problem.improve(problem.place(random.permutation(len(names)))) for _ in range(_STARTS)]
+    tries = [problem.improve(problem.place_groups(random.permutation(len(names)))) for _ in range(_RESTARTS)]
     best = min(tries, key=problem.cost)
     return [SPLITS[side] for side in best[numbers].tolist()]
 
 
-class _Problem:
+class _SplitProblem:
     """Clips (G, K) by group and class, and the shares (S,) of the sides."""
 
-    def __init__(self, held: Counts, shares: Counts) -> None:
-        self._open = np.flatnonzero(shares > 0)  # sides that take clips at all
-        self._held = held
-        self._totals = held.sum(axis=0)
-        self._targets = shares[self._open][:, None] * self._totals  # (S, K)
-        self._empty = np.array(_EMPTY_COST)[self._open]
+    def __init__(self, group_counts: ClassCounts, shares: ClassCounts) -> None:
+        self._open_sides = np.flatnonzero(shares > 0)  # sides that take clips at all
+        self._group_counts = group_counts
+        self._totals = group_counts.sum(axis=0)
+        self._targets = shares[self._open_sides][:, None] * self._totals  # (S, K)
+        self._empty_costs = np.array(_EMPTY_CLASS_COST)[self._open_sides]
 
-    def place(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    def place_groups(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Each group, the largest first, to the side where it costs least."""
-        order = order[np.argsort(-self._held[order].sum(axis=1), kind="stable")]
+        order = order[np.argsort(-self._group_counts[order].sum(axis=1), kind="stable")]
         sides = np.zeros(len(order), np.int64)
         filled = np.zeros_like(self._targets)
         for group in order.tolist():
-            added = filled + self._held[group]
-            best = int(np.argmin(self._side_costs(added) - self._side_costs(filled)))
+            added = filled + self._group_counts[group]
+            best = int(np.argmin(self._compute_side_costs(added) - self._compute_side_costs(filled)))
             sides[group], filled[best] = best, added[best]
-        return self._open[sides]
+        return self._open_sides[sides]
 
     def improve(self, sides: NDArray[np.int64]) -> NDArray[np.int64]:
         """Moves the group that gains most, until none gains."""
-        at = np.searchsorted(self._open, sides)
+        at = np.searchsorted(self._open_sides, sides)
         everyone = np.arange(len(at))
         for _ in range(4 * len(at)):
-            filled = self._filled(at)
-            now = self._side_costs(filled)  # (S,)
-            less = self._side_costs(filled[at] - self._held, at) - now[at]  # (G,)
-            more = self._side_costs(filled + self._held[:, None]) - now  # (G, S)
+            filled = self._count_by_side(at)
+            now = self._compute_side_costs(filled)  # (S,)
+            less = self._compute_side_costs(filled[at] - self._group_counts, at) - now[at]  # (G,)
+            more = self._compute_side_costs(filled + self._group_counts[:, None]) - now  # (G, S)
             gain = less[:, None] + more
             gain[everyone, at] = 0
             group, side = np.unravel_index(int(np.argmin(gain)), gain.shape)
             if gain[group, side] > -1e-9:
                 break
             at[group] = side
-        return self._open[at]
+        return self._open_sides[at]
 
     def cost(self, sides: NDArray[np.int64]) -> float:
         """How far a division is from the shares."""
-        return float(self._side_costs(self._filled(np.searchsorted(self._open, sides))).sum())
+        return float(self._compute_side_costs(self._count_by_side(np.searchsorted(self._open_sides, sides))).sum())
 
-    def _filled(self, at: NDArray[np.int64]) -> Counts:
+    def _count_by_side(self, at: NDArray[np.int64]) -> ClassCounts:
         filled = np.zeros_like(self._targets)
-        np.add.at(filled, at, self._held)
+        np.add.at(filled, at, self._group_counts)
         return filled
 
-    def _side_costs(self, filled: Counts, at: NDArray[np.int64] | slice = slice(None)) -> Counts:
+    def _compute_side_costs(self, filled: ClassCounts, at: NDArray[np.int64] | slice = slice(None)) -> ClassCounts:
         """(..., S, K) clips to (..., S): squared distance from the targets, relative to the size of each class."""
-        targets, empty = self._targets[at], self._empty[at]
+        targets, empty = self._targets[at], self._empty_costs[at]
         each = ((filled - targets) ** 2 / self._totals).sum(axis=-1)
         total = (filled.sum(axis=-1) - targets.sum(axis=-1)) ** 2 / self._totals.sum()
         missing = ((filled < 0.5) * self._totals).sum(axis=-1) * empty

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from features.errors import SettingsError
 
-DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 """What torch itself opens to reach NVIDIA's GPUs."""
-AMD = Path("/dev/kfd")
+AMD_DEVICE = Path("/dev/kfd")
 
 
 def pick_devices(name: str) -> list[str]:
@@ -34,9 +34,9 @@ def _count_gpus() -> int:
 
 
 def _has_driver() -> bool:
-    if AMD.exists():
+    if AMD_DEVICE.exists():
         return True
-    for name in DRIVERS:
+    for name in CUDA_DRIVERS:
         try:
             ctypes.CDLL(name)
         except OSError:

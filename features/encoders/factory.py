@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.config import RunSettings
-from features.encoders.base import Encoder
+from features.encoders.base import FrameEncoder
 from features.encoders.devices import pick_devices
-from features.encoders.openvino_cache import kept_network
-from features.encoders.openvino_encoder import openvino_encoder, pick_runtime
+from features.encoders.openvino_cache import get_openvino_network
+from features.encoders.openvino_encoder import make_openvino_encoder, pick_runtime
 from features.spec import FeatureSpec
 
 
@@ -22,12 +22,14 @@ def check_devices(settings: RunSettings) -> tuple[list[str], str]:
 @contextmanager
 def open_encoder(
     spec: FeatureSpec, weights: Path | None, settings: RunSettings, *, scratch: Path | None = None
-) -> Iterator[Encoder]:
+) -> Iterator[FrameEncoder]:
     """The backbone in this process, on the first device of the settings; `scratch` is for temporary files."""
     devices, runtime = check_devices(settings)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         if runtime == "openvino":
-            yield openvino_encoder(kept_network(spec, weights, Path(folder)), spec, batch_size=settings.batch_size)
+            yield make_openvino_encoder(
+                get_openvino_network(spec, weights, Path(folder)), spec, batch_size=settings.batch_size
+            )
             return
         from features.encoders.torch_encoder import build_encoder
 

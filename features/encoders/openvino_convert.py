@@ -7,16 +7,16 @@ import torch
 
 from features.backbones.loading import load_backbone
 from features.encoders.openvino_encoder import import_openvino, row_shape
-from features.encoders.torch_encoder import Features, fold_batch_norms
+from features.encoders.torch_encoder import FeatureNetwork, fold_batch_norms
 from features.errors import SettingsError
 from features.spec import FeatureSpec
 
 
-def convert(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
+def convert_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
     """Writes the spec's network as an OpenVINO model and gives its path. Raises SettingsError where it cannot be."""
     openvino = import_openvino()
     network = fold_batch_norms(load_backbone(spec.backbone, weights))
-    features = Features(network, spec.preprocessing, spec.pooling, torch.float32).eval()
+    features = FeatureNetwork(network, spec.preprocessing, spec.pooling, torch.float32).eval()
     with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
         warnings.simplefilter("ignore")
         try:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoders.base import Encoder, frames_a_row
+from features.encoders.base import FrameEncoder, frames_per_row
 from features.errors import SettingsError
 from features.spec import FeatureSpec
 
-BATCH = {"fp32": 1, "bf16": 2}
+BATCH_FRAMES = {"fp32": 1, "bf16": 2}
 """Frames a forward pass: the fastest measured, and fixed, so that a feature does not depend on its neighbours."""
 
 
@@ -34,10 +34,10 @@ def import_openvino() -> Any:
     return openvino
 
 
-def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> Encoder:
+def make_openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> FrameEncoder:
     """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
     openvino = import_openvino()
-    batch_size = batch_size or max(1, BATCH[spec.precision] // frames_a_row(spec))
+    batch_size = batch_size or max(1, BATCH_FRAMES[spec.precision] // frames_per_row(spec))
     core = openvino.Core()
     network = core.read_model(model)
     network.reshape({network.inputs[0]: [batch_size, *row_shape(spec)]})
@@ -53,10 +53,10 @@ def openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None =
     def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.array(request.infer([np.ascontiguousarray(frames)], share_inputs=True)[0])
 
-    return Encoder(forward, batch_size=batch_size, pads=True)
+    return FrameEncoder(forward, batch_size=batch_size, pads_batches=True)
 
 
 def row_shape(spec: FeatureSpec) -> list[int]:
     """What the network takes as a row: (S, S, 3) of a frame, (L, S, S, 3) of a snippet."""
     side = spec.preprocessing.size
-    return ([frames_a_row(spec)] if spec.sampling.kind == "snippets" else []) + [side, side, 3]
+    return ([frames_per_row(spec)] if spec.sampling.kind == "snippets" else []) + [side, side, 3]

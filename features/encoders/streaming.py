@@ -5,41 +5,41 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoders.base import Encoder
+from features.encoders.base import FrameEncoder
 
 
-class Streamed:
+class StreamingEncoder:
     """Takes one preprocessed frame at a time and gives it a number; its features are had by that number at the end.
 
     Frames go through the encoder in batches of its own size, in the order they come.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: FrameEncoder) -> None:
         self._encoder = encoder
-        self._waiting: list[NDArray[np.uint8]] = []
-        self._done: list[NDArray[np.float16]] = []  # (n, D) each
+        self._pending_frames: list[NDArray[np.uint8]] = []
+        self._encoded: list[NDArray[np.float16]] = []  # (n, D) each
         self._count = 0
-        self.seconds = 0.0
+        self.cpu_seconds = 0.0
         """CPU seconds spent on encoding."""
 
-    def take(self, frame: NDArray[np.uint8]) -> np.int64:
+    def add_frame(self, frame: NDArray[np.uint8]) -> np.int64:
         """The number of a frame (S, S, 3). Raises ClipError where a feature is not finite."""
-        self._waiting.append(frame)
+        self._pending_frames.append(frame)
         self._count += 1
-        if len(self._waiting) >= self._encoder.batch_size:
-            self._encode()
+        if len(self._pending_frames) >= self._encoder.batch_size:
+            self._encode_pending()
         return np.int64(self._count - 1)
 
-    def features(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
+    def get_features(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
         """(N, D) of the frames of these numbers."""
-        self._encode()
-        self._done = [np.concatenate(self._done)]
-        return self._done[0][numbers]
+        self._encode_pending()
+        self._encoded = [np.concatenate(self._encoded)]
+        return self._encoded[0][numbers]
 
-    def _encode(self) -> None:
-        if not self._waiting:
+    def _encode_pending(self) -> None:
+        if not self._pending_frames:
             return
         began = time.process_time()
-        self._done.append(self._encoder.encode(np.stack(self._waiting)))
-        self._waiting.clear()
-        self.seconds += time.process_time() - began
+        self._encoded.append(self._encoder.encode(np.stack(self._pending_frames)))
+        self._pending_frames.clear()
+        self.cpu_seconds += time.process_time() - began

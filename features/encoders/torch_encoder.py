@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from features.backbones.loading import load_backbone
-from features.encoders.base import Encoder, TooLargeBatch, frames_a_row
+from features.encoders.base import BatchTooLargeError, FrameEncoder, frames_per_row
 from features.spec import FeatureSpec, Preprocessing
 
 
-def normalise(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+def normalize(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """uint8 (B, S, S, 3) on any device to float (B, 3, S, S), scaled to [0, 1], less the mean, over the deviation.
 
     Snippets (B, L, S, S, 3) become (B, 3, L, S, S).
@@ -24,17 +24,17 @@ def normalise(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
     return ((frames.float() - mean) / std).movedim(-1, 1)  # (B, 3, ..., S, S), channels last in memory
 
 
-CPU_BATCH = {"fp32": 1, "bf16": 12}
+CPU_BATCH_FRAMES = {"fp32": 1, "bf16": 12}
 """Frames a forward pass on a CPU, the fastest measured: larger batches fall out of the processor's cache."""
 
-GPU_BATCH = 1024
+MAX_GPU_BATCH_FRAMES = 1024
 """At most so many on a GPU; fewer where its free memory is small."""
 
-GPU_BYTES_A_FRAME = 48 * 2**20
+GPU_BYTES_PER_FRAME = 48 * 2**20
 """What a frame of 224 pixels may take on the way through, generously; a batch that is still too large is halved."""
 
 
-class Features(nn.Module):
+class FeatureNetwork(nn.Module):
     """Normalisation, backbone and pooling as one network: uint8 (B, S, S, 3) or (B, L, S, S, 3) to float32 (B, D)."""
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
@@ -44,12 +44,12 @@ class Features(nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, S, S, 3) to (B, D)."""
         maps = self.network(
-            normalise(frames, self.preprocessing).to(self.dtype)
+            normalize(frames, self.preprocessing).to(self.dtype)
         )  # (B, D, h, w), (B, D, t, h, w), (B, D)
-        return pool(maps.float(), self.pooling)
+        return pool_maps(maps.float(), self.pooling)
 
 
-def torch_encoder(
+def make_torch_encoder(
     network: nn.Module,
     *,
     preprocessing: Preprocessing,
@@ -57,14 +57,14 @@ def torch_encoder(
     precision: str = "fp32",
     device: str = "cpu",
     batch_size: int | None = None,
-    frames_a_row: int = 1,
-) -> Encoder:
+    frames_per_row: int = 1,
+) -> FrameEncoder:
     """An encoder that runs in PyTorch, batch norms folded, channels last."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     is_3d = any(isinstance(module, nn.Conv3d) for module in network.modules())
     memory = torch.channels_last_3d if is_3d else torch.channels_last
     folded = fold_batch_norms(network.eval()).to(device, dtype).to(memory_format=memory)
-    features = Features(folded, preprocessing, pooling, dtype)
+    features = FeatureNetwork(folded, preprocessing, pooling, dtype)
 
     @torch.inference_mode()
     def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -76,12 +76,14 @@ def torch_encoder(
         except torch.OutOfMemoryError:
             pass
         torch.cuda.empty_cache()  # out here: the error held on to the tensors
-        raise TooLargeBatch
+        raise BatchTooLargeError
 
-    return Encoder(forward, batch_size=batch_size or _batch_size(device, precision, frames_a_row, preprocessing.size))
+    return FrameEncoder(
+        forward, batch_size=batch_size or _choose_batch_size(device, precision, frames_per_row, preprocessing.size)
+    )
 
 
-def pool(maps: torch.Tensor, pooling: str) -> torch.Tensor:
+def pool_maps(maps: torch.Tensor, pooling: str) -> torch.Tensor:
     """(B, D, h, w), (B, D, t, h, w) or (B, D) to (B, D), or (B, 2D) for `avg+max`."""
     places = tuple(range(2, maps.ndim))
     if not places:  # the network pools by itself
@@ -97,14 +99,14 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Sequential):
         layers = list(module)
         for i, (first, second) in enumerate(pairwise(layers)):
-            if _computes_its_own(first) or _computes_its_own(second):
+            if _overrides_forward(first) or _overrides_forward(second):
                 continue
             if isinstance(first, nn.Conv2d | nn.Conv3d) and isinstance(second, nn.BatchNorm2d | nn.BatchNorm3d):
                 module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return module
 
 
-def _computes_its_own(module: nn.Module) -> bool:
+def _overrides_forward(module: nn.Module) -> bool:
     """Whether a subclass of a library's layer does more than that layer, such as an activation at its end."""
     own = {nn.Conv2d.forward, nn.Conv3d.forward, nn.BatchNorm2d.forward, nn.BatchNorm3d.forward}
     return type(module).forward not in own
@@ -112,22 +114,22 @@ def _computes_its_own(module: nn.Module) -> bool:
 
 def build_encoder(
     spec: FeatureSpec, weights: Path | None, *, device: str = "cpu", batch_size: int | None = None
-) -> Encoder:
+) -> FrameEncoder:
     """The encoder of a spec. Whoever made the spec has checked that the weights are those whose digest it names."""
-    return torch_encoder(
+    return make_torch_encoder(
         load_backbone(spec.backbone, weights),
         preprocessing=spec.preprocessing,
         pooling=spec.pooling,
         precision=spec.precision,
         device=device,
         batch_size=batch_size,
-        frames_a_row=frames_a_row(spec),
+        frames_per_row=frames_per_row(spec),
     )
 
 
-def _batch_size(device: str, precision: str, frames_a_row: int, side: int) -> int:
+def _choose_batch_size(device: str, precision: str, frames_per_row: int, side: int) -> int:
     if device == "cpu":
-        return max(1, CPU_BATCH[precision] // frames_a_row)
+        return max(1, CPU_BATCH_FRAMES[precision] // frames_per_row)
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    frame_bytes = GPU_BYTES_A_FRAME * max(1.0, (side / 224) ** 2)
-    return int(max(1, min(GPU_BATCH, free_bytes // frame_bytes) // frames_a_row))
+    frame_bytes = GPU_BYTES_PER_FRAME * max(1.0, (side / 224) ** 2)
+    return int(max(1, min(MAX_GPU_BATCH_FRAMES, free_bytes // frame_bytes) // frames_per_row))

@@ -11,7 +11,7 @@ from features.extraction.ray_engine import check_cluster, extract_on_cluster
 from features.sources.download.fetch import fetch_clips
 from features.spec import FeatureSpec
 from features.types import Clip, Outcome
-from features.video.windows import Windows
+from features.video.windows import Windowing
 
 ENGINES = {"local": extract_clips, "ray": extract_on_cluster}
 
@@ -32,8 +32,8 @@ def run_engine(
     weights: Path | None,
     settings: RunSettings,
     *,
-    with_pictures: bool = False,
-    windows: Windows | None = None,
+    with_thumbnails: bool = False,
+    windows: Windowing | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
     """Raw, unreduced features of each clip, or its failure, in the order they finish; by the engine of the settings.
@@ -45,5 +45,5 @@ def run_engine(
     if clips and not is_stopped():
         run = ENGINES[settings.engine]
         yield from run(
-            clips, spec, weights, settings, with_pictures=with_pictures, windows=windows, is_stopped=is_stopped
+            clips, spec, weights, settings, with_thumbnails=with_thumbnails, windows=windows, is_stopped=is_stopped
         )

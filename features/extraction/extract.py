@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from features.cache.plan import Plan
-from features.cache.update import Summary, fill_cache
+from features.cache.plan import UpdatePlan
+from features.cache.update import ExtractionSummary, fill_cache
 from features.config import ExtractSettings
 from features.extraction.engines import check_engine, run_engine
 from features.extraction.spec_builder import build_spec
-from features.sources.shards import WHOLE, Shard
+from features.sources.shards import SINGLE_SHARD, Shard
 from features.types import Clip
 from features.utils.files import check_writable
 
@@ -19,10 +19,10 @@ def extract_to_cache(
     settings: ExtractSettings,
     *,
     retry_failed: bool = False,
-    shard: Shard = WHOLE,
+    shard: Shard = SINGLE_SHARD,
     is_stopped: Callable[[], bool] = lambda: False,
-    announce: Callable[[Plan], None] = lambda plan: None,
-) -> Summary:
+    announce: Callable[[UpdatePlan], None] = lambda plan: None,
+) -> ExtractionSummary:
     """Extracts what is new or changed, commits it in parts, and consolidates the cache when all is done.
 
     Stopped half-way, it leaves the parts: running it again goes on from them. So does a shard while others still owe

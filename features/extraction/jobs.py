@@ -11,25 +11,34 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoders.base import Encoder
-from features.encoders.openvino_encoder import openvino_encoder
-from features.encoders.streaming import Streamed
+from features.encoders.base import FrameEncoder
+from features.encoders.openvino_encoder import make_openvino_encoder
+from features.encoders.streaming import StreamingEncoder
 from features.errors import ClipError
-from features.spec import PLAIN, FeatureSpec
-from features.types import Clip, Extracted, Failure, FeatureTrack, FrameBatch, Picture, Unchanged, WindowTracks
-from features.utils.file_identity import stamped
-from features.video.preprocess import prepare, thumbnail
+from features.spec import ORIGINAL_VIEW, FeatureSpec
+from features.types import (
+    Clip,
+    ExtractedClip,
+    Failure,
+    FeatureTrack,
+    FrameBatch,
+    Thumbnail,
+    UnchangedClip,
+    WindowTracks,
+)
+from features.utils.file_identity import identify
+from features.video.preprocess import make_thumbnail, preprocess_frame
 from features.video.reader import read_clip
-from features.video.sampling import pick_rows
-from features.video.views import apply_view, changes_pixels, time_seed
-from features.video.windows import Windows, pick_windows
+from features.video.sampling import make_row_sampler
+from features.video.views import apply_view, changes_pixels, jitter_seed
+from features.video.windows import Windowing, make_window_sampler
 
 T = TypeVar("T")
 
 PRELOAD = ("features.extraction.jobs",)
 """What every worker imports."""
 
-WINDOWS = "windows"
+ALL_WINDOWS = "windows"
 """What stands for a view's name where all windows of a video are meant."""
 
 
@@ -45,7 +54,7 @@ class ViewFrames:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedClip:
     """A clip's frames, and what it took to get them."""
 
     clip: Clip
@@ -53,7 +62,7 @@ class Decoded:
     duration: float
     decoded_share: float
     decode_seconds: float
-    pictures: tuple[Picture, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,16 +70,16 @@ class DecodeJob:
     """Decodes clips; somebody else encodes them."""
 
     spec: FeatureSpec
-    with_pictures: bool = False
-    windows: Windows | None = None
+    with_thumbnails: bool = False
+    windows: Windowing | None = None
     """How long videos are cut; None takes each clip as one."""
 
-    def start(self) -> Callable[[Clip, Callable[[], None]], Decoded | Failure | Unchanged]:
+    def start(self) -> Callable[[Clip, Callable[[], None]], DecodedClip | Failure | UnchangedClip]:
         """Quiet, single-threaded libraries: parallelism is one process a core."""
-        self.quieten()
-        return lambda clip, alive: _caught(clip, lambda: self.decode(clip, alive))
+        self.configure_libraries()
+        return lambda clip, alive: _run_or_fail(clip, lambda: self.decode(clip, alive))
 
-    def quieten(self, *, with_torch: bool = False) -> None:
+    def configure_libraries(self, *, with_torch: bool = False) -> None:
         """What each worker process sets once."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
@@ -90,62 +99,66 @@ class DecodeJob:
         return (*PRELOAD, "torchvision.transforms.v2") if self.needs_torch else PRELOAD
 
     @property
-    def takes_frames_alone(self) -> bool:
+    def can_stream_frames(self) -> bool:
         """Whether each frame makes a feature of its own, so that nobody needs its pixels afterwards."""
-        return self.spec.sampling.kind != "snippets" and self.spec.views == (PLAIN,)
+        return self.spec.sampling.kind != "snippets" and self.spec.views == (ORIGINAL_VIEW,)
 
-    def decode(self, clip: Clip, alive: Callable[[], None], streamed: Streamed | None = None) -> Decoded | Unchanged:
+    def decode(
+        self, clip: Clip, report_alive: Callable[[], None], streaming_encoder: StreamingEncoder | None = None
+    ) -> DecodedClip | UnchangedClip:
         """The clip's frames, or their numbers where they are `streamed` into an encoder. Raises ClipError."""
         began = time.process_time()
-        now = stamped(clip)
+        now = identify(clip)
         if clip.digest and clip.digest == now.digest:
-            return Unchanged(now)
-        seeds = {view: time_seed(view, now.digest) for view in self.spec.views}
+            return UnchangedClip(now)
+        seeds = {view: jitter_seed(view, now.digest) for view in self.spec.views}
         preprocessing = self.spec.preprocessing
         batch = read_clip(
             now,
-            pick_windows(self.spec.sampling, self.windows) if self.windows else pick_rows(self.spec.sampling, seeds),
-            (lambda image: streamed.take(prepare(image, preprocessing)))
-            if streamed
-            else (lambda image: prepare(image, preprocessing)),
-            picture=thumbnail if self.with_pictures else lambda image: b"",
+            make_window_sampler(self.spec.sampling, self.windows)
+            if self.windows
+            else make_row_sampler(self.spec.sampling, seeds),
+            (lambda image: streaming_encoder.add_frame(preprocess_frame(image, preprocessing)))
+            if streaming_encoder
+            else (lambda image: preprocess_frame(image, preprocessing)),
+            make_thumbnail=make_thumbnail if self.with_thumbnails else lambda image: b"",
             folder_fps=self.spec.sampling.folder_fps,
-            alive=alive,
+            report_alive=report_alive,
         )
         is_snippets = self.spec.sampling.kind == "snippets"
         views = tuple(
-            _view_frames(batch, view, now.digest, is_snippets=is_snippets)
+            _make_view_frames(batch, view, now.digest, is_snippets=is_snippets)
             for view in self.spec.views
             if view in batch.rows
         )
         if any(not isinstance(name, str) for name in batch.rows):
-            views = (*views, _window_frames(batch, is_snippets=is_snippets))
-        seconds = time.process_time() - began - (streamed.seconds if streamed else 0.0)
-        return Decoded(now, views, batch.duration, batch.decoded_share, seconds, _pictures(batch))
+            views = (*views, _make_window_frames(batch, is_snippets=is_snippets))
+        seconds = time.process_time() - began - (streaming_encoder.cpu_seconds if streaming_encoder else 0.0)
+        return DecodedClip(now, views, batch.duration, batch.decoded_share, seconds, _make_thumbnails(batch))
 
 
-def _view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
+def _make_view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
     rows = batch.rows[view]  # (R, L)
     used, places = np.unique(rows, return_inverse=True)
     data = batch.data if len(used) == len(batch.data) else batch.data[used]  # copying pictures takes its time
-    changed = data if view == PLAIN else apply_view(view, data, digest)
+    changed = data if view == ORIGINAL_VIEW else apply_view(view, data, digest)
     frames = changed[places.reshape(rows.shape) if is_snippets else ...]
     return ViewFrames(view, frames, batch.times[rows].mean(axis=1))
 
 
-def _window_frames(batch: FrameBatch, *, is_snippets: bool) -> ViewFrames:
+def _make_window_frames(batch: FrameBatch, *, is_snippets: bool) -> ViewFrames:
     """The rows of all windows, each once: those that windows share are encoded once."""
     spans = [name for name in batch.rows if not isinstance(name, str)]
     each = [batch.rows[span] for span in spans]  # B of (R, L)
     rows, places = np.unique(np.concatenate(each), axis=0, return_inverse=True)  # (N, L) in order of time
     of_window = np.split(places.ravel(), np.cumsum([len(one) for one in each])[:-1])
     frames = batch.data[rows if is_snippets else rows[:, 0]]
-    return ViewFrames(WINDOWS, frames, batch.times[rows].mean(axis=1), np.array(spans), tuple(of_window))
+    return ViewFrames(ALL_WINDOWS, frames, batch.times[rows].mean(axis=1), np.array(spans), tuple(of_window))
 
 
-def _pictures(batch: FrameBatch) -> tuple[Picture, ...]:
-    each = zip(batch.times.tolist(), batch.pictures, strict=True)
-    return tuple(Picture(seconds, jpeg) for seconds, jpeg in each if jpeg)
+def _make_thumbnails(batch: FrameBatch) -> tuple[Thumbnail, ...]:
+    each = zip(batch.times.tolist(), batch.thumbnails, strict=True)
+    return tuple(Thumbnail(seconds, jpeg) for seconds, jpeg in each if jpeg)
 
 
 @dataclass(frozen=True)
@@ -158,27 +171,29 @@ class ExtractJob:
     """The network as an OpenVINO model, where that is the runtime."""
     batch_size: int | None = None
 
-    def start(self) -> Callable[[Clip, Callable[[], None]], Extracted | Failure | Unchanged]:
+    def start(self) -> Callable[[Clip, Callable[[], None]], ExtractedClip | Failure | UnchangedClip]:
         """Loads the backbone once."""
-        self.decoder.quieten(with_torch=self.converted is None)
+        self.decoder.configure_libraries(with_torch=self.converted is None)
         encoder = self.encoder()
-        return lambda clip, alive: _caught(clip, lambda: self._extract(clip, alive, encoder))
+        return lambda clip, alive: _run_or_fail(clip, lambda: self._extract(clip, alive, encoder))
 
-    def _extract(self, clip: Clip, alive: Callable[[], None], encoder: Encoder) -> Extracted | Unchanged:
-        streamed = Streamed(encoder) if self.decoder.takes_frames_alone else None
-        decoded = self.decoder.decode(clip, alive, streamed)
-        if isinstance(decoded, Unchanged):
+    def _extract(
+        self, clip: Clip, report_alive: Callable[[], None], encoder: FrameEncoder
+    ) -> ExtractedClip | UnchangedClip:
+        streamed = StreamingEncoder(encoder) if self.decoder.can_stream_frames else None
+        decoded = self.decoder.decode(clip, report_alive, streamed)
+        if isinstance(decoded, UnchangedClip):
             return decoded
         began = time.process_time()
-        encode = streamed.features if streamed else encoder.encode
+        encode = streamed.get_features if streamed else encoder.encode
         features = [encode(view.frames) for view in decoded.views]
-        before = streamed.seconds if streamed else 0.0
-        return tracks_of(decoded, features, before + time.process_time() - began)
+        before = streamed.cpu_seconds if streamed else 0.0
+        return make_extracted_clip(decoded, features, before + time.process_time() - began)
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> FrameEncoder:
         """The backbone on the runtime that was chosen."""
         if self.converted is not None:
-            return openvino_encoder(self.converted, self.decoder.spec, batch_size=self.batch_size)
+            return make_openvino_encoder(self.converted, self.decoder.spec, batch_size=self.batch_size)
         from features.encoders.torch_encoder import build_encoder
 
         return build_encoder(self.decoder.spec, self.weights, batch_size=self.batch_size)
@@ -194,7 +209,9 @@ class ExtractJob:
         return (*self.decoder.preload, *runtime)
 
 
-def tracks_of(decoded: Decoded, features: Sequence[NDArray[np.float16]], encode_seconds: float) -> Extracted:
+def make_extracted_clip(
+    decoded: DecodedClip, features: Sequence[NDArray[np.float16]], encode_seconds: float
+) -> ExtractedClip:
     """A decoded clip and the features (R, D) of each of its views."""
     about = {"clip": decoded.clip, "duration": decoded.duration, "decoded_share": decoded.decoded_share}
     tracks: list[FeatureTrack] = []
@@ -210,18 +227,18 @@ def tracks_of(decoded: Decoded, features: Sequence[NDArray[np.float16]], encode_
             )
         else:
             tracks.append(FeatureTrack(features=rows, times=view.times, view=view.view, **about))  # type: ignore[arg-type]
-    return Extracted(tuple(tracks), decoded.decode_seconds, encode_seconds, decoded.pictures, windows)
+    return ExtractedClip(tuple(tracks), decoded.decode_seconds, encode_seconds, decoded.thumbnails, windows)
 
 
-def _caught(clip: Clip, work: Callable[[], T]) -> T | Failure:
+def _run_or_fail(clip: Clip, work: Callable[[], T]) -> T | Failure:
     try:
         return work()
     except Exception as error:
-        return Failure.of(_stamped_or_not(clip), error)
+        return Failure.from_error(_try_identify(clip), error)
 
 
-def _stamped_or_not(clip: Clip) -> Clip:
+def _try_identify(clip: Clip) -> Clip:
     try:
-        return stamped(clip)
+        return identify(clip)
     except ClipError:
         return replace(clip, digest="")

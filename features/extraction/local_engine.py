@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from features.config import RunSettings
-from features.encoders.base import Encoder
+from features.encoders.base import FrameEncoder
 from features.encoders.factory import check_devices
-from features.encoders.openvino_cache import kept_network
+from features.encoders.openvino_cache import get_openvino_network
 from features.errors import ClipError
-from features.extraction.jobs import Decoded, DecodeJob, ExtractJob, tracks_of
+from features.extraction.jobs import DecodedClip, DecodeJob, ExtractJob, make_extracted_clip
 from features.spec import FeatureSpec
-from features.types import Clip, Failure, Outcome, Unchanged
-from features.utils.file_identity import size_and_time
-from features.utils.worker_pool import Lost, cores, run_tasks
-from features.video.windows import Windows
+from features.types import Clip, Failure, Outcome, UnchangedClip
+from features.utils.file_identity import read_size_and_mtime
+from features.utils.worker_pool import LostTask, count_cores, run_tasks
+from features.video.windows import Windowing
 
-BATCHES_AHEAD = 2
+MAX_WAITING_BATCHES = 2
 """How many batches may wait for each GPU."""
 
 
@@ -38,30 +38,32 @@ def extract_clips(
     weights: Path | None,
     settings: RunSettings,
     *,
-    with_pictures: bool = False,
-    windows: Windows | None = None,
+    with_thumbnails: bool = False,
+    windows: Windowing | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
     """Raw, unreduced features of each clip, or its failure, in the order they finish; long ones are cut if asked."""
     devices, runtime = check_devices(settings)
-    decode = DecodeJob(spec, with_pictures, windows)
+    decode = DecodeJob(spec, with_thumbnails, windows)
     with ExitStack() as stack:
         if devices == ["cpu"]:
             converted = None
             if runtime == "openvino":
-                converted = kept_network(spec, weights, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+                converted = get_openvino_network(
+                    spec, weights, Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                )
             job: ExtractJob | DecodeJob = ExtractJob(decode, weights, converted, settings.batch_size)
         else:
             job = decode
         results = run_tasks(
             job,
             clips,
-            workers=min(settings.workers or cores(), len(clips)),
+            workers=min(settings.workers or count_cores(), len(clips)),
             deadline_seconds=settings.deadline_seconds,
             is_stopped=is_stopped,
             preload=job.preload,
         )
-        named = (failure_of(clip, r) if isinstance(r, Lost) else r for clip, r in results)
+        named = (make_failure(clip, r) if isinstance(r, LostTask) else r for clip, r in results)
         if devices == ["cpu"]:
             yield from named  # type: ignore[misc]
         else:
@@ -71,32 +73,34 @@ def extract_clips(
             yield from encode_batches(named, encoders)  # type: ignore[arg-type]
 
 
-def encode_batches(results: Iterable[Decoded | Failure | Unchanged], encoders: Sequence[Encoder]) -> Iterator[Outcome]:
+def encode_batches(
+    results: Iterable[DecodedClip | Failure | UnchangedClip], encoders: Sequence[FrameEncoder]
+) -> Iterator[Outcome]:
     """Encodes frames of many clips in one batch, in turn on each encoder, and hands each clip its own rows."""
     pending: deque[Future[list[Outcome]]] = deque()
-    waiting: list[Decoded] = []
+    waiting: list[DecodedClip] = []
     with ExitStack() as stack:
         threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in encoders]
         turns = cycle(zip(threads, encoders, strict=True))
         thread, encoder = next(turns)
         for result in results:
-            if not isinstance(result, Decoded):
+            if not isinstance(result, DecodedClip):
                 yield result
                 continue
             waiting.append(result)
-            if sum(_rows(decoded) for decoded in waiting) >= encoder.batch_size:
-                pending.append(thread.submit(encode_together, waiting, encoder))
+            if sum(_count_rows(decoded) for decoded in waiting) >= encoder.batch_size:
+                pending.append(thread.submit(encode_clips, waiting, encoder))
                 waiting = []
                 thread, encoder = next(turns)
-            while len(pending) > BATCHES_AHEAD * len(encoders) or (pending and pending[0].done()):
+            while len(pending) > MAX_WAITING_BATCHES * len(encoders) or (pending and pending[0].done()):
                 yield from pending.popleft().result()
         if waiting:
-            pending.append(thread.submit(encode_together, waiting, encoder))
+            pending.append(thread.submit(encode_clips, waiting, encoder))
         for future in pending:
             yield from future.result()
 
 
-def encode_together(clips: Sequence[Decoded], encoder: Encoder) -> list[Outcome]:
+def encode_clips(clips: Sequence[DecodedClip], encoder: FrameEncoder) -> list[Outcome]:
     """The outcomes of clips whose frames go through the backbone as one batch; a clip that spoils it fails alone."""
     began = time.process_time()
     views = [view for decoded in clips for view in decoded.views]
@@ -105,20 +109,20 @@ def encode_together(clips: Sequence[Decoded], encoder: Encoder) -> list[Outcome]
     except ClipError as error:
         if len(clips) == 1:
             return [Failure(clips[0].clip, error.stage, error.reason)]
-        return [outcome for decoded in clips for outcome in encode_together([decoded], encoder)]
+        return [outcome for decoded in clips for outcome in encode_clips([decoded], encoder)]
     pieces = iter(np.split(features, np.cumsum([len(view.frames) for view in views])[:-1]))
     share = (time.process_time() - began) / len(clips)
-    return [tracks_of(decoded, list(islice(pieces, len(decoded.views))), share) for decoded in clips]
+    return [make_extracted_clip(decoded, list(islice(pieces, len(decoded.views))), share) for decoded in clips]
 
 
-def _rows(decoded: Decoded) -> int:
+def _count_rows(decoded: DecodedClip) -> int:
     return sum(len(view.frames) for view in decoded.views)
 
 
-def failure_of(clip: Clip, lost: Lost) -> Failure:
+def make_failure(clip: Clip, lost: LostTask) -> Failure:
     """With its file's size and time, by which a later run knows that it need not be tried again."""
     try:
-        size_bytes, mtime_ns = size_and_time(clip.file)
+        size_bytes, mtime_ns = read_size_and_mtime(clip.file)
     except OSError:
         return Failure(clip, lost.stage, lost.reason)
     return Failure(replace(clip, size_bytes=size_bytes, mtime_ns=mtime_ns), lost.stage, lost.reason)

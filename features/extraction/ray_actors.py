@@ -15,16 +15,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from features.utils.worker_pool import run_tasks
 
 if TYPE_CHECKING:  # heavy: a worker's own process does without
-    from features.encoders.base import Encoder
+    from features.encoders.base import FrameEncoder
     from features.spec import FeatureSpec
 
 
 @dataclass(frozen=True)
-class Shipment:
+class PackedJob:
     """A job for `run_tasks` with the files that it opens: on a node it needs this project and the videos, no more.
 
     It is unpickled, with all that it imports, by the worker process alone.
@@ -39,7 +39,7 @@ class Shipment:
     """What its worker processes import before they part."""
 
     @contextmanager
-    def unpacked(self) -> Iterator[Any]:
+    def unpack(self) -> Iterator[Any]:
         """The job, its files in a folder that goes when the block ends: a killed actor leaves nothing behind."""
         with tempfile.TemporaryDirectory(prefix="features-") as folder:
             for name, content in self.files.items():
@@ -48,12 +48,12 @@ class Shipment:
 
     def start(self) -> Callable[[bytes, Callable[[], None]], tuple[int, bytes]]:
         """Tasks and results are pickled; a result comes with its rows that still wait for an encoder."""
-        with self.unpacked() as job:
+        with self.unpack() as job:
             work = job.start()
 
         def do(task: bytes, alive: Callable[[], None]) -> tuple[int, bytes]:
             result = work(pickle.loads(task), alive)  # noqa: S301
-            return _rows_to_encode(result), pickle.dumps(result)
+            return _count_rows_to_encode(result), pickle.dumps(result)
 
         return do
 
@@ -66,27 +66,27 @@ class EncodeJob:
     weights: Path | None
     batch_size: int | None
 
-    def encoder(self, device: str) -> "Encoder":
+    def encoder(self, device: str) -> "FrameEncoder":
         """Loads the backbone."""
         from features.encoders.torch_encoder import build_encoder
 
         return build_encoder(self.spec, self.weights, device=device, batch_size=self.batch_size)
 
 
-class Worker:
+class ClipActor:
     """An actor that gives one clip at a time to a process of its own."""
 
-    def __init__(self, shipment: Shipment, deadline_seconds: float) -> None:
+    def __init__(self, shipment: PackedJob, deadline_seconds: float) -> None:
         self._task = b""
         self._results = run_tasks(
-            shipment, self._tasks(), workers=1, deadline_seconds=deadline_seconds, preload=shipment.preload
+            shipment, self._iterate_tasks(), workers=1, deadline_seconds=deadline_seconds, preload=shipment.preload
         )
 
-    def ready(self, samples: Sequence[str]) -> int:
+    def set_up(self, samples: Sequence[str]) -> int:
         """0. Raises EnvironmentStopped where one of the samples, files that the job's own machine has, is not here."""
         for path in samples:
             if not os.path.exists(path):
-                raise EnvironmentStopped(
+                raise RuntimeEnvironmentError(
                     f"node {socket.gethostname()} does not see {path}, which is there on the machine that started the "
                     "job; mount the videos on every node under the same path"
                 )
@@ -103,38 +103,38 @@ class Worker:
         rows, content = self.work(task)
         return ((rows, b""), content) if rows else ((0, content), b"")
 
-    def _tasks(self) -> Iterator[bytes]:
+    def _iterate_tasks(self) -> Iterator[bytes]:
         while True:
             yield self._task
 
 
-class EncoderWorker:
+class EncoderActor:
     """An actor that encodes frames of many clips in one batch."""
 
-    def __init__(self, shipment: Shipment, device: str) -> None:
+    def __init__(self, shipment: PackedJob, device: str) -> None:
         self._shipment, self._device = shipment, device
 
-    def ready(self, samples: Sequence[str]) -> int:
+    def set_up(self, samples: Sequence[str]) -> int:
         """Loads the backbone; the rows that make a batch. Raises EnvironmentStopped where the GPU is not to be used."""
         import torch
 
         if self._device == "cuda" and not torch.cuda.is_available():
-            raise EnvironmentStopped(
+            raise RuntimeEnvironmentError(
                 f"node {socket.gethostname()} has a GPU for Ray, but PyTorch sees none there; mend its driver, install "
                 "a CUDA build of torch, or use --device cpu"
             )
-        with self._shipment.unpacked() as job:
+        with self._shipment.unpack() as job:
             self._encoder = job.encoder(self._device)
         return int(self._encoder.batch_size)
 
     def work(self, *decoded: bytes) -> bytes:
         """The outcomes of decoded clips."""
-        from features.extraction.local_engine import encode_together
+        from features.extraction.local_engine import encode_clips
 
-        return pickle.dumps(encode_together([pickle.loads(content) for content in decoded], self._encoder))  # noqa: S301
+        return pickle.dumps(encode_clips([pickle.loads(content) for content in decoded], self._encoder))  # noqa: S301
 
 
-def _rows_to_encode(result: object) -> int:
-    from features.extraction.jobs import Decoded
+def _count_rows_to_encode(result: object) -> int:
+    from features.extraction.jobs import DecodedClip
 
-    return sum(len(view.frames) for view in result.views) if isinstance(result, Decoded) else 0
+    return sum(len(view.frames) for view in result.views) if isinstance(result, DecodedClip) else 0

@@ -28,25 +28,25 @@ from typing import Any
 
 import features
 from features.config import RunSettings
-from features.encoders.openvino_cache import kept_network
+from features.encoders.openvino_cache import get_openvino_network
 from features.encoders.openvino_encoder import pick_runtime
-from features.errors import EnvironmentStopped, SettingsError
+from features.errors import RuntimeEnvironmentError, SettingsError
 from features.extraction.jobs import DecodeJob, ExtractJob
-from features.extraction.local_engine import BATCHES_AHEAD
-from features.extraction.ray_actor_pool import Crew, reason_of
-from features.extraction.ray_actors import EncodeJob, EncoderWorker, Shipment, Worker
-from features.extraction.ray_scheduler import Schedule
+from features.extraction.local_engine import MAX_WAITING_BATCHES
+from features.extraction.ray_actor_pool import ActorPool, format_ray_error
+from features.extraction.ray_actors import ClipActor, EncodeJob, EncoderActor, PackedJob
+from features.extraction.ray_scheduler import Scheduler
 from features.spec import FeatureSpec
 from features.types import Clip, Outcome
-from features.video.windows import Windows
+from features.video.windows import Windowing
 
-JOIN_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 """How long a cluster's head may take to answer; Ray itself would wait for minutes."""
 
-AHEAD = 2
+CLIPS_PER_WORKER = 2
 """Clips that a worker has at a time: one in work, one at hand."""
 
-_QUIET = {
+_RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it would reach for the network
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about a change to come
     "RAY_DEDUP_LOGS": "1",
@@ -54,7 +54,7 @@ _QUIET = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class ActorLayout:
     """Who does what: with encoders, workers only decode."""
 
     workers: int | None = None
@@ -84,47 +84,47 @@ def extract_on_cluster(
     weights: Path | None,
     settings: RunSettings,
     *,
-    with_pictures: bool = False,
-    windows: Windows | None = None,
+    with_thumbnails: bool = False,
+    windows: Windowing | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
-    layout: Layout | None = None,
+    layout: ActorLayout | None = None,
 ) -> Iterator[Outcome]:
     """As `extract_clips`, on Ray. Nodes need this Python, these libraries, and the videos under the same path.
 
     Raises EnvironmentStopped where the cluster cannot be reached, or gives no worker for PATIENCE_SECONDS.
     """
     check_cluster(settings)
-    with connected(settings):
+    with connect_ray(settings):
         import ray
 
-        layout = layout or _layout(settings)
-        decode = DecodeJob(spec, with_pictures, windows)
+        layout = layout or _choose_layout(settings)
+        decode = DecodeJob(spec, with_thumbnails, windows)
         samples = [os.path.abspath(clip.file) for clip in (*clips[:1], *clips[-1:]) if clip.file.exists()]
-        shipment = ray.put(_ship(decode) if layout.encoders else _extract_job(decode, weights, settings))
-        make_worker = ray.remote(Worker).options(num_cpus=1, scheduling_strategy="SPREAD").remote
-        workers = Crew(
+        shipment = ray.put(_pack_job(decode) if layout.encoders else _pack_extract_job(decode, weights, settings))
+        make_worker = ray.remote(ClipActor).options(num_cpus=1, scheduling_strategy="SPREAD").remote
+        workers = ActorPool(
             lambda: make_worker(shipment, settings.deadline_seconds),
-            lambda: min(layout.workers or _cores(layout), len(clips)),
-            samples=samples,
-            ahead=AHEAD,
+            lambda: min(layout.workers or _count_worker_cores(layout), len(clips)),
+            sample_files=samples,
+            tasks_per_actor=CLIPS_PER_WORKER,
         )
-        encoders = _encoders(spec, weights, settings, layout) if layout.encoders else None
-        yield from Schedule(clips, workers, encoders).run(is_stopped)
+        encoders = _make_encoder_pool(spec, weights, settings, layout) if layout.encoders else None
+        yield from Scheduler(clips, workers, encoders).run(is_stopped)
 
 
-def _layout(settings: RunSettings) -> Layout:
+def _choose_layout(settings: RunSettings) -> ActorLayout:
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if settings.device == "cuda" and not gpus:
         raise SettingsError("device 'cuda': the Ray cluster has no GPU; use --device cpu or auto")
     if settings.device == "cpu" or not gpus:
-        return Layout(settings.workers)
+        return ActorLayout(settings.workers)
     pick_runtime(settings.runtime, on_cpu=False)
-    return Layout(settings.workers, encoders=gpus, device="cuda")
+    return ActorLayout(settings.workers, encoders=gpus, device="cuda")
 
 
-def _cores(layout: Layout) -> int:
+def _count_worker_cores(layout: ActorLayout) -> int:
     """The cores that the cluster has for workers now."""
     import ray
 
@@ -132,19 +132,26 @@ def _cores(layout: Layout) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 0)) - taken)
 
 
-def _encoders(spec: FeatureSpec, weights: Path | None, settings: RunSettings, layout: Layout) -> Crew:
+def _make_encoder_pool(
+    spec: FeatureSpec, weights: Path | None, settings: RunSettings, layout: ActorLayout
+) -> ActorPool:
     import ray
 
-    shipment = ray.put(_ship(EncodeJob(spec, None, settings.batch_size), weights=weights))
+    shipment = ray.put(_pack_job(EncodeJob(spec, None, settings.batch_size), weights=weights))
     options = {"num_cpus": 0, "num_gpus": 1} if layout.device == "cuda" else {"num_cpus": 1}
-    make = ray.remote(EncoderWorker).options(**options).remote
-    return Crew(lambda: make(shipment, layout.device), lambda: layout.encoders, samples=[], ahead=BATCHES_AHEAD)
+    make = ray.remote(EncoderActor).options(**options).remote
+    return ActorPool(
+        lambda: make(shipment, layout.device),
+        lambda: layout.encoders,
+        sample_files=[],
+        tasks_per_actor=MAX_WAITING_BATCHES,
+    )
 
 
-def _ship(job: object, **files: Path | None) -> Shipment:
+def _pack_job(job: object, **files: Path | None) -> PackedJob:
     """A job and the files of its fields."""
     there = {key: path for key, path in files.items() if path is not None}
-    return Shipment(
+    return PackedJob(
         pickle.dumps(job),
         {path.name: path.read_bytes() for path in there.values()},
         {key: path.name for key, path in there.items()},
@@ -152,34 +159,34 @@ def _ship(job: object, **files: Path | None) -> Shipment:
     )
 
 
-def _extract_job(decode: DecodeJob, weights: Path | None, settings: RunSettings) -> Shipment:
+def _pack_extract_job(decode: DecodeJob, weights: Path | None, settings: RunSettings) -> PackedJob:
     if pick_runtime(settings.runtime, on_cpu=True) == "torch":
-        return _ship(ExtractJob(decode, None, None, settings.batch_size), weights=weights)
+        return _pack_job(ExtractJob(decode, None, None, settings.batch_size), weights=weights)
     with tempfile.TemporaryDirectory() as folder:  # converted once: each node runs the very same network
-        network = kept_network(decode.spec, weights, Path(folder))
-        shipment = _ship(ExtractJob(decode, None, network, settings.batch_size), converted=network)
+        network = get_openvino_network(decode.spec, weights, Path(folder))
+        shipment = _pack_job(ExtractJob(decode, None, network, settings.batch_size), converted=network)
         return replace(shipment, files={path.name: path.read_bytes() for path in Path(folder).iterdir()})
 
 
 @contextmanager
-def connected(settings: RunSettings) -> Iterator[None]:
+def connect_ray(settings: RunSettings) -> Iterator[None]:
     """Ray, quiet: the cluster of the settings, or one of this machine's own that ends with the job."""
-    for name, value in _QUIET.items():
+    for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
     folder = tempfile.mkdtemp(prefix="ray-")
     try:
-        with _own_signals():
-            _connect(settings, folder)
+        with _preserve_signal_handlers():
+            _init_ray(settings, folder)
         yield
     finally:
-        with _own_signals():
+        with _preserve_signal_handlers():
             ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect(settings: RunSettings, folder: str) -> None:
+def _init_ray(settings: RunSettings, folder: str) -> None:
     """Raises EnvironmentStopped where there is no such cluster."""
     import ray
 
@@ -200,15 +207,15 @@ def _connect(settings: RunSettings, folder: str) -> None:
     try:
         if settings.address and settings.address != "auto":
             host, _, port = settings.address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), timeout=JOIN_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
         ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:
         what = f"the Ray cluster at {settings.address} cannot be joined" if settings.address else "Ray did not start"
-        raise EnvironmentStopped(f"{what} ({reason_of(error)}); `ray start --head` starts one") from error
+        raise RuntimeEnvironmentError(f"{what} ({format_ray_error(error)}); `ray start --head` starts one") from error
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
+def _preserve_signal_handlers() -> Iterator[None]:
     """Ray takes SIGTERM for itself; whoever runs the job keeps it."""
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if is_main else {}

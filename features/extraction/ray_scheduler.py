@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from features.errors import EnvironmentStopped
-from features.extraction.local_engine import BATCHES_AHEAD, failure_of
-from features.extraction.ray_actor_pool import Crew, Member, raise_ours, reason_of
+from features.errors import RuntimeEnvironmentError
+from features.extraction.local_engine import MAX_WAITING_BATCHES, make_failure
+from features.extraction.ray_actor_pool import ActorHandle, ActorPool, format_ray_error, raise_user_error
 from features.types import Clip, Outcome
-from features.utils.worker_pool import Lost
+from features.utils.worker_pool import LostTask
 
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 """How often a clip may take its worker, or its worker's node, with it."""
-PATIENCE_SECONDS = 600.0
+NO_WORKER_TIMEOUT_SECONDS = 600.0
 """How long the cluster may be without a single worker that works: nodes may have to be started."""
 _POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class _Try:
+class _ClipAttempt:
     """A clip, how often it took its worker with it, and whether it is to be tried with no other beside it.
 
     Of all that an actor was given when it died, any may be the reason: what it was doing is only known where that was
@@ -31,144 +31,150 @@ class _Try:
     """
 
     clip: Clip
-    deaths: int = 0
-    alone: bool = False
+    worker_deaths: int = 0
+    is_exclusive: bool = False
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class _RemoteFrames:
     """A clip whose frames wait on some node."""
 
-    trial: _Try
+    attempt: _ClipAttempt
     rows: int
     frames: Any  # the promise of them
 
 
-class Schedule:
+class Scheduler:
     """Gives clips to workers and what they decoded to encoders, never more than is bounded, and takes what comes."""
 
-    def __init__(self, clips: Sequence[Clip], workers: Crew, encoders: Crew | None) -> None:
-        self._fresh = map(_Try, clips)
-        self._again: deque[_Try] = deque()
-        self._decoded: deque[_Decoded] = deque()
-        self._left = len(clips)
+    def __init__(self, clips: Sequence[Clip], workers: ActorPool, encoders: ActorPool | None) -> None:
+        self._untried = map(_ClipAttempt, clips)
+        self._retries: deque[_ClipAttempt] = deque()
+        self._decoded: deque[_RemoteFrames] = deque()
+        self._clips_left = len(clips)
         self._workers, self._encoders = workers, encoders
-        self._crews = [workers, encoders] if encoders else [workers]
+        self._pools = [workers, encoders] if encoders else [workers]
 
     def run(self, is_stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """Outcomes as they come, until each clip has one or somebody stops it."""
         import ray
 
-        while self._left and not is_stopped():
-            for crew in self._crews:
-                crew.tend()
-                _check_patience(crew)
-            self._give_clips()
-            self._give_batches()
-            promises = [promise for crew in self._crews for promise in crew.promises()]
+        while self._clips_left and not is_stopped():
+            for crew in self._pools:
+                crew.replenish()
+                _check_has_workers(crew)
+            self._assign_clips()
+            self._assign_batches()
+            promises = [promise for crew in self._pools for promise in crew.list_refs()]
             ray.wait(promises, timeout=_POLL_SECONDS)
             done, _ = ray.wait(promises, num_returns=len(promises), timeout=0)
             for promise in done:
-                for outcome in self._take(promise):
-                    self._left -= 1
+                for outcome in self._handle_result(promise):
+                    self._clips_left -= 1
                     yield outcome
 
-    def _give_clips(self) -> None:
-        while not self._is_full() and (member := self._workers.free()):
-            if self._again and self._again[0].alone and member.given:
+    def _assign_clips(self) -> None:
+        while not self._is_full() and (member := self._workers.find_free_handle()):
+            if self._retries and self._retries[0].is_exclusive and member.tasks_by_ref:
                 return
-            trial = self._again.popleft() if self._again else next(self._fresh, None)
+            trial = self._retries.popleft() if self._retries else next(self._untried, None)
             if trial is None:
                 return
-            member.alone = trial.alone
+            member.is_exclusive = trial.is_exclusive
             clip = replace(trial.clip, file=Path(os.path.abspath(trial.clip.file)))
             task = pickle.dumps(clip)
             if self._encoders:
                 promise, frames = member.actor.work_for_encoder.options(num_returns=2).remote(task)
-                member.given[promise] = _Decoded(trial, 0, frames)
+                member.tasks_by_ref[promise] = _RemoteFrames(trial, 0, frames)
             else:
-                member.given[member.actor.work.remote(task)] = trial
+                member.tasks_by_ref[member.actor.work.remote(task)] = trial
 
     def _is_full(self) -> bool:
         """Whether as much is decoded as the encoders take for a while."""
         if not self._encoders:
             return False
-        return sum(decoded.rows for decoded in self._decoded) >= BATCHES_AHEAD * self._encoders.batch_rows
+        return sum(decoded.rows for decoded in self._decoded) >= MAX_WAITING_BATCHES * self._encoders.batch_rows
 
-    def _give_batches(self) -> None:
-        while self._encoders and self._decoded and (member := self._encoders.free()):
-            batch = self._next_batch(member.batch_rows)
+    def _assign_batches(self) -> None:
+        while self._encoders and self._decoded and (member := self._encoders.find_free_handle()):
+            batch = self._take_batch(member.batch_rows)
             if not batch:
                 return
-            member.given[member.actor.work.remote(*(decoded.frames for decoded in batch))] = batch
+            member.tasks_by_ref[member.actor.work.remote(*(decoded.frames for decoded in batch))] = batch
 
-    def _next_batch(self, rows: int) -> list[_Decoded]:
+    def _take_batch(self, rows: int) -> list[_RemoteFrames]:
         """Decoded clips that make a batch; the last ones without; one that may have taken an encoder with it alone."""
-        members = self._encoders.members if self._encoders else []
-        is_last = self._left == len(self._decoded) + sum(len(batch) for m in members for batch in m.given.values())
+        members = self._encoders.handles if self._encoders else []
+        is_last = self._clips_left == len(self._decoded) + sum(
+            len(batch) for m in members for batch in m.tasks_by_ref.values()
+        )
         if not is_last and sum(decoded.rows for decoded in self._decoded) < rows:
             return []
         batch = [self._decoded.popleft()]
         while self._decoded and sum(decoded.rows for decoded in batch) < rows:
-            if batch[0].trial.alone or self._decoded[0].trial.alone:
+            if batch[0].attempt.is_exclusive or self._decoded[0].attempt.is_exclusive:
                 break
             batch.append(self._decoded.popleft())
         return batch
 
-    def _take(self, promise: Any) -> Iterator[Outcome]:
+    def _handle_result(self, ref: Any) -> Iterator[Outcome]:
         """What a kept or broken promise gives."""
         import ray
 
-        if any(crew.started(promise) for crew in self._crews):
+        if any(crew.finish_start(ref) for crew in self._pools):
             return
-        holders = [(crew, m) for crew in self._crews for m in crew.members if promise in m.given]
+        holders = [(crew, m) for crew in self._pools for m in crew.handles if ref in m.tasks_by_ref]
         for crew, member in holders:  # none, where its actor is known to be gone
             try:
-                value = ray.get(promise)
+                value = ray.get(ref)
             except ray.exceptions.RayError as error:
-                raise_ours(error)
-                yield from self._after_death(crew, member, promise, error)
+                raise_user_error(error)
+                yield from self._handle_actor_death(crew, member, ref, error)
                 return
-            given = member.given.pop(promise)
-            yield from pickle.loads(value) if crew is self._encoders else self._worked(given, *value)  # noqa: S301
+            given = member.tasks_by_ref.pop(ref)
+            yield from pickle.loads(value) if crew is self._encoders else self._handle_worker_result(given, *value)  # noqa: S301
 
-    def _worked(self, given: Any, rows: int, content: bytes) -> Iterator[Outcome]:
+    def _handle_worker_result(self, task: Any, rows: int, content: bytes) -> Iterator[Outcome]:
         if rows:
-            self._decoded.append(replace(given, rows=rows))
+            self._decoded.append(replace(task, rows=rows))
             return
         outcome = pickle.loads(content)  # noqa: S301
-        yield failure_of(_trials(given)[0].clip, outcome) if isinstance(outcome, Lost) else outcome
+        yield make_failure(_get_attempts(task)[0].clip, outcome) if isinstance(outcome, LostTask) else outcome
 
-    def _after_death(self, crew: Crew, member: Member, promise: Any, error: Exception) -> Iterator[Outcome]:
+    def _handle_actor_death(
+        self, pool: ActorPool, handle: ActorHandle, ref: Any, error: Exception
+    ) -> Iterator[Outcome]:
         """Everything that went with an actor is tried again; what it was just doing is counted against the clip."""
         import ray
 
         if isinstance(
             getattr(error, "cause", error), ray.exceptions.ObjectLostError
         ):  # frames, with the node they lay on
-            lost = [member.given.pop(promise)]
+            lost = [handle.tasks_by_ref.pop(ref)]
         else:
-            lost = crew.lose(member)
+            lost = pool.remove(handle)
         for at_hand in lost[1:]:
-            self._again.extend(replace(trial, alone=True) for trial in _trials(at_hand))
-        for trial in _trials(lost[0]):
-            if trial.deaths + 1 >= ATTEMPTS:
-                said = f"the decoder crashed (it took its worker with it {ATTEMPTS} times: {reason_of(error)})"
-                yield failure_of(trial.clip, Lost("encode" if crew is self._encoders else "decode", said))
+            self._retries.extend(replace(trial, is_exclusive=True) for trial in _get_attempts(at_hand))
+        for trial in _get_attempts(lost[0]):
+            if trial.worker_deaths + 1 >= MAX_ATTEMPTS:
+                said = (
+                    f"the decoder crashed (it took its worker with it {MAX_ATTEMPTS} times: {format_ray_error(error)})"
+                )
+                yield make_failure(trial.clip, LostTask("encode" if pool is self._encoders else "decode", said))
             else:
-                self._again.append(replace(trial, deaths=trial.deaths + 1, alone=True))
+                self._retries.append(replace(trial, worker_deaths=trial.worker_deaths + 1, is_exclusive=True))
 
 
-def _trials(given: Any) -> list[_Try]:
+def _get_attempts(task: Any) -> list[_ClipAttempt]:
     """The clips of whatever an actor was given."""
-    if isinstance(given, _Try):
-        return [given]
-    return [given.trial] if isinstance(given, _Decoded) else [decoded.trial for decoded in given]
+    if isinstance(task, _ClipAttempt):
+        return [task]
+    return [task.attempt] if isinstance(task, _RemoteFrames) else [decoded.trial for decoded in task]
 
 
-def _check_patience(crew: Crew) -> None:
-    if time.monotonic() - crew.worked_at > PATIENCE_SECONDS:
-        raise EnvironmentStopped(
-            f"the Ray cluster gave no core for {PATIENCE_SECONDS / 60:.0f} minutes; `ray status` says who holds them; "
+def _check_has_workers(pool: ActorPool) -> None:
+    if time.monotonic() - pool.last_ready_at > NO_WORKER_TIMEOUT_SECONDS:
+        raise RuntimeEnvironmentError(
+            f"the Ray cluster gave no core for {NO_WORKER_TIMEOUT_SECONDS / 60:.0f} minutes; `ray status` says who holds them; "
             "run the same command again, finished work is kept"
         )

@@ -6,7 +6,7 @@ from typing import Any
 from features.backbones.base import Backbone
 from features.backbones.registry import get_backbone, pooled_width
 from features.backbones.weights import find_weights, weights_digest
-from features.cache.reduction import parse
+from features.cache.reduction import parse_reduction
 from features.config import ExtractSettings
 from features.errors import SettingsError
 from features.spec import FeatureSpec, Preprocessing, Sampling
@@ -18,12 +18,12 @@ DEFAULT_FRAMES = 12
 def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     """The spec that the settings ask for, and the weights' file. Raises where a name or the weights are wrong."""
     backbone = get_backbone(settings.backbone)
-    parse(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
+    parse_reduction(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
     weights = find_weights(settings.backbone, settings.weights)
-    sampling = _sampling(settings, backbone)
+    sampling = _make_sampling(settings, backbone)
     spec = FeatureSpec(
         sampling=sampling,
-        preprocessing=_preprocessing(settings, backbone),
+        preprocessing=_make_preprocessing(settings, backbone),
         backbone=settings.backbone,
         weights="random" if weights is None else "pretrained",
         weights_digest=weights_digest(settings.backbone, weights),
@@ -35,18 +35,18 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
     return spec, weights
 
 
-def _preprocessing(settings: ExtractSettings, backbone: Backbone) -> Preprocessing:
+def _make_preprocessing(settings: ExtractSettings, backbone: Backbone) -> Preprocessing:
     """The backbone's own, but for what the settings change. Raises SettingsError where it takes one size alone."""
     own = backbone.preprocessing
     changes: dict[str, Any] = {"fit": settings.fit} if settings.fit else {}
     if settings.size is not None and settings.size != own.size:
-        if not backbone.any_size:
+        if not backbone.accepts_any_size:
             raise SettingsError(f"backbone '{settings.backbone}' takes pictures of {own.size} pixels; leave out size")
         changes |= {"size": settings.size, "resize": round(own.resize * settings.size / own.size)}
     return own.model_copy(update=changes)
 
 
-def _sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:
+def _make_sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:
     """The one way of sampling that the settings ask for. Raises SettingsError where they ask for two."""
     asked = {
         "fps": settings.fps is not None and not backbone.snippet,

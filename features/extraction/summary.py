@@ -4,50 +4,52 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.backbones.registry import get_backbone
-from features.cache.inspect import count_labels, label_rows
+from features.cache.inspect import count_labels, make_label_table
 from features.cache.parts import parts_folder
-from features.cache.plan import Plan, damaged_name
-from features.cache.update import Summary
+from features.cache.plan import UpdatePlan, damaged_path
+from features.cache.update import ExtractionSummary
 from features.spec import FeatureSpec, describe_reduction, describe_spec
 from features.types import Clip
-from features.utils.text import aligned, by_kind, counted, printable
+from features.utils.text import format_count, format_table, make_printable, merge_similar_reasons
 
 
-def describe_plan(plan: Plan) -> str:
+def describe_plan(plan: UpdatePlan) -> str:
     """One line a fact: what would be done, what is done already."""
-    which = counted(len(plan.clips), "clip")
-    if not plan.shard.is_whole:
+    which = format_count(len(plan.clips), "clip")
+    if not plan.shard.is_single:
         which += f", of which shard {plan.shard} takes {plan.total}"
-    lines = [f"{which}: {len(plan.todo)} to extract, {plan.kept} in the cache already"]
-    if touched := sum(bool(clip.digest) for clip in plan.todo):
+    lines = [f"{which}: {len(plan.pending)} to extract, {plan.cached} in the cache already"]
+    if touched := sum(bool(clip.digest) for clip in plan.pending):
         lines.append(
             f"{touched} of them known, with files of another size or time: compared first, extracted if changed"
         )
     if plan.failed_before:
-        failed = counted(plan.failed_before, "clip")
+        failed = format_count(plan.failed_before, "clip")
         lines.append(f"{failed} failed before and are not tried again (--retry-failed tries them)")
-    if plan.others:
-        are = "is" if plan.others == 1 else "are"
-        lines.append(f"{counted(plan.others, 'clip')} of the cache {are} not among these; it keeps them as they are")
+    if plan.unlisted:
+        are = "is" if plan.unlisted == 1 else "are"
+        lines.append(
+            f"{format_count(plan.unlisted, 'clip')} of the cache {are} not among these; it keeps them as they are"
+        )
     if plan.damage:
         lines.insert(
-            0, f"{plan.damage}: it is kept as {damaged_name(plan.output).name}, and its clips are extracted again"
+            0, f"{plan.damage}: it is kept as {damaged_path(plan.output).name}, and its clips are extracted again"
         )
     lines += [f"damaged part {path.name} is thrown away; its clips are extracted again" for path in plan.damaged_parts]
     return "\n".join(lines)
 
 
-def describe_dry_run(plan: Plan, spec: FeatureSpec, output: Path, *, where: str) -> str:
+def describe_dry_run(plan: UpdatePlan, spec: FeatureSpec, output: Path, *, where: str) -> str:
     """The plan, what kind of features it is about, where they are made, and what would become of them."""
     about = [("reduction", spec.reduction), ("licence", get_backbone(spec.backbone).licence), ("on", where)]
     pairs = [*describe_spec(spec), *about, *_describe_clips(plan.clips)]
     lines = [describe_plan(plan), *(f"  {name:<10} {words}" for name, words in pairs)]
     labels = count_labels((clip.label, clip.split) for clip in plan.clips)
-    lines += ["", *(f"  {line}" for line in aligned(label_rows(labels))), ""]
+    lines += ["", *(f"  {line}" for line in format_table(make_label_table(labels))), ""]
     if plan.has_parts:
         lines.append(f"parts of an unfinished run in {parts_folder(output)} would be taken in")
     change = "would be extended" if output.is_file() else "would be made"
-    if not plan.todo and not plan.has_parts:
+    if not plan.pending and not plan.has_parts:
         change = "has all of them; labels, groups and splits would be taken anew where they differ"
     return "\n".join([*lines, f"{output} {change}; this was a dry run, nothing was written"])
 
@@ -56,24 +58,30 @@ def _describe_clips(clips: Sequence[Clip]) -> list[tuple[str, str]]:
     """What the clips are kept in, and how many groups they come from."""
     parts = sum(clip.is_part for clip in clips)
     folders = sum(clip.file.is_dir() for clip in clips)
-    kinds = [counted(n, noun) for n, noun in ((len(clips) - folders, "video file"), (folders, "image folder")) if n]
+    kinds = [
+        format_count(n, noun) for n, noun in ((len(clips) - folders, "video file"), (folders, "image folder")) if n
+    ]
     cut = [f"{parts} of them parts of longer ones"] if parts else []
     groups = len({clip.group for clip in clips} - {""})
     return [("clips", ", ".join([*kinds, *cut])), ("groups", str(groups) if groups else "none known")]
 
 
-def describe_summary(summary: Summary, output: Path) -> str:
+def describe_summary(summary: ExtractionSummary, output: Path) -> str:
     """The closing lines: counts, what bounded the run, one line a failure reason, what the cache is."""
-    lines = [f"{summary.extracted} extracted, {summary.kept} kept, {summary.failed} failed in {summary.seconds:.1f} s"]
+    lines = [
+        f"{summary.extracted} extracted, {summary.cached} kept, {summary.failed} failed in {summary.seconds:.1f} s"
+    ]
     if summary.extracted:
-        lines.append(_pace(summary))
+        lines.append(_describe_pace(summary))
     if summary.partial:
-        lines.append(f"{counted(summary.partial, 'clip')} decoded only in part, marked `partial`")
-    lines += [f"  failed {count} x {printable(reason)}" for reason, count in by_kind(summary.failures)]
-    return "\n".join([*lines, _closing(summary, output)])
+        lines.append(f"{format_count(summary.partial, 'clip')} decoded only in part, marked `partial`")
+    lines += [
+        f"  failed {count} x {make_printable(reason)}" for reason, count in merge_similar_reasons(summary.failures)
+    ]
+    return "\n".join([*lines, _describe_result(summary, output)])
 
 
-def _pace(summary: Summary) -> str:
+def _describe_pace(summary: ExtractionSummary) -> str:
     spent = summary.decode_seconds + summary.encode_seconds
     bound = "decoding" if summary.decode_seconds > summary.encode_seconds else "encoding"
     share = max(summary.decode_seconds, summary.encode_seconds) / max(spent, 1e-9)
@@ -82,20 +90,20 @@ def _pace(summary: Summary) -> str:
     return f"{rate:.1f} clips/s, {frames:.0f} frames/s; bounded by {bound}, {share:.0%} of the CPU time"
 
 
-def _closing(summary: Summary, output: Path) -> str:
+def _describe_result(summary: ExtractionSummary, output: Path) -> str:
     if summary.is_stopped:
         return f"stopped; what was finished lies in {parts_folder(output)}; run the same command again to go on"
     header = summary.header
-    if summary.unknown:
+    if summary.unfinished:
         return (
-            f"{summary.source_clips - summary.unknown} of {counted(summary.source_clips, 'clip')} are done, in parts "
+            f"{summary.source_clips - summary.unfinished} of {format_count(summary.source_clips, 'clip')} are done, in parts "
             f"beside {output}; the last shard, or a run without --shard, builds the cache"
         )
     if header is None:
         return f"no clip could be extracted; {output} was not written"
     rows = int(header.clips.length.sum())
     reduction = describe_reduction(header.spec.reduction, header.reduction_rows)
-    clips = counted(len(set(header.clips.path.tolist())), "clip")
+    clips = format_count(len(set(header.clips.path.tolist())), "clip")
     if len(header.spec.views) > 1:
         clips += f" in {len(header.spec.views)} views"
     return f"{output}: {clips}, {rows} rows, fingerprint {header.fingerprint}, reduction {reduction}"

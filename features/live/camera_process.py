@@ -10,22 +10,22 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from features.errors import EnvironmentStopped
-from features.live.frame_ring import Slot, ring_bytes
-from features.live.health import CameraEvent, Health, next_wait, step
-from features.live.reader import OPEN, ReaderPlan, serve_camera
-from features.live.recorder import ClipAnswer, ClipOrder
-from features.live.types import CameraCounters, LiveFrame, Notice
-from features.utils.files import sweep_temporary
-from features.utils.worker_pool import START_SECONDS, exit_name
+from features.errors import RuntimeEnvironmentError
+from features.live.frame_ring import RingSlot, ring_bytes
+from features.live.health import CameraHealth, ConnectionEvent, backoff_seconds, update_health
+from features.live.reader import OPEN_COMMAND, ReaderPlan, serve_camera
+from features.live.recorder import ClipRequest, ClipResult
+from features.live.types import CameraCounters, LiveFrame, StatusChange
+from features.utils.files import remove_stale_temporaries
+from features.utils.worker_pool import START_TIMEOUT_SECONDS, describe_exit
 
-MOST_ORDERS = 4
+MAX_PENDING_CLIPS = 4
 """Clips of a camera that wait to be written at most: each holds on to its packets."""
 
 log = logging.getLogger(__name__)
 
 
-class Watched:
+class CameraProcess:
     """One camera, its process, and what is known of both."""
 
     def __init__(
@@ -40,18 +40,18 @@ class Watched:
         self.name = plan.camera.name
         self._plan, self._context, self._wake, self._random = plan, context, wake, random
         self._silence_seconds = silence_seconds
-        size = ring_bytes(plan.preprocessing.size, plan.kept, with_jpeg=plan.picture_width > 0)
+        size = ring_bytes(plan.preprocessing.size, plan.ring_frames, with_jpeg=plan.thumbnail_width > 0)
         self._memory = context.RawArray("B", size)
-        self._ring = plan.ring(self._memory)
-        self.health = Health(time.monotonic(), "offline" if is_offline else "connecting")
+        self._ring = plan.open_ring(self._memory)
+        self.health = CameraHealth(time.monotonic(), "offline" if is_offline else "connecting")
         self._retry_at: float | None = None  # None: connected, or on the way
-        self._dropped = self._opened = 0
+        self._dropped_count = self._connection_count = 0
         self._last_wall: datetime | None = None
         self._last_arrived: float | None = None
         self._reason = ""
-        self._orders: list[Path] = []
-        self._start()
-        self._open()
+        self._pending_clips: list[Path] = []
+        self._start_process()
+        self._connect()
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -61,40 +61,40 @@ class Watched:
     @property
     def is_writing(self) -> bool:
         """Whether there are clips that were asked for and not told of yet."""
-        return bool(self._orders)
+        return bool(self._pending_clips)
 
     def record(self, file: Path, *, since: float, until: float) -> None:
         """Asks for a clip, without waiting."""
         file = file.absolute()
-        if len(self._orders) == MOST_ORDERS:
-            self._refused(file, f"{MOST_ORDERS} others are not written yet")
+        if len(self._pending_clips) == MAX_PENDING_CLIPS:
+            self._log_missing_clip(file, f"{MAX_PENDING_CLIPS} others are not written yet")
             return
         try:
-            self._connection.send(ClipOrder(file, since, until))
-            self._orders.append(file)
+            self._connection.send(ClipRequest(file, since, until))
+            self._pending_clips.append(file)
         except OSError:
-            self._refused(file, "its reader is gone")
+            self._log_missing_clip(file, "its reader is gone")
 
-    def turn(self) -> list[LiveFrame | Notice]:
+    def poll(self) -> list[LiveFrame | StatusChange]:
         """One look at everything: frames, the end of a connection, silence, a connection that is due."""
-        ended = self._heard()  # before the frames: all that was put before the end is then seen too
-        found = [item for slot in self._taken() for item in self._with(slot)]
+        ended = self._read_messages()  # before the frames: all that was put before the end is then seen too
+        found = [item for slot in self._take_slots() for item in self._handle_slot(slot)]
         if ended:
-            found += self._lost(*ended)
-        found += self._told("tick", time.monotonic())
+            found += self._handle_connection_end(*ended)
+        found += self._update_health("tick", time.monotonic())
         if self._retry_at is not None and time.monotonic() >= self._retry_at:
-            self._open()
+            self._connect()
         return found
 
     def counters(self) -> CameraCounters:
         """The camera in numbers."""
         return CameraCounters(
             state=self.health.state,
-            decoded=self._ring.count("decoded"),
-            picked=self._ring.count("written"),
-            dropped=self._dropped,
-            skipped=self._ring.count("skipped"),
-            reconnects=max(0, self._opened - 1),
+            decoded=self._ring.read_counter("decoded"),
+            picked=self._ring.read_counter("written"),
+            dropped=self._dropped_count,
+            skipped=self._ring.read_counter("skipped"),
+            reconnects=max(0, self._connection_count - 1),
             last_frame_age=None if self._last_arrived is None else time.monotonic() - self._last_arrived,
             reason=self._reason,
         )
@@ -104,84 +104,86 @@ class Watched:
         self._process.kill()
         self._process.join()
         self._connection.close()
-        self._lose_clips()
+        self._drop_pending_clips()
 
-    def _start(self) -> None:
-        self._ring.beat, self._started = 0.0, time.monotonic()
+    def _start_process(self) -> None:
+        self._ring.heartbeat, self._started_at = 0.0, time.monotonic()
         self._connection, theirs = self._context.Pipe()
         arguments = (self._plan, theirs, self._wake, self._memory)
         self._process: BaseProcess = self._context.Process(target=serve_camera, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
 
-    def _open(self) -> None:
+    def _connect(self) -> None:
         self._retry_at = None
-        self._opened += 1
-        if self._ring.beat:
-            self._ring.beat = time.monotonic()  # until now it had nothing to do
-        with suppress(BrokenPipeError, ConnectionResetError):  # `_heard` finds out why
-            self._connection.send(OPEN)
+        self._connection_count += 1
+        if self._ring.heartbeat:
+            self._ring.heartbeat = time.monotonic()  # until now it had nothing to do
+        with suppress(BrokenPipeError, ConnectionResetError):  # `_read_messages` finds out why
+            self._connection.send(OPEN_COMMAND)
 
-    def _heard(self) -> tuple[CameraEvent, str] | None:
+    def _read_messages(self) -> tuple[ConnectionEvent, str] | None:
         """The end of a connection, or of the process, and its reason."""
         is_resting = self._retry_at is not None or self.health.state == "ended"
         with suppress(EOFError, ConnectionResetError):
             while self._connection.poll():
                 message = self._connection.recv()
-                if not isinstance(message, ClipAnswer):
+                if not isinstance(message, ClipResult):
                     return message
-                self._answered(message)
-            return None if is_resting else self._hung()
+                self._handle_clip_result(message)
+            return None if is_resting else self._check_hang()
         if is_resting:  # it is replaced once it has something to do
-            self._lose_clips()
+            self._drop_pending_clips()
             return None
         self._process.join(5)
-        if not self._ring.beat:
-            raise EnvironmentStopped(f"a reader died while starting ({exit_name(self._process.exitcode)})")
-        return self._replaced(f"the decoder crashed ({exit_name(self._process.exitcode)})")
+        if not self._ring.heartbeat:
+            raise RuntimeEnvironmentError(f"a reader died while starting ({describe_exit(self._process.exitcode)})")
+        return self._restart_process(f"the decoder crashed ({describe_exit(self._process.exitcode)})")
 
-    def _answered(self, answer: ClipAnswer) -> None:
-        self._orders.remove(answer.file)
-        if answer.reason:
-            self._refused(answer.file, answer.reason)
+    def _handle_clip_result(self, result: ClipResult) -> None:
+        self._pending_clips.remove(result.file)
+        if result.reason:
+            self._log_missing_clip(result.file, result.reason)
         else:
-            facts = {"camera": self.name, "clip": str(answer.file), "seconds": round(answer.seconds, 3)}
-            log.info("camera %s: clip %s of %.1f s", self.name, answer.file, answer.seconds, extra=facts)
+            facts = {"camera": self.name, "clip": str(result.file), "seconds": round(result.seconds, 3)}
+            log.info("camera %s: clip %s of %.1f s", self.name, result.file, result.seconds, extra=facts)
 
-    def _refused(self, file: Path, reason: str) -> None:
+    def _log_missing_clip(self, file: Path, reason: str) -> None:
         facts = {"camera": self.name, "clip": str(file), "reason": reason}
         log.warning("camera %s: no clip %s: %s", self.name, file, reason, extra=facts)
 
-    def _lose_clips(self) -> None:
+    def _drop_pending_clips(self) -> None:
         """Of a process that is gone."""
-        while self._orders:
-            file = self._orders.pop()
+        while self._pending_clips:
+            file = self._pending_clips.pop()
             with suppress(OSError):
-                sweep_temporary(file.parent)
-            self._refused(file, "its reader ended before it was written")
+                remove_stale_temporaries(file.parent)
+            self._log_missing_clip(file, "its reader ended before it was written")
 
-    def _hung(self) -> tuple[CameraEvent, str] | None:
-        now, beat = time.monotonic(), self._ring.beat
+    def _check_hang(self) -> tuple[ConnectionEvent, str] | None:
+        now, beat = time.monotonic(), self._ring.heartbeat
         if not beat:
-            if now - self._started > START_SECONDS:
-                raise EnvironmentStopped(f"a reader did not start within {START_SECONDS:.0f} s; run the command again")
+            if now - self._started_at > START_TIMEOUT_SECONDS:
+                raise RuntimeEnvironmentError(
+                    f"a reader did not start within {START_TIMEOUT_SECONDS:.0f} s; run the command again"
+                )
             return None
-        is_hung = now - beat > self._plan.patience.hang_seconds
-        return self._replaced(f"the reader hung for {now - beat:.0f} s") if is_hung else None
+        is_hung = now - beat > self._plan.timeouts.hang_seconds
+        return self._restart_process(f"the reader hung for {now - beat:.0f} s") if is_hung else None
 
-    def _replaced(self, reason: str) -> tuple[CameraEvent, str]:
+    def _restart_process(self, reason: str) -> tuple[ConnectionEvent, str]:
         self.kill()
-        self._start()
+        self._start_process()
         return "closed", reason
 
-    def _taken(self) -> list[Slot]:
+    def _take_slots(self) -> list[RingSlot]:
         slots, dropped = self._ring.take()
-        self._dropped += dropped
+        self._dropped_count += dropped
         return slots
 
-    def _with(self, slot: Slot) -> list[LiveFrame | Notice]:
+    def _handle_slot(self, slot: RingSlot) -> list[LiveFrame | StatusChange]:
         wall = datetime.fromtimestamp(slot.wall, UTC)
-        told = self._told("frame", slot.arrived, wall)
+        told = self._update_health("frame", slot.arrived, wall)
         self._last_wall, self._last_arrived = wall, slot.arrived
         frame = LiveFrame(
             camera=self.name,
@@ -194,17 +196,19 @@ class Watched:
         )
         return [*told, frame]
 
-    def _lost(self, event: CameraEvent, reason: str) -> list[LiveFrame | Notice]:
+    def _handle_connection_end(self, event: ConnectionEvent, reason: str) -> list[LiveFrame | StatusChange]:
         self._reason = reason
-        told = self._told(event, time.monotonic())
+        told = self._update_health(event, time.monotonic())
         if event == "closed":
-            seconds = next_wait(self.health.attempts, self._random)
+            seconds = backoff_seconds(self.health.failed_attempts, self._random)
             self._retry_at = time.monotonic() + seconds
             facts = {"camera": self.name, "reason": reason, "wait_seconds": round(seconds, 3)}
             log.info("camera %s: %s; connecting again in %.1f s", self.name, reason, seconds, extra=facts)
         return told
 
-    def _told(self, event: CameraEvent, now: float, at: datetime | None = None) -> list[LiveFrame | Notice]:
-        self.health, news = step(self.health, event, now, silence_seconds=self._silence_seconds)
+    def _update_health(
+        self, event: ConnectionEvent, now: float, at: datetime | None = None
+    ) -> list[LiveFrame | StatusChange]:
+        self.health, news = update_health(self.health, event, now, silence_seconds=self._silence_seconds)
         at, reason = at or datetime.now(UTC), self._reason or "no frames"
-        return [Notice(self.name, kind, at, self._last_wall, "" if kind == "back" else reason) for kind in news]
+        return [StatusChange(self.name, kind, at, self._last_wall, "" if kind == "back" else reason) for kind in news]

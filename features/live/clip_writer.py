@@ -16,66 +16,70 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from features.errors import ClipError
-from features.live.packet_buffer import TICK, Coded, Coding
+from features.live.packet_buffer import MPEG_TIME_BASE, EncodedPacket, StreamParameters
 from features.utils.files import write_atomically
-from features.video.container import MAX_PIXELS
+from features.video.container import MAX_FRAME_PIXELS
 
-_USUAL_SECONDS = 0.04
+_DEFAULT_FRAME_SECONDS = 0.04
 _BT601 = 6
-_X264 = {"preset": "superfast", "crf": "23", "profile": "high", "threads": "1"}
-_HEADER_BYTES = 8192
-_SAMPLE_BYTES = 72
+_X264_OPTIONS = {"preset": "superfast", "crf": "23", "profile": "high", "threads": "1"}
+_MP4_HEADER_BYTES = 8192
+_MP4_SAMPLE_BYTES = 72
 """The most that a frame takes in the index of an MP4 file: its sizes, times and place."""
 
 
-def write_clip(coding: Coding, packets: Sequence[Coded], file: Path) -> float:
+def write_clip(parameters: StreamParameters, packets: Sequence[EncodedPacket], file: Path) -> float:
     """Writes packets that begin with a keyframe as MP4, from second 0 on, index in front; how many seconds they last.
 
     The file is made in memory, since FFmpeg holds up the process's other threads when it opens and ends a file. Raises
     ClipError where there is nothing to see, EnvironmentStopped where the file cannot be written.
     """
-    packets = _timed(coding, packets)
-    is_copied = coding.is_copied and all(packet.pts is not None for packet in packets)
-    memory, room = io.BytesIO(), _HEADER_BYTES + _SAMPLE_BYTES * len(packets)
+    packets = _set_first_pts(parameters, packets)
+    is_copied = parameters.is_browser_playable and all(packet.pts is not None for packet in packets)
+    memory, room = io.BytesIO(), _MP4_HEADER_BYTES + _MP4_SAMPLE_BYTES * len(packets)
     with av.open(memory, "w", format="mp4", options={"moov_size": str(room)}) as container:
-        seconds = _copied(container, coding, packets) if is_copied else _encoded(container, coding, packets)
+        seconds = (
+            _mux_packets(container, parameters, packets)
+            if is_copied
+            else _transcode_packets(container, parameters, packets)
+        )
     write_atomically(file, memory.getvalue())
     return seconds
 
 
-def _timed(coding: Coding, packets: Sequence[Coded]) -> Sequence[Coded]:
+def _set_first_pts(parameters: StreamParameters, packets: Sequence[EncodedPacket]) -> Sequence[EncodedPacket]:
     """RTSP's first packet has no time: it is shown just before the others."""
     times = [packet.pts for packet in packets[1:] if packet.pts is not None]
     if packets[0].pts is not None or not times:
         return packets
-    return (replace(packets[0], pts=min(times) - _usual(times, coding.tick)), *packets[1:])
+    return (replace(packets[0], pts=min(times) - _usual_frame_ticks(times, parameters.time_base)), *packets[1:])
 
 
-def _copied(container: OutputContainer, coding: Coding, packets: Sequence[Coded]) -> float:
-    stream = container.add_stream_from_template(coding.stream, opaque=True)
-    stream.time_base = coding.tick
-    if coding.stream.codec_context.codec.canonical_name == "hevc":
+def _mux_packets(container: OutputContainer, parameters: StreamParameters, packets: Sequence[EncodedPacket]) -> float:
+    stream = container.add_stream_from_template(parameters.stream, opaque=True)
+    stream.time_base = parameters.time_base
+    if parameters.stream.codec_context.codec.canonical_name == "hevc":
         stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
     first = packets[0].pts or 0
     shown = [packet for packet in packets if (packet.pts or 0) >= first]  # the rest needs what was before
     times = [(packet.pts or 0) - first for packet in shown]
-    lasts = _usual(times, coding.tick)
-    for packet, pts, dts in zip(shown, times, decoding_times(times), strict=True):
-        copy = _packet(packet)
-        copy.pts, copy.dts, copy.duration, copy.time_base = max(pts, dts), dts, lasts, coding.tick
+    lasts = _usual_frame_ticks(times, parameters.time_base)
+    for packet, pts, dts in zip(shown, times, make_decoding_times(times), strict=True):
+        copy = _make_av_packet(packet)
+        copy.pts, copy.dts, copy.duration, copy.time_base = max(pts, dts), dts, lasts, parameters.time_base
         copy.is_keyframe, copy.stream = packet.is_keyframe, stream
         container.mux(copy)
-    return float((max(times) + lasts) * coding.tick)
+    return float((max(times) + lasts) * parameters.time_base)
 
 
-def _packet(packet: Coded) -> av.Packet:
+def _make_av_packet(packet: EncodedPacket) -> av.Packet:
     """Its data in a buffer of FFmpeg's, with the padding that decoders read over: made of bytes it would have none."""
     copy = av.Packet(len(packet.data))
     copy.update(packet.data)
     return copy
 
 
-def decoding_times(times: Sequence[int]) -> list[int]:
+def make_decoding_times(times: Sequence[int]) -> list[int]:
     """Ascending times for packets that are shown at `times`, none after its own, whatever the stream said of them."""
     ordered: list[int] = []
     for time_ in sorted(times):
@@ -84,42 +88,47 @@ def decoding_times(times: Sequence[int]) -> list[int]:
     return [decoded - delay for decoded in ordered]
 
 
-def _usual(times: Sequence[int], tick: Fraction) -> int:
+def _usual_frame_ticks(times: Sequence[int], time_base: Fraction) -> int:
     """Ticks that a frame lasts: how long the last one is shown."""
     ordered = sorted(times)
     steps = [after - before for before, after in pairwise(ordered)]
-    return max(1, round(median(steps) if steps else _USUAL_SECONDS / tick))
+    return max(1, round(median(steps) if steps else _DEFAULT_FRAME_SECONDS / time_base))
 
 
-def _encoded(container: OutputContainer, coding: Coding, packets: Sequence[Coded]) -> float:
+def _transcode_packets(
+    container: OutputContainer, parameters: StreamParameters, packets: Sequence[EncodedPacket]
+) -> float:
     reformatter, stream, last = VideoReformatter(), None, -1
-    lasts = _usual([round(packet.pts * coding.tick / TICK) for packet in packets if packet.pts is not None], TICK)
+    lasts = _usual_frame_ticks(
+        [round(packet.pts * parameters.time_base / MPEG_TIME_BASE) for packet in packets if packet.pts is not None],
+        MPEG_TIME_BASE,
+    )
     first = 0
-    for frame in _frames(coding, packets):
-        at = round((frame.pts or 0) * coding.tick / TICK)
+    for frame in _decode_frames(parameters, packets):
+        at = round((frame.pts or 0) * parameters.time_base / MPEG_TIME_BASE)
         if stream is None:
-            stream, first = _h264(container, frame), at
+            stream, first = _add_h264_stream(container, frame), at
         if (tick := at - first) <= last:
             continue
         last = tick
-        container.mux(_lasting(stream.encode(_converted(frame, stream, reformatter, tick)), lasts))
+        container.mux(_set_duration(stream.encode(_convert_frame(frame, stream, reformatter, tick)), lasts))
     if stream is None:
         raise ClipError("decode", "no picture could be decoded")
-    container.mux(_lasting(stream.encode(None), lasts))
-    return float((last + lasts) * TICK)
+    container.mux(_set_duration(stream.encode(None), lasts))
+    return float((last + lasts) * MPEG_TIME_BASE)
 
 
-def _frames(coding: Coding, packets: Sequence[Coded]) -> Iterator[VideoFrame]:
-    decoder = coding.copied().codec_context
-    decoder.thread_count, decoder.thread_type, decoder.options = 1, "NONE", {"max_pixels": str(MAX_PIXELS)}
+def _decode_frames(parameters: StreamParameters, packets: Sequence[EncodedPacket]) -> Iterator[VideoFrame]:
+    decoder = parameters.copy_stream().codec_context
+    decoder.thread_count, decoder.thread_type, decoder.options = 1, "NONE", {"max_pixels": str(MAX_FRAME_PIXELS)}
     for packet in (*packets, None):
         copy = None
         if packet is not None:
-            copy = _packet(packet)
+            copy = _make_av_packet(packet)
             copy.pts, copy.dts, copy.time_base, copy.is_keyframe = (
                 packet.pts,
                 packet.dts,
-                coding.tick,
+                parameters.time_base,
                 packet.is_keyframe,
             )
         try:
@@ -128,11 +137,11 @@ def _frames(coding: Coding, packets: Sequence[Coded]) -> Iterator[VideoFrame]:
             continue
 
 
-def _h264(container: OutputContainer, frame: VideoFrame) -> Any:
-    stream: Any = container.add_stream("libx264", rate=30, options=_X264)
+def _add_h264_stream(container: OutputContainer, frame: VideoFrame) -> Any:
+    stream: Any = container.add_stream("libx264", rate=30, options=_X264_OPTIONS)
     stream.width, stream.height, stream.pix_fmt = max(2, frame.width & ~1), max(2, frame.height & ~1), "yuv420p"
     codec = stream.codec_context
-    codec.time_base, codec.gop_size = TICK, 60
+    codec.time_base, codec.gop_size = MPEG_TIME_BASE, 60
     codec.colorspace = codec.color_primaries = codec.color_trc = _BT601
     codec.color_range = 1  # limited
     if frame.rotation:
@@ -140,7 +149,7 @@ def _h264(container: OutputContainer, frame: VideoFrame) -> Any:
     return stream
 
 
-def _converted(frame: VideoFrame, stream: Any, reformatter: VideoReformatter, tick: int) -> VideoFrame:
+def _convert_frame(frame: VideoFrame, stream: Any, reformatter: VideoReformatter, pts: int) -> VideoFrame:
     converted = reformatter.reformat(
         frame,
         width=stream.width,
@@ -150,11 +159,11 @@ def _converted(frame: VideoFrame, stream: Any, reformatter: VideoReformatter, ti
         dst_color_range=1,  # limited
         threads=1,
     )
-    converted.pts, converted.time_base = tick, TICK
+    converted.pts, converted.time_base = pts, MPEG_TIME_BASE
     return converted
 
 
-def _lasting(packets: list[av.Packet], lasts: int) -> list[av.Packet]:
+def _set_duration(packets: list[av.Packet], ticks: int) -> list[av.Packet]:
     for packet in packets:
-        packet.duration = lasts
+        packet.duration = ticks
     return packets

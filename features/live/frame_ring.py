@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_JPEG_BYTES = 512 * 1024
-_SPARE = 2
+MAX_JPEG_BYTES = 512 * 1024
+_SPARE_SLOTS = 2
 """Slots more than are kept: the writer may be at one while the reader copies the oldest that is kept."""
-_WAIT_SECONDS = 0.002
+_POLL_SECONDS = 0.002
 
-_COUNTERS = np.dtype(
+_COUNTERS_DTYPE = np.dtype(
     [("written", "i8"), ("taken", "i8"), ("session", "i8"), ("decoded", "i8"), ("skipped", "i8"), ("beat", "f8")]
 )
 """`beat`: the monotonic second of the reader's last sign of life; `skipped`: packets passed over to catch up."""
 
 
 @dataclass(frozen=True)
-class Slot:
+class RingSlot:
     """A frame on its way; `arrived` by the monotonic clock, `wall` in seconds since 1970."""
 
     session: int
@@ -36,50 +36,50 @@ class Slot:
     jpeg: bytes = b""
 
 
-def _slot_type(size: int, *, with_jpeg: bool) -> np.dtype[Any]:
+def _slot_dtype(size: int, *, with_jpeg: bool) -> np.dtype[Any]:
     fields: list[Any] = [
         ("before", "i8"), ("session", "i8"), ("seconds", "f8"), ("wall", "f8"), ("arrived", "f8"),
-        ("length", "i8"), ("jpeg", "u1", (MOST_JPEG_BYTES if with_jpeg else 0,)), ("pixels", "u1", (size, size, 3)),
+        ("length", "i8"), ("jpeg", "u1", (MAX_JPEG_BYTES if with_jpeg else 0,)), ("pixels", "u1", (size, size, 3)),
         ("after", "i8"),
     ]  # fmt: skip
     return np.dtype(fields, align=True)
 
 
-def ring_bytes(size: int, kept: int, *, with_jpeg: bool) -> int:
+def ring_bytes(size: int, capacity: int, *, with_jpeg: bool) -> int:
     """The memory that a ring takes."""
-    return _COUNTERS.itemsize + (kept + _SPARE) * _slot_type(size, with_jpeg=with_jpeg).itemsize
+    return _COUNTERS_DTYPE.itemsize + (capacity + _SPARE_SLOTS) * _slot_dtype(size, with_jpeg=with_jpeg).itemsize
 
 
-class Ring:
+class FrameRing:
     """A view of the shared memory; one process puts, one takes. At most `kept` frames wait."""
 
-    def __init__(self, memory: Any, *, size: int, kept: int, with_jpeg: bool) -> None:
-        kind = _slot_type(size, with_jpeg=with_jpeg)
-        self._counters = np.frombuffer(memory, _COUNTERS, 1)
-        self._slots = np.frombuffer(memory, kind, kept + _SPARE, offset=_COUNTERS.itemsize)
-        self._kept = kept
+    def __init__(self, memory: Any, *, size: int, capacity: int, with_jpeg: bool) -> None:
+        kind = _slot_dtype(size, with_jpeg=with_jpeg)
+        self._counters = np.frombuffer(memory, _COUNTERS_DTYPE, 1)
+        self._slots = np.frombuffer(memory, kind, capacity + _SPARE_SLOTS, offset=_COUNTERS_DTYPE.itemsize)
+        self._capacity = capacity
 
-    def count(self, name: str) -> int:
+    def read_counter(self, name: str) -> int:
         """One of the counters."""
         return int(self._counters[name][0])
 
-    def add(self, name: str) -> int:
+    def increment_counter(self, name: str) -> int:
         """Counts one more; only the reader process may."""
         self._counters[name][0] += 1
-        return self.count(name)
+        return self.read_counter(name)
 
     @property
-    def beat(self) -> float:
+    def heartbeat(self) -> float:
         """When the reader process was last known to live; 0 before it began."""
         return float(self._counters["beat"][0])
 
-    @beat.setter
-    def beat(self, now: float) -> None:
+    @heartbeat.setter
+    def heartbeat(self, now: float) -> None:
         self._counters["beat"][0] = now
 
-    def put(self, slot: Slot) -> None:
+    def put(self, slot: RingSlot) -> None:
         """Over the oldest frame, read or not."""
-        number = self.count("written")
+        number = self.read_counter("written")
         place = self._slots[number % len(self._slots)]
         place["before"] = -1
         place["after"] = -1
@@ -93,26 +93,26 @@ class Ring:
         place["before"] = number + 1
         self._counters["written"][0] = number + 1
 
-    def put_when_free(self, slot: Slot, alive: Callable[[], None]) -> None:
+    def put_when_free(self, slot: RingSlot, report_alive: Callable[[], None]) -> None:
         """Once fewer than `kept` frames wait: none is lost."""
-        while self.count("written") - self.count("taken") >= self._kept:
-            alive()
-            time.sleep(_WAIT_SECONDS)
+        while self.read_counter("written") - self.read_counter("taken") >= self._capacity:
+            report_alive()
+            time.sleep(_POLL_SECONDS)
         self.put(slot)
 
-    def take(self) -> tuple[list[Slot], int]:
+    def take(self) -> tuple[list[RingSlot], int]:
         """The frames that wait, oldest first, and how many are lost since the last time."""
-        written, taken = self.count("written"), self.count("taken")
-        first = max(taken, written - self._kept)
-        slots = [slot for number in range(first, written) if (slot := self._copy(number)) is not None]
+        written, taken = self.read_counter("written"), self.read_counter("taken")
+        first = max(taken, written - self._capacity)
+        slots = [slot for number in range(first, written) if (slot := self._copy_slot(number)) is not None]
         self._counters["taken"][0] = written
         return slots, written - taken - len(slots)
 
-    def _copy(self, number: int) -> Slot | None:
+    def _copy_slot(self, number: int) -> RingSlot | None:
         place = self._slots[number % len(self._slots)]
         if place["before"] != number + 1:
             return None
-        slot = Slot(
+        slot = RingSlot(
             session=int(place["session"]),
             seconds=float(place["seconds"]),
             wall=float(place["wall"]),

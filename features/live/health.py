@@ -4,36 +4,36 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-FIRST_WAIT_SECONDS = 1.0
+INITIAL_BACKOFF_SECONDS = 1.0
 
-LONGEST_WAIT_SECONDS = 30.0
+MAX_BACKOFF_SECONDS = 30.0
 
-STEADY_SECONDS = 10.0
+STABLE_CONNECTION_SECONDS = 10.0
 """A connection whose frames have come for so long was a good one: after it the waits begin anew."""
 
 CameraState = Literal["connecting", "live", "offline", "ended"]
 
-CameraEvent = Literal["frame", "closed", "ended", "tick"]
+ConnectionEvent = Literal["frame", "closed", "ended", "tick"]
 
-CameraNews = Literal["offline", "back", "ended"]
+StatusChangeKind = Literal["offline", "back", "ended"]
 
 
 @dataclass(frozen=True)
-class Health:
+class CameraHealth:
     """What is known of a camera; all times by one monotonic clock."""
 
-    last: float
+    last_frame_at: float
     """When the last frame came, or watching began."""
     state: CameraState = "connecting"
-    attempts: int = 0
+    failed_attempts: int = 0
     """Connections in a row that came to nothing."""
-    first: float | None = None
+    first_frame_at: float | None = None
     """When the first frame of this connection came."""
 
 
-def step(
-    health: Health, event: CameraEvent, now: float, *, silence_seconds: float = 20.0
-) -> tuple[Health, tuple[CameraNews, ...]]:
+def update_health(
+    health: CameraHealth, event: ConnectionEvent, now: float, *, silence_seconds: float = 20.0
+) -> tuple[CameraHealth, tuple[StatusChangeKind, ...]]:
     """The health after an event, and what there is to tell of it: `offline` once, and then once that it is `back`.
 
     `frame` is one that came at `now`, `closed` a connection that ended or never was, `ended` a file that was played to
@@ -42,27 +42,27 @@ def step(
     if health.state == "ended":
         return health, ()
     if event == "frame":
-        return _with_frame(health, now), (("back",) if health.state == "offline" else ())
+        return _record_frame(health, now), (("back",) if health.state == "offline" else ())
     if event == "ended":
         return replace(health, state="ended"), ("ended",)
     if event == "closed":
         state: CameraState = "offline" if health.state == "offline" else "connecting"
-        health = replace(health, state=state, attempts=health.attempts + 1, first=None)
-    if health.state != "offline" and now - health.last > silence_seconds:
+        health = replace(health, state=state, failed_attempts=health.failed_attempts + 1, first_frame_at=None)
+    if health.state != "offline" and now - health.last_frame_at > silence_seconds:
         return replace(health, state="offline"), ("offline",)
     return health, ()
 
 
-def _with_frame(health: Health, now: float) -> Health:
-    first = now if health.first is None else health.first
-    attempts = 0 if now - first >= STEADY_SECONDS else health.attempts
-    return Health(max(now, health.last), "live", attempts, first)
+def _record_frame(health: CameraHealth, now: float) -> CameraHealth:
+    first = now if health.first_frame_at is None else health.first_frame_at
+    attempts = 0 if now - first >= STABLE_CONNECTION_SECONDS else health.failed_attempts
+    return CameraHealth(max(now, health.last_frame_at), "live", attempts, first)
 
 
-def next_wait(attempt: int, random: Callable[[], float]) -> float:
+def backoff_seconds(attempt: int, random: Callable[[], float]) -> float:
     """Seconds before the `attempt`-th connection in a row is tried, counted from 1; `random` gives numbers in [0, 1).
 
     Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015): cameras that a power cut
     ended together do not come back together.
     """
-    return random() * min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 30))
+    return random() * min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 30))

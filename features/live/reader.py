@@ -16,17 +16,25 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from features.live.frame_ring import Ring, Slot
+from features.live.frame_ring import FrameRing, RingSlot
 from features.live.pacing import is_picked
-from features.live.packet_buffer import Keeper
-from features.live.recorder import ClipAnswer, ClipOrder, Recorder
-from features.live.source import PATIENCE, Camera, Moment, Patience, SourceLost, mask_credentials, moments
+from features.live.packet_buffer import PacketTap
+from features.live.recorder import ClipRecorder, ClipRequest, ClipResult
+from features.live.source import (
+    DEFAULT_TIMEOUTS,
+    Camera,
+    SourceLost,
+    TimedFrame,
+    Timeouts,
+    mask_credentials,
+    read_timed_frames,
+)
 from features.spec import Preprocessing
 from features.utils.worker_pool import end_with_parent
 from features.video.decoder import Image
-from features.video.preprocess import prepare, thumbnail, zoned
+from features.video.preprocess import crop_to_zone, make_thumbnail, preprocess_frame
 
-OPEN = "open"
+OPEN_COMMAND = "open"
 """What the process is told; it answers (`closed` or `ended`, the reason) when there is nothing more to read. A
 ClipOrder may come at any time, and so may the ClipAnswer."""
 
@@ -39,19 +47,21 @@ class ReaderPlan:
     preprocessing: Preprocessing
     fps: float
     """Frames that are picked a second of the stream's own time."""
-    kept: int
+    ring_frames: int
     """Frames that wait at most."""
-    picture_width: int = 0
+    thumbnail_width: int = 0
     """Width of the small JPEG of each frame; 0: none."""
-    patience: Patience = PATIENCE
+    timeouts: Timeouts = DEFAULT_TIMEOUTS
     is_paced: bool = True
     """Files are played at their own pace; otherwise as fast as their frames are taken, and none is dropped."""
     clip_seconds: float = 0.0
     """How much of the stream is kept for clips; nothing of what is played faster than it happened."""
 
-    def ring(self, memory: Any) -> Ring:
+    def open_ring(self, memory: Any) -> FrameRing:
         """The ring in the memory that is shared."""
-        return Ring(memory, size=self.preprocessing.size, kept=self.kept, with_jpeg=self.picture_width > 0)
+        return FrameRing(
+            memory, size=self.preprocessing.size, capacity=self.ring_frames, with_jpeg=self.thumbnail_width > 0
+        )
 
     @property
     def is_lossless(self) -> bool:
@@ -67,50 +77,56 @@ def serve_camera(plan: ReaderPlan, connection: Connection, wake: Connection, mem
     av.logging.set_level(None)  # FFmpeg's own lines show addresses with their passwords
     cv2.setNumThreads(1)
     logging.captureWarnings(True)  # nobody reads them here, and they would spoil lines of JSON
-    ring = plan.ring(memory)
-    ring.beat = time.monotonic()
+    ring = plan.open_ring(memory)
+    ring.heartbeat = time.monotonic()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _serve(plan, ring, connection, lambda: _wake(wake))
+        _serve_commands(plan, ring, connection, lambda: _wake_parent(wake))
 
 
-def _serve(plan: ReaderPlan, ring: Ring, connection: Connection, told: Callable[[], None]) -> None:
+def _serve_commands(
+    plan: ReaderPlan, ring: FrameRing, connection: Connection, notify_parent: Callable[[], None]
+) -> None:
     sending = threading.Lock()  # clips are told of by another thread
 
-    def answer(message: tuple[str, str] | ClipAnswer) -> None:
+    def answer(message: tuple[str, str] | ClipResult) -> None:
         with sending:
             connection.send(message)
-        told()
+        notify_parent()
 
-    keeper = Keeper(0.0 if plan.is_lossless else plan.clip_seconds)
-    recorder = Recorder(keeper, answer)
+    keeper = PacketTap(0.0 if plan.is_lossless else plan.clip_seconds)
+    recorder = ClipRecorder(keeper, answer)
 
     def look() -> None:
         while connection.poll():
-            _take(connection.recv(), recorder)
+            _handle_message(connection.recv(), recorder)
 
     while True:
-        if _take(connection.recv(), recorder) == OPEN:
-            answer(_read(plan, ring, keeper, told, look))
+        if _handle_message(connection.recv(), recorder) == OPEN_COMMAND:
+            answer(_read_connection(plan, ring, keeper, notify_parent, look))
 
 
-def _take(message: object, recorder: Recorder) -> object:
-    if isinstance(message, ClipOrder):
-        recorder.take(message)
+def _handle_message(message: object, recorder: ClipRecorder) -> object:
+    if isinstance(message, ClipRequest):
+        recorder.submit(message)
     return message
 
 
-def _read(
-    plan: ReaderPlan, ring: Ring, keeper: Keeper, told: Callable[[], None], look: Callable[[], None]
+def _read_connection(
+    plan: ReaderPlan,
+    ring: FrameRing,
+    packet_tap: PacketTap,
+    notify_parent: Callable[[], None],
+    poll_messages: Callable[[], None],
 ) -> tuple[str, str]:
     """One connection, from its start to its end, and why it ended."""
-    beat = _beating(ring, look)
+    beat = _make_heartbeat(ring, poll_messages)
     try:
-        for slot in _slots(plan, ring, keeper, beat):
+        for slot in _make_slots(plan, ring, packet_tap, beat):
             if plan.is_lossless:
                 ring.put_when_free(slot, beat)
             else:
                 ring.put(slot)
-            told()
+            notify_parent()
     except SourceLost as error:
         return "ended" if plan.is_lossless else "closed", str(error)
     except Exception as error:  # whatever a camera sends, the others are watched on
@@ -118,60 +134,66 @@ def _read(
     return "ended", "played to its end"
 
 
-def _beating(ring: Ring, look: Callable[[], None]) -> Callable[[], None]:
+def _make_heartbeat(ring: FrameRing, poll_messages: Callable[[], None]) -> Callable[[], None]:
     def beat() -> None:
-        ring.beat = time.monotonic()
-        look()
+        ring.heartbeat = time.monotonic()
+        poll_messages()
 
     beat()
     return beat
 
 
-def _wake(wake: Connection) -> None:
+def _wake_parent(wake: Connection) -> None:
     with suppress(BlockingIOError):  # it is full: whoever waits there is awake already
         os.write(wake.fileno(), b"\0")
 
 
-def _slots(plan: ReaderPlan, ring: Ring, keeper: Keeper, beat: Callable[[], None]) -> Iterator[Slot]:
+def _make_slots(
+    plan: ReaderPlan, ring: FrameRing, packet_tap: PacketTap, report_alive: Callable[[], None]
+) -> Iterator[RingSlot]:
     """The picked frames, prepared."""
     reformatter = VideoReformatter()
-    for moment in _picked(plan, ring, keeper, beat):
-        image = upright(moment, reformatter)
-        shown = zoned(image, plan.camera.zone, plan.preprocessing) if plan.camera.zone else image
-        yield Slot(
-            session=ring.count("session"),
+    for moment in _pick_frames(plan, ring, packet_tap, report_alive):
+        image = make_upright_image(moment, reformatter)
+        shown = crop_to_zone(image, plan.camera.zone, plan.preprocessing) if plan.camera.zone else image
+        yield RingSlot(
+            session=ring.read_counter("session"),
             seconds=moment.seconds,
             wall=moment.wall,
             arrived=moment.arrived,
-            pixels=prepare(shown, plan.preprocessing),
-            jpeg=thumbnail(image, width=plan.picture_width) if plan.picture_width else b"",
+            pixels=preprocess_frame(shown, plan.preprocessing),
+            jpeg=make_thumbnail(image, width=plan.thumbnail_width) if plan.thumbnail_width else b"",
         )
 
 
-def _picked(plan: ReaderPlan, ring: Ring, keeper: Keeper, beat: Callable[[], None]) -> Iterator[Moment]:
+def _pick_frames(
+    plan: ReaderPlan, ring: FrameRing, packet_tap: PacketTap, report_alive: Callable[[], None]
+) -> Iterator[TimedFrame]:
     """A frame is picked when the next one comes, or at the end: only then is it known how long it was shown."""
-    held: Moment | None = None
-    for moment in moments(
+    held: TimedFrame | None = None
+    for moment in read_timed_frames(
         plan.camera,
-        patience=plan.patience,
+        timeouts=plan.timeouts,
         is_paced=plan.is_paced,
-        beat=beat,
-        skipped=lambda: ring.add("skipped"),
-        keeper=keeper,
+        report_alive=report_alive,
+        on_skip=lambda: ring.increment_counter("skipped"),
+        packet_tap=packet_tap,
     ):
-        ring.add("decoded")
-        if held and is_picked(held.seconds, held.seconds + held.lasts if moment.is_first else moment.seconds, plan.fps):
+        ring.increment_counter("decoded")
+        if held and is_picked(
+            held.seconds, held.seconds + held.duration if moment.is_first else moment.seconds, plan.fps
+        ):
             yield held
         if moment.is_first:
-            ring.add("session")
+            ring.increment_counter("session")
         held = moment
-    if held and is_picked(held.seconds, held.seconds + held.lasts, plan.fps):
+    if held and is_picked(held.seconds, held.seconds + held.duration, plan.fps):
         yield held
 
 
-def upright(moment: Moment, reformatter: VideoReformatter) -> Image:
+def make_upright_image(timed_frame: TimedFrame, reformatter: VideoReformatter) -> Image:
     """A frame's pixels as `features.video` gives them."""
-    converted = reformatter.reformat(moment.frame, format="rgb24", threads=1)
+    converted = reformatter.reformat(timed_frame.frame, format="rgb24", threads=1)
     image = np.asarray(converted.to_ndarray(), np.uint8)  # (H, W, 3)
-    turns = round(moment.frame.rotation / 90)
+    turns = round(timed_frame.frame.rotation / 90)
     return np.ascontiguousarray(np.rot90(image, k=turns)) if turns else image

@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import ClipError, EnvironmentStopped
+from features.errors import ClipError, RuntimeEnvironmentError
 from features.live.clip_writer import write_clip
-from features.live.packet_buffer import Coded, Coding, Keeper
+from features.live.packet_buffer import EncodedPacket, PacketTap, StreamParameters
 from features.live.source import mask_credentials
 
-_NICE = 10
+_WRITER_NICENESS = 10
 
 
 @dataclass(frozen=True)
-class ClipOrder:
+class ClipRequest:
     """A clip that is wanted: of what arrived between two moments of the monotonic clock."""
 
     file: Path
@@ -27,7 +27,7 @@ class ClipOrder:
 
 
 @dataclass(frozen=True)
-class ClipAnswer:
+class ClipResult:
     """What became of an order. Its text may be shown."""
 
     file: Path
@@ -37,21 +37,26 @@ class ClipAnswer:
     """Why there is none."""
 
 
-class Recorder:
+class ClipRecorder:
     """Takes orders in the thread that reads, which it never holds up; what it finds out is told to `answer`."""
 
-    def __init__(self, keeper: Keeper, answer: Callable[[ClipAnswer], object]) -> None:
-        self._keeper, self._answer = keeper, answer
-        self._orders: queue.SimpleQueue[tuple[ClipOrder, Coding, tuple[Coded, ...]]] = queue.SimpleQueue()
+    def __init__(self, packet_tap: PacketTap, on_result: Callable[[ClipResult], object]) -> None:
+        self._packet_tap, self._on_result = packet_tap, on_result
+        self._requests: queue.SimpleQueue[tuple[ClipRequest, StreamParameters, tuple[EncodedPacket, ...]]] = (
+            queue.SimpleQueue()
+        )
         self._thread: threading.Thread | None = None
 
-    def take(self, order: ClipOrder) -> None:
+    def submit(self, request: ClipRequest) -> None:
         """The packets are those that are kept now."""
-        coding, packets = self._keeper.coding, self._keeper.ring.between(order.since, order.until)
+        coding, packets = (
+            self._packet_tap.parameters,
+            self._packet_tap.buffer.packets_between(request.since, request.until),
+        )
         if coding is None or not packets:
-            self._answer(ClipAnswer(order.file, reason="nothing that came then is kept"))
+            self._on_result(ClipResult(request.file, reason="nothing that came then is kept"))
             return
-        self._orders.put((order, coding, packets))
+        self._requests.put((request, coding, packets))
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_all, daemon=True)
             self._thread.start()
@@ -59,18 +64,20 @@ class Recorder:
     def _write_all(self) -> None:
         if sys.platform == "linux":  # elsewhere threads have no priority of their own
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WRITER_NICENESS)
         with suppress(OSError):  # whoever asked is gone
             while True:
-                self._answer(_written(*self._orders.get()))
+                self._on_result(_write_requested_clip(*self._requests.get()))
 
 
-def _written(order: ClipOrder, coding: Coding, packets: tuple[Coded, ...]) -> ClipAnswer:
+def _write_requested_clip(
+    request: ClipRequest, parameters: StreamParameters, packets: tuple[EncodedPacket, ...]
+) -> ClipResult:
     try:
-        return ClipAnswer(order.file, seconds=write_clip(coding, packets, order.file))
+        return ClipResult(request.file, seconds=write_clip(parameters, packets, request.file))
     except ClipError as error:
-        return ClipAnswer(order.file, reason=error.reason)
-    except EnvironmentStopped as error:
-        return ClipAnswer(order.file, reason=getattr(error.__cause__, "strerror", None) or str(error))
+        return ClipResult(request.file, reason=error.reason)
+    except RuntimeEnvironmentError as error:
+        return ClipResult(request.file, reason=getattr(error.__cause__, "strerror", None) or str(error))
     except Exception as error:  # whatever a camera sent, it is watched on
-        return ClipAnswer(order.file, reason=mask_credentials(f"{type(error).__name__}: {error}"))
+        return ClipResult(request.file, reason=mask_credentials(f"{type(error).__name__}: {error}"))

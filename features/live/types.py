@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from features.live.health import CameraNews, CameraState
+from features.live.health import CameraState, StatusChangeKind
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class LiveFrame:
 
 
 @dataclass(frozen=True)
-class Notice:
+class StatusChange:
     """What is told of a camera, once: it is `offline`, it is `back`, or its file has `ended`."""
 
     camera: str
-    kind: CameraNews
+    kind: StatusChangeKind
     at: datetime  # UTC
     since: datetime | None
     """When the last frame came before; None: never."""

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from features.errors import SettingsError
-from features.sources.folders import read_folder, safe_text
+from features.sources.folders import decode_file_name, read_folder
 from features.sources.label_map import apply_label_map, read_label_map
 from features.sources.manifests import read_manifest
-from features.sources.split_lists import Absent, apply_split_lists, read_split_lists
-from features.sources.urls import address_clip, is_address
+from features.sources.split_lists import AbsentClipPolicy, apply_split_lists, read_split_lists
+from features.sources.urls import is_url, make_url_clip
 from features.types import VIDEO_SUFFIXES, Clip
 from features.utils.file_identity import IMAGE_SUFFIXES
 
-DOWNLOADS = Path(".downloads")
+DOWNLOADS_FOLDER = Path(".downloads")
 """What the folder for the videos of addresses is called; such folders are not searched for clips."""
 
 
@@ -22,10 +22,10 @@ def find_clips(
     *,
     split_files: Sequence[Path] = (),
     split_number: int | None = None,
-    split_absent: Absent = "refuse",
+    split_absent: AbsentClipPolicy = "refuse",
     label_map: Path | None = None,
     suffixes: Collection[str] = VIDEO_SUFFIXES,
-    downloads: Path = DOWNLOADS,
+    downloads: Path = DOWNLOADS_FOLDER,
 ) -> list[Clip]:
     """The clips of folders, manifests and single files, sorted by path; in folders, files whose names end so.
 
@@ -33,32 +33,32 @@ def find_clips(
     that the sources have; a label map then renames these. Raises SettingsError where a source is absent, a manifest,
     list or map is wrong, or nothing is found.
     """
-    found = _united(sources, suffixes, downloads)
+    found = _merge_sources(sources, suffixes, downloads)
     if split_files:
         found = apply_split_lists(found, read_split_lists(split_files, number=split_number), absent=split_absent)
     return apply_label_map(found, read_label_map(label_map), file=label_map) if label_map else found
 
 
-def _united(sources: Sequence[Path | str], suffixes: Collection[str], downloads: Path) -> list[Clip]:
+def _merge_sources(sources: Sequence[Path | str], suffixes: Collection[str], downloads: Path) -> list[Clip]:
     """The clips of all sources under different paths."""
     clips: dict[str, Clip] = {}
     for source in sources:
         for clip in _read_source(source, suffixes, downloads):
-            if is_address(clip.path) and clips.get(clip.path) == clip:
+            if is_url(clip.path) and clips.get(clip.path) == clip:
                 continue
-            is_free = clip.path not in clips or is_address(clip.path)
-            key = clip.path if is_free else f"{safe_text(Path(source).resolve().name)}/{clip.path}"
+            is_free = clip.path not in clips or is_url(clip.path)
+            key = clip.path if is_free else f"{decode_file_name(Path(source).resolve().name)}/{clip.path}"
             if key in clips:
                 raise SettingsError(
                     f"two clips are called '{clip.path}': {clips[key].file} and {clip.file}; rename one source"
                 )
             clips[key] = replace(clip, path=key)
     if not clips:
-        raise SettingsError(_nothing(sources, suffixes))
+        raise SettingsError(_describe_nothing_found(sources, suffixes))
     return [clips[path] for path in sorted(clips)]
 
 
-def _nothing(sources: Sequence[Path | str], suffixes: Collection[str]) -> str:
+def _describe_nothing_found(sources: Sequence[Path | str], suffixes: Collection[str]) -> str:
     named, looked_for = ", ".join(map(str, sources)), " ".join(sorted(suffixes))
     if suffixes is not VIDEO_SUFFIXES:
         return f"no file found in {named}; looked for {looked_for}"
@@ -67,11 +67,11 @@ def _nothing(sources: Sequence[Path | str], suffixes: Collection[str]) -> str:
 
 def _read_source(source: Path | str, suffixes: Collection[str], downloads: Path) -> Iterator[Clip]:
     if isinstance(source, str):
-        return iter([address_clip(source, downloads)])
+        return iter([make_url_clip(source, downloads)])
     if source.is_dir():
         return read_folder(source, suffixes)
     if not source.exists():
         raise SettingsError(f"source {source} does not exist; give a folder, a CSV manifest or a video file")
     if source.suffix.lower() == ".csv":
         return read_manifest(source, downloads)
-    return iter([Clip(path=safe_text(source.name), file=source)])
+    return iter([Clip(path=decode_file_name(source.name), file=source)])

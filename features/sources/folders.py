@@ -5,11 +5,11 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from features.errors import EnvironmentStopped, SettingsError
-from features.types import SPLIT_NAMES, VIDEO_SUFFIXES, Clip
+from features.errors import RuntimeEnvironmentError, SettingsError
+from features.types import SPLIT_ALIASES, VIDEO_SUFFIXES, Clip
 from features.utils.file_identity import IMAGE_SUFFIXES
 
-_GROUP = re.compile(r"(?:v_)?(.+_g\d{2,})_c\d+")
+_UCF_GROUP = re.compile(r"(?:v_)?(.+_g\d{2,})_c\d+")
 
 
 def read_folder(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Iterator[Clip]:
@@ -20,46 +20,48 @@ def read_folder(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Itera
     EnvironmentStopped where a folder cannot be read.
     """
     has_splits = _has_split_folders(root)
-    for file in _walk(root, suffixes):
+    for file in _walk_clip_files(root, suffixes):
         if file == root:
-            yield Clip(path=safe_text(root.resolve().name), file=root)
+            yield Clip(path=decode_file_name(root.resolve().name), file=root)
             continue
-        parts = PurePosixPath(safe_text(file.relative_to(root).as_posix())).parts
-        split = SPLIT_NAMES[parts[0].lower()] if has_splits and len(parts) > 1 else ""
+        parts = PurePosixPath(decode_file_name(file.relative_to(root).as_posix())).parts
+        split = SPLIT_ALIASES[parts[0].lower()] if has_splits and len(parts) > 1 else ""
         inner = parts[1:] if split else parts
         label = inner[0] if len(inner) > 1 else ""
-        yield Clip(path="/".join(parts), file=file, label=label, group=group_in(clip_name(inner[-1])), split=split)
+        yield Clip(
+            path="/".join(parts), file=file, label=label, group=parse_group(strip_video_suffix(inner[-1])), split=split
+        )
 
 
-def safe_text(name: str) -> str:
+def decode_file_name(name: str) -> str:
     """A file name as text that any file can store: bytes that are no UTF-8 become escapes such as `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def clip_name(name: str) -> str:
+def strip_video_suffix(name: str) -> str:
     """A file's name without the suffix of a video; a folder of images may be called like the video it was made of."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot + suffix.lower() in VIDEO_SUFFIXES else name
 
 
-def group_in(name: str) -> str:
+def parse_group(name: str) -> str:
     """The group that a name of UCF101's kind tells: `Basketball_g01` of `v_Basketball_g01_c02`; else nothing."""
-    found = _GROUP.fullmatch(name)
+    found = _UCF_GROUP.fullmatch(name)
     return found[1] if found else ""
 
 
 def _has_split_folders(root: Path) -> bool:
-    names = [entry.name for entry in _entries(root) if entry.is_dir()]
-    splits = [name for name in names if name.lower() in SPLIT_NAMES]
+    names = [entry.name for entry in _list_entries(root) if entry.is_dir()]
+    splits = [name for name in names if name.lower() in SPLIT_ALIASES]
     if splits and len(splits) < len(names):
-        others = ", ".join(sorted(safe_text(name) for name in set(names) - set(splits)))
+        others = ", ".join(sorted(decode_file_name(name) for name in set(names) - set(splits)))
         raise SettingsError(
             f"{root} mixes split folders ({', '.join(sorted(splits))}) with others ({others}); use one layout"
         )
     return bool(splits)
 
 
-def _walk(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
+def _walk_clip_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
     """Files with a video's name and folders of images, each folder visited once, whatever links there are."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
@@ -69,17 +71,17 @@ def _walk(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        inner, videos, has_images = _look_into(folder, suffixes)
+        inner, videos, has_images = _scan_folder(folder, suffixes)
         pending += [folder / name for name in inner]
         yield from (folder / name for name in videos)
         if has_images and not inner and not videos:
             yield folder
 
 
-def _look_into(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[str], bool]:
+def _scan_folder(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[str], bool]:
     """The names of the folders and videos in a folder, sorted, and whether there are images."""
     inner, videos, has_images = [], [], False
-    for entry in _entries(folder):
+    for entry in _list_entries(folder):
         suffix = entry.name[entry.name.rfind(".") :].lower()  # Path would keep each name for ever
         if entry.is_dir():
             inner.append(entry.name)
@@ -90,12 +92,12 @@ def _look_into(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list
     return sorted(inner), sorted(videos), has_images
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _list_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """What a folder holds, as it comes; what is hidden is left out."""
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
     except OSError as error:
-        raise EnvironmentStopped(
+        raise RuntimeEnvironmentError(
             f"folder {folder} cannot be read: {(error.strerror or str(error)).lower()}; mend its permissions"
         ) from error

@@ -11,14 +11,14 @@ import yaml
 
 from features.errors import SettingsError
 from features.types import Clip
-from features.utils.text import counted, nearest, some
+from features.utils.text import format_count, suggest_name, truncate_list
 
-OTHERS = "*"
+OTHER_CLASSES = "*"
 """The name that stands for every class that has no line of its own."""
 
-_DROPPED = ("", "-", "~", "null", "Null", "NULL")
-_FORM = "expected a line a class, `old: new`, or `old: -` to drop it"
-_BARE = re.compile(r"^\*(?=[ \t]*:)|(?<=:[ \t])-(?=[ \t]*(?:#.*)?$)", re.MULTILINE)
+_DROP_VALUES = ("", "-", "~", "null", "Null", "NULL")
+_EXPECTED_FORMAT = "expected a line a class, `old: new`, or `old: -` to drop it"
+_UNQUOTED_SYMBOL = re.compile(r"^\*(?=[ \t]*:)|(?<=:[ \t])-(?=[ \t]*(?:#.*)?$)", re.MULTILINE)
 """`*` and `-` as people write them; YAML wants quotes around both."""
 
 _log = getLogger(__name__)
@@ -30,26 +30,26 @@ def read_label_map(file: Path) -> dict[str, str]:
     Raises SettingsError that names the line.
     """
     try:
-        tree = yaml.compose(_BARE.sub(r"'\g<0>'", file.read_text(encoding="utf-8")))
+        tree = yaml.compose(_UNQUOTED_SYMBOL.sub(r"'\g<0>'", file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"label map {file} cannot be read: {getattr(error, 'strerror', error)}") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"label map {file} is not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
-        raise SettingsError(f"label map {file} is empty; {_FORM}")
+        raise SettingsError(f"label map {file} is empty; {_EXPECTED_FORMAT}")
     if not isinstance(tree, yaml.MappingNode):
-        raise SettingsError(f"label map {file} holds no `old: new` lines; {_FORM}")
+        raise SettingsError(f"label map {file} holds no `old: new` lines; {_EXPECTED_FORMAT}")
     names: dict[str, str] = {}
     for key, value in tree.value:
         where = f"label map {file}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
             name = key.value if isinstance(key, yaml.ScalarNode) else "the key"
             raise SettingsError(
-                f"{where}: '{name}' has more than one name beside it; {_FORM}; lines may share a new name"
+                f"{where}: '{name}' has more than one name beside it; {_EXPECTED_FORMAT}; lines may share a new name"
             )
         if key.value in names:
             raise SettingsError(f"{where}: '{key.value}' stands there twice")
-        names[key.value] = "" if value.value in _DROPPED else value.value.strip()
+        names[key.value] = "" if value.value in _DROP_VALUES else value.value.strip()
     return names
 
 
@@ -59,27 +59,27 @@ def apply_label_map(clips: Sequence[Clip], names: Mapping[str, str], *, file: Pa
     Raises SettingsError where the map names classes that no clip has, changes nothing or leaves nothing.
     """
     before = Counter(clip.label for clip in clips if clip.label)
-    if unknown := [name for name in names if name != OTHERS and name not in before]:
-        raise SettingsError(_unknown(unknown, sorted(before), file))
-    new = {label: names.get(label, names.get(OTHERS, label)) for label in before}
+    if unknown := [name for name in names if name != OTHER_CLASSES and name not in before]:
+        raise SettingsError(_describe_unknown_classes(unknown, sorted(before), file))
+    new = {label: names.get(label, names.get(OTHER_CLASSES, label)) for label in before}
     if all(label == name for label, name in new.items()):
-        raise SettingsError(f"label map {file} changes nothing: each class keeps its name; {_FORM}")
+        raise SettingsError(f"label map {file} changes nothing: each class keeps its name; {_EXPECTED_FORMAT}")
     kept = [replace(clip, label=new.get(clip.label, "")) for clip in clips if not clip.label or new[clip.label]]
     if not kept:
-        raise SettingsError(f"label map {file} drops all {counted(len(clips), 'clip')}; leave at least one class")
+        raise SettingsError(f"label map {file} drops all {format_count(len(clips), 'clip')}; leave at least one class")
     dropped = [label for label, name in new.items() if not name]
-    gone = f", {len(dropped)} dropped with {counted(len(clips) - len(kept), 'clip')}" if dropped else ""
+    gone = f", {len(dropped)} dropped with {format_count(len(clips) - len(kept), 'clip')}" if dropped else ""
     after = len(set(new.values()) - {""})
-    _log.info("label map %s: %s of SOURCE become %d%s", file.name, counted(len(new), "class", "classes"), after, gone)
+    _log.info(
+        "label map %s: %s of SOURCE become %d%s", file.name, format_count(len(new), "class", "classes"), after, gone
+    )
     return kept
 
 
-def _unknown(unknown: Sequence[str], present: Sequence[str], file: Path) -> str:
+def _describe_unknown_classes(unknown: Sequence[str], present: Sequence[str], file: Path) -> str:
     if not present:
         return f"label map {file} renames classes, but SOURCE has no labels; give class folders, or a column 'label'"
-    hint = nearest(unknown[0], present)
-    hint = hint if hint.startswith("did you mean") else f"there are {some(present)}"
-    named = some([f"'{name}'" for name in unknown])
-    return (
-        f"label map {file} names {counted(len(unknown), 'class', 'classes')} that SOURCE does not have: {named}; {hint}"
-    )
+    hint = suggest_name(unknown[0], present)
+    hint = hint if hint.startswith("did you mean") else f"there are {truncate_list(present)}"
+    named = truncate_list([f"'{name}'" for name in unknown])
+    return f"label map {file} names {format_count(len(unknown), 'class', 'classes')} that SOURCE does not have: {named}; {hint}"

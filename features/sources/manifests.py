@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from features.errors import SettingsError
-from features.sources.urls import address_clip, is_address
-from features.types import SPLIT_NAMES, SPLITS, Clip, in_words, part_of
-from features.utils.text import nearest
+from features.sources.urls import is_url, make_url_clip
+from features.types import SPLIT_ALIASES, SPLITS, Clip, add_time_fragment, format_seconds
+from features.utils.text import suggest_name
 
-COLUMNS = ("path", "label", "group", "split", "start", "end")
+MANIFEST_COLUMNS = ("path", "label", "group", "split", "start", "end")
 
 
 def read_manifest(manifest: Path, downloads: Path) -> Iterator[Clip]:
@@ -22,18 +22,18 @@ def read_manifest(manifest: Path, downloads: Path) -> Iterator[Clip]:
     """
     seen: dict[str, int] = {}
     clips = []
-    for number, row in enumerate(manifest_rows(manifest), start=2):
-        clip = _clip(manifest, number, row, downloads)
+    for number, row in enumerate(read_manifest_rows(manifest), start=2):
+        clip = _parse_row(manifest, number, row, downloads)
         if clip.path in seen:
             raise SettingsError(
                 f"{manifest}, row {number}, column 'path': '{clip.path}' stands in row {seen[clip.path]} already"
             )
         seen[clip.path] = number
         clips.append(clip)
-    return _grouped_by_video(clips)
+    return _group_by_video(clips)
 
 
-def manifest_rows(manifest: Path) -> list[dict[str | None, str]]:
+def read_manifest_rows(manifest: Path) -> list[dict[str | None, str]]:
     """The rows of a manifest, with whatever other columns it has. Raises SettingsError where it is unreadable."""
     try:
         with open(manifest, newline="", encoding="utf-8-sig") as file:
@@ -48,40 +48,44 @@ def _check_columns(manifest: Path, names: Sequence[str]) -> None:
     if "path" not in names:
         raise SettingsError(f"manifest {manifest}, row 1: no column 'path', found: {', '.join(names) or 'nothing'}")
     for name in names:
-        if name not in COLUMNS and (hint := nearest(name, COLUMNS, closeness=0.75)).startswith("did you mean"):
+        if name not in MANIFEST_COLUMNS and (hint := suggest_name(name, MANIFEST_COLUMNS, cutoff=0.75)).startswith(
+            "did you mean"
+        ):
             raise SettingsError(f"manifest {manifest}, row 1: unknown column '{name}'; {hint}")
 
 
-def _clip(manifest: Path, number: int, row: Mapping[str | None, str], downloads: Path) -> Clip:
+def _parse_row(manifest: Path, number: int, row: Mapping[str | None, str], downloads: Path) -> Clip:
     where = f"{manifest}, row {number}"
     if None in row or None in row.values():
         raise SettingsError(f"{where}: expected {sum(key is not None for key in row)} columns, as in row 1")
-    values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    values = {name: (row.get(name) or "").strip() for name in MANIFEST_COLUMNS}
     if not values["path"]:
         raise SettingsError(f"{where}, column 'path': empty")
-    if values["split"] and values["split"].lower() not in SPLIT_NAMES:
+    if values["split"] and values["split"].lower() not in SPLIT_ALIASES:
         raise SettingsError(f"{where}, column 'split': '{values['split']}'; expected {', '.join(SPLITS)} or nothing")
-    start, end = read_span(where, values["start"], values["end"])
-    if is_address(values["path"]):
-        clip = address_clip(part_of(values["path"], start, end), downloads)
+    start, end = parse_span(where, values["start"], values["end"])
+    if is_url(values["path"]):
+        clip = make_url_clip(add_time_fragment(values["path"], start, end), downloads)
     else:
         path = PurePosixPath(values["path"]).as_posix()
-        clip = Clip(part_of(path, start, end), manifest.parent / path, start_seconds=start, end_seconds=end)
+        clip = Clip(add_time_fragment(path, start, end), manifest.parent / path, start_seconds=start, end_seconds=end)
     return replace(
-        clip, label=values["label"], group=values["group"], split=SPLIT_NAMES.get(values["split"].lower(), "")
+        clip, label=values["label"], group=values["group"], split=SPLIT_ALIASES.get(values["split"].lower(), "")
     )
 
 
-def read_span(where: str, start_text: str, end_text: str) -> tuple[float, float | None]:
+def parse_span(where: str, start_text: str, end_text: str) -> tuple[float, float | None]:
     """The cells `start` and `end` in seconds; `where` opens the SettingsError that a wrong one raises."""
-    start = _seconds(where, "start", start_text, "the beginning") or 0.0
-    end = _seconds(where, "end", end_text, "the end")
+    start = _parse_seconds(where, "start", start_text, "the beginning") or 0.0
+    end = _parse_seconds(where, "end", end_text, "the end")
     if end is not None and end <= start:
-        raise SettingsError(f"{where}, column 'end': {in_words(end)} is not after the start, {in_words(start)}")
+        raise SettingsError(
+            f"{where}, column 'end': {format_seconds(end)} is not after the start, {format_seconds(start)}"
+        )
     return start, end
 
 
-def _seconds(where: str, column: str, text: str, default: str) -> float | None:
+def _parse_seconds(where: str, column: str, text: str, default: str) -> float | None:
     """To the microsecond, so that the identity of a part says all."""
     if not text:
         return None
@@ -99,7 +103,7 @@ def _seconds(where: str, column: str, text: str, default: str) -> float | None:
     return round(seconds, 6)
 
 
-def _grouped_by_video(clips: Sequence[Clip]) -> Iterator[Clip]:
+def _group_by_video(clips: Sequence[Clip]) -> Iterator[Clip]:
     """Clips of a video of which parts are named belong together, unless their groups say otherwise."""
     cut = {clip.file for clip in clips if clip.is_part}
     for clip in clips:

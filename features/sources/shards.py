@@ -18,17 +18,17 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     @property
-    def is_whole(self) -> bool:
+    def is_single(self) -> bool:
         """Whether there is only this one."""
         return self.count == 1
 
-    def takes(self, path: str) -> bool:
+    def contains(self, path: str) -> bool:
         """Whether the clip of this path is one of its own."""
         number = int(hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest(), 16)
         return number % self.count == self.index - 1
 
 
-WHOLE = Shard()
+SINGLE_SHARD = Shard()
 
 
 def parse_shard(text: str) -> Shard:

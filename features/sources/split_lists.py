@@ -9,25 +9,27 @@ from pathlib import Path
 from typing import Literal
 
 from features.errors import SettingsError
-from features.sources.folders import clip_name, group_in
-from features.types import SPLIT_NAMES, SPLITS, Clip
-from features.utils.text import counted, some
+from features.sources.folders import parse_group, strip_video_suffix
+from features.types import SPLIT_ALIASES, SPLITS, Clip
+from features.utils.text import format_count, truncate_list
 
-Absent = Literal["refuse", "ignore"]
+AbsentClipPolicy = Literal["refuse", "ignore"]
 """What to do about clips that a list names and SOURCE does not have."""
 
-FORMS = "trainlist01.txt and testlist01.txt (UCF101), CLASS_test_split1.txt (HMDB51), classInd.txt beside them"
-_UCF = re.compile(r"(train|training|val|valid|validation|test)[-_]?(?:list|split)?[-_]?(\d*)\.txt", re.IGNORECASE)
-_HMDB = re.compile(r"(.+)_test_split(\d+)\.txt", re.IGNORECASE)
-_CLASSES = re.compile(r"classind\w*\.txt", re.IGNORECASE)
+EXPECTED_FILES = "trainlist01.txt and testlist01.txt (UCF101), CLASS_test_split1.txt (HMDB51), classInd.txt beside them"
+_UCF_LIST_NAME = re.compile(
+    r"(train|training|val|valid|validation|test)[-_]?(?:list|split)?[-_]?(\d*)\.txt", re.IGNORECASE
+)
+_HMDB_LIST_NAME = re.compile(r"(.+)_test_split(\d+)\.txt", re.IGNORECASE)
+_CLASS_INDEX_NAME = re.compile(r"classind\w*\.txt", re.IGNORECASE)
 _HMDB_SPLITS = {"0": "", "1": "train", "2": "test"}
 _log = getLogger(__name__)
 
-Key = tuple[str, str]  # class and name of a clip, in lower case: UCF101 writes HandStandPushups in two ways
+ListedClipKey = tuple[str, str]  # class and name of a clip, in lower case: UCF101 writes HandStandPushups in two ways
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedClip:
     """One line of a list. The label is empty where the list does not say it, the split where the clip is unused."""
 
     name: str
@@ -36,7 +38,7 @@ class Listed:
     where: str
 
     @property
-    def key(self) -> Key:
+    def key(self) -> ListedClipKey:
         """What it is matched by."""
         return self.label.lower(), self.name.lower()
 
@@ -46,19 +48,19 @@ class Listed:
         return f"{self.label}/{self.name}" if self.label else self.name
 
 
-def read_split_lists(files: Sequence[Path], *, number: int | None = None) -> dict[Key, Listed]:
+def read_split_lists(files: Sequence[Path], *, number: int | None = None) -> dict[ListedClipKey, ListedClip]:
     """The lines of lists, or of the lists in folders; of those numbered `number` where it is given.
 
     Raises SettingsError that names file and line, or says what to choose.
     """
-    lists = [list_ for file in files for list_ in _lists_of(file, number)]
-    classes = [file for file in lists if _CLASSES.fullmatch(file.name)]
-    index = {file.parent: _read_classes(file) for file in classes}
-    lines: dict[Key, Listed] = {}
+    lists = [list_ for file in files for list_ in _find_lists(file, number)]
+    classes = [file for file in lists if _CLASS_INDEX_NAME.fullmatch(file.name)]
+    index = {file.parent: _read_class_index(file) for file in classes}
+    lines: dict[ListedClipKey, ListedClip] = {}
     for file in lists:
         if file in classes:
             continue
-        for line in _read_list(file, _classes_for(file, index)):
+        for line in _read_list(file, _find_class_index(file, index)):
             other = lines.setdefault(line.key, line)
             if other.split != line.split:
                 raise SettingsError(
@@ -66,78 +68,86 @@ def read_split_lists(files: Sequence[Path], *, number: int | None = None) -> dic
                     f"{line.where}; give the lists of one split"
                 )
     if not lines:
-        raise SettingsError(f"no clip is named in {some([str(file) for file in files])}; expected {FORMS}")
+        raise SettingsError(
+            f"no clip is named in {truncate_list([str(file) for file in files])}; expected {EXPECTED_FILES}"
+        )
     return lines
 
 
-def split_numbers(folder: Path) -> list[int]:
+def find_split_numbers(folder: Path) -> list[int]:
     """The numbers of the splits that a folder of lists holds, 1 to 3 in UCF101's and HMDB51's.
 
     Raises SettingsError where it holds none.
     """
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is not a folder of split lists; expected one with {FORMS}")
-    numbers = sorted({found for entry in folder.iterdir() if (found := _number(entry))})
+        raise SettingsError(f"{folder} is not a folder of split lists; expected one with {EXPECTED_FILES}")
+    numbers = sorted({found for entry in folder.iterdir() if (found := _parse_split_number(entry))})
     if not numbers:
-        raise SettingsError(f"no numbered split list in {folder}; expected {FORMS}")
+        raise SettingsError(f"no numbered split list in {folder}; expected {EXPECTED_FILES}")
     return numbers
 
 
-def apply_split_lists(clips: Sequence[Clip], lines: Mapping[Key, Listed], *, absent: Absent = "refuse") -> list[Clip]:
+def apply_split_lists(
+    clips: Sequence[Clip], lines: Mapping[ListedClipKey, ListedClip], *, absent: AbsentClipPolicy = "refuse"
+) -> list[Clip]:
     """The clips with the splits of the lists, and with their labels and groups where there were none.
 
     A clip is found by its class and name, whether it is a video or a folder of images. One that no list names gets no
     split. Raises SettingsError where lists name clips that are not there.
     """
-    by_name: dict[str, list[Listed]] = {}
+    by_name: dict[str, list[ListedClip]] = {}
     for line in lines.values():
         by_name.setdefault(line.name.lower(), []).append(line)
-    found = [_find(clip, lines, by_name) for clip in clips]
+    found = [_find_listed_clip(clip, lines, by_name) for clip in clips]
     met = {line.key for line in found if line}
     missing = [line for key, line in lines.items() if key not in met]
     if not met or (missing and absent == "refuse"):
         raise SettingsError(_describe_missing(missing, clips, is_all=not met))
     _log.info("%s", _describe_found(found, missing))
-    return [_listed_clip(clip, line) for clip, line in zip(clips, found, strict=True)]
+    return [_apply_listed_clip(clip, line) for clip, line in zip(clips, found, strict=True)]
 
 
-def _lists_of(file: Path, number: int | None) -> list[Path]:
+def _find_lists(file: Path, number: int | None) -> list[Path]:
     """The lists that a file or a folder stands for."""
     if not file.is_dir():
         if not file.is_file():
-            raise SettingsError(f"split list {file} does not exist; expected {FORMS}, or their folder")
+            raise SettingsError(f"split list {file} does not exist; expected {EXPECTED_FILES}, or their folder")
         return [file]
-    lists = [entry for entry in sorted(file.iterdir()) if _CLASSES.fullmatch(entry.name) or _number(entry) is not None]
-    numbers = sorted({found for entry in lists if (found := _number(entry))})
+    lists = [
+        entry
+        for entry in sorted(file.iterdir())
+        if _CLASS_INDEX_NAME.fullmatch(entry.name) or _parse_split_number(entry) is not None
+    ]
+    numbers = sorted({found for entry in lists if (found := _parse_split_number(entry))})
     if number is None and len(numbers) > 1:
         raise SettingsError(f"{file} holds the splits {', '.join(map(str, numbers))}; choose one with --split-number N")
-    chosen = [entry for entry in lists if number is None or _number(entry) in (None, 0, number)]
-    if not any(_number(entry) is not None for entry in chosen):
+    chosen = [entry for entry in lists if number is None or _parse_split_number(entry) in (None, 0, number)]
+    if not any(_parse_split_number(entry) is not None for entry in chosen):
         wanted = f"no list of split {number}" if numbers else "no split list"
-        raise SettingsError(f"{wanted} in {file}; expected {FORMS}")
+        raise SettingsError(f"{wanted} in {file}; expected {EXPECTED_FILES}")
     return chosen
 
 
-def _number(file: Path) -> int | None:
+def _parse_split_number(file: Path) -> int | None:
     """The number of a split list, 0 where its name has none; None for any other file."""
-    found = _UCF.fullmatch(file.name) or _HMDB.fullmatch(file.name)
+    found = _UCF_LIST_NAME.fullmatch(file.name) or _HMDB_LIST_NAME.fullmatch(file.name)
     return int(found[2] or 0) if found else None
 
 
-def _classes_for(file: Path, index: Mapping[Path, Mapping[int, str]]) -> Mapping[int, str]:
+def _find_class_index(file: Path, index: Mapping[Path, Mapping[int, str]]) -> Mapping[int, str]:
     """The class numbers that a list goes by: given, or beside it; none where there is no such file."""
     if file.parent in index:
         return index[file.parent]
     if index:
         return next(iter(index.values()))
     beside = file.parent / "classInd.txt"
-    return _read_classes(beside) if beside.is_file() else {}
+    return _read_class_index(beside) if beside.is_file() else {}
 
 
-def _read_classes(file: Path) -> dict[int, str]:
+def _read_class_index(file: Path) -> dict[int, str]:
     """`1 ApplyEyeMakeup` a line."""
     classes = {}
-    for where, line in _lines(file):
+    for where, line in _read_lines(file):
         found = re.fullmatch(r"(\d+)\s+(.+)", line)
         if not found:
             raise SettingsError(f"{where}: '{line}'; expected a number and a class, such as `1 ApplyEyeMakeup`")
@@ -145,24 +155,24 @@ def _read_classes(file: Path) -> dict[int, str]:
     return classes
 
 
-def _read_list(file: Path, classes: Mapping[int, str]) -> Iterator[Listed]:
-    hmdb, ucf = _HMDB.fullmatch(file.name), _UCF.fullmatch(file.name)
+def _read_list(file: Path, classes: Mapping[int, str]) -> Iterator[ListedClip]:
+    hmdb, ucf = _HMDB_LIST_NAME.fullmatch(file.name), _UCF_LIST_NAME.fullmatch(file.name)
     if hmdb:
-        return (_hmdb_line(where, line, hmdb[1]) for where, line in _lines(file))
+        return (_parse_hmdb_line(where, line, hmdb[1]) for where, line in _read_lines(file))
     if ucf:
-        split = SPLIT_NAMES[ucf[1].lower()]
-        return (_ucf_line(where, line, split, classes) for where, line in _lines(file))
-    raise SettingsError(f"the name of {file} does not say which split it lists; expected {FORMS}")
+        split = SPLIT_ALIASES[ucf[1].lower()]
+        return (_parse_ucf_line(where, line, split, classes) for where, line in _read_lines(file))
+    raise SettingsError(f"the name of {file} does not say which split it lists; expected {EXPECTED_FILES}")
 
 
-def _hmdb_line(where: str, line: str, label: str) -> Listed:
+def _parse_hmdb_line(where: str, line: str, label: str) -> ListedClip:
     found = re.fullmatch(r"(.+?)\s+([012])", line)
     if not found:
         raise SettingsError(f"{where}: '{line}'; expected a clip and 1 (train), 2 (test) or 0 (unused)")
-    return Listed(clip_name(found[1]), label, _HMDB_SPLITS[found[2]], where)
+    return ListedClip(strip_video_suffix(found[1]), label, _HMDB_SPLITS[found[2]], where)
 
 
-def _ucf_line(where: str, line: str, split: str, classes: Mapping[int, str]) -> Listed:
+def _parse_ucf_line(where: str, line: str, split: str, classes: Mapping[int, str]) -> ListedClip:
     found = re.fullmatch(r"(.+?)(?:\s+(\d+))?", line)
     assert found
     folder, _, name = found[1].rpartition("/")
@@ -176,10 +186,10 @@ def _ucf_line(where: str, line: str, split: str, classes: Mapping[int, str]) -> 
         raise SettingsError(
             f"{where}: class '{label}' has the number {number}, which is {classes[number]} in classInd.txt"
         )
-    return Listed(clip_name(name), label, split, where)
+    return ListedClip(strip_video_suffix(name), label, split, where)
 
 
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
+def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
     """Where each line stands, and the line; empty ones are left out."""
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -190,10 +200,12 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
             yield f"{file.name}, line {number}", line.strip()
 
 
-def _find(clip: Clip, lines: Mapping[Key, Listed], by_name: Mapping[str, Sequence[Listed]]) -> Listed | None:
+def _find_listed_clip(
+    clip: Clip, lines: Mapping[ListedClipKey, ListedClip], by_name: Mapping[str, Sequence[ListedClip]]
+) -> ListedClip | None:
     """The line that names a clip: of its label or folder; a clip without a label is found by its name alone."""
     *folders, last = clip.file_path.split("/")
-    name = clip_name(last).lower()
+    name = strip_video_suffix(last).lower()
     for label in (clip.label, *folders[-1:], ""):
         if line := lines.get((label.lower(), name)):
             return line
@@ -202,40 +214,40 @@ def _find(clip: Clip, lines: Mapping[Key, Listed], by_name: Mapping[str, Sequenc
     named = by_name.get(name, ())
     if len(named) > 1:
         raise SettingsError(
-            f"'{clip.path}' may be {some([line.title for line in named])} of the lists; keep clips in class folders"
+            f"'{clip.path}' may be {truncate_list([line.title for line in named])} of the lists; keep clips in class folders"
         )
     return named[0] if named else None
 
 
-def _listed_clip(clip: Clip, line: Listed | None) -> Clip:
+def _apply_listed_clip(clip: Clip, line: ListedClip | None) -> Clip:
     if line is None:
         return replace(clip, split="")
-    return replace(clip, split=line.split, label=clip.label or line.label, group=clip.group or group_in(line.name))
+    return replace(clip, split=line.split, label=clip.label or line.label, group=clip.group or parse_group(line.name))
 
 
-def _describe_found(found: Sequence[Listed | None], missing: Sequence[Listed]) -> str:
+def _describe_found(found: Sequence[ListedClip | None], missing: Sequence[ListedClip]) -> str:
     splits = Counter(line.split for line in found if line)
     counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS if splits[split])
     words = [f"split lists: {counts or 'no clip in train, val or test'}"]
     if splits[""]:
         words.append(f"{splits['']} listed as unused")
     if unnamed := sum(line is None for line in found):
-        words.append(f"{counted(unnamed, 'clip')} in no list, without a split")
+        words.append(f"{format_count(unnamed, 'clip')} in no list, without a split")
     if missing:
         words.append(f"{len(missing)} listed but not in SOURCE, ignored")
     return "; ".join(words)
 
 
-def _describe_missing(missing: Sequence[Listed], clips: Sequence[Clip], *, is_all: bool) -> str:
+def _describe_missing(missing: Sequence[ListedClip], clips: Sequence[Clip], *, is_all: bool) -> str:
     """One line that counts and names a few."""
-    named = some([f"{line.title} ({line.where})" for line in missing], most=2)
+    named = truncate_list([f"{line.title} ({line.where})" for line in missing], max_names=2)
     if is_all:
-        such = some([clip.path for clip in clips], most=1)
-        return f"SOURCE has none of the {counted(len(missing), 'clip')} of the split lists: {named}; it has {such}"
+        such = truncate_list([clip.path for clip in clips], max_names=1)
+        return f"SOURCE has none of the {format_count(len(missing), 'clip')} of the split lists: {named}; it has {such}"
     there = {name.lower() for clip in clips for name in (clip.label, *clip.path.split("/")[-2:-1])}
     classes = sorted({line.label for line in missing if line.label.lower() not in there})
-    lacks = f" (it lacks the class{'es' * (len(classes) > 1)} {some(classes)} altogether)" if classes else ""
+    lacks = f" (it lacks the class{'es' * (len(classes) > 1)} {truncate_list(classes)} altogether)" if classes else ""
     return (
-        f"the split lists name {counted(len(missing), 'clip')} that SOURCE does not have{lacks}: {named}; give the "
+        f"the split lists name {format_count(len(missing), 'clip')} that SOURCE does not have{lacks}: {named}; give the "
         "whole data set, or, where SOURCE is meant to be a part of it, --set split_absent=ignore"
     )

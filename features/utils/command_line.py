@@ -11,8 +11,8 @@ import click
 
 from features.errors import UserFacingError
 
-DONE, USAGE, FAILED_ITEMS = 0, 2, 3
-INTERRUPTED = 128 + signal.SIGINT
+EXIT_OK, EXIT_USAGE, EXIT_FAILED_ITEMS = 0, 2, 3
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 _log = logging.getLogger(__name__)
 
 
@@ -20,9 +20,9 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> N
     """Runs a click command as a program: prints one clear line for what a user can cause, and exits with its code."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        sys.exit(command.main(arguments, standalone_mode=False) or DONE)
+        sys.exit(command.main(arguments, standalone_mode=False) or EXIT_OK)
     except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
+        sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -30,34 +30,34 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> N
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.exit(DONE)
+        sys.exit(EXIT_OK)
 
 
-class Stop:
+class StopFlag:
     """Whether somebody asked the program to stop, and by which signal."""
 
     def __init__(self) -> None:
-        self.signal = 0
+        self.signal_number = 0
 
     def __bool__(self) -> bool:
-        return bool(self.signal)
+        return bool(self.signal_number)
 
     @property
     def exit_code(self) -> int:
         """143 for SIGTERM, 130 for Ctrl-C."""
-        return 128 + self.signal
+        return 128 + self.signal_number
 
 
 @contextmanager
-def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
+def stop_on_signals(announce: Callable[[str], None]) -> Iterator[StopFlag]:
     """SIGTERM and the first Ctrl-C set the flag; a second Ctrl-C ends the program at once."""
-    stop = Stop()
+    stop = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop:
             raise KeyboardInterrupt
-        stop.signal = number
-        say("stopping: finished clips are being committed")
+        stop.signal_number = number
+        announce("stopping: finished clips are being committed")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

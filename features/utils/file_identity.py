@@ -14,47 +14,47 @@ from features.types import Clip
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
 
 
-def size_and_time(file: Path) -> tuple[int, int]:
+def read_size_and_mtime(file: Path) -> tuple[int, int]:
     """Bytes and nanoseconds of the last change; of a folder of images the sum and the latest. Raises OSError."""
     status = os.stat(file)
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size, status.st_mtime_ns
-    each = [os.stat(image) for image in images_of(file)]
+    each = [os.stat(image) for image in list_images(file)]
     return sum(s.st_size for s in each), max((s.st_mtime_ns for s in each), default=status.st_mtime_ns)
 
 
-def content_digest(file: Path) -> str:
+def compute_content_digest(file: Path) -> str:
     """sha256 of a regular file's bytes, or of the names and bytes of a folder's images. Raises OSError."""
     if not file.is_dir():
         with open(file, "rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for image in images_of(file):
+    for image in list_images(file):
         with open(image, "rb") as opened:
             digest.update(os.fsencode(image.name) + b"\0" + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 
-def stamped(clip: Clip) -> Clip:
+def identify(clip: Clip) -> Clip:
     """The clip with its file's digest, size and time. Raises ClipError where the file cannot be read."""
     try:
-        if not clip.file.is_file() and not (clip.file.is_dir() and any(images_of(clip.file))):
+        if not clip.file.is_file() and not (clip.file.is_dir() and any(list_images(clip.file))):
             os.stat(clip.file)  # what is absent says so
             raise ClipError("open", "not a regular file")
-        size_bytes, mtime_ns = size_and_time(clip.file)
-        digest = _digest(clip.file, size_bytes, mtime_ns)
+        size_bytes, mtime_ns = read_size_and_mtime(clip.file)
+        digest = _cached_digest(clip.file, size_bytes, mtime_ns)
     except OSError as error:
         raise ClipError("open", (error.strerror or str(error)).lower()) from None
     return replace(clip, digest=digest, size_bytes=size_bytes, mtime_ns=mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _digest(file: Path, size_bytes: int, mtime_ns: int) -> str:
+def _cached_digest(file: Path, size_bytes: int, mtime_ns: int) -> str:
     """Once for all parts of a long video that one process is given, and for a clip that then fails."""
-    return content_digest(file)
+    return compute_content_digest(file)
 
 
-def images_of(folder: Path) -> Iterator[Path]:
+def list_images(folder: Path) -> Iterator[Path]:
     """The images of a folder by name; not in the order of a film."""
     names = [e.name for e in os.scandir(folder) if not e.name.startswith(".") and e.is_file()]
     return (folder / name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES)

@@ -8,16 +8,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from features.errors import SettingsError
-from features.utils.text import nearest
+from features.utils.text import suggest_name
 
-SECTIONS = ("extract", "train", "infer", "monitor", "cameras", "alerts", "serve")
+SECTION_NAMES = ("extract", "train", "infer", "monitor", "cameras", "alerts", "serve")
 """The sections that a settings file may have."""
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def load_settings(
-    kind: type[Settings],
+    settings_class: type[Settings],
     section: str,
     *,
     file: Path | None = None,
@@ -28,19 +28,21 @@ def load_settings(
 
     Raises SettingsError for an unreadable file, an unknown key (the nearest valid one is named) or a wrong value.
     """
-    values: dict[str, Any] = _section(file, section) if file else {}
-    values |= dict(_override(text, section) for text in overrides)
+    values: dict[str, Any] = _read_section(file, section) if file else {}
+    values |= dict(_parse_override(text, section) for text in overrides)
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
     for key in values:
-        if key not in kind.model_fields:
-            raise SettingsError(f"unknown setting '{key}' in section '{section}'; {nearest(key, kind.model_fields)}")
+        if key not in settings_class.model_fields:
+            raise SettingsError(
+                f"unknown setting '{key}' in section '{section}'; {suggest_name(key, settings_class.model_fields)}"
+            )
     try:
-        return kind(**values)
+        return settings_class(**values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(item) for item in error.errors())) from None
+        raise SettingsError("; ".join(_format_validation_error(item) for item in error.errors())) from None
 
 
-def sections(file: Path) -> dict[str, Any]:
+def read_settings_file(file: Path) -> dict[str, Any]:
     """A settings file as it is. Raises SettingsError for what is none, and for a section that nothing reads."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
@@ -50,22 +52,22 @@ def sections(file: Path) -> dict[str, Any]:
         raise SettingsError(f"settings file {file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise SettingsError(
-            f"settings file {file} must hold sections ({', '.join(SECTIONS)}), not a {type(tree).__name__}"
+            f"settings file {file} must hold sections ({', '.join(SECTION_NAMES)}), not a {type(tree).__name__}"
         )
     for name in tree:
-        if name not in SECTIONS:
-            raise SettingsError(f"unknown section '{name}' in {file}; {nearest(str(name), SECTIONS)}")
+        if name not in SECTION_NAMES:
+            raise SettingsError(f"unknown section '{name}' in {file}; {suggest_name(str(name), SECTION_NAMES)}")
     return tree
 
 
-def _section(file: Path, section: str) -> dict[str, Any]:
-    values = sections(file).get(section) or {}
+def _read_section(file: Path, section: str) -> dict[str, Any]:
+    values = read_settings_file(file).get(section) or {}
     if not isinstance(values, dict):
         raise SettingsError(f"section '{section}' of {file} must hold key: value lines")
     return values
 
 
-def _override(text: str, section: str) -> tuple[str, Any]:
+def _parse_override(text: str, section: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise SettingsError(f"--set takes KEY=VALUE, got '{text}'")
@@ -75,6 +77,6 @@ def _override(text: str, section: str) -> tuple[str, Any]:
         raise SettingsError(f"--set {key}: '{value}' is not a YAML value") from None
 
 
-def _complaint(item: Any) -> str:
+def _format_validation_error(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"]) or "settings"
     return f"setting '{where}': {item['msg']}, got {item['input']!r}"

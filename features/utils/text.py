@@ -5,18 +5,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def format_count(count: int, noun: str, plural: str = "") -> str:
     """`1 clip`, `2 clips`; `plural` is for nouns that want more than an s."""
     return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
+def truncate_list(names: Sequence[str], max_names: int = 3) -> str:
     """The first few of many names: `a, b, c and 7 more`."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - max_names
+    return ", ".join(names[:max_names]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration with its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -24,12 +24,12 @@ def lasting(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Text on one line of a terminal: control characters become escapes such as `\\n`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def by_kind(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+def merge_similar_reasons(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
     """Reasons and how often each is met, most first; those that differ in their numbers alone become one, with `…`."""
     kinds: dict[str, list[tuple[str, int]]] = {}
     for reason, count in reasons.items():
@@ -38,7 +38,7 @@ def by_kind(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(merged, key=lambda pair: -pair[1])
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table: the first column to the left, the others to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
@@ -49,20 +49,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-SEARCHED = 5000
+MAX_SEARCHED_PATHS = 5000
 """Paths among which a similar one is looked for."""
 
 
-def nearest(name: str, choices: Sequence[str] | Mapping[str, object], *, closeness: float = 0.5) -> str:
+def suggest_name(name: str, choices: Sequence[str] | Mapping[str, object], *, cutoff: float = 0.5) -> str:
     """`did you mean 'x'?` where something is close (0 to 1, as difflib measures it), else the list of choices."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=closeness)
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=cutoff)
     return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(choices)}"
 
 
-def nearest_path(path: str, paths: Iterable[str]) -> str:
+def suggest_path(path: str, paths: Iterable[str]) -> str:
     """`did you mean 'x'?` for a path of the same file name or much alike, else an example; of a million in no time."""
     paths = list(paths)
     name = path.rpartition("/")[2]
     same = [other for other in paths if other.rpartition("/")[2] == name]
-    hint = nearest(path, same or paths[:SEARCHED], closeness=0.0 if same else 0.6)
+    hint = suggest_name(path, same or paths[:MAX_SEARCHED_PATHS], cutoff=0.0 if same else 0.6)
     return hint if hint.startswith("did you mean") else f"paths are such as '{paths[0]}'"

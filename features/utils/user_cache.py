@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from features.errors import EnvironmentStopped
-from features.utils.files import sweep_temporary, write_atomically
+from features.errors import RuntimeEnvironmentError
+from features.utils.files import remove_stale_temporaries, write_atomically
 
-VARIABLE = "HAZARD_CACHE_DIR"
+CACHE_DIR_VARIABLE = "HAZARD_CACHE_DIR"
 
-MOST_NOTES = 256
+MAX_NOTES = 256
 """Notes of a kind that are kept, the last used ones."""
 
 
-def kept_folder(kind: str) -> Path | None:
+def find_cache_dir(kind: str) -> Path | None:
     """$HAZARD_CACHE_DIR/KIND, else `hazard-video/KIND` in the user's folder of caches; None where there can be none."""
-    if own := os.environ.get(VARIABLE):
+    if own := os.environ.get(CACHE_DIR_VARIABLE):
         return Path(own).absolute() / kind
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not caches.is_absolute():  # then it means nothing (XDG Base Directory Specification)
@@ -33,27 +33,27 @@ def kept_folder(kind: str) -> Path | None:
     return caches / "hazard-video" / kind
 
 
-def entry_name(key: Mapping[str, str]) -> str:
+def make_entry_name(key: Mapping[str, str]) -> str:
     """The name of the entry of a key."""
     return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
 
 
-def remember(kind: str, key: Mapping[str, str], value: str) -> None:
+def write_note(kind: str, key: Mapping[str, str], value: str) -> None:
     """Notes a value. Where nothing can be written, nothing is noted."""
-    if (folder := kept_folder(kind)) is None:
+    if (folder := find_cache_dir(kind)) is None:
         return
     tree = {"key": dict(key), "value": value, "sha256": _checksum(key, value)}
-    with suppress(OSError, EnvironmentStopped):
-        make_private(folder)
-        write_atomically(folder / f"{entry_name(key)}.json", json.dumps(tree, indent=1).encode())
-        keep_newest(folder, MOST_NOTES)
+    with suppress(OSError, RuntimeEnvironmentError):
+        make_private_folder(folder)
+        write_atomically(folder / f"{make_entry_name(key)}.json", json.dumps(tree, indent=1).encode())
+        remove_oldest_entries(folder, MAX_NOTES)
 
 
-def recall(kind: str, key: Mapping[str, str]) -> str:
+def read_note(kind: str, key: Mapping[str, str]) -> str:
     """The value that was noted for this very key; empty where there is none, or it was damaged."""
-    if (folder := kept_folder(kind)) is None:
+    if (folder := find_cache_dir(kind)) is None:
         return ""
-    file = folder / f"{entry_name(key)}.json"
+    file = folder / f"{make_entry_name(key)}.json"
     try:
         tree = json.loads(file.read_bytes())
         value = tree["value"]
@@ -61,34 +61,34 @@ def recall(kind: str, key: Mapping[str, str]) -> str:
             return ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-    touch(file)
+    mark_as_used(file)
     return value
 
 
-def make_private(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
     """A folder for its owner alone, as folders of caches are. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def touch(entry: Path) -> None:
+def mark_as_used(entry: Path) -> None:
     """Marks an entry as used just now."""
     with suppress(OSError):
         os.utime(entry)
 
 
-def keep_newest(folder: Path, most: int) -> None:
+def remove_oldest_entries(folder: Path, max_entries: int) -> None:
     """Removes what was used longest ago, and what killed processes left."""
-    sweep_temporary(folder)
+    remove_stale_temporaries(folder)
     used: list[tuple[float, Path]] = []
     for entry in folder.iterdir():
         with suppress(OSError):  # another process may be at the same
             if not entry.name.startswith("."):
                 used.append((entry.stat().st_mtime, entry))
-    for _, entry in sorted(used, reverse=True)[most:]:
-        remove(entry)
+    for _, entry in sorted(used, reverse=True)[max_entries:]:
+        remove_entry(entry)
 
 
-def remove(entry: Path) -> None:
+def remove_entry(entry: Path) -> None:
     """Removes an entry, a file or a folder, if it can be."""
     if entry.is_dir():
         shutil.rmtree(entry, ignore_errors=True)

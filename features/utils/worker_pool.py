@@ -15,18 +15,18 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 
-ALIVE_SECONDS = 0.5
+HEARTBEAT_SECONDS = 0.5
 """A working task says so at most this often."""
 _POLL_SECONDS = 0.25
-START_SECONDS = 600.0
+START_TIMEOUT_SECONDS = 600.0
 """A worker that is not ready by then, on however busy a machine, never will be."""
 
 log = logging.getLogger(__name__)
 
 
-class Job(Protocol):
+class PoolJob(Protocol):
     """What a worker does. It travels to the worker by pickle; `start` runs there once, its result for each task."""
 
     def start(self) -> Callable[[Any, Callable[[], None]], object]:
@@ -35,20 +35,20 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostTask:
     """A task whose worker hung or died."""
 
     stage: str
     reason: str
 
 
-def cores() -> int:
+def count_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(
-    job: Job,
+    job: PoolJob,
     tasks: Iterable[Any],
     *,
     workers: int,
@@ -62,10 +62,10 @@ def run_tasks(
     EnvironmentStopped where workers cannot start.
     """
     pending = iter(tasks)
-    crew = [_Worker(job, preload) for _ in range(workers)]
+    crew = [_PoolWorker(job, preload) for _ in range(workers)]
     try:
         while True:
-            _assign(crew, pending)
+            _assign_tasks(crew, pending)
             busy = [worker for worker in crew if worker.task is not None or not worker.is_ready]
             if not any(worker.task is not None for worker in crew) or is_stopped():
                 return
@@ -76,34 +76,34 @@ def run_tasks(
                         yield worker.finish(), result
                 if worker.is_lost:
                     worker.kill()
-                    crew[i] = _Worker(job, preload)
+                    crew[i] = _PoolWorker(job, preload)
     finally:
         for worker in crew:
             worker.kill()
 
 
-def _assign(crew: list["_Worker"], pending: Iterator[Any]) -> None:
+def _assign_tasks(crew: list["_PoolWorker"], pending: Iterator[Any]) -> None:
     for worker in crew:
         if worker.task is None:
             task = next(pending, None)
             if task is None:
                 return
-            worker.give(task)
+            worker.assign(task)
 
 
-class _Worker:
-    def __init__(self, job: Job, preload: Sequence[str]) -> None:
-        context = worker_context(preload)
+class _PoolWorker:
+    def __init__(self, job: PoolJob, preload: Sequence[str]) -> None:
+        context = make_worker_context(preload)
         self.connection, theirs = context.Pipe()
         self.task: Any = None
         self.is_ready = self.is_alive = self.is_lost = False
-        self._since = time.monotonic()
-        self._process: BaseProcess = context.Process(target=_serve, args=(job, theirs), daemon=True)
+        self._last_message_time = time.monotonic()
+        self._process: BaseProcess = context.Process(target=_run_worker, args=(job, theirs), daemon=True)
         self._process.start()
         theirs.close()
 
-    def give(self, task: Any) -> None:
-        self.task, self._since = task, time.monotonic()
+    def assign(self, task: Any) -> None:
+        self.task, self._last_message_time = task, time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # `collect` finds out why
             self.connection.send(task)
 
@@ -116,7 +116,7 @@ class _Worker:
         try:
             while self.connection.poll():
                 kind, value = self.connection.recv()
-                self._since = time.monotonic()
+                self._last_message_time = time.monotonic()
                 if kind == "ready":
                     self.is_ready = True
                     log.debug("a worker is ready")
@@ -124,7 +124,7 @@ class _Worker:
                     self.is_alive = True
                     log.debug("a worker decoded its first frame")
                 elif kind == "broken":
-                    raise EnvironmentStopped(f"a worker could not start: {value}")
+                    raise RuntimeEnvironmentError(f"a worker could not start: {value}")
                 elif kind == "done":
                     yield value
                     return
@@ -132,14 +132,18 @@ class _Worker:
             self.is_lost = True
             self._process.join(5)
             if not self.is_ready:
-                raise EnvironmentStopped(f"a worker died while starting (exit code {self._process.exitcode})") from None
-            yield Lost("decode", f"the decoder crashed ({exit_name(self._process.exitcode)})")
+                raise RuntimeEnvironmentError(
+                    f"a worker died while starting (exit code {self._process.exitcode})"
+                ) from None
+            yield LostTask("decode", f"the decoder crashed ({describe_exit(self._process.exitcode)})")
             return
-        if not self.is_ready and time.monotonic() - self._since > START_SECONDS:
-            raise EnvironmentStopped(f"a worker did not start within {START_SECONDS:.0f} s; run the same command again")
-        if self.is_ready and self.task is not None and time.monotonic() - self._since > deadline_seconds:
+        if not self.is_ready and time.monotonic() - self._last_message_time > START_TIMEOUT_SECONDS:
+            raise RuntimeEnvironmentError(
+                f"a worker did not start within {START_TIMEOUT_SECONDS:.0f} s; run the same command again"
+            )
+        if self.is_ready and self.task is not None and time.monotonic() - self._last_message_time > deadline_seconds:
             self.is_lost = True
-            yield Lost("decode", f"timeout: nothing decoded for {deadline_seconds:.0f} s")
+            yield LostTask("decode", f"timeout: nothing decoded for {deadline_seconds:.0f} s")
 
     def kill(self) -> None:
         self._process.kill()
@@ -147,7 +151,7 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(job: Job, connection: Connection) -> None:
+def _run_worker(job: PoolJob, connection: Connection) -> None:
     """A worker's whole life: it ends when its parent closes the connection or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -162,7 +166,7 @@ def _serve(job: Job, connection: Connection) -> None:
 
     def alive() -> None:
         nonlocal last
-        if (now := time.monotonic()) - last > ALIVE_SECONDS:
+        if (now := time.monotonic()) - last > HEARTBEAT_SECONDS:
             last = now
             connection.send(("alive", None))
 
@@ -180,7 +184,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
+def make_worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
     """A fork server imports the heavy libraries once, so that a replaced worker is there at once.
 
     A process has one fork server: whoever starts it decides what it imports, and the workers import the rest.
@@ -189,13 +193,13 @@ def worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _deaf_to_interrupts():
+    with _ignore_interrupts():
         forkserver.ensure_running()
     return context
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     """What is started here never sees Ctrl-C: while it imports, it would answer with a traceback of its own."""
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield
@@ -207,6 +211,6 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def exit_name(code: int | None) -> str:
+def describe_exit(code: int | None) -> str:
     """How a process ended: the signal that ended it, or its exit code."""
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

@@ -12,31 +12,31 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from features.errors import ClipError
-from features.video.timeline import SEEKABLE
+from features.video.timeline import SEEKABLE_FORMATS
 
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
+ALLOWED_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
 """Demuxers that may open a file. The list keeps out playlists, which read other files, and lone images."""
 
-MAX_PIXELS = 8192 * 8192
+MAX_FRAME_PIXELS = 8192 * 8192
 """The largest frame that is decoded: about 200 MB as RGB."""
 
 
 def check_video(file: Path) -> None:
     """Raises ClipError where a file is no video. Nothing of it is kept."""
-    with opened_file(file):
+    with open_container(file):
         pass
 
 
 @contextmanager
-def opened_video(file: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(file: Path, *, max_pixels: int = MAX_FRAME_PIXELS) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A file and its first video stream, for who plays it, behind the guards of `read_frames`. Raises ClipError."""
-    check_regular(file)
-    with opened_file(file, max_pixels=max_pixels) as (container, stream):
-        check_size(stream, max_pixels)
+    check_regular_file(file)
+    with open_container(file, max_pixels=max_pixels) as (container, stream):
+        check_frame_size(stream, max_pixels)
         yield container, stream
 
 
-def check_regular(file: Path) -> int:
+def check_regular_file(file: Path) -> int:
     """The size of a regular file in bytes. Raises ClipError for what is none, or empty."""
     try:
         status = os.stat(file)
@@ -49,24 +49,24 @@ def check_regular(file: Path) -> int:
     return status.st_size
 
 
-def check_size(stream: VideoStream, max_pixels: int) -> None:
+def check_frame_size(stream: VideoStream, max_pixels: int) -> None:
     """Raises ClipError where the header promises a larger frame."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
         raise ClipError("open", f"frame too large: {width}x{height}, at most {max_pixels / 1e6:.0f} megapixels")
 
 
-def tells_enough(container: InputContainer, stream: VideoStream) -> bool:
+def can_skip_probing(container: InputContainer, stream: VideoStream) -> bool:
     """Whether a container's own header says what probing would find out."""
-    return container.format.name.startswith(SEEKABLE) and stream.codec_context.width > 0
+    return container.format.name.startswith(SEEKABLE_FORMATS) and stream.codec_context.width > 0
 
 
 @contextmanager
-def opened_file(
-    file: Path, *, is_probed: bool = True, max_pixels: int = MAX_PIXELS
+def open_container(
+    file: Path, *, is_probed: bool = True, max_pixels: int = MAX_FRAME_PIXELS
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its first video stream. Probing decodes up to twenty frames, a good part of a short clip."""
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": ALLOWED_FORMATS, "protocol_whitelist": "file"}
     if not is_probed:
         options["codec_whitelist"] = "none"  # of the probing alone: the stream's own decoder is not bound by it
     try:
@@ -74,7 +74,7 @@ def opened_file(
     except PermissionError:
         raise ClipError("open", "permission denied") from None
     except (av.error.FFmpegError, ValueError) as error:
-        raise ClipError("open", f"not a video, or damaged ({_said(error)})") from None
+        raise ClipError("open", f"not a video, or damaged ({_format_error(error)})") from None
     with container:
         if not container.streams.video:
             raise ClipError("open", "no video stream")
@@ -85,5 +85,5 @@ def opened_file(
         yield container, stream
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).splitlines()[0]

@@ -22,31 +22,37 @@ from numpy.typing import NDArray
 
 from features.errors import ClipError
 from features.types import FrameBatch, Span
-from features.video.container import MAX_PIXELS, check_regular, check_size, opened_file, tells_enough
-from features.video.sampling import Pick, Rows
-from features.video.timeline import WHOLE, Timeline, read_timeline, until_error
+from features.video.container import (
+    MAX_FRAME_PIXELS,
+    can_skip_probing,
+    check_frame_size,
+    check_regular_file,
+    open_container,
+)
+from features.video.sampling import Rows, RowSampler
+from features.video.timeline import FULL_SPAN, Timeline, iterate_until_error, read_timeline
 
 MIN_DECODED_SHARE = 0.5
 """A clip of which less can be decoded is a failure, not a partial clip."""
 
-HELD_BYTES = 64 * 2**20
+MAX_CACHED_PACKET_BYTES = 64 * 2**20
 """The packets of a smaller file are held in memory, so that it is opened and read once."""
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Kept = Image | np.int64
+FrameData = Image | np.int64
 """What is kept of a frame: its pixels, or a number by which somebody knows it."""
 
 
 def read_frames(
     file: Path,
-    pick: Pick,
-    prepare: Callable[[Image], Kept],
+    sampler: RowSampler,
+    prepare: Callable[[Image], FrameData],
     *,
-    span: Span = WHOLE,
-    picture: Callable[[Image], bytes] = lambda image: b"",
-    max_pixels: int = MAX_PIXELS,
-    alive: Callable[[], None] = lambda: None,
-    quick: bool = True,
+    span: Span = FULL_SPAN,
+    make_thumbnail: Callable[[Image], bytes] = lambda image: b"",
+    max_pixels: int = MAX_FRAME_PIXELS,
+    report_alive: Callable[[], None] = lambda: None,
+    try_fast: bool = True,
 ) -> FrameBatch:
     """Decodes a file and keeps the frames that `pick` wants of `span`, each put through `prepare` and `picture`.
 
@@ -55,28 +61,28 @@ def read_frames(
     called for every decoded frame. Raises ClipError where the file is no video or under half of it can be decoded.
     `quick=False` goes the sure way at once.
     """
-    is_small = check_regular(file) <= HELD_BYTES
-    reader = _Reader(file, prepare, picture, alive)
+    is_small = check_regular_file(file) <= MAX_CACHED_PACKET_BYTES
+    reader = _Reader(file, prepare, make_thumbnail, report_alive)
     for is_probed in (False, True):
-        with opened_file(file, is_probed=is_probed, max_pixels=max_pixels) as (container, stream):
-            if not is_probed and not (quick and tells_enough(container, stream)):
+        with open_container(file, is_probed=is_probed, max_pixels=max_pixels) as (container, stream):
+            if not is_probed and not (try_fast and can_skip_probing(container, stream)):
                 continue
-            check_size(stream, max_pixels)
+            check_frame_size(stream, max_pixels)
             held: list[av.Packet] | None = [] if is_small else None
-            timeline = read_timeline(container, stream, held=held)
-            rows = timeline.pick(pick, span)
-            is_whole = quick and rows and not timeline.unsound
-            decoded = reader.quick(container, stream, held, timeline, rows) if is_whole else None
+            timeline = read_timeline(container, stream, packet_cache=held)
+            rows = timeline.sample_rows(sampler, span)
+            is_whole = try_fast and rows and not timeline.corrupt_spans
+            decoded = reader.decode_fast(container, stream, held, timeline, rows) if is_whole else None
         if decoded is not None:
-            return _batch(decoded, timeline, rows, span, enough(timeline.covered_in(span)))
-    return reader.sure(timeline, pick, span)
+            return _make_batch(decoded, timeline, rows, span, check_decoded_share(timeline.compute_covered_share(span)))
+    return reader.decode_fully(timeline, sampler, span)
 
 
 @dataclass
-class _Decoded:
-    pictured: Set[int]
+class _DecodedFrames:
+    thumbnail_ticks: Set[int]
     """Of which ticks there shall be a picture."""
-    images: dict[int, tuple[Kept, bytes]] = field(default_factory=dict)
+    images: dict[int, tuple[FrameData, bytes]] = field(default_factory=dict)
     ticks: list[int] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
 
@@ -86,208 +92,212 @@ class _Reader:
     """One file, and what is made of the frames that are kept."""
 
     file: Path
-    prepare: Callable[[Image], Kept]
-    picture: Callable[[Image], bytes]
-    alive: Callable[[], None]
+    prepare: Callable[[Image], FrameData]
+    make_thumbnail: Callable[[Image], bytes]
+    report_alive: Callable[[], None]
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
 
-    def quick(
+    def decode_fast(
         self,
         container: InputContainer,
         stream: VideoStream,
-        held: list[av.Packet] | None,
+        packet_cache: list[av.Packet] | None,
         timeline: Timeline,
         rows: Rows,
-    ) -> _Decoded | None:
+    ) -> _DecodedFrames | None:
         """The wanted frames and no more than they need; None where anything is odd."""
-        decoded, wanted = _Decoded(_pictured(rows)), _wanted(rows)
+        decoded, wanted = _DecodedFrames(_find_thumbnail_ticks(rows)), _collect_ticks(rows)
         packets: Iterator[av.Packet] = iter(())
         at = -1  # the decode index of the next packet
         try:
             for tick in sorted(wanted):
-                start = timeline.start_for(tick)
+                start = timeline.find_start_index(tick)
                 if at < 0 or start > at:
                     stream.codec_context.flush_buffers()
-                    packets, at = _from(container, stream, held, timeline, start), start
+                    packets, at = _read_packets_from(container, stream, packet_cache, timeline, start), start
                 while tick not in decoded.images:
                     packet = next(packets, None)
                     at += 1
-                    _pass_over(stream, packet is not None and packet.pts not in wanted)
+                    _set_frame_skipping(stream, packet is not None and packet.pts not in wanted)
                     for frame in stream.decode(packet):
-                        self._take(frame, wanted, decoded)
+                        self._accept_frame(frame, wanted, decoded)
                     if packet is None and tick not in decoded.images:
                         return None
-        except (av.error.FFmpegError, _OddError):
+        except (av.error.FFmpegError, _UnexpectedFrameError):
             return None
         return decoded
 
-    def sure(self, promise: Timeline, pick: Pick, span: Span) -> FrameBatch:
+    def decode_fully(self, expected: Timeline, sampler: RowSampler, span: Span) -> FrameBatch:
         """Everything in order, and the picks made among the frames that came."""
-        by_time = _by_time if len(promise.ticks) else _by_order
-        decoded = self._decode_all(promise.pick(pick, span), name=by_time, unsound=promise.unsound)
+        by_time = _tick_from_pts if len(expected.ticks) else _tick_from_order
+        decoded = self._decode_all(
+            expected.sample_rows(sampler, span), get_tick=by_time, corrupt_spans=expected.corrupt_spans
+        )
         if not decoded.ticks:
             raise ClipError("decode", "no frame could be decoded")
-        share = enough(promise.share(decoded.ticks, span))
-        order, actual = sorted(decoded.ticks), promise.replaced_by(decoded.ticks)
-        rows = _seen(actual.pick(pick, span), promise, decoded.ticks)
-        if not len(promise.ticks):  # a bare stream promised nothing: only now is its end known
-            share = enough(actual.covered_in(span))
-        missing = _wanted(rows) - decoded.images.keys()
+        share = check_decoded_share(expected.compute_decoded_share(decoded.ticks, span))
+        order, actual = sorted(decoded.ticks), expected.with_decoded_ticks(decoded.ticks)
+        rows = _drop_undecoded_windows(actual.sample_rows(sampler, span), expected, decoded.ticks)
+        if not len(expected.ticks):  # a bare stream promised nothing: only now is its end known
+            share = check_decoded_share(actual.compute_covered_share(span))
+        missing = _collect_ticks(rows) - decoded.images.keys()
         if any(a >= b for a, b in pairwise(decoded.ticks)):  # AVI with B-frames: the order is right, the times are not
-            decoded = self._decode_all(rows, name=lambda frame, count: order[min(count, len(order) - 1)])
+            decoded = self._decode_all(rows, get_tick=lambda frame, count: order[min(count, len(order) - 1)])
         elif missing:
-            again = self._decode_all(rows, but=decoded.images.keys(), name=by_time, unsound=promise.unsound)
+            again = self._decode_all(
+                rows, exclude=decoded.images.keys(), get_tick=by_time, corrupt_spans=expected.corrupt_spans
+            )
             again.images.update(decoded.images)
             decoded = again
-        return _batch(decoded, actual, rows, span, share)
+        return _make_batch(decoded, actual, rows, span, share)
 
     def _decode_all(
         self,
         rows: Rows,
         *,
-        but: Set[int] = frozenset(),
-        name: Callable[[VideoFrame, int], int],
-        unsound: Sequence[tuple[int, int]] = (),
-    ) -> _Decoded:
-        """One sequential pass, which keeps the frames of `rows` that are not in `but`.
+        exclude: Set[int] = frozenset(),
+        get_tick: Callable[[VideoFrame, int], int],
+        corrupt_spans: Sequence[tuple[int, int]] = (),
+    ) -> _DecodedFrames:
+        """One sequential pass, which keeps the frames of `rows` that are not in `exclude`.
 
         `name` gives the tick that a frame, the how-many-eth, is known by.
 
         After damage nothing counts until the next keyframe: the frames in between are built on it. Nor does what lies
-        in an `unsound` span [from, to) of ticks.
+        in an `corrupt_spans` span [from, to) of ticks.
         """
-        decoded, wanted, is_sound = _Decoded(_pictured(rows)), _wanted(rows) - but, True
-        with opened_file(self.file) as (container, stream):
-            for frame in _frames(container, stream):
-                self.alive()
+        decoded, wanted, is_sound = _DecodedFrames(_find_thumbnail_ticks(rows)), _collect_ticks(rows) - exclude, True
+        with open_container(self.file) as (container, stream):
+            for frame in _decode_frames(container, stream):
+                self.report_alive()
                 is_sound = frame is not None and not frame.is_corrupt and (is_sound or frame.key_frame)
                 if frame is None or not is_sound:
                     continue
-                tick = name(frame, len(decoded.ticks))
-                if any(start <= tick < end for start, end in unsound):
+                tick = get_tick(frame, len(decoded.ticks))
+                if any(start <= tick < end for start, end in corrupt_spans):
                     continue
                 decoded.ticks.append(tick)
                 if tick in wanted:
-                    self._keep(frame, tick, decoded)
+                    self._store_frame(frame, tick, decoded)
         return decoded
 
-    def _take(self, frame: VideoFrame, wanted: set[int], decoded: _Decoded) -> None:
-        self.alive()
+    def _accept_frame(self, frame: VideoFrame, wanted: set[int], decoded: _DecodedFrames) -> None:
+        self.report_alive()
         if frame.is_corrupt or frame.pts is None or (decoded.ticks and frame.pts <= decoded.ticks[-1]):
-            raise _OddError
+            raise _UnexpectedFrameError
         decoded.ticks.append(frame.pts)
         if frame.pts in wanted:
-            self._keep(frame, frame.pts, decoded)
+            self._store_frame(frame, frame.pts, decoded)
 
-    def _keep(self, frame: VideoFrame, tick: int, decoded: _Decoded) -> None:
+    def _store_frame(self, frame: VideoFrame, tick: int, decoded: _DecodedFrames) -> None:
         # One reformatter for all frames: making swscale's tables anew for each costs more than the conversion.
         converted = self.reformatter.reformat(frame, format="rgb24", threads=1)
         image = np.asarray(converted.to_ndarray(), np.uint8)  # (H, W, 3)
         upright = np.rot90(image, k=round(frame.rotation / 90)) if frame.rotation else image
         decoded.size = (upright.shape[1], upright.shape[0])
-        picture = self.picture(upright) if tick in decoded.pictured else b""
+        picture = self.make_thumbnail(upright) if tick in decoded.thumbnail_ticks else b""
         decoded.images[tick] = self.prepare(upright), picture
 
 
-class _OddError(Exception):
+class _UnexpectedFrameError(Exception):
     """A frame that the quick way does not trust."""
 
 
-def enough(share: float) -> float:
+def check_decoded_share(share: float) -> float:
     """The share of a clip that could be decoded. Raises ClipError where it is under MIN_DECODED_SHARE."""
     if share < MIN_DECODED_SHARE:
         raise ClipError("decode", f"only {share:.0%} of the video could be decoded, {MIN_DECODED_SHARE:.0%} are needed")
     return share
 
 
-def _wanted(rows: Rows) -> set[int]:
+def _collect_ticks(rows: Rows) -> set[int]:
     """The ticks of all rows of all views and windows."""
     return {tick for ticks in rows.values() for tick in ticks.ravel().tolist()}
 
 
-def _pictured(rows: Rows) -> set[int]:
+def _find_thumbnail_ticks(rows: Rows) -> set[int]:
     """The ticks that somebody may look at: of each row of a view, and of each window, the middle one."""
     middles = ((name, ticks[:, ticks.shape[1] // 2]) for name, ticks in rows.items() if len(ticks))
     return {tick for name, each in middles for tick in (each if isinstance(name, str) else [each[len(each) // 2]])}
 
 
-def _seen(rows: Rows, promise: Timeline, decoded: Sequence[int]) -> Rows:
+def _drop_undecoded_windows(rows: Rows, expected: Timeline, decoded: Sequence[int]) -> Rows:
     """Without the windows of which too little could be decoded: nothing is said of what nobody saw."""
-    if not len(promise.ticks):
+    if not len(expected.ticks):
         return rows
-    promised, came = (promise.seconds(np.sort(ticks)) for ticks in (promise.ticks, np.array(decoded, np.int64)))
+    promised, came = (expected.to_seconds(np.sort(ticks)) for ticks in (expected.ticks, np.array(decoded, np.int64)))
 
     def is_seen(span: Span) -> bool:
-        edges = span[0] - promise.last_seconds, span[1]
+        edges = span[0] - expected.last_frame_seconds, span[1]
         seen, whole = (int(np.diff(np.searchsorted(times, edges))[0]) for times in (came, promised))
         return seen >= MIN_DECODED_SHARE * whole
 
     return {name: ticks for name, ticks in rows.items() if isinstance(name, str) or is_seen(name)}
 
 
-def _batch(decoded: _Decoded, timeline: Timeline, rows: Rows, span: Span, share: float) -> FrameBatch:
-    kept = np.array(sorted(_wanted(rows) & decoded.images.keys()), np.int64)
+def _make_batch(decoded: _DecodedFrames, timeline: Timeline, rows: Rows, span: Span, share: float) -> FrameBatch:
+    kept = np.array(sorted(_collect_ticks(rows) & decoded.images.keys()), np.int64)
     found = {name: ticks[np.isin(ticks, kept).all(axis=1)] for name, ticks in rows.items()}
     there = {name: ticks for name, ticks in found.items() if len(ticks) or isinstance(name, str)}
     if not there or not all(len(ticks) for ticks in there.values()):
         raise ClipError("decode", "none of the wanted frames could be decoded")
     return FrameBatch(
         data=np.stack([decoded.images[tick][0] for tick in kept.tolist()]),  # (N, S, S, 3) or (N,)
-        times=(timeline.seconds(kept) - span[0]).clip(0),
+        times=(timeline.to_seconds(kept) - span[0]).clip(0),
         duration=min(timeline.duration, span[1]) - span[0],
         size=decoded.size,
         rows={name: np.searchsorted(kept, ticks) for name, ticks in there.items()},
         decoded_share=share,
-        pictures=tuple(decoded.images[tick][1] for tick in kept.tolist()),
+        thumbnails=tuple(decoded.images[tick][1] for tick in kept.tolist()),
     )
 
 
-def _by_time(frame: VideoFrame, count: int) -> int:
+def _tick_from_pts(frame: VideoFrame, count: int) -> int:
     return frame.pts if frame.pts is not None else -1
 
 
-def _by_order(frame: VideoFrame, count: int) -> int:
+def _tick_from_order(frame: VideoFrame, count: int) -> int:
     return count
 
 
-def _from(
-    container: InputContainer, stream: VideoStream, held: list[av.Packet] | None, timeline: Timeline, start: int
+def _read_packets_from(
+    container: InputContainer, stream: VideoStream, packet_cache: list[av.Packet] | None, timeline: Timeline, start: int
 ) -> Iterator[av.Packet]:
     """The stream's packets from a decode index on."""
-    if held is not None:
-        return iter(held[start:])
-    tick = dict(timeline.starts)[start]
+    if packet_cache is not None:
+        return iter(packet_cache[start:])
+    tick = dict(timeline.seek_points)[start]
     container.seek(tick, stream=stream, backward=True)
-    return _after(container.demux(stream), tick, is_first=start == 0)
+    return _skip_to_keyframe(container.demux(stream), tick, is_first=start == 0)
 
 
-def _after(packets: Iterable[av.Packet], tick: int, *, is_first: bool) -> Iterator[av.Packet]:
+def _skip_to_keyframe(packets: Iterable[av.Packet], tick: int, *, is_first: bool) -> Iterator[av.Packet]:
     """Packets from the keyframe of `tick` on, or from the very first. Seeking may land a little before it."""
     found = is_first
     for packet in packets:
         found = found or (packet.is_keyframe and packet.pts == tick)
         if not found and packet.pts is not None and packet.is_keyframe and packet.pts > tick:
-            raise _OddError
+            raise _UnexpectedFrameError
         if found and packet.size:
             yield packet
 
 
-def _pass_over(stream: VideoStream, skip: bool) -> None:
+def _set_frame_skipping(stream: VideoStream, skip: bool) -> None:
     """Whether frames that nothing refers to are passed over; without threads a decoder obeys at the next packet."""
     wish: Literal["NONREF", "DEFAULT"] = "NONREF" if skip else "DEFAULT"
     if stream.codec_context.skip_frame != wish:
         stream.codec_context.skip_frame = wish
 
 
-def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
+def _decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
     """Every frame that decodes, in presentation order; None where a packet does not."""
-    for packet in until_error(container.demux(stream)):
+    for packet in iterate_until_error(container.demux(stream)):
         if packet.size:
-            yield from _decoded_packet(stream, packet)
-    yield from _decoded_packet(stream, None)
+            yield from _decode_packet(stream, packet)
+    yield from _decode_packet(stream, None)
 
 
-def _decoded_packet(stream: VideoStream, packet: av.Packet | None) -> list[VideoFrame] | list[None]:
+def _decode_packet(stream: VideoStream, packet: av.Packet | None) -> list[VideoFrame] | list[None]:
     try:
         return stream.decode(packet)
     except av.error.FFmpegError:

@@ -14,50 +14,50 @@ import PIL.Image
 
 from features.errors import ClipError
 from features.types import FrameBatch, Span
-from features.utils.file_identity import images_of
-from features.utils.text import some
-from features.video.container import MAX_PIXELS
-from features.video.decoder import Image, enough
-from features.video.sampling import Pick
-from features.video.timeline import share_met
+from features.utils.file_identity import list_images
+from features.utils.text import truncate_list
+from features.video.container import MAX_FRAME_PIXELS
+from features.video.decoder import Image, check_decoded_share
+from features.video.sampling import RowSampler
+from features.video.timeline import compute_covered_share
 
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """What an image may be, whatever its name says, and what is at its end: OpenCV fills up what is cut off."""
 
 _TAIL_BYTES = 4096
 
-_NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
+_LAST_NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
 
 
 def read_image_folder(
     folder: Path,
-    pick: Pick,
+    sampler: RowSampler,
     prepare: Callable[[Image], Image | np.int64],
     *,
     span: Span,
-    picture: Callable[[Image], bytes] = lambda image: b"",
+    make_thumbnail: Callable[[Image], bytes] = lambda image: b"",
     folder_fps: float = 25.0,
-    alive: Callable[[], None] = lambda: None,
+    report_alive: Callable[[], None] = lambda: None,
 ) -> FrameBatch:
     """The images that `pick` wants, the i-th being shown from `i / folder_fps` seconds on.
 
     Raises ClipError where numbers are missing in the row, an image cannot be read, sizes are mixed, or under half of
     `span` is there.
     """
-    images = ordered_images(folder)
+    images = list_ordered_images(folder)
     times, length = np.arange(len(images)) / folder_fps, len(images) / folder_fps
     start, end = span[0], min(span[1], length)
     if start >= length:
         raise ClipError("decode", f"it begins at {start:g} s of {len(images)} images that last {length:.1f} s")
     asked_end = length if span[1] == np.inf else span[1]
-    share = enough(share_met(end - start, asked_end - start, 1 / folder_fps))
-    rows = pick(times, start, end)
+    share = check_decoded_share(compute_covered_share(end - start, asked_end - start, 1 / folder_fps))
+    rows = sampler(times, start, end)
     wanted = np.unique(np.concatenate([row.ravel() for row in rows.values()]))
     data: list[Image | np.int64] = []
     pictures: list[bytes] = []
     size = (0, 0)
     for i in wanted.tolist():
-        alive()
+        report_alive()
         image = read_image(images[i])
         met = (image.shape[1], image.shape[0])
         if data and met != size:
@@ -68,7 +68,7 @@ def read_image_folder(
             )
         size = met
         data.append(prepare(image))
-        pictures.append(picture(image))
+        pictures.append(make_thumbnail(image))
     return FrameBatch(
         data=np.stack(data),  # (N, S, S, 3) or (N,)
         times=(times[wanted] - start).clip(0),
@@ -76,23 +76,23 @@ def read_image_folder(
         size=size,
         rows={name: np.searchsorted(wanted, row) for name, row in rows.items()},
         decoded_share=share,
-        pictures=tuple(pictures),
+        thumbnails=tuple(pictures),
     )
 
 
-def ordered_images(folder: Path) -> list[Path]:
+def list_ordered_images(folder: Path) -> list[Path]:
     """The images of a folder in the order of a film. Raises ClipError where numbers are missing in the row."""
-    images = natural_order(list(images_of(folder)))
+    images = sort_naturally(list(list_images(folder)))
     _check_numbers(images)
     return images
 
 
-def natural_order(files: Sequence[Path]) -> list[Path]:
+def sort_naturally(files: Sequence[Path]) -> list[Path]:
     """By the numbers in their names: frame_2 before frame_10."""
-    return sorted(files, key=lambda file: [_piece(piece) for piece in re.split(r"([0-9]+)", file.name)])
+    return sorted(files, key=lambda file: [_sort_key_part(piece) for piece in re.split(r"([0-9]+)", file.name)])
 
 
-def _piece(text: str) -> tuple[int, str]:
+def _sort_key_part(text: str) -> tuple[int, str]:
     return (int(text), "") if text.isdecimal() and text.isascii() else (-1, text.lower())
 
 
@@ -100,13 +100,15 @@ def _check_numbers(images: Sequence[Path]) -> None:
     """One kind of images, and the last number of each name counts up by one step."""
     if not images:
         raise ClipError("open", "no images in this folder")
-    found = [_NUMBER.search(image.stem) for image in images]
+    found = [_LAST_NUMBER.search(image.stem) for image in images]
     for image, match in zip(images, found, strict=True):
         if match is None:
             raise ClipError("open", f"'{image.name}' has no number; expected names such as frame_0001.jpg")
     kinds = sorted({match.string[: match.start()] for match in found if match})
     if len(kinds) > 1:
-        raise ClipError("open", f"images of {len(kinds)} kinds: {some([f'{kind}…' for kind in kinds])}; keep one kind")
+        raise ClipError(
+            "open", f"images of {len(kinds)} kinds: {truncate_list([f'{kind}…' for kind in kinds])}; keep one kind"
+        )
     numbers = [int(match[1]) for match in found if match]
     steps = [after - before for before, after in pairwise(numbers)]
     usual = median_low([step for step in steps if step] or [1])
@@ -137,13 +139,13 @@ def _check_image(encoded: bytes, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         try:
-            with PIL.Image.open(BytesIO(encoded), formats=list(ENDS)) as image:
+            with PIL.Image.open(BytesIO(encoded), formats=list(END_MARKERS)) as image:
                 (width, height), kind = image.size, image.format or ""
         except PIL.Image.DecompressionBombError as error:
             raise ClipError("decode", f"'{name}' is too large: {error}") from None
         except (OSError, SyntaxError, ValueError):
-            raise ClipError("decode", f"'{name}' is no {' or '.join(ENDS)}, or damaged") from None
-    if width * height > MAX_PIXELS:
+            raise ClipError("decode", f"'{name}' is no {' or '.join(END_MARKERS)}, or damaged") from None
+    if width * height > MAX_FRAME_PIXELS:
         raise ClipError("decode", f"'{name}' is too large: {width}x{height}")
-    if ENDS.get(kind, ENDS["JPEG"]) not in encoded[-_TAIL_BYTES:]:
+    if END_MARKERS.get(kind, END_MARKERS["JPEG"]) not in encoded[-_TAIL_BYTES:]:
         raise ClipError("decode", f"'{name}' is cut off")

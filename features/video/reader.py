@@ -3,24 +3,30 @@
 from collections.abc import Callable
 
 from features.types import Clip, FrameBatch
-from features.video.decoder import Image, Kept, read_frames
+from features.video.decoder import FrameData, Image, read_frames
 from features.video.image_folder import read_image_folder
-from features.video.sampling import Pick
+from features.video.sampling import RowSampler
 
 
 def read_clip(
     clip: Clip,
-    pick: Pick,
-    prepare: Callable[[Image], Kept],
+    sampler: RowSampler,
+    prepare: Callable[[Image], FrameData],
     *,
-    picture: Callable[[Image], bytes] = lambda image: b"",
+    make_thumbnail: Callable[[Image], bytes] = lambda image: b"",
     folder_fps: float = 25.0,
-    alive: Callable[[], None] = lambda: None,
+    report_alive: Callable[[], None] = lambda: None,
 ) -> FrameBatch:
     """As `read_frames`, of the part of the file that the clip means. Raises ClipError."""
     span = (clip.start_seconds, float("inf") if clip.end_seconds is None else clip.end_seconds)
     if clip.file.is_dir():
         return read_image_folder(
-            clip.file, pick, prepare, span=span, picture=picture, folder_fps=folder_fps, alive=alive
+            clip.file,
+            sampler,
+            prepare,
+            span=span,
+            make_thumbnail=make_thumbnail,
+            folder_fps=folder_fps,
+            report_alive=report_alive,
         )
-    return read_frames(clip.file, pick, prepare, span=span, picture=picture, alive=alive)
+    return read_frames(clip.file, sampler, prepare, span=span, make_thumbnail=make_thumbnail, report_alive=report_alive)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from features.errors import ClipError
 from features.types import Span
-from features.video.sampling import Pick, Rows
+from features.video.sampling import Rows, RowSampler
 
-SEEKABLE = ("mov,mp4", "matroska")
+SEEKABLE_FORMATS = ("mov,mp4", "matroska")
 """Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""
 
-WHOLE: Span = (0.0, math.inf)
+FULL_SPAN: Span = (0.0, math.inf)
 
-HOLE_BYTES = 4096
+MIN_HOLE_BYTES = 4096
 """Bytes of a Matroska file that belong to no packet: more than headers and laced audio explain."""
 
 _NO_TICKS = np.array([], np.int64)
@@ -34,27 +34,31 @@ class Timeline:
     """The presentation timestamps of a stream, in ticks of its time base.
 
     `starts` are (decode index, tick) of the packets that decoding can start from, in decode order. `covered` is the
-    share of the duration that the header declares for which there are packets. `unsound` are spans [from, to) of ticks
+    share of the duration that the header declares for which there are packets. `corrupt_spans` are spans [from, to) of ticks
     after bytes that were lost, until the next keyframe: a decoder makes pictures there without a word, wrong ones.
     """
 
     ticks: NDArray[np.int64]  # (N,) ascending; empty where packets carry no presentation times
     tick_seconds: float
-    last_seconds: float  # how long the last frame is shown
-    starts: Sequence[tuple[int, int]] = field(default=((0, 0),))
-    covered: float = 1.0
-    unsound: Sequence[tuple[int, int]] = ()
+    last_frame_seconds: float  # how long the last frame is shown
+    seek_points: Sequence[tuple[int, int]] = field(default=((0, 0),))
+    covered_share: float = 1.0
+    corrupt_spans: Sequence[tuple[int, int]] = ()
 
     @property
     def duration(self) -> float:
         """Seconds from the first frame's appearance to the last one's end."""
-        return float(self.ticks[-1] - self.ticks[0]) * self.tick_seconds + self.last_seconds if len(self.ticks) else 0.0
+        return (
+            float(self.ticks[-1] - self.ticks[0]) * self.tick_seconds + self.last_frame_seconds
+            if len(self.ticks)
+            else 0.0
+        )
 
-    def seconds(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+    def to_seconds(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Seconds since the first frame."""
         return (ticks - self.ticks[0]) * self.tick_seconds
 
-    def pick(self, pick: Pick, span: Span = WHOLE) -> Rows:
+    def sample_rows(self, sampler: RowSampler, span: Span = FULL_SPAN) -> Rows:
         """The ticks (R, L) of the rows that `pick` wants of a part of the video.
 
         Raises ClipError where the part begins after the video's end.
@@ -66,46 +70,46 @@ class Timeline:
             raise ClipError("decode", f"it begins at {start:g} s of a video that lasts {self.duration:.1f} s")
         return {
             name: self.ticks[rows]
-            for name, rows in pick(self.seconds(self.ticks), start, min(end, self.duration)).items()
+            for name, rows in sampler(self.to_seconds(self.ticks), start, min(end, self.duration)).items()
         }
 
-    def start_for(self, tick: int) -> int:
+    def find_start_index(self, tick: int) -> int:
         """The decode index of the last packet from which decoding gives the frame of `tick`."""
-        ticks, last = self._starts_by_tick
+        ticks, last = self._seek_points_by_tick
         place = bisect_right(ticks, tick)
         return last[place - 1] if place else 0
 
     @cached_property
-    def _starts_by_tick(self) -> tuple[list[int], list[int]]:
+    def _seek_points_by_tick(self) -> tuple[list[int], list[int]]:
         """The ticks of `starts`, ascending, and up to each the last decode index: it is asked for often."""
-        order = sorted((tick, index) for index, tick in self.starts)
+        order = sorted((tick, index) for index, tick in self.seek_points)
         return [tick for tick, _ in order], list(accumulate((index for _, index in order), max))
 
-    def covered_in(self, span: Span) -> float:
+    def compute_covered_share(self, span: Span) -> float:
         """The share of a part of the video for which there are packets."""
         start, end = span
-        if not len(self.ticks) or (start, end) == WHOLE:
-            return self.covered
-        asked_end = self.duration / self.covered if end == math.inf else end
-        return share_met(min(self.duration, asked_end) - start, asked_end - start, self.last_seconds)
+        if not len(self.ticks) or (start, end) == FULL_SPAN:
+            return self.covered_share
+        asked_end = self.duration / self.covered_share if end == math.inf else end
+        return compute_covered_share(min(self.duration, asked_end) - start, asked_end - start, self.last_frame_seconds)
 
-    def share(self, decoded: Sequence[int], span: Span = WHOLE) -> float:
+    def compute_decoded_share(self, decoded: Sequence[int], span: Span = FULL_SPAN) -> float:
         """Decoded frames over those that a part of the file should hold, missing packets included."""
-        promised = self._count_in(self.ticks, span)
-        return self.covered_in(span) * (
-            min(1.0, self._count_in(np.array(decoded), span) / promised) if promised else 1.0
+        promised = self._count_frames_in(self.ticks, span)
+        return self.compute_covered_share(span) * (
+            min(1.0, self._count_frames_in(np.array(decoded), span) / promised) if promised else 1.0
         )
 
-    def _count_in(self, ticks: NDArray[np.int64], span: Span) -> int:
-        seconds = self.seconds(ticks) if len(self.ticks) else np.zeros(len(ticks))
-        return int(((seconds >= span[0] - self.last_seconds) & (seconds < span[1])).sum())
+    def _count_frames_in(self, ticks: NDArray[np.int64], span: Span) -> int:
+        seconds = self.to_seconds(ticks) if len(self.ticks) else np.zeros(len(ticks))
+        return int(((seconds >= span[0] - self.last_frame_seconds) & (seconds < span[1])).sum())
 
-    def replaced_by(self, ticks: Sequence[int]) -> "Timeline":
+    def with_decoded_ticks(self, ticks: Sequence[int]) -> "Timeline":
         """The timeline of the frames that really came."""
-        return replace(self, ticks=np.unique(np.array(ticks, np.int64)), covered=1.0)
+        return replace(self, ticks=np.unique(np.array(ticks, np.int64)), covered_share=1.0)
 
 
-def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[av.Packet] | None) -> Timeline:
+def read_timeline(container: InputContainer, stream: VideoStream, *, packet_cache: list[av.Packet] | None) -> Timeline:
     """Reads all packets once; those of the stream are kept in `held` where it is a list."""
     packets: list[tuple[int | None, int, bool]] = []  # pts, duration, keyframe
     hidden = end_byte = 0
@@ -113,10 +117,10 @@ def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[
     may_skip_damage = container.format.name.startswith("matroska")  # others give damaged packets to the decoder
     ends: dict[int, int] = {}  # of each stream, in its own ticks
     starts: list[tuple[int, int]] = []
-    for packet in until_error(container.demux()):
+    for packet in iterate_until_error(container.demux()):
         if not packet.size:
             continue
-        if may_skip_damage and packets and (packet.pos or 0) - end_byte > HOLE_BYTES:
+        if may_skip_damage and packets and (packet.pos or 0) - end_byte > MIN_HOLE_BYTES:
             breaks.append(len(packets))
         end_byte = (packet.pos or 0) + packet.size
         if packet.pts is not None:
@@ -130,23 +134,25 @@ def read_timeline(container: InputContainer, stream: VideoStream, *, held: list[
             hidden += 1
         else:
             packets.append((packet.pts, packet.duration or 0, packet.is_keyframe))
-        if held is not None:
-            held.append(packet)
-    timeline = _timeline(stream, packets)
-    can_seek = container.format.name.startswith(SEEKABLE)
+        if packet_cache is not None:
+            packet_cache.append(packet)
+    timeline = _build_timeline(stream, packets)
+    can_seek = container.format.name.startswith(SEEKABLE_FORMATS)
     end_seconds = max((float(end * (container.streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
-    covered = _covered_share(container, stream, timeline, end_seconds)
-    holes = _holes(packets, breaks) if len(timeline.ticks) else []
+    covered = _compute_stream_coverage(container, stream, timeline, end_seconds)
+    holes = _find_holes(packets, breaks) if len(timeline.ticks) else []
     lost_seconds = sum(lost for lost, _ in holes) * timeline.tick_seconds
     return replace(
         timeline,
-        starts=starts if can_seek and starts else ((0, 0),),
-        covered=covered * (1 - lost_seconds / timeline.duration) if holes else covered,
-        unsound=[span for _, span in holes],
+        seek_points=starts if can_seek and starts else ((0, 0),),
+        covered_share=covered * (1 - lost_seconds / timeline.duration) if holes else covered,
+        corrupt_spans=[span for _, span in holes],
     )
 
 
-def _holes(packets: Sequence[tuple[int | None, int, bool]], breaks: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
+def _find_holes(
+    packets: Sequence[tuple[int | None, int, bool]], breaks: Sequence[int]
+) -> list[tuple[int, tuple[int, int]]]:
     """(ticks lost, unsound span) of each break in the bytes that is a break in time too.
 
     A break in time alone is a variable frame rate.
@@ -162,7 +168,7 @@ def _holes(packets: Sequence[tuple[int | None, int, bool]], breaks: Sequence[int
     return holes
 
 
-def until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+def iterate_until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
     """A demuxer that meets the end of a truncated file raises: what came before still counts."""
     try:
         yield from packets
@@ -170,8 +176,8 @@ def until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
         return
 
 
-def _timeline(stream: VideoStream, packets: Sequence[tuple[int | None, int, bool]]) -> Timeline:
-    rate = _rate(stream)
+def _build_timeline(stream: VideoStream, packets: Sequence[tuple[int | None, int, bool]]) -> Timeline:
+    rate = _frame_rate(stream)
     timed = sorted((pts, duration) for pts, duration, _ in packets if pts is not None)
     if not timed or len(timed) < len(packets):  # a bare stream: frames are told by their order and the nominal rate
         return Timeline(_NO_TICKS, 1.0 / rate, 1.0 / rate)
@@ -180,25 +186,27 @@ def _timeline(stream: VideoStream, packets: Sequence[tuple[int | None, int, bool
     return Timeline(ticks, tick_seconds, timed[-1][1] * tick_seconds or 1.0 / rate)
 
 
-def _covered_share(container: InputContainer, stream: VideoStream, timeline: Timeline, end_seconds: float) -> float:
+def _compute_stream_coverage(
+    container: InputContainer, stream: VideoStream, timeline: Timeline, end_seconds: float
+) -> float:
     if not len(timeline.ticks):
         return 1.0
     declared = float((stream.duration or 0) * (stream.time_base or 0))
     if container.format.name == "avi":  # FFmpeg shrinks the durations of a cut AVI, not its count of frames
-        declared = stream.frames / _rate(stream)
+        declared = stream.frames / _frame_rate(stream)
     met_seconds = end_seconds - (container.start_time or 0) / av.time_base
     return min(
-        share_met(met_seconds, (container.duration or 0) / av.time_base, timeline.last_seconds),
-        share_met(timeline.duration, declared, timeline.last_seconds),
+        compute_covered_share(met_seconds, (container.duration or 0) / av.time_base, timeline.last_frame_seconds),
+        compute_covered_share(timeline.duration, declared, timeline.last_frame_seconds),
     )
 
 
-def share_met(met_seconds: float, declared_seconds: float, frame_seconds: float) -> float:
+def compute_covered_share(found_seconds: float, declared_seconds: float, frame_seconds: float) -> float:
     """How much of the duration that a header declares has packets: 1 for what rounding may leave over."""
-    missing_seconds = declared_seconds - met_seconds
+    missing_seconds = declared_seconds - found_seconds
     is_cut = missing_seconds > max(2 * frame_seconds, 0.02 * declared_seconds)
-    return max(0.0, met_seconds / declared_seconds) if is_cut else 1.0
+    return max(0.0, found_seconds / declared_seconds) if is_cut else 1.0
 
 
-def _rate(stream: VideoStream) -> float:
+def _frame_rate(stream: VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or 25)

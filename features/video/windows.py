@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.spec import PLAIN, Sampling
+from features.spec import ORIGINAL_VIEW, Sampling
 from features.types import Span
-from features.video.sampling import Indices, Pick, Rows, Times, rows_of, starts_of
+from features.video.sampling import Indices, Rows, RowSampler, Times, select_rows, sliding_window_starts
 
-DECIMALS = 6
+TIME_DECIMALS = 6
 """Windows begin and end on whole microseconds, as the paths of parts say."""
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windowing:
     """How long videos are cut. Raises ValueError for lengths that cut nothing."""
 
     window_seconds: float
@@ -29,12 +29,14 @@ class Windows:
         if not (self.window_seconds > 0 and self.stride_seconds > 0 and self.whole_seconds > 0):
             raise ValueError(f"expected lengths above 0, got {self}")
 
-    def cuts(self, seconds: float) -> bool:
+    def splits_into_windows(self, seconds: float) -> bool:
         """Whether a clip of that length is more than one window; what rounding leaves over makes no second one."""
         return seconds > self.whole_seconds + 0.1 * self.stride_seconds and seconds > self.window_seconds
 
 
-def usual_windows(sampling: Sampling, seconds: float, stride_seconds: float | None = None) -> tuple[float, float]:
+def choose_window_and_stride(
+    sampling: Sampling, seconds: float, stride_seconds: float | None = None
+) -> tuple[float, float]:
     """Window and stride, about `seconds` and half of it, such that windows share their frames.
 
     Each frame of a window is then a frame of the next ones too: their instants lie on one grid.
@@ -46,32 +48,32 @@ def usual_windows(sampling: Sampling, seconds: float, stride_seconds: float | No
         step = 1.0 / (sampling.fps or 1.0)
         count = max(1, round(seconds / step))
     else:
-        return round(seconds, DECIMALS), stride_seconds or round(seconds / 2, DECIMALS)
-    return _up(count * step), stride_seconds or _up(max(1, count // 2) * step)
+        return round(seconds, TIME_DECIMALS), stride_seconds or round(seconds / 2, TIME_DECIMALS)
+    return _round_up(count * step), stride_seconds or _round_up(max(1, count // 2) * step)
 
 
-def _up(seconds: float) -> float:
+def _round_up(seconds: float) -> float:
     """Rounded so that no window loses its last instant."""
-    scale = 10**DECIMALS
+    scale = 10**TIME_DECIMALS
     return math.ceil(seconds * scale - 1e-3) / scale
 
 
-def window_spans(start: float, end: float, windows: Windows) -> NDArray[np.float64]:
+def window_spans(start: float, end: float, windows: Windowing) -> NDArray[np.float64]:
     """(B, 2) seconds; the last window ends with the video."""
-    starts = starts_of(start, end, windows.window_seconds, windows.stride_seconds)
-    return np.round(np.stack([starts, np.minimum(starts + windows.window_seconds, end)], axis=1), DECIMALS)
+    starts = sliding_window_starts(start, end, windows.window_seconds, windows.stride_seconds)
+    return np.round(np.stack([starts, np.minimum(starts + windows.window_seconds, end)], axis=1), TIME_DECIMALS)
 
 
-def pick_windows(sampling: Sampling, windows: Windows) -> Pick:
+def make_window_sampler(sampling: Sampling, windows: Windowing) -> RowSampler:
     """The rows of each window by its span; of a clip that is not cut, those of the plain view."""
 
     def pick(times: Times, start: float, end: float) -> Rows:
         rows: dict[str | Span, Indices] = {}
-        if not windows.cuts(end - start) or windows.with_whole:
-            rows[PLAIN] = rows_of(times, start, end, sampling)
-        if windows.cuts(end - start):
+        if not windows.splits_into_windows(end - start) or windows.with_whole:
+            rows[ORIGINAL_VIEW] = select_rows(times, start, end, sampling)
+        if windows.splits_into_windows(end - start):
             for first, last in window_spans(start, end, windows).tolist():
-                rows[first, last] = rows_of(times, first, last, sampling)
+                rows[first, last] = select_rows(times, first, last, sampling)
         return rows
 
     return pick

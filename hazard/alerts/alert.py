@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Kind = Literal["event", "offline", "back", "test"]
-KINDS: tuple[str, ...] = get_args(Kind)
-LONGEST_ID = 1000
+AlertKind = Literal["event", "offline", "back", "test"]
+ALERT_KINDS: tuple[str, ...] = get_args(AlertKind)
+MAX_ID_LENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Alert:
     """
 
     id: str
-    kind: Kind
+    kind: AlertKind
     camera: str
     label: str
     started: datetime  # UTC
@@ -33,10 +33,10 @@ class Alert:
     clip: Path | None
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.id) <= LONGEST_ID:
-            raise ValueError(f"expected an id of 1 to {LONGEST_ID} characters, got {len(self.id)}")
-        if self.kind not in KINDS:
-            raise ValueError(f"expected a kind of {', '.join(KINDS)}, got '{self.kind}'")
+        if not 0 < len(self.id) <= MAX_ID_LENGTH:
+            raise ValueError(f"expected an id of 1 to {MAX_ID_LENGTH} characters, got {len(self.id)}")
+        if self.kind not in ALERT_KINDS:
+            raise ValueError(f"expected a kind of {', '.join(ALERT_KINDS)}, got '{self.kind}'")
         for moment in (self.started, self.ended):
             if moment is not None and moment.utcoffset() is None:
                 raise ValueError(f"expected times with a time zone, got {moment.isoformat()}")
@@ -51,8 +51,8 @@ def as_json(alert: Alert) -> dict[str, Any]:
         "kind": alert.kind,
         "camera": alert.camera,
         "label": alert.label,
-        "started": _written(alert.started),
-        "ended": alert.ended and _written(alert.ended),
+        "started": _format_time(alert.started),
+        "ended": alert.ended and _format_time(alert.ended),
         "probability": round(alert.probability, 6),
         "snapshot": alert.snapshot and str(alert.snapshot),
         "clip": alert.clip and str(alert.clip),
@@ -66,17 +66,17 @@ def from_json(values: Mapping[str, Any]) -> Alert:
     return Alert(**{**values, **times, **paths})
 
 
-def dumped(alert: Alert) -> str:
+def dump_alert(alert: Alert) -> str:
     """The alert as one line of JSON."""
     return json.dumps(as_json(alert))
 
 
-def loaded(text: str) -> Alert:
+def parse_alert(text: str) -> Alert:
     """The alert of one line of JSON."""
     return from_json(json.loads(text))
 
 
-def as_text(alert: Alert) -> tuple[str, str]:
+def format_alert(alert: Alert) -> tuple[str, str]:
     """Title and body, for people to read."""
     when = f"{alert.started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     if alert.kind == "event":
@@ -91,5 +91,5 @@ def as_text(alert: Alert) -> tuple[str, str]:
     return title, "\n".join([said, *([f"clip: {alert.clip}"] if alert.clip else [])])
 
 
-def _written(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -17,24 +17,24 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from features.errors import SettingsError
-from hazard.alerts.alert import Alert, as_json, as_text
+from hazard.alerts.alert import Alert, as_json, format_alert
 from hazard.alerts.settings import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
 from hazard.alerts.webhooks import signed_headers, webhook_id
 
-LONGEST_REASON = 200
-_UNFIT_FOR_TOPICS = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
-_MODULES = {"apprise": ("apprise", "apprise.attachment.file"), "mqtt": ("paho.mqtt.publish",)}
-_NEEDS = {"apprise": ("apprise", "apprise"), "mqtt": ("paho", "paho-mqtt")}
+MAX_REASON_CHARACTERS = 200
+_TOPIC_REPLACEMENTS = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
+_MODULES_TO_IMPORT = {"apprise": ("apprise", "apprise.attachment.file"), "mqtt": ("paho.mqtt.publish",)}
+_REQUIRED_PACKAGES = {"apprise": ("apprise", "apprise"), "mqtt": ("paho", "paho-mqtt")}
 
 
-class NotDelivered(Exception):
+class DeliveryError(Exception):
     """Why a receiver does not have an alert, in words without secrets."""
 
 
 def check_channels(settings: AlertSettings) -> None:
     """Raises SettingsError for a channel that cannot work here."""
     for channel in settings.channels:
-        module, package = _NEEDS.get(channel.kind, ("", ""))
+        module, package = _REQUIRED_PACKAGES.get(channel.kind, ("", ""))
         if module and find_spec(module) is None:
             raise SettingsError(f"channel '{channel.name}' needs {package}: pip install 'hazard-video[alerts]'")
         ca_file = getattr(channel, "ca_file", None)
@@ -42,14 +42,14 @@ def check_channels(settings: AlertSettings) -> None:
             raise SettingsError(f"channel '{channel.name}': ca_file {ca_file} is not there")
 
 
-def load(kind: str) -> None:
+def import_libraries(kind: str) -> None:
     """Readies a process for a kind of channel, so that no attempt pays for imports."""
-    for name in _MODULES.get(kind, ()):
+    for name in _MODULES_TO_IMPORT.get(kind, ()):
         import_module(name)
     logging.getLogger("paho").setLevel(logging.CRITICAL)  # it calls each polite end of a connection an error
 
 
-def webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) -> None:
+def send_webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) -> None:
     """One signed POST. Delivered is a 2xx alone, as soon as its headers are there; redirects are not followed."""
     parts = urlsplit(settings.url.get_secret_value())
     body = webhook_body(alert)
@@ -61,16 +61,16 @@ def webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) ->
     }
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        with closing(_connection(parts, settings, deadline_seconds)) as connection:
+        with closing(_make_connection(parts, settings, deadline_seconds)) as connection:
             connection.request("POST", target, body, headers)
             answer = connection.getresponse()
     except TimeoutError:
-        raise NotDelivered(f"no answer within {deadline_seconds:g} s") from None
+        raise DeliveryError(f"no answer within {deadline_seconds:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise NotDelivered(f"no answer ({_said(error)})") from None
+        raise DeliveryError(f"no answer ({_format_error(error)})") from None
     if not 200 <= answer.status < 300:
         moved = "; redirects are not followed" if 300 <= answer.status < 400 else ""
-        raise NotDelivered(f"the receiver answered {answer.status}{moved}")
+        raise DeliveryError(f"the receiver answered {answer.status}{moved}")
 
 
 def webhook_body(alert: Alert) -> bytes:
@@ -79,7 +79,7 @@ def webhook_body(alert: Alert) -> bytes:
     return json.dumps({"type": f"hazard.{alert.kind}", "timestamp": data["started"], "data": data}).encode()
 
 
-def apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) -> None:
+def send_apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) -> None:
     """A message for people, with the snapshot where its file is there."""
     import apprise as library
     from apprise.attachment.file import AttachFile
@@ -87,12 +87,12 @@ def apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) ->
     asset = library.AppriseAsset(http_redirects=False, app_id="hazard-video", secure_logging=True)
     service = library.Apprise.instantiate(settings.url.get_secret_value(), asset=asset)
     if service is None:
-        raise NotDelivered("Apprise does not know this kind of address, or a part of it is missing")
+        raise DeliveryError("Apprise does not know this kind of address, or a part of it is missing")
     service.redirects = False  # `?redirect=yes` in the address would say otherwise
     service.socket_connect_timeout = service.socket_read_timeout = deadline_seconds
     sender = library.Apprise(asset=asset)
     sender.add(service)
-    title, body = as_text(alert)
+    title, body = format_alert(alert)
     pictures = library.AppriseAttachment(asset=asset)
     if alert.snapshot is not None and alert.snapshot.is_file():
         pictures.add(AttachFile(str(alert.snapshot), name=alert.snapshot.name))
@@ -105,11 +105,11 @@ def apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) ->
         log_callback=lambda entry, service: complaints.append(entry.message),
         log_level=logging.WARNING,
     ):
-        reason = f" ({complaints[0][:LONGEST_REASON].rstrip('.')})" if complaints else ""
-        raise NotDelivered(f"{service.service_name} did not take it{reason}")
+        reason = f" ({complaints[0][:MAX_REASON_CHARACTERS].rstrip('.')})" if complaints else ""
+        raise DeliveryError(f"{service.service_name} did not take it{reason}")
 
 
-def mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
+def send_mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
     """One message, acknowledged by the broker (QoS 1)."""
     from paho.mqtt import MQTTException
     from paho.mqtt.publish import single
@@ -132,20 +132,24 @@ def mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
             tls=tls,
         )
     except (OSError, MQTTException) as error:
-        raise NotDelivered(f"the broker did not take it ({_said(error)})") from None
+        raise DeliveryError(f"the broker did not take it ({_format_error(error)})") from None
 
 
 def mqtt_topic(settings: MqttSettings, alert: Alert) -> str:
     """The topic of an alert: names keep neither wildcards nor slashes."""
     values = {"camera": alert.camera, "kind": alert.kind, "label": alert.label}
-    return settings.topic.format(**{name: text.translate(_UNFIT_FOR_TOPICS) or "_" for name, text in values.items()})
+    return settings.topic.format(**{name: text.translate(_TOPIC_REPLACEMENTS) or "_" for name, text in values.items()})
 
 
-CHANNELS: dict[str, Callable[[Any, Alert, float], None]] = {"webhook": webhook, "apprise": apprise, "mqtt": mqtt}
+CHANNELS: dict[str, Callable[[Any, Alert, float], None]] = {
+    "webhook": send_webhook,
+    "apprise": send_apprise,
+    "mqtt": send_mqtt,
+}
 """name → function of (its settings, alert, deadline in seconds); returns once the receiver has it, or raises."""
 
 
-def _connection(parts: SplitResult, settings: WebhookSettings, seconds: float) -> http.client.HTTPConnection:
+def _make_connection(parts: SplitResult, settings: WebhookSettings, seconds: float) -> http.client.HTTPConnection:
     host = parts.hostname or ""
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, parts.port, timeout=seconds)
@@ -153,5 +157,5 @@ def _connection(parts: SplitResult, settings: WebhookSettings, seconds: float) -
     return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import EnvironmentStopped
-from hazard.alerts.alert import Alert, dumped, loaded
+from features.errors import RuntimeEnvironmentError
+from hazard.alerts.alert import Alert, dump_alert, parse_alert
 from hazard.alerts.settings import AlertSettings
 from hazard.alerts.webhooks import webhook_id
 
-PRUNE_SECONDS = 3600.0
-BUSY_SECONDS = 5.0
-MOST_DEAD = 10_000
+PRUNE_INTERVAL_SECONDS = 3600.0
+BUSY_TIMEOUT_SECONDS = 5.0
+MAX_DEAD_LETTERS = 10_000
 """Of older dead letters none is kept."""
-_DAY = 86400.0
-_TABLES = """
+_DAY_SECONDS = 86400.0
+_SCHEMA = """
 create table if not exists alerts (key text primary key, put real not null, alert text not null) without rowid;
 create table if not exists deliveries (
     number integer primary key autoincrement, key text not null, channel text not null, state text not null,
@@ -31,7 +31,7 @@ create table if not exists deliveries (
 create index if not exists waiting on deliveries (channel, number) where state = 'pending';
 create index if not exists settled on deliveries (state, changed);
 """
-_SELECT = """
+_SELECT_DELIVERIES = """
 select number, channel, state, attempts, put, changed, reason, alert
 from deliveries join alerts using (key) where {} order by number limit ?
 """
@@ -61,9 +61,9 @@ class Outbox:
     ) -> None:
         self._database, self._file, self._settings, self._clock = database, file, settings, clock
         self._lock = threading.RLock()
-        self._news = threading.Condition()
-        self._count = 0
-        self._pruned = clock()
+        self._changed = threading.Condition()
+        self._change_count = 0
+        self._last_pruned = clock()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Outbox:
         """
         key, now = webhook_id(alert.id), self._clock()
         with self._transaction() as database:
-            row = (key, now, dumped(alert))
+            row = (key, now, dump_alert(alert))
             is_new = database.execute("insert or ignore into alerts values (?, ?, ?)", row).rowcount > 0
             if is_new:
                 database.executemany(
@@ -85,52 +85,52 @@ class Outbox:
                     "values (?, ?, 'pending', 0, ?, '')",
                     [(key, channel, now) for channel in self.channels],
                 )
-        if not 0 <= now - self._pruned < PRUNE_SECONDS:
+        if not 0 <= now - self._last_pruned < PRUNE_INTERVAL_SECONDS:
             self.prune()
-        self.wake()
+        self.notify_waiting()
         return is_new
 
-    def next_of(self, channel: str) -> Delivery | None:
+    def next_pending(self, channel: str) -> Delivery | None:
         """The channel's oldest alert that is neither delivered nor a dead letter."""
-        return next(self._deliveries("channel = ? and state = 'pending'", channel, limit=1), None)
+        return next(self._select_deliveries("channel = ? and state = 'pending'", channel, limit=1), None)
 
-    def delivered(self, delivery: Delivery) -> None:
+    def mark_delivered(self, delivery: Delivery) -> None:
         """The receiver has it: it is never sent again."""
-        self._settle(delivery, "done", delivery.attempts, "")
+        self._update_delivery(delivery, "done", delivery.attempts, "")
 
-    def failed(self, delivery: Delivery, reason: str) -> bool:
+    def record_failure(self, delivery: Delivery, reason: str) -> bool:
         """Notes a failed attempt; True where it was the last and the alert is now a dead letter."""
         attempts = delivery.attempts + 1
         is_old = self._clock() - delivery.put > self._settings.max_age_hours * 3600
         is_dead = is_old or attempts >= self._settings.attempts
-        self._settle(delivery, "dead" if is_dead else "pending", attempts, reason)
+        self._update_delivery(delivery, "dead" if is_dead else "pending", attempts, reason)
         return is_dead
 
-    def pending(self, *, limit: int = 1000) -> list[Delivery]:
+    def list_pending(self, *, limit: int = 1000) -> list[Delivery]:
         """What is on its way, the oldest first."""
-        return list(self._deliveries("state = 'pending'", limit=limit))
+        return list(self._select_deliveries("state = 'pending'", limit=limit))
 
-    def dead(self, *, limit: int = 1000) -> list[Delivery]:
+    def list_dead_letters(self, *, limit: int = 1000) -> list[Delivery]:
         """The dead letters, the oldest first."""
-        return list(self._deliveries("state = 'dead'", limit=limit))
+        return list(self._select_deliveries("state = 'dead'", limit=limit))
 
-    def counts(self) -> dict[str, int]:
+    def count_by_state(self) -> dict[str, int]:
         """How many deliveries are pending, done and dead."""
         with self._transaction() as database:
             rows = database.execute("select state, count(*) from deliveries group by state").fetchall()
         return {"pending": 0, "done": 0, "dead": 0} | dict(rows)
 
-    def revive(self) -> int:
+    def retry_dead_letters(self) -> int:
         """Dead letters are tried anew, in their old order; how many there were."""
         with self._transaction() as database:
             sql = "update deliveries set state = 'pending', attempts = 0, changed = ? where state = 'dead'"
             count = database.execute(sql, (self._clock(),)).rowcount
-        self.wake()
+        self.notify_waiting()
         return count
 
     def prune(self) -> None:
         """Forgets what was settled long ago; what waits for a channel that is gone becomes a dead letter by its age."""
-        now = self._pruned = self._clock()
+        now = self._last_pruned = self._clock()
         settings, names = self._settings, self.channels
         gone = f"state = 'pending' and channel not in ({', '.join('?' * len(names))})"
         with self._transaction() as database:
@@ -142,64 +142,64 @@ class Outbox:
             database.execute(
                 "delete from deliveries where state = 'dead' and (changed < ? or number <= "
                 "(select number from deliveries where state = 'dead' order by number desc limit 1 offset ?))",
-                (now - settings.keep_dead_days * _DAY, MOST_DEAD),
+                (now - settings.keep_dead_days * _DAY_SECONDS, MAX_DEAD_LETTERS),
             )
-            since = now - settings.keep_days * _DAY
+            since = now - settings.keep_days * _DAY_SECONDS
             database.execute("delete from deliveries where state = 'done' and changed < ?", (since,))
             database.execute("delete from alerts where put < ? and key not in (select key from deliveries)", (since,))
 
-    def news(self) -> int:
+    def change_count(self) -> int:
         """A number that grows with all that may be worth a look."""
-        with self._news:
-            return self._count
+        with self._changed:
+            return self._change_count
 
-    def wait(self, news: int, seconds: float | None) -> None:
+    def wait_for_change(self, change_count: int, seconds: float | None) -> None:
         """Until there is more than that news, or so long."""
-        with self._news:
-            self._news.wait_for(lambda: self._count != news, seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: self._change_count != change_count, seconds)
 
-    def wake(self) -> None:
+    def notify_waiting(self) -> None:
         """Whoever waits looks again."""
-        with self._news:
-            self._count += 1
-            self._news.notify_all()
+        with self._changed:
+            self._change_count += 1
+            self._changed.notify_all()
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Waits until nothing of these channels is on its way, but not longer; whether that is so."""
         until = time.monotonic() + seconds
         while True:
-            news = self.news()
-            if all(self.next_of(channel) is None for channel in self.channels):
+            news = self.change_count()
+            if all(self.next_pending(channel) is None for channel in self.channels):
                 return True
             if (left := until - time.monotonic()) <= 0:
                 return False
-            self.wait(news, left)
+            self.wait_for_change(news, left)
 
-    def _settle(self, delivery: Delivery, state: str, attempts: int, reason: str) -> None:
+    def _update_delivery(self, delivery: Delivery, state: str, attempts: int, reason: str) -> None:
         with self._transaction() as database:
             database.execute(
                 "update deliveries set state = ?, attempts = ?, changed = ?, reason = ? where number = ?",
                 (state, attempts, self._clock(), reason, delivery.number),
             )
-        self.wake()
+        self.notify_waiting()
 
-    def _deliveries(self, condition: str, *values: str, limit: int) -> Iterator[Delivery]:
+    def _select_deliveries(self, condition: str, *values: str, limit: int) -> Iterator[Delivery]:
         with self._transaction() as database:
-            rows = database.execute(_SELECT.format(condition), (*values, limit)).fetchall()
+            rows = database.execute(_SELECT_DELIVERIES.format(condition), (*values, limit)).fetchall()
         names = ("number", "channel", "state", "attempts", "put", "changed", "reason")
         for *facts, alert in rows:
-            yield Delivery(**dict(zip(names, facts, strict=True)), alert=loaded(alert))
+            yield Delivery(**dict(zip(names, facts, strict=True)), alert=parse_alert(alert))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _stopping(self._file), self._database:  # commits, or rolls back
+        with self._lock, _translate_errors(self._file), self._database:  # commits, or rolls back
             yield self._database
 
 
 @contextmanager
 def open_outbox(file: Path, settings: AlertSettings, *, clock: Callable[[], float] = time.time) -> Iterator[Outbox]:
     """The outbox of a file, made if it is not there. Raises EnvironmentStopped where it cannot be used."""
-    with _stopping(file):
+    with _translate_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         database = _connect(file)
     try:
@@ -209,13 +209,13 @@ def open_outbox(file: Path, settings: AlertSettings, *, clock: Callable[[], floa
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+    database = sqlite3.connect(file, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False)
     try:
         file.chmod(0o600)  # it says what cameras saw
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = full")
         database.execute("pragma journal_size_limit = 1000000")
-        database.executescript(_TABLES)
+        database.executescript(_SCHEMA)
     except BaseException:
         database.close()
         raise
@@ -223,14 +223,14 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _stopping(file: Path) -> Iterator[None]:
+def _translate_errors(file: Path) -> Iterator[None]:
     """What the disk does not take is said in one line."""
     try:
         yield
     except sqlite3.Error as error:
         advice = "move it away" if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error) else ""
-        raise EnvironmentStopped(
+        raise RuntimeEnvironmentError(
             f"outbox {file} cannot be used: {error}; {advice or 'free some space or mend its permissions'}"
         ) from error
     except OSError as error:
-        raise EnvironmentStopped(f"outbox {file} cannot be written: {error.strerror or error}") from error
+        raise RuntimeEnvironmentError(f"outbox {file} cannot be written: {error.strerror or error}") from error

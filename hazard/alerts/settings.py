@@ -22,36 +22,36 @@ from pydantic import (
 )
 
 from features.errors import SettingsError
-from features.utils.text import nearest
-from hazard.alerts.webhooks import secret_key
+from features.utils.text import suggest_name
+from hazard.alerts.webhooks import decode_secret
 
 SECTION = "alerts"
 TOPIC_FIELDS = ("camera", "kind", "label")
-_ENVIRONMENT = "env:"
+_ENVIRONMENT_PREFIX = "env:"
 
 
-def _from_environment(value: object) -> object:
+def _resolve_environment(value: object) -> object:
     """`env:NAME` stands for what the environment says, so that a file of settings can be shown to anybody."""
-    if not isinstance(value, str) or not value.startswith(_ENVIRONMENT):
+    if not isinstance(value, str) or not value.startswith(_ENVIRONMENT_PREFIX):
         return value
-    name = value.removeprefix(_ENVIRONMENT)
+    name = value.removeprefix(_ENVIRONMENT_PREFIX)
     if not os.environ.get(name):
         raise ValueError(f"the environment variable {name} is not set")
     return os.environ[name]
 
 
-Secret = Annotated[SecretStr, BeforeValidator(_from_environment)]
+Secret = Annotated[SecretStr, BeforeValidator(_resolve_environment)]
 """Never shown; `env:NAME` is taken from the environment."""
 
 
-class _Channel(BaseModel):
+class _BaseChannel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("", pattern=r"^[\w .-]{0,60}$")
     """What it is called in logs and in the outbox: one of a kind; the kind by default."""
 
 
-class WebhookSettings(_Channel):
+class WebhookSettings(_BaseChannel):
     """A signed POST; any http or https address, private ones too: whoever writes this file chooses the receiver."""
 
     kind: Literal["webhook"]
@@ -66,7 +66,7 @@ class WebhookSettings(_Channel):
 
     @field_validator("url")
     @classmethod
-    def _web_address(cls, value: SecretStr) -> SecretStr:
+    def _check_url(cls, value: SecretStr) -> SecretStr:
         try:
             parts = urlsplit(value.get_secret_value())
             is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -80,22 +80,22 @@ class WebhookSettings(_Channel):
 
     @field_validator("secret")
     @classmethod
-    def _good_secret(cls, value: SecretStr) -> SecretStr:
-        secret_key(value.get_secret_value())
+    def _check_secret(cls, value: SecretStr) -> SecretStr:
+        decode_secret(value.get_secret_value())
         return value
 
     @field_validator("headers")
     @classmethod
-    def _good_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, content in value.items():
-            if not name.isascii() or not name.replace("-", "").isalnum() or name.lower() in _OURS:
+            if not name.isascii() or not name.replace("-", "").isalnum() or name.lower() in _RESERVED_HEADERS:
                 raise ValueError(f"no header of yours can be called '{name}'")
             if not content.get_secret_value().isascii() or not content.get_secret_value().isprintable():
                 raise ValueError(f"header '{name}' must be plain ASCII in one line")
         return value
 
 
-class AppriseSettings(_Channel):
+class AppriseSettings(_BaseChannel):
     """Whatever Apprise knows: e-mail, Telegram, Slack, … One address, since each is acknowledged by itself."""
 
     kind: Literal["apprise"]
@@ -103,7 +103,7 @@ class AppriseSettings(_Channel):
     """An address of Apprise, such as `tgram://TOKEN/CHAT`."""
 
 
-class MqttSettings(_Channel):
+class MqttSettings(_BaseChannel):
     """A message to a broker, QoS 1."""
 
     kind: Literal["mqtt"]
@@ -123,7 +123,7 @@ class MqttSettings(_Channel):
     """Certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
-    def _nothing_in_vain(self) -> "MqttSettings":
+    def _check_dependent_settings(self) -> "MqttSettings":
         if self.password is not None and self.user is None:
             raise ValueError("a password needs a user")
         if self.ca_file is not None and not self.tls:
@@ -132,7 +132,7 @@ class MqttSettings(_Channel):
 
     @field_validator("topic")
     @classmethod
-    def _good_topic(cls, value: str) -> str:
+    def _check_topic(cls, value: str) -> str:
         try:
             fields = [name for _, name, _, _ in Formatter().parse(value) if name is not None]
         except ValueError:
@@ -146,9 +146,13 @@ class MqttSettings(_Channel):
 
 
 ChannelSettings = WebhookSettings | AppriseSettings | MqttSettings
-KINDS: dict[str, type[_Channel]] = {"webhook": WebhookSettings, "apprise": AppriseSettings, "mqtt": MqttSettings}
-_OURS = ("webhook-id", "webhook-timestamp", "webhook-signature", "host", "content-length", "content-type")
-_NEVER_SHOWN = ("url", "secret", "password", "headers")
+CHANNEL_TYPES: dict[str, type[_BaseChannel]] = {
+    "webhook": WebhookSettings,
+    "apprise": AppriseSettings,
+    "mqtt": MqttSettings,
+}
+_RESERVED_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature", "host", "content-length", "content-type")
+_SECRET_FIELDS = ("url", "secret", "password", "headers")
 
 
 class AlertSettings(BaseModel):
@@ -175,7 +179,7 @@ class AlertSettings(BaseModel):
 
     @field_validator("channels", mode="after")
     @classmethod
-    def _named(cls, value: tuple[ChannelSettings, ...]) -> tuple[ChannelSettings, ...]:
+    def _fill_channel_names(cls, value: tuple[ChannelSettings, ...]) -> tuple[ChannelSettings, ...]:
         named = tuple(one if one.name else one.model_copy(update={"name": one.kind}) for one in value)
         for name, count in Counter(one.name for one in named).items():
             if count > 1:
@@ -183,17 +187,17 @@ class AlertSettings(BaseModel):
         return named
 
 
-def parse_alerts(values: object, *, where: str = SECTION) -> AlertSettings:
+def parse_alert_settings(values: object, *, where: str = SECTION) -> AlertSettings:
     """The settings of a section. Raises SettingsError; no message shows a secret."""
     if not isinstance(values, Mapping):
         raise SettingsError(f"section '{where}' must hold key: value lines")
     try:
         return AlertSettings(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(where, item) for item in error.errors())) from None
+        raise SettingsError("; ".join(_format_validation_error(where, item) for item in error.errors())) from None
 
 
-def load_alerts(file: Path) -> AlertSettings:
+def load_alert_settings(file: Path) -> AlertSettings:
     """The section `alerts` of a monitor's file; what else is in it is left to the monitor. Raises SettingsError."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -205,22 +209,22 @@ def load_alerts(file: Path) -> AlertSettings:
     if not isinstance(tree, dict) or SECTION not in tree:
         found = ", ".join(map(str, tree)) if isinstance(tree, dict) else "none"
         raise SettingsError(f"settings file {file} has no section '{SECTION}', found: {found}; see docs/alerts.md")
-    return parse_alerts(tree[SECTION] or {})
+    return parse_alert_settings(tree[SECTION] or {})
 
 
-def _complaint(where: str, item: Any) -> str:
+def _format_validation_error(where: str, item: Any) -> str:
     """One line for one error of pydantic's, with the nearest valid name and without what is secret."""
-    place = [part for part in item["loc"] if part not in KINDS or part == item["loc"][-1]]
-    kind = next((KINDS[part] for part in item["loc"][:-1] if part in KINDS), None)
+    place = [part for part in item["loc"] if part not in CHANNEL_TYPES or part == item["loc"][-1]]
+    kind = next((CHANNEL_TYPES[part] for part in item["loc"][:-1] if part in CHANNEL_TYPES), None)
     setting = ".".join([where, *map(str, place)])
     if item["type"] == "extra_forbidden":
         valid = list((kind or AlertSettings).model_fields)
-        return f"unknown setting '{setting}'; {nearest(str(place[-1]), valid)}"
+        return f"unknown setting '{setting}'; {suggest_name(str(place[-1]), valid)}"
     if item["type"] == "union_tag_invalid":
         tag = str(item["ctx"]["tag"])
-        return f"setting '{setting}.kind': unknown kind '{tag}'; {nearest(tag, list(KINDS))}"
+        return f"setting '{setting}.kind': unknown kind '{tag}'; {suggest_name(tag, list(CHANNEL_TYPES))}"
     if item["type"] == "union_tag_not_found":
-        return f"setting '{setting}.kind' is missing; choose one of: {', '.join(KINDS)}"
-    is_plain = isinstance(item["input"], str | int | float) and not set(_NEVER_SHOWN) & set(map(str, place))
+        return f"setting '{setting}.kind' is missing; choose one of: {', '.join(CHANNEL_TYPES)}"
+    is_plain = isinstance(item["input"], str | int | float) and not set(_SECRET_FIELDS) & set(map(str, place))
     shown = f", got {item['input']!r}" if is_plain and item["type"] != "missing" else ""
     return f"setting '{setting}': {item['msg'].removeprefix('Value error, ')}{shown}"

@@ -11,11 +11,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Container, Mapping
 
-PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"
 TOLERANCE_SECONDS = 300.0
-SECRET_BYTES = (24, 64)
+SECRET_BYTES_RANGE = (24, 64)
 """Least and most of a secret, by the standard."""
-REMEMBERED = 10_000
+MAX_REMEMBERED_IDS = 10_000
 
 
 class SignatureRefused(Exception):
@@ -31,16 +31,20 @@ def webhook_id(alert_id: str) -> str:
     return f"msg_{hashlib.sha256(alert_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-def secret_key(secret: str) -> bytes:
+def decode_secret(secret: str) -> bytes:
     """The bytes of `whsec_…`. Raises ValueError, without the secret, for what is none."""
     try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True) if secret.startswith(PREFIX) else b""
+        key = (
+            base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+            if secret.startswith(SECRET_PREFIX)
+            else b""
+        )
     except (binascii.Error, ValueError):
         key = b""
-    if not SECRET_BYTES[0] <= len(key) <= SECRET_BYTES[1]:
+    if not SECRET_BYTES_RANGE[0] <= len(key) <= SECRET_BYTES_RANGE[1]:
         raise ValueError(
-            f"expected '{PREFIX}' and {SECRET_BYTES[0]} to {SECRET_BYTES[1]} bytes in base64, such as "
-            f"echo {PREFIX}$(openssl rand -base64 32) prints"
+            f"expected '{SECRET_PREFIX}' and {SECRET_BYTES_RANGE[0]} to {SECRET_BYTES_RANGE[1]} bytes in base64, such as "
+            f"echo {SECRET_PREFIX}$(openssl rand -base64 32) prints"
         )
     return key
 
@@ -51,7 +55,7 @@ def signed_headers(secret: str, message_id: str, body: bytes, *, now: float) -> 
     return {
         "webhook-id": message_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{_signature(secret_key(secret), message_id, timestamp, body)}",
+        "webhook-signature": f"v1,{_signature(decode_secret(secret), message_id, timestamp, body)}",
     }
 
 
@@ -76,7 +80,7 @@ def verify(
         raise SignatureRefused(f"no header {error}") from None
     if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) < 16):
         raise SignatureRefused("the timestamp is no number of seconds")
-    expected = _signature(secret_key(secret), message_id, timestamp, body).encode()
+    expected = _signature(decode_secret(secret), message_id, timestamp, body).encode()
     given = [text.removeprefix("v1,").encode() for text in signatures.split(" ") if text.startswith("v1,")]
     if not any([hmac.compare_digest(expected, one) for one in given]):  # noqa: C419  all of them, in constant time
         raise SignatureRefused("the signature is not that of the secret, the id, the timestamp and the body")
@@ -90,9 +94,9 @@ def verify(
 class SeenIds:
     """The last ids that were dealt with, in memory: a receiver that restarts often keeps them in its database."""
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
+    def __init__(self, max_ids: int = MAX_REMEMBERED_IDS) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
-        self._remembered = remembered
+        self._max_ids = max_ids
 
     def __contains__(self, message_id: object) -> bool:
         return message_id in self._ids
@@ -101,7 +105,7 @@ class SeenIds:
         """Remembers an id, once what it says was done: not before, or a crash in between would lose the alert."""
         self._ids[message_id] = None
         self._ids.move_to_end(message_id)
-        while len(self._ids) > self._remembered:
+        while len(self._ids) > self._max_ids:
             self._ids.popitem(last=False)
 
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from features.errors import SettingsError
-from features.utils.command_line import DONE, FAILED_ITEMS
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK
 from hazard.alerts.alert import Alert
 
 
@@ -19,19 +19,19 @@ def alert_test(config: Path) -> int:
 
     Nothing is tried twice. Ends with 3 where a channel did not take it.
     """
-    from hazard.alerts.delivery import attempt_each
-    from hazard.alerts.settings import load_alerts
+    from hazard.alerts.delivery import try_each_channel
+    from hazard.alerts.settings import load_alert_settings
 
-    settings = load_alerts(config)
+    settings = load_alert_settings(config)
     if not settings.channels:
         raise SettingsError(f"section 'alerts' of {config} has no channels; see docs/alerts.md")
     failed = 0
     with TemporaryDirectory(prefix="hazard-alert-") as folder:
-        for channel, reason, seconds in attempt_each(settings, _test_alert(Path(folder))):
+        for channel, reason, seconds in try_each_channel(settings, _make_test_alert(Path(folder))):
             failed += reason is not None
             click.echo(f"{channel.name} ({channel.kind}): {reason or f'delivered in {seconds:.1f} s'}")
     click.echo(f"{len(settings.channels) - failed} of {len(settings.channels)} channels took the test alert")
-    return FAILED_ITEMS if failed else DONE
+    return EXIT_FAILED_ITEMS if failed else EXIT_OK
 
 
 @click.command("alert-list")
@@ -45,19 +45,19 @@ def alert_list(outbox: Path, retry: bool) -> int:
     if not outbox.is_file():
         raise SettingsError(f"there is no outbox {outbox}; a monitor makes it in its output folder")
     with open_outbox(outbox, AlertSettings()) as opened:
-        revived = opened.revive() if retry else 0
-        for delivery in [*opened.pending(), *opened.dead()]:
+        revived = opened.retry_dead_letters() if retry else 0
+        for delivery in [*opened.list_pending(), *opened.list_dead_letters()]:
             put = datetime.fromtimestamp(delivery.put, UTC)
             tried = f"{delivery.attempts} failed: {delivery.reason}" if delivery.attempts else "not tried yet"
             click.echo(f"{delivery.state}  {put:%Y-%m-%d %H:%M:%S}  {delivery.channel}  {delivery.alert.id}  ({tried})")
-        counts = opened.counts()
+        counts = opened.count_by_state()
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
     if retry:
         click.echo(f"{revived} of them tried anew")
-    return DONE
+    return EXIT_OK
 
 
-def _test_alert(folder: Path) -> Alert:
+def _make_test_alert(folder: Path) -> Alert:
     """An alert that says it is a test, with a picture that does too."""
     from PIL import Image, ImageDraw
 

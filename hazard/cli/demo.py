@@ -28,32 +28,32 @@ def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: i
     Returns the exit code of the report: 0, or 3 where a clip could not be read.
     """
     began = time.monotonic()
-    source = videos or _draw(folder, clips_per_class, seed, echo)
-    weights = _weights(echo)
+    source = videos or _draw_clips(folder, clips_per_class, seed, echo)
+    weights = _choose_weights(echo)
     cache, model, report = folder / "features.h5", folder / "model", folder / "report"
-    _run(extract_features, "extract_features.py", [source, "-o", cache, "--weights", weights], echo)
-    _run(train_temporal, "train_temporal.py", [cache, "-o", model, "--seed", seed], echo)
-    held_out = _held_out(source, model, folder)
-    code = _run(infer, "infer.py", [held_out, "--model", model, "-o", report], echo)
+    _run_command(extract_features, "extract_features.py", [source, "-o", cache, "--weights", weights], echo)
+    _run_command(train_temporal, "train_temporal.py", [cache, "-o", model, "--seed", seed], echo)
+    held_out = _write_held_out_manifest(source, model, folder)
+    code = _run_command(infer, "infer.py", [held_out, "--model", model, "-o", report], echo)
     metrics = json.loads((model / "metrics.json").read_text(encoding="utf-8"))
     accuracy = metrics["accuracy"]
     echo("")
     if weights == "random":
         echo("The features are of RANDOM weights: expect far better accuracy with pretrained ones.")
-    echo(f"accuracy on clips from scenes that training never saw: {_interval(accuracy)}")
+    echo(f"accuracy on clips from scenes that training never saw: {_format_interval(accuracy)}")
     echo(f"all three stages took {time.monotonic() - began:.0f} s")
     echo(f"report: {(report / 'report.html').resolve()}")
-    echo(f"try a clip on a page of your own: {_serve_command(folder)}, then open http://127.0.0.1:8000")
+    echo(f"try a clip on a page of your own: {_format_serve_command(folder)}, then open http://127.0.0.1:8000")
     return code
 
 
-def _serve_command(folder: Path) -> str:
+def _format_serve_command(folder: Path) -> str:
     program = Path(sys.executable).with_name("hazard")
     hazard = os.path.relpath(program) if program.is_file() else f"{sys.executable} -m hazard"
     return f"{hazard} serve --model {folder / 'model'} --data {folder / 'serve'}"
 
 
-def _draw(folder: Path, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> Path:
+def _draw_clips(folder: Path, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> Path:
     echo(f"drawing {2 * clips_per_class} labelled clips: {', '.join(CLASSES['normal'])} are normal, "
          f"{', '.join(CLASSES['hazardous'])} are hazardous")  # fmt: skip
     scenes = max(4, clips_per_class // 4)
@@ -62,7 +62,7 @@ def _draw(folder: Path, clips_per_class: int, seed: int, echo: Callable[[str], N
     )
 
 
-def _weights(echo: Callable[[str], None]) -> str:
+def _choose_weights(echo: Callable[[str], None]) -> str:
     """`auto` where pretrained weights can be had, else `random`, said plainly."""
     socket.setdefaulttimeout(DOWNLOAD_SECONDS)
     try:
@@ -76,13 +76,13 @@ def _weights(echo: Callable[[str], None]) -> str:
     return "auto"
 
 
-def _run(command: click.Command, script: str, arguments: list[object], echo: Callable[[str], None]) -> int:
+def _run_command(command: click.Command, script: str, arguments: list[object], echo: Callable[[str], None]) -> int:
     words = [str(argument) for argument in arguments]
     echo(f"\n$ python {script} {' '.join(words)}")
     return int(command.main(words, standalone_mode=False) or 0)
 
 
-def _held_out(source: Path, model: Path, folder: Path) -> Path:
+def _write_held_out_manifest(source: Path, model: Path, folder: Path) -> Path:
     """A manifest of the clips that training measured itself on, so that the report shows nothing learned by heart."""
     with open(model / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = [(row["path"], row["label"]) for row in csv.DictReader(file)]
@@ -95,5 +95,5 @@ def _held_out(source: Path, model: Path, folder: Path) -> Path:
     return manifest
 
 
-def _interval(figure: dict[str, float]) -> str:
+def _format_interval(figure: dict[str, float]) -> str:
     return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f}, 95 % interval)"

@@ -6,14 +6,14 @@ from tempfile import TemporaryDirectory
 import click
 
 from features.sources.discover import find_clips
-from features.sources.urls import as_source
-from features.utils.command_line import DONE, FAILED_ITEMS, run_command, stop_on_signals
+from features.sources.urls import parse_source
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals
 from features.utils.settings import load_settings
 from hazard.inference.settings import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("sources", metavar="SOURCE...", nargs=-1, type=as_source)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=parse_source)
 @click.option("--model", "model_folder", type=click.Path(path_type=Path), help="A folder that training wrote.")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The report's folder."
@@ -64,27 +64,31 @@ def infer(
         raise click.UsageError("Missing argument 'SOURCE...'.")
     if sources and model_folder is None:
         raise click.UsageError("Missing option '--model'.")
-    code = DONE
+    code = EXIT_OK
     if sources and model_folder:
-        clips = find_clips(sources, label_map=settings.label_map, downloads=settings.downloads or _temporary_folder())
+        clips = find_clips(
+            sources, label_map=settings.label_map, downloads=settings.downloads or _make_temporary_folder()
+        )
         # Imported here: `--help` and wrong options answer at once.
-        from hazard.inference.run import Batch, run_batch
+        from hazard.inference.run import InferenceRun, run_inference
 
-        batch = Batch(clips, model_folder, output, settings, sources, retry_failed=retry_failed, fresh=fresh)
+        batch = InferenceRun(
+            clips, model_folder, output, settings, sources, retry_failed=retry_failed, reprocess_all=fresh
+        )
         with stop_on_signals(lambda text: click.echo(text, err=True)) as stop:
-            done = run_batch(batch, stop, echo=click.echo)
+            done = run_inference(batch, stop, echo=click.echo)
         if stop:
             click.echo("stopped; what was found is kept, the same command goes on", err=True)
             return stop.exit_code
-        code = FAILED_ITEMS if done.summary and done.summary.failed else DONE
+        code = EXIT_FAILED_ITEMS if done.summary and done.summary.failed else EXIT_OK
     if review:
-        from hazard.inference.run import review_batch
+        from hazard.inference.run import review_report
 
-        review_batch(output, ask=lambda text: click.prompt(text, default="", show_default=False), echo=click.echo)
+        review_report(output, ask=lambda text: click.prompt(text, default="", show_default=False), echo=click.echo)
     return code
 
 
-def _temporary_folder() -> Path:
+def _make_temporary_folder() -> Path:
     """A folder that is gone when the command ends."""
     return Path(click.get_current_context().with_resource(TemporaryDirectory(prefix="hazard-infer-")))
 

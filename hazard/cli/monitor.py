@@ -6,12 +6,18 @@ from pathlib import Path
 import click
 
 from features.errors import SettingsError
-from features.utils.command_line import DONE, stop_on_signals
-from features.utils.settings import load_settings, sections
-from features.utils.text import counted
+from features.utils.command_line import EXIT_OK, stop_on_signals
+from features.utils.settings import load_settings, read_settings_file
+from features.utils.text import format_count
 from hazard.inference.settings import InferSettings
 from hazard.monitor.settings import MonitorSettings
-from hazard.utils.structured_logging import LogFormat, Say, ending_as, log_as, say_as
+from hazard.utils.structured_logging import (
+    LogFormat,
+    MessagePrinter,
+    configure_log_format,
+    log_final_error,
+    make_message_printer,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,30 +68,30 @@ def monitor(
     own_overrides = [text for text in overrides if text.strip().startswith("monitor.")]
     other_overrides = [text for text in overrides if text not in own_overrides]
     asked: LogFormat = "json" if own["log_format"] == "json" else "text"
-    log_as(asked)
-    with ending_as(asked):
+    configure_log_format(asked)
+    with log_final_error(asked):
         watching = load_settings(MonitorSettings, "monitor", file=config, overrides=own_overrides, flags=own)
-    log_as(watching.log_format)
-    with ending_as(watching.log_format):
+    configure_log_format(watching.log_format)
+    with log_final_error(watching.log_format):
         settings = load_settings(InferSettings, "infer", file=config, overrides=other_overrides, flags=flags)
-        say = say_as(watching.log_format)
+        say = make_message_printer(watching.log_format)
         if recording is not None and is_shown:
             raise SettingsError("--window shows live cameras; to see a recording, use infer.py --annotate")
         if recording is not None:
-            return _evaluate(recording, model_folder, settings, say, is_quiet=watching.log_format == "json")
+            return _run_evaluation(recording, model_folder, settings, say, is_quiet=watching.log_format == "json")
         # Imported here: `--help` and wrong options answer at once.
-        from hazard.alerts.settings import load_alerts
-        from hazard.monitor.cameras import cameras_of, load_cameras
+        from hazard.alerts.settings import load_alert_settings
+        from hazard.monitor.cameras import load_cameras, parse_camera_sources
 
-        found = (sections(config) if config else {}).keys()
+        found = (read_settings_file(config) if config else {}).keys()
         cameras_file = cameras_file or (config if "cameras" in found else None)
         alerts_file = alerts_file or (config if "alerts" in found else None)
-        cameras = (*(load_cameras(cameras_file) if cameras_file else ()), *cameras_of(sources))
+        cameras = (*(load_cameras(cameras_file) if cameras_file else ()), *parse_camera_sources(sources))
         if not cameras or output is None:
             raise SettingsError(
                 "give cameras (CAMERA... or section `cameras` of --config) and a folder (-o), or --evaluate"
             )
-        alerts = load_alerts(alerts_file) if alerts_file else None
+        alerts = load_alert_settings(alerts_file) if alerts_file else None
         with stop_on_signals(lambda text: log.info("stopping")) as stop:
             from hazard.monitor.run import run_monitor  # seconds, in which SIGTERM counts already
 
@@ -100,25 +106,27 @@ def monitor(
                 is_stopped=lambda: bool(stop),
                 echo=say,
             )
-        return stop.exit_code if stop else DONE
+        return stop.exit_code if stop else EXIT_OK
 
 
-def _evaluate(recording: Path, model_folder: Path, settings: InferSettings, say: Say, *, is_quiet: bool) -> int:
+def _run_evaluation(
+    recording: Path, model_folder: Path, settings: InferSettings, say: MessagePrinter, *, is_quiet: bool
+) -> int:
     from hazard.monitor.replay import evaluate_recording
 
     figures = evaluate_recording(recording, model_folder, settings, is_quiet=is_quiet)
     alert = figures["alert_delay_seconds"]
-    said = f"{figures['found']} of {figures['truth']} true events found, recall {_show(figures['recall'])}"
+    said = f"{figures['found']} of {figures['truth']} true events found, recall {_format_number(figures['recall'])}"
     say(said, figures=figures)
-    alarms, hours = counted(figures["false_alarms"], "false alarm"), figures["hours"]
-    say(f"{alarms} in {hours:.2f} hours, {_show(figures['false_alarms_per_hour'])} an hour")
+    alarms, hours = format_count(figures["false_alarms"], "false alarm"), figures["hours"]
+    say(f"{alarms} in {hours:.2f} hours, {_format_number(figures['false_alarms_per_hour'])} an hour")
     if figures["found"]:
         say(
-            f"events begin {_show(figures['delay_seconds']['median'])} s after the true ones (median), "
-            f"alerts come {_show(alert['median'])} s after (median; 90 %: {_show(alert['p90'])} s)"
+            f"events begin {_format_number(figures['delay_seconds']['median'])} s after the true ones (median), "
+            f"alerts come {_format_number(alert['median'])} s after (median; 90 %: {_format_number(alert['p90'])} s)"
         )
-    return DONE
+    return EXIT_OK
 
 
-def _show(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"

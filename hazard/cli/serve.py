@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from features.errors import SettingsError
-from features.utils.command_line import DONE, Stop, stop_on_signals
+from features.utils.command_line import EXIT_OK, StopFlag, stop_on_signals
 from features.utils.settings import load_settings
-from features.utils.text import counted
+from features.utils.text import format_count
 from hazard.inference.settings import InferSettings
 from hazard.web.settings import ServeSettings
 
-_NAME = re.compile(r"[\w .-]{1,60}")
+_NAME_PATTERN = re.compile(r"[\w .-]{1,60}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,7 +43,7 @@ def serve(
     It listens on this machine alone unless --host says otherwise, which needs a token.
     """
     own = {key: flags.pop(key) for key in ("host", "port", "token", "data")}
-    own |= {"models": _named(models, "--model"), "monitors": _named(monitors, "--monitor")}
+    own |= {"models": _parse_named_folders(models, "--model"), "monitors": _parse_named_folders(monitors, "--monitor")}
     own_overrides = [text for text in overrides if text.strip().startswith("serve.")]
     other_overrides = [text for text in overrides if text not in own_overrides]
     settings = load_settings(ServeSettings, "serve", file=config, overrides=own_overrides, flags=own)
@@ -51,24 +51,24 @@ def serve(
     _check_folders(settings)
     # Imported here: `--help` and wrong options answer at once.
     try:
-        from hazard.web.server import check_reach
+        from hazard.web.server import check_exposure
     except ModuleNotFoundError as error:
         raise SettingsError(f"hazard serve needs {error.name}: pip install 'hazard-video[serve]'") from None
-    check_reach(settings)
+    check_exposure(settings)
     with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
-        _serve(settings, infer, stop)
-    return stop.exit_code if stop else DONE
+        _run_server(settings, infer, stop)
+    return stop.exit_code if stop else EXIT_OK
 
 
-def _serve(settings: ServeSettings, infer: InferSettings, stop: Stop) -> None:
+def _run_server(settings: ServeSettings, infer: InferSettings, stop: StopFlag) -> None:
     from hazard.web.app import create_app
     from hazard.web.engine.engine import open_engine
-    from hazard.web.server import listening, serve, url_of
+    from hazard.web.server import open_listener, serve, url_of
 
-    with listening(settings) as listener:
+    with open_listener(settings) as listener:
         url = url_of(listener, settings)
         if settings.models:
-            click.echo(f"opening {counted(len(settings.models), 'model')}: {', '.join(settings.models)}")
+            click.echo(f"opening {format_count(len(settings.models), 'model')}: {', '.join(settings.models)}")
         with open_engine(settings, infer) as engine:
             if not stop:
                 page = url if settings.models else f"{url}/cameras"
@@ -76,11 +76,11 @@ def _serve(settings: ServeSettings, infer: InferSettings, stop: Stop) -> None:
                 serve(create_app(settings, engine), listener, is_stopped=lambda: bool(stop))
 
 
-def _named(given: Sequence[str], option: str) -> dict[str, Path] | None:
+def _parse_named_folders(given: Sequence[str], option: str) -> dict[str, Path] | None:
     """Folders by name; None where there are none, so that those of a settings file count."""
     named: dict[str, Path] = {}
-    for name, folder in _pairs(given):
-        if not _NAME.fullmatch(name):
+    for name, folder in _split_names(given):
+        if not _NAME_PATTERN.fullmatch(name):
             raise SettingsError(
                 f"{option} {name}={folder}: a name has up to 60 letters, digits, blanks, dots and dashes"
             )
@@ -90,7 +90,7 @@ def _named(given: Sequence[str], option: str) -> dict[str, Path] | None:
     return named or None
 
 
-def _pairs(given: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def _split_names(given: Sequence[str]) -> Iterator[tuple[str, Path]]:
     for text in given:
         name, equals, folder = text.partition("=")
         is_named = bool(equals) and not Path(text).exists()

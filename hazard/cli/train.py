@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from features.utils.command_line import DONE, run_command, stop_on_signals
+from features.utils.command_line import EXIT_OK, run_command, stop_on_signals
 from features.utils.settings import load_settings
 
 
@@ -96,7 +96,7 @@ def train_temporal(
     torch.set_num_threads(settings.threads)
     with stop_on_signals(lambda _: click.echo("stopping: the epoch in work is finished and kept", err=True)) as stop:
         train_run(read_cache(cache), settings, output, compare=compare, resume=resume, stop=stop, echo=click.echo)
-    return DONE
+    return EXIT_OK
 
 
 def main() -> None:

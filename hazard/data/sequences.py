@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from features.cache.hdf5 import Cache
 from features.cache.tables import ClipTable
 from features.errors import SettingsError
-from features.spec import PLAIN
-from features.utils.text import nearest
-from hazard.types import Sequences, View
+from features.spec import ORIGINAL_VIEW
+from features.utils.text import suggest_name
+from hazard.types import Sequences, SequenceView
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
     SettingsError where fewer than two labels are left, and for a view that the cache does not hold.
     """
     clips = cache.clips
-    wanted = _checked_views(clips, views)
-    rows = np.flatnonzero((clips.view == PLAIN) & (clips.label != "") & (clips.length > 0))
-    _count_unlabelled(clips.view, clips.label)
-    labels = _checked_labels(clips.label[rows])
-    each = [rows, *(_rows_of_view(clips, rows, view) for view in wanted)]  # (1 + V) of (B,)
-    tracks = [_thinned(int(clips.start[row]), int(clips.length[row]), max_steps) for row in np.concatenate(each)]
-    x, mask = pad([cache.features[track] for track in tracks])
+    wanted = _check_views(clips, views)
+    rows = np.flatnonzero((clips.view == ORIGINAL_VIEW) & (clips.label != "") & (clips.length > 0))
+    _warn_unlabelled(clips.view, clips.label)
+    labels = _check_labels(clips.label[rows])
+    each = [rows, *(_find_view_rows(clips, rows, view) for view in wanted)]  # (1 + V) of (B,)
+    tracks = [_subsample_rows(int(clips.start[row]), int(clips.length[row]), max_steps) for row in np.concatenate(each)]
+    x, mask = pad_tracks([cache.features[track] for track in tracks])
     (x, mask), *others = zip(np.split(x, len(each)), np.split(mask, len(each)), strict=True)
     paths = clips.path[rows].astype(str)
     groups = clips.group[rows].astype(str)
@@ -43,12 +43,12 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
         paths=paths,
         splits=clips.split[rows].astype(str),
         labels=tuple(str(label) for label in labels),
-        views=tuple(View(name, *pair) for name, pair in zip(wanted, others, strict=True)),
-        durations=_durations(cache, rows),
+        views=tuple(SequenceView(name, *pair) for name, pair in zip(wanted, others, strict=True)),
+        durations=_read_durations(cache, rows),
     )
 
 
-def pad(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def pad_tracks(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Tracks (N, D) of any lengths as x (B, T, D), zeros after each track's end, and mask (B, T) True = real."""
     longest = max(len(track) for track in tracks)
     x = np.zeros((len(tracks), longest, tracks[0].shape[1]), np.float32)  # (B, T, D)
@@ -59,26 +59,26 @@ def pad(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArra
     return x, mask
 
 
-def thin(length: int, max_steps: int | None) -> NDArray[np.int64]:
+def subsample_steps(length: int, max_steps: int | None) -> NDArray[np.int64]:
     """At most `max_steps` of the steps 0 … length - 1, evenly spaced, the first and the last among them."""
     if max_steps is None or length <= max_steps:
         return np.arange(length)
     return np.linspace(0, length - 1, max_steps).round().astype(np.int64)
 
 
-def _checked_views(clips: ClipTable, views: Iterable[str] | None) -> list[str]:
+def _check_views(clips: ClipTable, views: Iterable[str] | None) -> list[str]:
     """Names without the plain view, in an order that does not depend on how they were asked for."""
     held = set(clips.view.tolist())
     for view in views or ():
         if view not in held:
             raise SettingsError(
-                f"setting 'views': the cache holds no view '{view}'; {nearest(view, sorted(held))} "
+                f"setting 'views': the cache holds no view '{view}'; {suggest_name(view, sorted(held))} "
                 "(extraction makes more with --views, in another cache)"
             )
-    return sorted((held if views is None else set(views)) - {PLAIN})
+    return sorted((held if views is None else set(views)) - {ORIGINAL_VIEW})
 
 
-def _durations(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _read_durations(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Seconds (B,), NaN where the cache does not know: an import that is told nothing takes a row for a second."""
     seconds = np.asarray(cache.clips.duration[rows], np.float64)
     is_known = np.isfinite(seconds) & (seconds > 0)
@@ -87,24 +87,24 @@ def _durations(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(is_known, seconds, np.nan)
 
 
-def _rows_of_view(clips: ClipTable, rows: NDArray[np.int64], view: str) -> NDArray[np.int64]:
+def _find_view_rows(clips: ClipTable, rows: NDArray[np.int64], view: str) -> NDArray[np.int64]:
     """Where a view of each clip lies; where a clip has none, its plain track takes the place."""
     held = np.flatnonzero((clips.view == view) & (clips.length > 0))
     of_path = dict(zip(clips.path[held].tolist(), held.tolist(), strict=True))
     return np.array([of_path.get(str(clips.path[row]), row) for row in rows], np.int64)
 
 
-def _thinned(start: int, length: int, max_steps: int | None) -> NDArray[np.int64]:
-    return start + thin(length, max_steps)
+def _subsample_rows(start: int, length: int, max_steps: int | None) -> NDArray[np.int64]:
+    return start + subsample_steps(length, max_steps)
 
 
-def _count_unlabelled(view: NDArray[np.str_], label: NDArray[np.str_]) -> None:
-    count = int(((view == PLAIN) & (label == "")).sum())
+def _warn_unlabelled(view: NDArray[np.str_], label: NDArray[np.str_]) -> None:
+    count = int(((view == ORIGINAL_VIEW) & (label == "")).sum())
     if count:
         log.warning("%d clips without a label are left out of training", count)
 
 
-def _checked_labels(column: NDArray[np.str_]) -> NDArray[np.str_]:
+def _check_labels(column: NDArray[np.str_]) -> NDArray[np.str_]:
     """The sorted distinct labels."""
     if not len(column):
         raise SettingsError(

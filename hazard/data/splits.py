@@ -17,16 +17,16 @@ from hazard.types import Sequences
 HOLD_OUT_PARTS = 5
 """A hold-out keeps one part in five."""
 
-Index = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Fold:
     """One division of the clips. `val` serves early stopping only, `test` is never looked at before the end."""
 
-    train: Index
-    val: Index
-    test: Index
+    train: RowIndices
+    val: RowIndices
+    test: RowIndices
     val_is_given: bool = False
     """Whether the user named the validation clips, so that no others may take their place."""
     repeat: int = 0
@@ -38,17 +38,17 @@ class Fold:
             raise ValueError("train, val and test of a fold overlap")
 
     @property
-    def training_clips(self) -> int:
+    def training_clip_count(self) -> int:
         """How many clips a model may learn from, whether to fit or to stop."""
         return len(self.train) + len(self.val)
 
 
 @dataclass(frozen=True)
-class Division:
+class CrossValidationSplits:
     """Folds, and in words how they were made."""
 
     folds: tuple[Fold, ...]
-    how: str
+    description: str
     split_groups: tuple[str, ...] = ()
     """Groups that lie on both sides all the same, because an official list puts them there."""
 
@@ -58,9 +58,9 @@ class Division:
         return len({fold.repeat for fold in self.folds})
 
 
-def divide(
+def make_splits(
     sequences: Sequences, *, folds: int | None = None, repeats: int = 1, split: str | None = None, seed: int = 0
-) -> Division:
+) -> CrossValidationSplits:
     """The division that was asked for: N grouped folds, a given split, else the cache's own, else a grouped hold-out.
 
     `repeats` draws the folds so many times, otherwise each time. `split` is a CSV file with the columns path and split,
@@ -72,21 +72,23 @@ def divide(
     if repeats > 1 and folds is None:
         raise SettingsError(f"{repeats} repeats need folds that can be drawn again; give --folds N, or no --repeats")
     if folds is not None:
-        drawn = [grouped_folds(sequences, folds, seed=seed, repeat=repeat) for repeat in range(repeats)]
+        drawn = [make_grouped_folds(sequences, folds, seed=seed, repeat=repeat) for repeat in range(repeats)]
         times = f", drawn {repeats} times" if repeats > 1 else ""
-        return Division(sum(drawn, ()), f"{folds} folds that never split a group{times}, seed {seed}")
+        return CrossValidationSplits(sum(drawn, ()), f"{folds} folds that never split a group{times}, seed {seed}")
     if split is not None:
-        sides, how = _named_split(sequences, split)
-        return Division((given_split(sequences, sides, seed=seed),), how)
+        sides, how = _read_named_split(sequences, split)
+        return CrossValidationSplits((make_given_fold(sequences, sides, seed=seed),), how)
     if (sequences.splits != "").any():
-        return Division((given_split(sequences, sequences.splits, seed=seed),), "the split column of the cache")
+        return CrossValidationSplits(
+            (make_given_fold(sequences, sequences.splits, seed=seed),), "the split column of the cache"
+        )
     parts = max(2, min(HOLD_OUT_PARTS, len(np.unique(sequences.groups))))
-    fold = grouped_folds(sequences, parts, seed=seed, what="a hold-out")[0]
-    return Division((fold,), f"hold-out of one part in {parts} that never splits a group, seed {seed}")
+    fold = make_grouped_folds(sequences, parts, seed=seed, purpose="a hold-out")[0]
+    return CrossValidationSplits((fold,), f"hold-out of one part in {parts} that never splits a group, seed {seed}")
 
 
-def grouped_folds(
-    sequences: Sequences, count: int, *, seed: int, repeat: int = 0, what: str = "folds"
+def make_grouped_folds(
+    sequences: Sequences, count: int, *, seed: int, repeat: int = 0, purpose: str = "folds"
 ) -> tuple[Fold, ...]:
     """`count` folds whose test parts cover every clip once, stratified by label, no group in two parts.
 
@@ -97,15 +99,17 @@ def grouped_folds(
     groups = len(np.unique(sequences.groups))
     if groups < count:
         raise SettingsError(
-            f"{what} in {count} parts needs {count} groups or more, the {len(sequences)} clips come from {groups}; "
+            f"{purpose} in {count} parts needs {count} groups or more, the {len(sequences)} clips come from {groups}; "
             "give fewer --folds, or a group column that tells source videos apart"
         )
     everything = np.arange(len(sequences))
-    parts = _grouped_parts(sequences, everything, count, _repeat_seed(seed, repeat))
-    return tuple(Fold(*inner_split(sequences, rest, seed=seed), test=test, repeat=repeat) for rest, test in parts)
+    parts = _iterate_grouped_parts(sequences, everything, count, _make_repeat_seed(seed, repeat))
+    return tuple(Fold(*make_inner_split(sequences, rest, seed=seed), test=test, repeat=repeat) for rest, test in parts)
 
 
-def inner_split(sequences: Sequences, rows: Index, *, seed: int, part: int = 0) -> tuple[Index, Index]:
+def make_inner_split(
+    sequences: Sequences, rows: RowIndices, *, seed: int, part: int = 0
+) -> tuple[RowIndices, RowIndices]:
     """`rows` as (train, val) for early stopping, no group in both; `part` (0 to 4) picks another such split.
 
     val is empty where no division leaves every label of `rows` on the training side: nothing can be spared then.
@@ -114,34 +118,38 @@ def inner_split(sequences: Sequences, rows: Index, *, seed: int, part: int = 0) 
     if count < 2:
         return rows, rows[:0]
     wanted = set(sequences.y[rows].tolist())
-    parts = list(_grouped_parts(sequences, rows, count, seed))
+    parts = list(_iterate_grouped_parts(sequences, rows, count, seed))
     usable = [(train, val) for train, val in parts if set(sequences.y[train].tolist()) == wanted]
     return usable[part % len(usable)] if usable else (rows, rows[:0])
 
 
-def given_split(sequences: Sequences, sides: NDArray[np.str_], *, seed: int, may_split_groups: bool = False) -> Fold:
+def make_given_fold(
+    sequences: Sequences, sides: NDArray[np.str_], *, seed: int, may_split_groups: bool = False
+) -> Fold:
     """The fold that a column of train / val / test describes; clips with an empty entry take no part.
 
     Evaluated on test, else on val. Early stopping uses val where test is there too, else a grouped part of train.
     """
-    _refuse_unknown(sides)
+    _check_split_names(sides)
     if not may_split_groups:
-        _refuse_split_groups(sequences.groups, sides)
+        _check_groups_not_split(sequences.groups, sides)
     train, val, test = (np.flatnonzero(sides == side) for side in SPLITS)
     if not len(train) or not len(val) + len(test):
         found = ", ".join(f"{side}: {int((sides == side).sum())}" for side in SPLITS)
         raise SettingsError(f"a split needs clips in train and in val or test, got {found}")
     if len(val) and len(test):
         return Fold(train, val, test, val_is_given=True)
-    return Fold(*inner_split(sequences, train, seed=seed), test=np.concatenate([val, test]))
+    return Fold(*make_inner_split(sequences, train, seed=seed), test=np.concatenate([val, test]))
 
 
-def _repeat_seed(seed: int, repeat: int) -> int:
+def _make_repeat_seed(seed: int, repeat: int) -> int:
     """The first repeat is what one alone would be; the others share no stream with any other seed."""
     return seed if repeat == 0 else int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
-def _grouped_parts(sequences: Sequences, rows: Index, count: int, seed: int) -> Iterator[tuple[Index, Index]]:
+def _iterate_grouped_parts(
+    sequences: Sequences, rows: RowIndices, count: int, seed: int
+) -> Iterator[tuple[RowIndices, RowIndices]]:
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     y, groups = sequences.y[rows], sequences.groups[rows]
     if np.bincount(y).max() < count:  # scikit-learn refuses then; the labels are too rare to be balanced anyway
@@ -152,7 +160,7 @@ def _grouped_parts(sequences: Sequences, rows: Index, count: int, seed: int) -> 
             yield rows[rest], rows[part]
 
 
-def _named_split(sequences: Sequences, split: str) -> tuple[NDArray[np.str_], str]:
+def _read_named_split(sequences: Sequences, split: str) -> tuple[NDArray[np.str_], str]:
     if Path(split).is_file():
         return read_split(Path(split), sequences.paths), f"split file {Path(split).name}"
     if split != "split":
@@ -177,13 +185,13 @@ def read_split(file: Path, paths: NDArray[np.str_]) -> NDArray[np.str_]:
     return np.array([sides.get(path, "") for path in paths.tolist()], dtype=np.str_)
 
 
-def _refuse_unknown(sides: NDArray[np.str_]) -> None:
+def _check_split_names(sides: NDArray[np.str_]) -> None:
     unknown = sorted(set(sides.tolist()) - {"", *SPLITS})
     if unknown:
         raise SettingsError(f"unknown split '{unknown[0]}'; choose one of: {', '.join(SPLITS)}")
 
 
-def groups_on_both_sides(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> list[str]:
+def find_split_groups(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> list[str]:
     """Groups whose clips have two entries or more of train, val and test in `sides`."""
     used = sides != ""
     pairs = np.unique(np.stack([groups[used], sides[used]]).astype(str), axis=1)  # (2, distinct pairs)
@@ -191,8 +199,8 @@ def groups_on_both_sides(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> l
     return [str(name) for name in names[counts > 1]]
 
 
-def _refuse_split_groups(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> None:
+def _check_groups_not_split(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> None:
     """Clips of one group on two sides would make the accuracy look better than it is."""
-    for group in groups_on_both_sides(groups, sides)[:1]:
+    for group in find_split_groups(groups, sides)[:1]:
         found = np.unique(sides[(groups == group) & (sides != "")]).tolist()
         raise SettingsError(f"the split puts group '{group}' into {' and '.join(found)}; a group must stay on one side")

@@ -29,13 +29,13 @@ class Decision:
     """A clip at least so strange is unknown; None never calls one so."""
 
 
-def decision_of(noted: Mapping[str, Any]) -> Decision:
+def parse_decision(stored: Mapping[str, Any]) -> Decision:
     """A decision as `asdict` noted it."""
-    rules = tuple(EventRule(**rule) for rule in noted["rules"])
-    return Decision(**{**noted, "labels": tuple(noted["labels"]), "rules": rules})
+    rules = tuple(EventRule(**rule) for rule in stored["rules"])
+    return Decision(**{**stored, "labels": tuple(stored["labels"]), "rules": rules})
 
 
-def decide(clip: ClipPrediction, decision: Decision) -> ClipPrediction:
+def decide_clip(clip: ClipPrediction, decision: Decision) -> ClipPrediction:
     """The clip with its label, probabilities, events and whether it is unknown.
 
     One window is decided as in evaluation: by the threshold. A video of several has the positive label where it has
@@ -43,12 +43,12 @@ def decide(clip: ClipPrediction, decision: Decision) -> ClipPrediction:
     """
     if clip.windows is None or not len(clip.windows):
         return clip
-    events = events_of(clip.windows, decision.rules, clip.duration)
+    events = find_clip_events(clip.windows, decision.rules, clip.duration)
     probs = clip_probs(clip.windows, decision)
     strange = clip.unknown_score is not None and decision.unknown_from is not None
     return replace(
         clip,
-        label=_label(probs, clip.windows, events, decision),
+        label=_choose_label(probs, clip.windows, events, decision),
         probs=tuple(float(p) for p in probs),
         events=events,
         is_unknown=bool(strange and clip.unknown_score >= decision.unknown_from),  # type: ignore[operator]
@@ -62,27 +62,27 @@ def clip_probs(windows: WindowPredictions, decision: Decision) -> NDArray[np.flo
     return windows.probs[windows.probs[:, decision.labels.index(decision.positive_label)].argmax()]
 
 
-def events_of(windows: WindowPredictions, rules: Sequence[EventRule], duration: float) -> tuple[Event, ...]:
+def find_clip_events(windows: WindowPredictions, rules: Sequence[EventRule], duration: float) -> tuple[Event, ...]:
     """The events of all rules, in order of time."""
     cores = window_cores(windows.spans, duration)
     found = [event for rule in rules for event in find_events(rule, map(tuple, cores.tolist()), windows.probs)]
     return tuple(sorted(found, key=lambda event: (event.start, event.end, event.label)))
 
 
-def alarming(decision: Decision) -> tuple[int, ...]:
+def alarm_columns(decision: Decision) -> tuple[int, ...]:
     """The columns of the labels that events are found of."""
     if decision.positive_label:
         return (decision.labels.index(decision.positive_label),)
     return tuple(sorted({rule.column for rule in decision.rules}))
 
 
-def one_threshold(decision: Decision) -> float | None:
+def common_threshold(decision: Decision) -> float | None:
     """The probability from which there is an event, where it is the same for all labels."""
     enters = {rule.enter for rule in decision.rules}
     return decision.threshold if decision.positive_label else enters.pop() if len(enters) == 1 else None
 
 
-def quiet_label(probs: Sequence[float] | NDArray[np.float64], decision: Decision) -> str:
+def label_without_event(probs: Sequence[float] | NDArray[np.float64], decision: Decision) -> str:
     """What a moment without an event is called, of probabilities (K,)."""
     if decision.positive_label and len(decision.labels) == 2:
         return next(label for label in decision.labels if label != decision.positive_label)
@@ -102,7 +102,9 @@ def window_cores(spans: NDArray[np.float64], duration: float) -> NDArray[np.floa
     return np.stack([np.maximum(cores[:, 0], spans[:, 0]), np.minimum(cores[:, 1], spans[:, 1])], axis=1)
 
 
-def _label(probs: NDArray[np.float64], windows: WindowPredictions, events: Sequence[Event], decision: Decision) -> str:
+def _choose_label(
+    probs: NDArray[np.float64], windows: WindowPredictions, events: Sequence[Event], decision: Decision
+) -> str:
     if not decision.positive_label:
         return decision.labels[int(probs.argmax())]
     positive = decision.labels.index(decision.positive_label)

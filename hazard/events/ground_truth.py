@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from features.errors import SettingsError
-from features.sources.manifests import COLUMNS, manifest_rows, read_span
-from features.utils.text import nearest, nearest_path
+from features.sources.manifests import MANIFEST_COLUMNS, parse_span, read_manifest_rows
+from features.utils.text import suggest_name, suggest_path
 from hazard.types import Event
 
-SHOWN = 12
+MAX_LISTED_MISTAKES = 12
 """How many mistakes of a kind are listed."""
 
-Truth = dict[str, list["TrueEvent"]]
+GroundTruth = dict[str, list["TrueEvent"]]
 """A video's path, as predictions.csv has it, and its true events; none where nothing happens in it."""
 
 
@@ -38,33 +38,33 @@ class TrueEvent:
 
 
 @dataclass(frozen=True)
-class Watched:
+class EvaluatedVideo:
     """A video, what happens in it, and what was said of it."""
 
     path: str
-    seconds: float
+    watched_seconds: float
     """How much of it was looked at."""
     truth: Sequence[TrueEvent]
     events: Sequence[Event]
-    timed: bool = True
+    is_timed: bool = True
     """Whether the truth says when an event begins, so that a delay can be told."""
 
 
-def read_truth(file: Path) -> Truth:
+def read_truth(file: Path) -> GroundTruth:
     """The true events of a CSV file with the columns path, start, end and label, those of a manifest.
 
     Times are in seconds; an empty start or end is that of the video. A row of a path alone says that nothing happens in
     that video. Raises SettingsError that names row and column.
     """
-    truth: Truth = {}
-    for number, row in enumerate(manifest_rows(file), start=2):
+    truth: GroundTruth = {}
+    for number, row in enumerate(read_manifest_rows(file), start=2):
         where = f"{file}, row {number}"
         if None in row or None in row.values():
             raise SettingsError(f"{where}: expected {sum(key is not None for key in row)} columns, as in row 1")
-        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        cells = {name: (row.get(name) or "").strip() for name in MANIFEST_COLUMNS}
         if not cells["path"]:
             raise SettingsError(f"{where}, column 'path': empty")
-        start, end = read_span(where, cells["start"], cells["end"])
+        start, end = parse_span(where, cells["start"], cells["end"])
         events = truth.setdefault(cells["path"], [])
         if cells["label"]:
             events.append(TrueEvent(cells["label"], start, math.inf if end is None else end))
@@ -75,20 +75,20 @@ def read_truth(file: Path) -> Truth:
     return truth
 
 
-def check_truth(file: Path, truth: Truth, *, paths: Collection[str], labels: Sequence[str]) -> None:
+def check_truth(file: Path, truth: GroundTruth, *, paths: Collection[str], labels: Sequence[str]) -> None:
     """Raises SettingsError where the file names a video that is not there, or what no event is found of."""
     for path, events in truth.items():
         if path not in paths:
-            raise SettingsError(f"{file}: there is no clip '{path}'; {nearest_path(path, paths)}")
+            raise SettingsError(f"{file}: there is no clip '{path}'; {suggest_path(path, paths)}")
         for event in events:
             if event.label not in labels:
                 raise SettingsError(
-                    f"{file}: no events are looked for of label '{event.label}'; {nearest(event.label, labels)} "
+                    f"{file}: no events are looked for of label '{event.label}'; {suggest_name(event.label, labels)} "
                     "(setting 'event_labels')"
                 )
 
 
-def evaluate_events(videos: Iterable[Watched], *, tolerance_seconds: float = 0.0) -> dict[str, Any]:
+def evaluate_events(videos: Iterable[EvaluatedVideo], *, tolerance_seconds: float = 0.0) -> dict[str, Any]:
     """Recall, precision, false alarms per hour and delay of events, None where one is undefined; see the module.
 
     The delay of a true event is the start of the first event that found it, less its own: below zero where the event
@@ -102,27 +102,27 @@ def evaluate_events(videos: Iterable[Watched], *, tolerance_seconds: float = 0.0
     seconds = 0.0
     for video in videos:
         count["videos"] += 1
-        seconds += harmless_seconds(video.truth, video.seconds, tolerance_seconds)
+        seconds += harmless_seconds(video.truth, video.watched_seconds, tolerance_seconds)
         for true in video.truth:
-            first = min((e.start for e in finders(true, video.events, tolerance_seconds)), default=None)
-            _count(count, of_label, true.label, "truth", *(["found"] if first is not None else []))
+            first = min((e.start for e in find_matching_events(true, video.events, tolerance_seconds)), default=None)
+            _add_counts(count, of_label, true.label, "truth", *(["found"] if first is not None else []))
             if first is None:
-                missed.append(_entry(video.path, true))
-            elif video.timed:
+                missed.append(_make_mistake_entry(video.path, true))
+            elif video.is_timed:
                 delays.append(first - true.start)
         for event in video.events:
-            verdict = _verdict(event, video.truth, tolerance_seconds)
-            _count(count, of_label, event.label, "predicted", verdict)
+            verdict = _classify_event(event, video.truth, tolerance_seconds)
+            _add_counts(count, of_label, event.label, "predicted", verdict)
             if verdict == "false_alarms":
-                false.append(_entry(video.path, event) | {"peak": event.peak})
-        missed, false = _longest(missed), _surest(false)
-    labels = {label: _shares(counts) for label, counts in sorted(of_label.items())}
+                false.append(_make_mistake_entry(video.path, event) | {"peak": event.peak})
+        missed, false = _select_longest(missed), _select_most_confident(false)
+    labels = {label: _compute_rates(counts) for label, counts in sorted(of_label.items())}
     return {
         "videos": count["videos"],
-        **_shares(count),
+        **_compute_rates(count),
         "hours": seconds / 3600,
-        "false_alarms_per_hour": _share(count["false_alarms"] * 3600, seconds),
-        "delay_seconds": _spread(delays),
+        "false_alarms_per_hour": _divide(count["false_alarms"] * 3600, seconds),
+        "delay_seconds": _summarize_delays(delays),
         "tolerance_seconds": tolerance_seconds,
         "per_label": labels,
         "missed": missed,
@@ -145,49 +145,49 @@ def overlaps(true: TrueEvent, event: Event, tolerance_seconds: float) -> bool:
     return event.start < true.end + tolerance_seconds and event.end > true.start - tolerance_seconds
 
 
-def finders(true: TrueEvent, events: Iterable[Event], tolerance_seconds: float) -> Iterator[Event]:
+def find_matching_events(true: TrueEvent, events: Iterable[Event], tolerance_seconds: float) -> Iterator[Event]:
     """The events by which a true one is found: of its label, with a moment in common."""
     return (e for e in events if e.label == true.label and overlaps(true, e, tolerance_seconds))
 
 
-def _verdict(event: Event, truth: Sequence[TrueEvent], tolerance_seconds: float) -> str:
+def _classify_event(event: Event, truth: Sequence[TrueEvent], tolerance_seconds: float) -> str:
     met = {true.label for true in truth if overlaps(true, event, tolerance_seconds)}
     if event.label in met:
         return "right"
     return "misnamed" if met else "false_alarms"
 
 
-def _count(total: Counter[str], of_label: dict[str, Counter[str]], label: str, *names: str) -> None:
+def _add_counts(total: Counter[str], of_label: dict[str, Counter[str]], label: str, *names: str) -> None:
     total.update(names)
     of_label.setdefault(label, Counter()).update(names)
 
 
-def _shares(count: Mapping[str, int]) -> dict[str, Any]:
+def _compute_rates(count: Mapping[str, int]) -> dict[str, Any]:
     counts = {name: count[name] for name in ("truth", "found", "predicted", "right", "misnamed", "false_alarms")}
     return counts | {
-        "recall": _share(count["found"], count["truth"]),
-        "precision": _share(count["right"], count["predicted"]),
+        "recall": _divide(count["found"], count["truth"]),
+        "precision": _divide(count["right"], count["predicted"]),
     }
 
 
-def _share(part: float, whole: float) -> float | None:
+def _divide(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def _spread(delays: Sequence[float]) -> dict[str, float | None]:
+def _summarize_delays(delays: Sequence[float]) -> dict[str, float | None]:
     if not delays:
         return {"median": None, "p90": None}
     return {"median": float(np.median(delays)), "p90": float(np.quantile(delays, 0.9))}
 
 
-def _entry(path: str, event: TrueEvent | Event) -> dict[str, Any]:
+def _make_mistake_entry(path: str, event: TrueEvent | Event) -> dict[str, Any]:
     end = event.end if math.isfinite(event.end) else None
     return {"path": path, "label": event.label, "start": event.start, "end": end}
 
 
-def _longest(missed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(missed, key=lambda m: m["start"] - (math.inf if m["end"] is None else m["end"]))[:SHOWN]
+def _select_longest(missed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(missed, key=lambda m: m["start"] - (math.inf if m["end"] is None else m["end"]))[:MAX_LISTED_MISTAKES]
 
 
-def _surest(false: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(false, key=lambda f: -f["peak"])[:SHOWN]
+def _select_most_confident(false: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(false, key=lambda f: -f["peak"])[:MAX_LISTED_MISTAKES]

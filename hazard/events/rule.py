@@ -12,7 +12,7 @@ from hazard.types import Event
 
 _ROUNDING_SECONDS = 1e-6
 """Gaps are mostly whole strides, and so is what is merged: the last digit must not decide."""
-Span = tuple[float, float]
+WindowSpan = tuple[float, float]
 """Seconds of a window, start and end."""
 
 
@@ -43,23 +43,23 @@ class EventRule:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class EventSegment:
     """What an event is made of while it grows: windows from `start` to `end` with these probabilities."""
 
     start: float
     end: float
     peak: float
-    total: float
-    windows: int
+    probability_sum: float
+    window_count: int
 
-    def with_window(self, span: Span, probability: float) -> "Stretch":
+    def add_window(self, span: WindowSpan, probability: float) -> "EventSegment":
         """One window more."""
-        return Stretch(
+        return EventSegment(
             min(self.start, span[0]),
             max(self.end, span[1]),
             max(self.peak, probability),
-            self.total + probability,
-            self.windows + 1,
+            self.probability_sum + probability,
+            self.window_count + 1,
         )
 
 
@@ -67,19 +67,19 @@ class Stretch:
 class EventState:
     """All that the rule remembers: numbers alone, so that a monitor can keep it across a restart."""
 
-    stretch: Stretch | None = None
+    segment: EventSegment | None = None
     """What has been an event since its start, or was until a moment ago and may go on."""
-    inside: bool = False
+    is_active: bool = False
     """Whether the last window was part of it."""
-    quiet_until: float = -math.inf
+    cooldown_until: float = -math.inf
     last_start: float = -math.inf
 
 
-NOTHING = EventState()
+INITIAL_STATE = EventState()
 
 
-def step(
-    rule: EventRule, state: EventState, span: Span, probs: Iterable[float]
+def update_state(
+    rule: EventRule, state: EventState, span: WindowSpan, probs: Iterable[float]
 ) -> tuple[EventState, tuple[Event, ...]]:
     """The state after one more window, and the event that it ends, if it ends one.
 
@@ -90,44 +90,44 @@ def step(
     if span[0] < state.last_start or span[1] < span[0]:
         raise ValueError(f"expected windows in the order of their starts, got {span} after {state.last_start:g}")
     state, ended = _close_if_over(rule, replace(state, last_start=span[0]), span[0])
-    if state.stretch and probability >= (rule.leave if state.inside else rule.enter):
-        return replace(state, stretch=state.stretch.with_window(span, probability), inside=True), ended
-    if state.stretch is None and probability >= rule.enter and span[0] >= state.quiet_until - _ROUNDING_SECONDS:
-        return replace(state, stretch=Stretch(*span, probability, probability, 1), inside=True), ended
-    return replace(state, inside=False), ended
+    if state.segment and probability >= (rule.leave if state.is_active else rule.enter):
+        return replace(state, segment=state.segment.add_window(span, probability), is_active=True), ended
+    if state.segment is None and probability >= rule.enter and span[0] >= state.cooldown_until - _ROUNDING_SECONDS:
+        return replace(state, segment=EventSegment(*span, probability, probability, 1), is_active=True), ended
+    return replace(state, is_active=False), ended
 
 
-def finish(rule: EventRule, state: EventState) -> tuple[Event, ...]:
+def finish_event(rule: EventRule, state: EventState) -> tuple[Event, ...]:
     """The event that the end of the recording ends, if any."""
-    return _close_if_over(rule, replace(state, inside=False), math.inf)[1]
+    return _close_if_over(rule, replace(state, is_active=False), math.inf)[1]
 
 
-def under_way(rule: EventRule, state: EventState) -> Event | None:
+def ongoing_event(rule: EventRule, state: EventState) -> Event | None:
     """The event that has not ended yet and is long enough to be one: what an alert is raised for."""
-    return None if state.stretch is None else _event(rule, state.stretch)
+    return None if state.segment is None else _make_event(rule, state.segment)
 
 
-def find_events(rule: EventRule, spans: Iterable[Span], probs: Iterable[Iterable[float]]) -> list[Event]:
+def find_events(rule: EventRule, spans: Iterable[WindowSpan], probs: Iterable[Iterable[float]]) -> list[Event]:
     """All events of a recording, its windows' spans (B, 2) and probabilities (B, K) in order."""
-    state = NOTHING
+    state = INITIAL_STATE
     events: list[Event] = []
     for span, row in zip(spans, probs, strict=True):
-        state, ended = step(rule, state, (float(span[0]), float(span[1])), row)
+        state, ended = update_state(rule, state, (float(span[0]), float(span[1])), row)
         events += ended
-    return [*events, *finish(rule, state)]
+    return [*events, *finish_event(rule, state)]
 
 
 def _close_if_over(rule: EventRule, state: EventState, now: float) -> tuple[EventState, tuple[Event, ...]]:
     """Ends a stretch that no window from `now` on can be part of any more."""
-    stretch = state.stretch
+    stretch = state.segment
     if stretch is None or now <= stretch.end + rule.merge_seconds + _ROUNDING_SECONDS:
         return state, ()
-    event = _event(rule, stretch)
-    quiet = state.quiet_until if event is None else stretch.end + rule.cooldown_seconds
-    return replace(state, stretch=None, inside=False, quiet_until=quiet), (() if event is None else (event,))
+    event = _make_event(rule, stretch)
+    quiet = state.cooldown_until if event is None else stretch.end + rule.cooldown_seconds
+    return replace(state, segment=None, is_active=False, cooldown_until=quiet), (() if event is None else (event,))
 
 
-def _event(rule: EventRule, stretch: Stretch) -> Event | None:
-    if stretch.end - stretch.start < rule.min_seconds - _ROUNDING_SECONDS:
+def _make_event(rule: EventRule, segment: EventSegment) -> Event | None:
+    if segment.end - segment.start < rule.min_seconds - _ROUNDING_SECONDS:
         return None
-    return Event(rule.label, stretch.start, stretch.end, stretch.peak, stretch.total / stretch.windows)
+    return Event(rule.label, segment.start, segment.end, segment.peak, segment.probability_sum / segment.window_count)

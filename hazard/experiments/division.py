@@ -4,24 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from hazard.data import leakage
-from hazard.data.official_splits import choose_division
-from hazard.data.splits import Division
+from hazard.data.official_splits import choose_splits
+from hazard.data.splits import CrossValidationSplits
 from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
 
-def divide_honestly(
+def make_checked_splits(
     sequences: Sequences, settings: TrainSettings, *, echo: Callable[[str], None] = print
-) -> tuple[Sequences, Division, dict[str, Any]]:
+) -> tuple[Sequences, CrossValidationSplits, dict[str, Any]]:
     """The clips, with one group for those that look alike where asked for, their division, and `leakage.report` of it.
 
     Raises SettingsError for a division that cannot be made or puts a group on two sides.
     """
-    alike = leakage.NONE if settings.duplicates == "ignore" else leakage.find_alike(sequences)
+    alike = leakage.NO_PAIRS if settings.duplicates == "ignore" else leakage.find_near_duplicates(sequences)
     if settings.duplicates == "group" and len(alike):
-        echo(f"clips that look alike were given one group: {leakage.words(alike, sequences)}")
-        sequences, alike = leakage.join_alike(sequences, alike), leakage.NONE
-    division = choose_division(
+        echo(f"clips that look alike were given one group: {leakage.format_pairs(alike, sequences)}")
+        sequences, alike = leakage.merge_near_duplicates(sequences, alike), leakage.NO_PAIRS
+    division = choose_splits(
         sequences,
         folds=settings.folds,
         repeats=settings.repeats,
@@ -30,4 +30,8 @@ def divide_honestly(
         may_split_groups=settings.split_groups == "allow",
         seed=settings.seed,
     )
-    return sequences, division, leakage.report(leakage.across(alike, division), sequences, division)
+    return (
+        sequences,
+        division,
+        leakage.make_leakage_report(leakage.select_across_split(alike, division), sequences, division),
+    )

@@ -7,32 +7,32 @@ from typing import Any
 
 import numpy as np
 
-from hazard.data.splits import Division
+from hazard.data.splits import CrossValidationSplits
 from hazard.experiments.cross_validation import Evaluation
-from hazard.experiments.figures import RANKED_BY, Measured, measure, positive_label
-from hazard.experiments.significance import behind_best
+from hazard.experiments.figures import RANKING_METRIC, EvaluationMetrics, compute_metrics, find_positive_label
+from hazard.experiments.significance import compare_with_best
 from hazard.metrics import bootstrap
 from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
-MARK = "≈"
+WITHIN_NOISE_MARK = "≈"
 
 
-def leaderboard(
-    results: Sequence[Evaluation], measured: Sequence[Measured], division: Division
+def make_leaderboard(
+    results: Sequence[Evaluation], measured: Sequence[EvaluationMetrics], splits: CrossValidationSplits
 ) -> list[dict[str, Any]]:
     """Rows of leaderboard.csv: model, kind, figures with intervals, train_seconds, parameters, what lies behind."""
     rows = []
-    for result, one, behind in zip(results, measured, behind_best(measured, division), strict=True):
+    for result, one, behind in zip(results, measured, compare_with_best(measured, splits), strict=True):
         row: dict[str, Any] = {"model": result.name, "kind": result.kind}
         for name in one.draws:
-            entry = one.figures[name]
+            entry = one.metrics[name]
             row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
         rows.append(row | {"train_seconds": round(result.train_seconds, 3), "parameters": result.parameters} | behind)
     return rows
 
 
-def leaderboard_table(rows: Sequence[dict[str, Any]]) -> str:
+def format_leaderboard(rows: Sequence[dict[str, Any]]) -> str:
     """The leaderboard as text for a terminal."""
     width = max(20, *(len(row["model"]) for row in rows))
     head = (
@@ -41,19 +41,20 @@ def leaderboard_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"{'model':<{width}} {'kind':<9} {head}"]
     for row in rows:
         interval = f"{row['roc_auc_low']:.3f}–{row['roc_auc_high']:.3f}"
-        behind = (
-            f"{row['roc_auc_behind']:>7.3f} {row['roc_auc_behind_p']:>6.3f} {MARK if row['within_noise'] == 1 else ' '}"
-        )
+        behind = f"{row['roc_auc_behind']:>7.3f} {row['roc_auc_behind_p']:>6.3f} {WITHIN_NOISE_MARK if row['within_noise'] == 1 else ' '}"
         lines.append(
             f"{row['model']:<{width}} {row['kind']:<9} {row['roc_auc']:>7.3f} {interval:>13} {behind} "
             f"{row['pr_auc']:>7.3f} {row['accuracy']:>8.3f} {row['macro_f1']:>6.3f} {row['train_seconds']:>8.1f}"
         )
     return "\n".join(
-        [*lines, f"{MARK} no worse than the best within noise: 95 % interval of the difference, same groups drawn"]
+        [
+            *lines,
+            f"{WITHIN_NOISE_MARK} no worse than the best within noise: 95 % interval of the difference, same groups drawn",
+        ]
     )
 
 
-def chosen_elsewhere(
+def evaluate_model_choice(
     sequences: Sequences, results: Sequence[Evaluation], settings: TrainSettings
 ) -> dict[str, Any] | None:
     """What it is worth to choose a model here: each fold is predicted by the one that did best on all other clips.
@@ -64,20 +65,20 @@ def chosen_elsewhere(
     numbers = np.unique(first.folds)
     if len(numbers) < 2:
         return None
-    scores = np.array([_scores_elsewhere(sequences, result, settings) for result in results])  # (M, F)
+    scores = np.array([_score_other_folds(sequences, result, settings) for result in results])  # (M, F)
     chosen = np.argmax(np.where(np.isfinite(scores), scores, -1), axis=0)  # (F,) ties go to the better ranked
     probs = np.empty_like(first.probs)
     for number, model in zip(numbers, chosen, strict=True):
         probs[first.folds == number] = results[model].probs[first.folds == number]
-    figures = measure(sequences, replace(first, probs=probs), settings).figures
+    figures = compute_metrics(sequences, replace(first, probs=probs), settings).metrics
     names = [results[model].name for model in chosen]
-    return {name: figures[name] for name in ("accuracy", RANKED_BY)} | {"models": names}
+    return {name: figures[name] for name in ("accuracy", RANKING_METRIC)} | {"models": names}
 
 
-def _scores_elsewhere(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> list[float]:
+def _score_other_folds(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> list[float]:
     """For each fold, the ROC AUC (F,) on all clips that it does not test, averaged over the repeats that have any."""
     y, labels = sequences.y[result.rows], sequences.labels
-    label = positive_label(labels, settings)
+    label = find_positive_label(labels, settings)
     positive = None if label is None else labels.index(label)
     clips, units = np.unique(result.rows, return_inverse=True)
     folds = np.unique(result.folds)
@@ -85,7 +86,7 @@ def _scores_elsewhere(sequences: Sequences, result: Evaluation, settings: TrainS
     each = []
     for repeat in np.unique(result.repeats):
         rows = result.repeats == repeat
-        weights = bootstrap.Weights(units[rows], counts)
-        each.append(bootstrap.headline(y[rows], result.probs[rows], weights, positive=positive)[RANKED_BY])
+        weights = bootstrap.DrawWeights(units[rows], counts)
+        each.append(bootstrap.headline_metrics(y[rows], result.probs[rows], weights, positive=positive)[RANKING_METRIC])
     defined = [[score for score in column if math.isfinite(score)] for column in np.transpose(each)]
     return [float(np.mean(scores)) if scores else math.nan for scores in defined]

@@ -10,17 +10,19 @@ from hazard.metrics import classification as metrics
 from hazard.models.predictor import ModelInfo
 from hazard.types import Sequences
 
-INFLATED = (
+NO_GROUP_WARNING = (
     "{count} of {clips} clips name no group. Clips cut from one source video may lie on both sides of the split, "
     "so these figures may be inflated; give a manifest with a group column."
 )
 
-SEARCHED = "settings: the best of {trials} trials on inner folds of each part's training clips; test clips had no say"
+SEARCH_REMARK = (
+    "settings: the best of {trials} trials on inner folds of each part's training clips; test clips had no say"
+)
 
-NO_LEAK = "every clip names its group, and no group lies on two sides of the split"
+NO_LEAKAGE_REMARK = "every clip names its group, and no group lies on two sides of the split"
 
 
-_USE = """\
+_USAGE_LINES = """\
 This folder is all that it takes, wherever it is moved, besides the program (`pip install hazard-video`) and the
 backbone's weights, which are found or downloaded, and refused if they are others. From where this file lies:
 
@@ -32,29 +34,29 @@ hazard export . --format onnx                # the same model as one ONNX file, 
 `metrics.json` holds all figures, `predictions.csv` what was said of each clip that was tested.""".splitlines()
 
 
-def leak_warnings(sequences: Sequences, leaks: dict[str, Any]) -> list[str]:
+def make_leakage_warnings(sequences: Sequences, leakage: dict[str, Any]) -> list[str]:
     """The warnings that figures may be too good; `leaks` as `leakage.report` gives it."""
-    unknown = INFLATED.format(count=sequences.clips_without_group, clips=len(sequences))
-    return [*([] if sequences.groups_known else [unknown]), *leaks["warnings"]]
+    unknown = NO_GROUP_WARNING.format(count=sequences.clips_without_group, clips=len(sequences))
+    return [*([] if sequences.groups_known else [unknown]), *leakage["warnings"]]
 
 
-def remarks(figures: dict[str, Any]) -> list[str]:
+def format_remarks(metric_values: dict[str, Any]) -> list[str]:
     """What a run says of its figures besides the figures."""
     lines = []
-    if chosen := figures.get("chosen_elsewhere"):
-        lines.append(_chosen_line(chosen))
-    if random := figures.get("random_split"):
-        lines.append(random_folds.leak_line(random, figures))
+    if chosen := metric_values.get("chosen_elsewhere"):
+        lines.append(_format_model_choice(chosen))
+    if random := metric_values.get("random_split"):
+        lines.append(random_folds.format_leakage(random, metric_values))
     return lines
 
 
-def _chosen_line(chosen: dict[str, Any]) -> str:
+def _format_model_choice(chosen: dict[str, Any]) -> str:
     accuracy, area = (f"{chosen[name]['value']:.3f}" for name in ("accuracy", "roc_auc"))
     return f"with each fold's model chosen on the other folds: accuracy {accuracy}, ROC AUC {area}"
 
 
-def model_card(
-    info: ModelInfo, sequences: Sequences, result: Evaluation, figures: dict[str, Any], contenders: int
+def format_model_card(
+    info: ModelInfo, sequences: Sequences, result: Evaluation, metric_values: dict[str, Any], contenders: int
 ) -> str:
     """Markdown: what it is, what it was trained on, how it was measured, what it is worth, its limits."""
     clips = ", ".join(f"{label}: {int((sequences.y == k).sum())}" for k, label in enumerate(info.labels))
@@ -79,52 +81,59 @@ def model_card(
         "## How it was measured",
         "",
         f"- split: {info.split}; {len(np.unique(result.rows))} clips were predicted by a model that had not seen them",
-        *(f"- leakage: {line}" for line in leak_warnings(sequences, figures["leakage"]) or [NO_LEAK]),
-        *(f"- {line}" for line in remarks(figures)),
-        *([f"- {SEARCHED.format(trials=info.settings.tune)}"] if info.settings.tune and info.kind == "head" else []),
+        *(
+            f"- leakage: {line}"
+            for line in make_leakage_warnings(sequences, metric_values["leakage"]) or [NO_LEAKAGE_REMARK]
+        ),
+        *(f"- {line}" for line in format_remarks(metric_values)),
+        *(
+            [f"- {SEARCH_REMARK.format(trials=info.settings.tune)}"]
+            if info.settings.tune and info.kind == "head"
+            else []
+        ),
         "- early stopping used validation clips that were none of those; they were not looked at before the end",
         "- intervals: 95 %, bootstrap over groups"
         + (f"; figures are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),
         "",
         "## Figures",
         "",
-        *_figure_table(figures),
+        *_format_metric_table(metric_values),
         "",
-        *_calibration(info, figures),
-        *_false_alarms(figures),
+        *_format_calibration(info, metric_values),
+        *_format_false_alarms(metric_values),
         "",
         "## Limits",
         "",
-        *_limits(info, result, contenders),
+        *_format_limits(info, result, contenders),
         "",
         "## How to use it",
         "",
-        *_USE,
+        *_USAGE_LINES,
     ]
     return "\n".join(lines) + "\n"
 
 
-def _figure_table(figures: dict[str, Any]) -> list[str]:
-    names = [name for name in (*metrics.HEADLINE, "top5_accuracy") if name in figures]
+def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:
+    names = [name for name in (*metrics.HEADLINE_METRICS, "top5_accuracy") if name in metric_values]
     rows = ["| figure | value | low | high |", "|---|---|---|---|"]
     for name in names:
-        cells = " | ".join(f"{figures[name][key]:.3f}" for key in ("value", "low", "high"))
+        cells = " | ".join(f"{metric_values[name][key]:.3f}" for key in ("value", "low", "high"))
         rows.append(f"| {name} | {cells} |")
     return rows
 
 
-def _calibration(info: ModelInfo, figures: dict[str, Any]) -> list[str]:
+def _format_calibration(info: ModelInfo, metric_values: dict[str, Any]) -> list[str]:
     return [
         f"Probabilities are scaled by temperature {info.temperature:.2f}, fitted on clips that the models had not "
-        f"seen; without it ece is {figures['ece_uncalibrated']:.3f}. ece, nll and brier are of clips at a temperature "
+        f"seen; without it ece is {metric_values['ece_uncalibrated']:.3f}. ece, nll and brier are of clips at a temperature "
         "that other groups chose."
     ]
 
 
-def _false_alarms(figures: dict[str, Any]) -> list[str]:
-    if "false_alarms_per_hour" not in figures:
+def _format_false_alarms(metric_values: dict[str, Any]) -> list[str]:
+    if "false_alarms_per_hour" not in metric_values:
         return []
-    points = figures["false_alarms_per_hour"]
+    points = metric_values["false_alarms_per_hour"]
     if points is None:
         return [
             "",
@@ -140,7 +149,7 @@ def _false_alarms(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
+def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
     refitted = len(np.unique(result.folds)) > 1
     lines = [
         "- It has only been measured on clips like those above: other cameras, scenes and clip lengths may do worse.",

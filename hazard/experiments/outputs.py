@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from features.utils.files import write_atomically
 from hazard.experiments.cross_validation import Evaluation
-from hazard.experiments.model_card import model_card
+from hazard.experiments.model_card import format_model_card
 from hazard.metrics import classification as metrics
 from hazard.metrics import plots
 from hazard.models.predictor import ModelInfo
-from hazard.training.member import Epoch
+from hazard.training.member import EpochMetrics
 from hazard.types import Sequences
 
 HISTORY_COLUMNS = ("fold", "member", "epoch", "train_loss", "val_loss", "val_accuracy", "best")
 
-FINAL = "final"
+FINAL_FOLD = "final"
 """What history.csv calls the model that was saved, where it was fitted after the folds."""
 
-History = Sequence[tuple[int | str, Epoch]]
+History = Sequence[tuple[int | str, EpochMetrics]]
 
 
 def write_outputs(
@@ -34,7 +34,7 @@ def write_outputs(
     info: ModelInfo,
     sequences: Sequences,
     result: Evaluation,
-    figures: dict[str, Any],
+    metric_values: dict[str, Any],
     history: History,
     contenders: int = 1,
 ) -> None:
@@ -43,10 +43,13 @@ def write_outputs(
     `contenders` is how many models were compared to choose this one. Raises EnvironmentStopped.
     """
     texts = {
-        "metrics.json": json.dumps(metrics.nulls(metrics_tree(info, sequences, result, figures)), indent=2) + "\n",
-        "predictions.csv": _csv(_prediction_rows(info, sequences, result)),
-        "history.csv": _csv(_history_rows(history)),
-        "model_card.md": model_card(info, sequences, result, figures, contenders),
+        "metrics.json": json.dumps(
+            metrics.replace_nan_by_none(make_metrics_json(info, sequences, result, metric_values)), indent=2
+        )
+        + "\n",
+        "predictions.csv": _format_csv(_prediction_rows(info, sequences, result)),
+        "history.csv": _format_csv(_history_rows(history)),
+        "model_card.md": format_model_card(info, sequences, result, metric_values, contenders),
     }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
@@ -55,30 +58,32 @@ def write_outputs(
     for fold, epoch in history:
         runs.setdefault((fold, epoch.member), []).append((epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.best))
     pictures = {
-        "confusion.png": plots.confusion(
-            np.array(figures["confusion"]["counts"]), info.labels, repeats=len(np.unique(result.repeats))
+        "confusion.png": plots.plot_confusion(
+            np.array(metric_values["confusion"]["counts"]), info.labels, repeats=len(np.unique(result.repeats))
         ),
-        "curves.png": plots.curves(y, result.probs, info.labels, positive=info.positive_label),
-        "history.png": plots.history(list(runs.values())),
-        "reliability.png": reliability(y, result),
+        "curves.png": plots.plot_roc_and_pr_curves(y, result.probs, info.labels, positive=info.positive_label),
+        "history.png": plots.plot_history(list(runs.values())),
+        "reliability.png": plot_reliability(y, result),
     }
     for name, figure in pictures.items():
-        write_atomically(folder / name, plots.png(figure))
+        write_atomically(folder / name, plots.render_png(figure))
 
 
-def reliability(y: NDArray[np.int64], result: Evaluation) -> Figure:
+def plot_reliability(y: NDArray[np.int64], result: Evaluation) -> Figure:
     """Of clips at a temperature that others chose, beside what it was before."""
-    return plots.reliability(y, result.calibrated.held_out, before=result.calibrated.raw)
+    return plots.plot_reliability(y, result.calibrated.held_out, before=result.calibrated.raw)
 
 
 def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """leaderboard.csv and leaderboard.png, in the order of the rows."""
-    cells = [[_cell(value) for value in row.values()] for row in rows]
-    write_atomically(folder / "leaderboard.csv", _csv([list(rows[0]), *cells]).encode())
-    write_atomically(folder / "leaderboard.png", plots.png(plots.leaderboard(rows)))
+    cells = [[_format_cell(value) for value in row.values()] for row in rows]
+    write_atomically(folder / "leaderboard.csv", _format_csv([list(rows[0]), *cells]).encode())
+    write_atomically(folder / "leaderboard.png", plots.render_png(plots.plot_leaderboard(rows)))
 
 
-def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figures: dict[str, Any]) -> dict[str, Any]:
+def make_metrics_json(
+    info: ModelInfo, sequences: Sequences, result: Evaluation, metric_values: dict[str, Any]
+) -> dict[str, Any]:
     """All of metrics.json, NaN where a figure is undefined."""
     split = {
         "how": info.split,
@@ -98,12 +103,12 @@ def metrics_tree(info: ModelInfo, sequences: Sequences, result: Evaluation, figu
         "train_seconds": result.train_seconds,
         "parameters": result.parameters,
     }
-    return about | {"threshold": info.threshold} | counts | {"split": split} | figures
+    return about | {"threshold": info.threshold} | counts | {"split": split} | metric_values
 
 
 def _prediction_rows(info: ModelInfo, sequences: Sequences, result: Evaluation) -> Iterable[Sequence[object]]:
     positive = None if info.positive_label is None else info.labels.index(info.positive_label)
-    predicted = metrics.decide(result.probs, positive=positive, threshold=info.threshold)
+    predicted = metrics.predict_labels(result.probs, positive=positive, threshold=info.threshold)
     repeated = len(np.unique(result.repeats)) > 1
     yield ("path", "label", "predicted", "fold", *(["repeat"] if repeated else []), *info.labels)
     for i in np.lexsort((result.repeats, result.rows)).tolist():
@@ -115,18 +120,18 @@ def _prediction_rows(info: ModelInfo, sequences: Sequences, result: Evaluation) 
 def _history_rows(history: History) -> Iterable[Sequence[object]]:
     yield HISTORY_COLUMNS
     for fold, epoch in history:
-        losses = (_cell(epoch.train_loss), _cell(epoch.val_loss), _cell(epoch.val_accuracy))
+        losses = (_format_cell(epoch.train_loss), _format_cell(epoch.val_loss), _format_cell(epoch.val_accuracy))
         yield (fold, epoch.member, epoch.epoch, *losses, int(epoch.best))
 
 
-def _cell(value: object) -> object:
+def _format_cell(value: object) -> object:
     """Floats with six digits, an empty cell for NaN."""
     if not isinstance(value, float):
         return value
     return f"{value:.6f}" if np.isfinite(value) else ""
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
+def _format_csv(rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

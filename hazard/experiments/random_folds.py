@@ -3,18 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
-from hazard.data.splits import HOLD_OUT_PARTS, divide
-from hazard.experiments.cross_validation import evaluate
-from hazard.experiments.figures import measure
+from hazard.data.splits import HOLD_OUT_PARTS, make_splits
+from hazard.experiments.cross_validation import cross_validate
+from hazard.experiments.figures import compute_metrics
 from hazard.models.settings import TrainSettings
-from hazard.training.fit import ALONE, Watch
+from hazard.training.fit import NO_CALLBACKS, FitCallbacks
 from hazard.types import Sequences
 
-SHOWN = ("accuracy", "roc_auc")
+REPORTED_METRICS = ("accuracy", "roc_auc")
 
 
-def random_split(
-    sequences: Sequences, settings: TrainSettings, figures: dict[str, Any], *, watch: Watch = ALONE
+def evaluate_random_folds(
+    sequences: Sequences, settings: TrainSettings, metrics: dict[str, Any], *, callbacks: FitCallbacks = NO_CALLBACKS
 ) -> dict[str, Any]:
     """The model of `settings` on random stratified folds, beside its honest `figures`: metrics.json's `random_split`.
 
@@ -22,21 +22,21 @@ def random_split(
     """
     count = settings.folds or HOLD_OUT_PARTS
     apart = replace(sequences, groups=sequences.paths)
-    division = divide(apart, folds=count, repeats=settings.repeats, seed=settings.seed)
-    found = measure(sequences, evaluate(apart, division, settings, watch=watch), settings)
-    random = {name: found.figures[name] for name in found.draws}
+    division = make_splits(apart, folds=count, repeats=settings.repeats, seed=settings.seed)
+    found = compute_metrics(sequences, cross_validate(apart, division, settings, callbacks=callbacks), settings)
+    random = {name: found.metrics[name] for name in found.draws}
     return {
         "how": f"{count} random stratified folds that split groups, seed {settings.seed}: these figures are inflated",
         **random,
-        "leakage": {name: random[name]["value"] - figures[name]["value"] for name in random},
+        "leakage": {name: random[name]["value"] - metrics[name]["value"] for name in random},
     }
 
 
-def leak_line(random: dict[str, Any], figures: dict[str, Any]) -> str:
+def format_leakage(random_metrics: dict[str, Any], metrics: dict[str, Any]) -> str:
     """One line for the terminal and the model card."""
     said = ", ".join(
-        f"{name.replace('_', ' ').replace('roc auc', 'ROC AUC')} {random[name]['value']:.3f} instead of "
-        f"{figures[name]['value']:.3f} ({random['leakage'][name]:+.3f})"
-        for name in SHOWN
+        f"{name.replace('_', ' ').replace('roc auc', 'ROC AUC')} {random_metrics[name]['value']:.3f} instead of "
+        f"{metrics[name]['value']:.3f} ({random_metrics['leakage'][name]:+.3f})"
+        for name in REPORTED_METRICS
     )
     return f"random folds, which part groups, would have said: {said}; what they add is leakage"

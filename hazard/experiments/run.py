@@ -10,33 +10,33 @@ import numpy as np
 
 from features.cache.hdf5 import Cache
 from features.errors import SettingsError
-from features.spec import PLAIN
-from features.utils.command_line import Stop
+from features.spec import ORIGINAL_VIEW
+from features.utils.command_line import StopFlag
 from features.utils.files import check_writable
-from hazard.data.corrections import correct_cache
+from hazard.data.corrections import apply_corrections
 from hazard.data.sequences import load_sequences
-from hazard.data.splits import Division, Fold, inner_split
+from hazard.data.splits import CrossValidationSplits, Fold, make_inner_split
 from hazard.experiments import cross_validation, model_card, outputs, random_folds, trackers
 from hazard.experiments import figures as measuring
-from hazard.experiments.cross_validation import ENSEMBLES, Evaluation
-from hazard.experiments.division import divide_honestly
-from hazard.experiments.figures import Measured
-from hazard.experiments.leaderboard import chosen_elsewhere, leaderboard, leaderboard_table
+from hazard.experiments.cross_validation import COMPARED_ENSEMBLES, Evaluation
+from hazard.experiments.division import make_checked_splits
+from hazard.experiments.figures import EvaluationMetrics
+from hazard.experiments.leaderboard import evaluate_model_choice, format_leaderboard, make_leaderboard
 from hazard.experiments.progress import TrainingBar
-from hazard.experiments.search.outputs import write_picture, write_trials
-from hazard.experiments.search.search import Tuner, check_tune
+from hazard.experiments.search.outputs import write_search_plot, write_trials
+from hazard.experiments.search.search import Tuner, check_search
 from hazard.experiments.trackers import Tracker
-from hazard.models.auto_size import sized
-from hazard.models.ensemble import Ensemble, join
+from hazard.models.auto_size import resolve_sizes
+from hazard.models.ensemble import Ensemble, combine_models
 from hazard.models.head_ensemble import pick_device
-from hazard.models.input_spec import TrainedWindow
+from hazard.models.input_spec import TrainingWindow
 from hazard.models.model_folder import save_model
-from hazard.models.open_set import fit_familiar
+from hazard.models.open_set import fit_open_set_detector
 from hazard.models.predictor import Model, ModelInfo, library_versions
 from hazard.models.settings import TrainSettings
-from hazard.training.checkpoint import Checkpoints, save_last
-from hazard.training.fit import Choose, Watch, fit_all, seen
-from hazard.training.member import Epoch
+from hazard.training.checkpoint import Checkpoints, save_last_weights
+from hazard.training.fit import ChooseSettings, FitCallbacks, fit_ensemble, training_rows
+from hazard.training.member import EpochMetrics
 from hazard.types import Sequences
 
 
@@ -46,7 +46,7 @@ class RunSummary:
 
     folder: Path
     info: ModelInfo
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     leaderboard: tuple[dict[str, Any], ...] = ()
 
 
@@ -57,7 +57,7 @@ def train_run(
     *,
     compare: bool = False,
     resume: bool = False,
-    stop: Stop | None = None,
+    stop: StopFlag | None = None,
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Evaluates, fits the model that is kept, and fills `folder`; with `compare` every head and baseline is evaluated.
@@ -69,39 +69,39 @@ def train_run(
     written, both before anything is trained.
     """
     pick_device(settings.device)
-    check_tune(settings, compare=compare)
-    trackers.check_installed(settings.tracker)
+    check_search(settings, compare=compare)
+    trackers.check_tracker_installed(settings.tracker)
     identity, corrected = cache.content_digest, None
     if settings.labels_file:
-        cache, corrected = correct_cache(cache, settings.labels_file)
+        cache, corrected = apply_corrections(cache, settings.labels_file)
         identity += f" {corrected.digest}"
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
-    settings = _with_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
-    measuring.check_false_alarms(sequences, settings)
-    sequences, division, leaks = divide_honestly(sequences, settings, echo=echo)
+    settings = _set_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
+    measuring.check_false_alarm_target(sequences, settings)
+    sequences, division, leaks = make_checked_splits(sequences, settings, echo=echo)
     if corrected:
-        division = replace(division, how=f"{division.how}; {corrected.words}")
+        division = replace(division, description=f"{division.description}; {corrected.description}")
     check_writable(folder / "model.json")
     checkpoints = Checkpoints.open(
         folder, cache_digest=identity, settings=settings, compare=compare, resume=resume, stop=stop
     )
-    _announce(sequences, division, leaks, echo)
-    with trackers.track(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
-        run = _Run(cache, sequences, division, leaks, folder, compare, checkpoints, echo)
+    _print_data_summary(sequences, division, leaks, echo)
+    with trackers.open_tracker(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
+        run = _TrainingRun(cache, sequences, division, leaks, folder, compare, checkpoints, echo)
         summary = run.train(settings, tracker)
-        tracker.results(summary.figures, sorted(folder.glob("*.png")))
+        tracker.log_results(summary.metrics, sorted(folder.glob("*.png")))
     checkpoints.remove()
     return summary
 
 
 @dataclass(frozen=True)
-class _Run:
+class _TrainingRun:
     """What stays the same from the first fit to the last file."""
 
     cache: Cache
     sequences: Sequences
-    division: Division
-    leaks: dict[str, Any]
+    splits: CrossValidationSplits
+    leakage: dict[str, Any]
     folder: Path
     compare: bool
     checkpoints: Checkpoints
@@ -110,117 +110,130 @@ class _Run:
     def train(self, settings: TrainSettings, tracker: Tracker) -> RunSummary:
         """Everything from the first fold to the model folder."""
         sequences, folder = self.sequences, self.folder
-        with TrainingBar(self.division, settings, compare=self.compare) as bar:
-            tuner = Tuner(on_trial=bar.trial, keep=partial(write_trials, folder))
-            settings, choose = self._sizes(settings, tuner)
-            watch = Watch(bar.tick, tracker.epoch, choose, self.checkpoints)
+        with TrainingBar(self.splits, settings, compare=self.compare) as bar:
+            tuner = Tuner(on_trial=bar.advance_trial, save_trials=partial(write_trials, folder))
+            settings, choose = self._resolve_sizes(settings, tuner)
+            watch = FitCallbacks(bar.advance_epoch, tracker.log_epoch, choose, self.checkpoints)
             results = self._evaluate(settings, watch)
             best = results[0]
             if self.compare:
-                settings = settings.of(best.kind, ENSEMBLES.get(best.name, best.name))
+                settings = settings.for_model(best.kind, COMPARED_ENSEMBLES.get(best.name, best.name))
             bar.expect_refit(best, settings)
-            settings, model, final = self._kept(best, settings, watch)
-            measured = [measuring.measure(sequences, result, settings) for result in results]
-            figures = measured[0].figures | {"leakage": self.leaks}
+            settings, model, final = self._make_final_model(best, settings, watch)
+            measured = [measuring.compute_metrics(sequences, result, settings) for result in results]
+            figures = measured[0].metrics | {"leakage": self.leakage}
             if settings.random_folds:
-                aside = Watch(
-                    bar.tick, checkpoints=self.checkpoints
+                aside = FitCallbacks(
+                    bar.advance_epoch, checkpoints=self.checkpoints
                 )  # neither searched nor tracked: its folds are others
-                figures["random_split"] = random_folds.random_split(sequences, settings, figures, watch=aside)
+                figures["random_split"] = random_folds.evaluate_random_folds(
+                    sequences, settings, figures, callbacks=aside
+                )
         if self.compare:
-            figures["chosen_elsewhere"] = chosen_elsewhere(sequences, results, settings)
-        info = self._save(best, settings, model)
-        history: outputs.History = [*best.history, *((outputs.FINAL, epoch) for epoch in final)]
+            figures["chosen_elsewhere"] = evaluate_model_choice(sequences, results, settings)
+        info = self._save_model(best, settings, model)
+        history: outputs.History = [*best.history, *((outputs.FINAL_FOLD, epoch) for epoch in final)]
         outputs.write_outputs(
             folder,
             info=info,
             sequences=sequences,
             result=best,
-            figures=figures,
+            metric_values=figures,
             history=history,
             contenders=len(results),
         )
-        write_picture(folder, tuner.searches)
-        rows = self._leaderboard(results, measured)
-        for line in (*model_card.remarks(figures), _closing(info, figures, folder)):
+        write_search_plot(folder, tuner.searches)
+        rows = self._write_leaderboard(results, measured)
+        for line in (*model_card.format_remarks(figures), _format_closing_line(info, figures, folder)):
             self.echo(line)
         return RunSummary(folder, info, figures, tuple(rows))
 
-    def _save(self, best: Evaluation, settings: TrainSettings, model: Model) -> ModelInfo:
-        info = _info(self.cache, self.sequences, self.division, settings, model).model_copy(
-            update=measuring.decisions(self.sequences, best, settings)
+    def _save_model(self, best: Evaluation, settings: TrainSettings, model: Model) -> ModelInfo:
+        info = _make_model_info(self.cache, self.sequences, self.splits, settings, model).model_copy(
+            update=measuring.decision_settings(self.sequences, best, settings)
         )
-        known = seen(self.division.folds[0]) if len(best.models) == 1 else np.unique(best.rows)
-        familiar = fit_familiar(self.sequences, known, seed=settings.seed)
-        info = save_model(self.folder, info=info, model=model, reduction=self.cache.reduction, familiar=familiar)
-        save_last(self.folder, model)
+        known = training_rows(self.splits.folds[0]) if len(best.models) == 1 else np.unique(best.rows)
+        familiar = fit_open_set_detector(self.sequences, known, seed=settings.seed)
+        info = save_model(
+            self.folder, info=info, model=model, reduction=self.cache.reduction, open_set_detector=familiar
+        )
+        save_last_weights(self.folder, model)
         return info
 
-    def _leaderboard(self, results: list[Evaluation], measured: list[Measured]) -> list[dict[str, Any]]:
+    def _write_leaderboard(self, results: list[Evaluation], measured: list[EvaluationMetrics]) -> list[dict[str, Any]]:
         """Its rows, written and shown; none where nothing was compared."""
         if not self.compare:
             return []
-        rows = leaderboard(results, measured, self.division)
+        rows = make_leaderboard(results, measured, self.splits)
         outputs.write_leaderboard(self.folder, rows)
-        self.echo(leaderboard_table(rows))
+        self.echo(format_leaderboard(rows))
         return rows
 
-    def _sizes(self, settings: TrainSettings, tuner: Tuner) -> tuple[TrainSettings, Choose | None]:
+    def _resolve_sizes(self, settings: TrainSettings, tuner: Tuner) -> tuple[TrainSettings, ChooseSettings | None]:
         """Settings with no size left open; those of a search only once it has chosen, so that it may choose sizes."""
-        clips = max(fold.training_clips for fold in self.division.folds)
-        fixed = partial(sized, clips=clips, classes=len(self.sequences.labels))
+        clips = max(fold.training_clip_count for fold in self.splits.folds)
+        fixed = partial(resolve_sizes, clips=clips, classes=len(self.sequences.labels))
         if settings.tune is None:
             return fixed(settings), None
-        return settings, lambda sequences, part, given: fixed(tuner.choose(sequences, part, given))
+        return settings, lambda sequences, part, given: fixed(tuner.choose_settings(sequences, part, given))
 
-    def _evaluate(self, settings: TrainSettings, watch: Watch) -> list[Evaluation]:
+    def _evaluate(self, settings: TrainSettings, callbacks: FitCallbacks) -> list[Evaluation]:
         if self.compare:
-            results = cross_validation.compare(self.sequences, self.division, settings, watch=watch)
-            return measuring.best_first(self.sequences, results, settings)
-        return [cross_validation.evaluate(self.sequences, self.division, settings, watch=watch)]
+            results = cross_validation.compare_models(self.sequences, self.splits, settings, callbacks=callbacks)
+            return measuring.rank_evaluations(self.sequences, results, settings)
+        return [cross_validation.cross_validate(self.sequences, self.splits, settings, callbacks=callbacks)]
 
-    def _kept(
-        self, best: Evaluation, settings: TrainSettings, watch: Watch
-    ) -> tuple[TrainSettings, Model, list[Epoch]]:
+    def _make_final_model(
+        self, best: Evaluation, settings: TrainSettings, callbacks: FitCallbacks
+    ) -> tuple[TrainSettings, Model, list[EpochMetrics]]:
         """The very model that was measured where there was one split; after folds, a fresh one fitted on all clips, or
         the folds' models together."""
         if len(best.models) == 1:
             return best.settings[0] if best.settings else settings, best.models[0], []
         if settings.keep == "folds":
             count = len(best.models)
-            return settings, join(best.models, best.settings or [settings] * count, [1.0] * count), []
+            return settings, combine_models(best.models, best.settings or [settings] * count, [1.0] * count), []
         each = [
-            (watch.choose(self.sequences, outputs.FINAL, one) if watch.choose else one, weight)
-            for one, weight in settings.singles()
+            (
+                callbacks.choose_settings(self.sequences, outputs.FINAL_FOLD, one)
+                if callbacks.choose_settings
+                else one,
+                weight,
+            )
+            for one, weight in settings.split_by_model()
         ]
         everything = np.arange(len(self.sequences))
-        fold = Fold(*inner_split(self.sequences, everything, seed=settings.seed), test=everything[:0])
-        model, history = fit_all(self.sequences, fold, each, watch=watch, part=outputs.FINAL)
+        fold = Fold(*make_inner_split(self.sequences, everything, seed=settings.seed), test=everything[:0])
+        model, history = fit_ensemble(self.sequences, fold, each, callbacks=callbacks, fold_name=outputs.FINAL_FOLD)
         return each[0][0] if len(each) == 1 else settings, model, history
 
 
-def _with_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> TrainSettings:
+def _set_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> TrainSettings:
     wanted = settings.positive_label
     if wanted is not None and wanted not in labels:
         raise SettingsError(
             f"positive_label '{wanted}' is not a label of the cache; choose one of: {', '.join(labels)}"
         )
-    return settings.model_copy(update={"positive_label": measuring.positive_label(labels, settings)})
+    return settings.model_copy(update={"positive_label": measuring.find_positive_label(labels, settings)})
 
 
-def _announce(sequences: Sequences, division: Division, leaks: dict[str, Any], echo: Callable[[str], None]) -> None:
+def _print_data_summary(
+    sequences: Sequences, splits: CrossValidationSplits, leakage: dict[str, Any], echo: Callable[[str], None]
+) -> None:
     counts = np.bincount(sequences.y, minlength=len(sequences.labels))
     clips = ", ".join(f"{label} {count}" for label, count in zip(sequences.labels, counts, strict=True))
-    echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {division.how}")
+    echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {splits.description}")
     if sequences.views:
         echo(f"heads are trained on views {', '.join(sequences.view_names)}; everything is measured on the plain one")
-    for warning in model_card.leak_warnings(sequences, leaks):
+    for warning in model_card.make_leakage_warnings(sequences, leakage):
         echo(f"WARNING: {warning}")
 
 
-def _info(cache: Cache, sequences: Sequences, division: Division, settings: TrainSettings, model: Model) -> ModelInfo:
-    used = (cache.clips.view == PLAIN) & (cache.clips.label != "") & (cache.clips.length > 0)
-    window = TrainedWindow(
+def _make_model_info(
+    cache: Cache, sequences: Sequences, splits: CrossValidationSplits, settings: TrainSettings, model: Model
+) -> ModelInfo:
+    used = (cache.clips.view == ORIGINAL_VIEW) & (cache.clips.label != "") & (cache.clips.length > 0)
+    window = TrainingWindow(
         duration_seconds=float(np.median(cache.clips.duration[used])),
         steps=int(np.median(sequences.mask.sum(axis=1))),
         longest_seconds=float(np.max(cache.clips.duration[used])),
@@ -228,7 +241,7 @@ def _info(cache: Cache, sequences: Sequences, division: Division, settings: Trai
     kind, name = settings.kind_and_name
     if isinstance(model, Ensemble) and kind != "ensemble":
         kind, name = "ensemble", f"{name}, {len(model.members)} folds"
-    spec = cache.spec.plain()  # views are of training alone: inference computes none
+    spec = cache.spec.without_augmentation()  # views are of training alone: inference computes none
     return ModelInfo(
         kind=kind,
         name=name,
@@ -242,14 +255,14 @@ def _info(cache: Cache, sequences: Sequences, division: Division, settings: Trai
         weights_file=cache.weights_file,
         window=window,
         cache_digest=cache.content_digest,
-        split=division.how,
+        split=splits.description,
         groups_known=sequences.groups_known,
         libraries=library_versions(),
     )
 
 
-def _closing(info: ModelInfo, figures: dict[str, Any], folder: Path) -> str:
+def _format_closing_line(info: ModelInfo, metrics: dict[str, Any], folder: Path) -> str:
     def show(name: str) -> str:
-        return f"{figures[name]['value']:.3f} ({figures[name]['low']:.3f}–{figures[name]['high']:.3f})"
+        return f"{metrics[name]['value']:.3f} ({metrics[name]['low']:.3f}–{metrics[name]['high']:.3f})"
 
     return f"{info.kind} {info.name}: accuracy {show('accuracy')}, ROC AUC {show('roc_auc')}; saved to {folder}"

@@ -13,39 +13,39 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
-from hazard.data.splits import Division
-from hazard.experiments.figures import RANKED_BY, Measured
+from hazard.data.splits import CrossValidationSplits
+from hazard.experiments.figures import RANKING_METRIC, EvaluationMetrics
 from hazard.metrics import bootstrap
 
-COMPARED = ("roc_auc", "accuracy")
+COMPARED_METRICS = ("roc_auc", "accuracy")
 
 
-def behind_best(measured: Sequence[Measured], division: Division) -> list[dict[str, Any]]:
+def compare_with_best(measured: Sequence[EvaluationMetrics], splits: CrossValidationSplits) -> list[dict[str, Any]]:
     """Columns of leaderboard.csv, one entry a model, the best of `measured` first in the list.
 
     `FIGURE_behind` with `_low` and `_high` is how far it lies below the best, `_p` the two-sided p-value of no
     difference by the paired bootstrap, `_t_p` that of the corrected t-test (NaN for one fold), and `within_noise` 1
     where the interval of the ROC AUC's difference holds 0.
     """
-    share = float(np.mean([len(fold.test) / (len(fold.train) + len(fold.val)) for fold in division.folds]))
+    share = float(np.mean([len(fold.test) / (len(fold.train) + len(fold.val)) for fold in splits.folds]))
     rows = []
     for one in measured:
         row: dict[str, Any] = {}
-        for name in COMPARED:
-            row |= _difference(name, measured[0], one, share)
-        low = row[f"{RANKED_BY}_behind_low"]
+        for name in COMPARED_METRICS:
+            row |= _compare_metric(name, measured[0], one, share)
+        low = row[f"{RANKING_METRIC}_behind_low"]
         rows.append(row | {"within_noise": math.nan if math.isnan(low) else int(low <= 0)})
     return rows
 
 
-def bootstrap_p(differences: NDArray[np.float64]) -> float:
+def bootstrap_p_value(differences: NDArray[np.float64]) -> float:
     """Twice the share of draws (R,) on the rarer side of 0, one draw added to it, so that it is never 0."""
     known = differences[np.isfinite(differences)]
     rarer = min((known <= 0).sum(), (known >= 0).sum())
     return min(1.0, 2 * (float(rarer) + 1) / (len(known) + 1)) if len(known) else math.nan
 
 
-def corrected_t_p(differences: NDArray[np.float64], test_share: float) -> float:
+def corrected_t_test_p_value(differences: NDArray[np.float64], test_share: float) -> float:
     """Two-sided p-value of differences (J,) over folds; `test_share` is test clips over training clips."""
     known = differences[np.isfinite(differences)]
     if len(known) < 2:
@@ -56,14 +56,14 @@ def corrected_t_p(differences: NDArray[np.float64], test_share: float) -> float:
     return float(2 * student.sf(abs(known.mean()) / spread, len(known) - 1))
 
 
-def _difference(name: str, best: Measured, one: Measured, share: float) -> dict[str, float]:
+def _compare_metric(name: str, best: EvaluationMetrics, one: EvaluationMetrics, share: float) -> dict[str, float]:
     draws = best.draws[name] - one.draws[name]
-    limits = bootstrap.interval(draws)
-    folds = [np.array([fold[name] for fold in each.figures.get("folds", [])]) for each in (best, one)]
+    limits = bootstrap.percentile_interval(draws)
+    folds = [np.array([fold[name] for fold in each.metrics.get("folds", [])]) for each in (best, one)]
     return {
-        f"{name}_behind": best.figures[name]["value"] - one.figures[name]["value"],
+        f"{name}_behind": best.metrics[name]["value"] - one.metrics[name]["value"],
         f"{name}_behind_low": limits["low"],
         f"{name}_behind_high": limits["high"],
-        f"{name}_behind_p": bootstrap_p(draws),
-        f"{name}_behind_t_p": corrected_t_p(folds[0] - folds[1], share),
+        f"{name}_behind_p": bootstrap_p_value(draws),
+        f"{name}_behind_t_p": corrected_t_test_p_value(folds[0] - folds[1], share),
     }

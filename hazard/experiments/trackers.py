@@ -21,11 +21,11 @@ from features.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-PROJECT = "hazard-video"
+DEFAULT_PROJECT = "hazard-video"
 """W&B's project and MLflow's experiment, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME say otherwise."""
 
 
-class Sink:
+class TrackerBackend:
     """The contract of every member of TRACKERS; this one, `none`, sends nothing: all is in the run's folder anyway."""
 
     package = ""
@@ -34,20 +34,20 @@ class Sink:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """For the run in `folder`, with its settings."""
 
-    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+    def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
         """One more point of each of the curves of NAME."""
 
-    def figures(self, values: Mapping[str, float]) -> None:
+    def log_metrics(self, values: Mapping[str, float]) -> None:
         """What the run is worth in the end."""
 
-    def picture(self, file: Path) -> None:
+    def log_image(self, file: Path) -> None:
         """A PNG."""
 
     def close(self, *, done: bool) -> None:
         """Everything is written; `done` is False where the run was stopped."""
 
 
-class TensorBoard(Sink):
+class TensorBoard(TrackerBackend):
     """Event files in `FOLDER/tensorboard`; look with `tensorboard --logdir runs`."""
 
     package = "tensorboard"
@@ -59,18 +59,18 @@ class TensorBoard(Sink):
         rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
         self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}")
 
-    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+    def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
         """Scalars, one a key."""
         for key, value in values.items():
             self._writer.add_scalar(f"{key}/{name}", value, step)  # TensorBoard groups by what is before the slash
         self._writer.flush()
 
-    def figures(self, values: Mapping[str, float]) -> None:
+    def log_metrics(self, values: Mapping[str, float]) -> None:
         """Scalars of a single step."""
         for name, value in values.items():
             self._writer.add_scalar(f"figures/{name}", value, 0)
 
-    def picture(self, file: Path) -> None:
+    def log_image(self, file: Path) -> None:
         """An image."""
         with Image.open(file) as image:
             self._writer.add_image(file.stem, np.asarray(image.convert("RGB")), dataformats="HWC")
@@ -80,7 +80,7 @@ class TensorBoard(Sink):
         self._writer.close()
 
 
-class WeightsAndBiases(Sink):
+class WeightsAndBiases(TrackerBackend):
     """A run of W&B, offline with WANDB_MODE=offline; its own files are in `FOLDER/wandb`."""
 
     package = "wandb"
@@ -91,7 +91,7 @@ class WeightsAndBiases(Sink):
         self._wandb = wandb
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            project=os.environ.get("WANDB_PROJECT", DEFAULT_PROJECT),
             name=folder.name,
             dir=str(folder),
             config=dict(settings),
@@ -99,15 +99,15 @@ class WeightsAndBiases(Sink):
         )
         self._run.define_metric("*", step_metric="epoch")  # each fold and member starts again at epoch 1
 
-    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+    def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
         """A row with its epoch."""
         self._run.log({f"{name}/{key}": value for key, value in values.items()} | {"epoch": step})
 
-    def figures(self, values: Mapping[str, float]) -> None:
+    def log_metrics(self, values: Mapping[str, float]) -> None:
         """The run's summary."""
         self._run.summary.update(dict(values))
 
-    def picture(self, file: Path) -> None:
+    def log_image(self, file: Path) -> None:
         """An image."""
         self._run.log({file.stem: self._wandb.Image(str(file))})
 
@@ -116,7 +116,7 @@ class WeightsAndBiases(Sink):
         self._run.finish(exit_code=0 if done else 1)
 
 
-class MLflow(Sink):
+class MLflow(TrackerBackend):
     """A run of MLflow, in the store that MLFLOW_TRACKING_URI names, else in MLflow's own default."""
 
     package = "mlflow"
@@ -126,21 +126,21 @@ class MLflow(Sink):
         from mlflow.entities import Param
 
         self._client = MlflowClient()
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_PROJECT)
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         self._run = self._client.create_run(experiment, run_name=folder.name).info.run_id
         self._client.log_batch(self._run, params=[Param(key, str(value)) for key, value in settings.items()])
 
-    def curve(self, name: str, values: Mapping[str, float], step: int) -> None:
+    def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
         """Metrics, one a key."""
-        self._log({f"{name}/{key}": value for key, value in values.items()}, step)
+        self._log_batch({f"{name}/{key}": value for key, value in values.items()}, step)
 
-    def figures(self, values: Mapping[str, float]) -> None:
+    def log_metrics(self, values: Mapping[str, float]) -> None:
         """Metrics of a single step."""
-        self._log(values, 0)
+        self._log_batch(values, 0)
 
-    def picture(self, file: Path) -> None:
+    def log_image(self, file: Path) -> None:
         """An artifact."""
         self._client.log_artifact(self._run, str(file), "pictures")
 
@@ -148,15 +148,15 @@ class MLflow(Sink):
         """Terminates the run with its status."""
         self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
 
-    def _log(self, values: Mapping[str, float], step: int) -> None:
+    def _log_batch(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
         now = time.time_ns() // 10**6  # milliseconds
         self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
 
 
-TRACKERS: dict[str, type[Sink]] = {
-    "none": Sink,
+TRACKERS: dict[str, type[TrackerBackend]] = {
+    "none": TrackerBackend,
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
     "mlflow": MLflow,
@@ -167,47 +167,47 @@ TRACKERS: dict[str, type[Sink]] = {
 class Tracker:
     """A sink that cannot stop a run: the first time that it fails, it is left out from there on, with a warning."""
 
-    def __init__(self, name: str, sink: Sink) -> None:
-        self._name, self._sink, self._failed = name, sink, False
+    def __init__(self, name: str, backend: TrackerBackend) -> None:
+        self._name, self._backend, self._has_failed = name, backend, False
 
-    def epoch(self, model: str, fold: int | str, epoch: Any) -> None:
+    def log_epoch(self, model: str, fold: int | str, epoch: Any) -> None:
         """The numbers of an epoch, a dataclass with `member` and `epoch`, as points of MODEL/fold F/member M."""
         values = {
             key: value for key, value in dataclasses.asdict(epoch).items() if key not in ("member", "epoch", "best")
         }
         name = f"{model}/fold {fold}/member {epoch.member}"
-        self._guarded(lambda: self._sink.curve(name, _finite(values), epoch.epoch))
+        self._run_guarded(lambda: self._backend.log_curve(name, _select_finite(values), epoch.epoch))
 
-    def results(self, figures: Mapping[str, Any], pictures: Iterable[Path]) -> None:
+    def log_results(self, metrics: Mapping[str, Any], images: Iterable[Path]) -> None:
         """The headline figures of metrics.json with their intervals, and the run's pictures."""
-        headline = {name: each for name, each in figures.items() if isinstance(each, Mapping) and "low" in each}
+        headline = {name: each for name, each in metrics.items() if isinstance(each, Mapping) and "low" in each}
         values = {name: each["value"] for name, each in headline.items()}
         values |= {f"{name}_{end}": each[end] for name, each in headline.items() for end in ("low", "high")}
-        self._guarded(lambda: self._sink.figures(_finite(values)))
-        for file in pictures:
-            self._guarded(lambda file=file: self._sink.picture(file))  # type: ignore[misc]
+        self._run_guarded(lambda: self._backend.log_metrics(_select_finite(values)))
+        for file in images:
+            self._run_guarded(lambda file=file: self._backend.log_image(file))  # type: ignore[misc]
 
     def close(self, *, done: bool) -> None:
         """Everything is written, or the run was stopped."""
-        self._guarded(lambda: self._sink.close(done=done))
+        self._run_guarded(lambda: self._backend.close(done=done))
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        if self._failed:
+    def _run_guarded(self, action: Callable[[], None]) -> None:
+        if self._has_failed:
             return
         try:
             action()
         except Exception as error:  # a full disk, a lost network, a bug of theirs: no reason to lose a model
-            self._failed = True
+            self._has_failed = True
             log.warning("tracker %s failed and is left out from here on: %s", self._name, _first_line(error))
 
 
 @contextmanager
-def track(name: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Tracker]:
+def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Tracker]:
     """The tracker NAME for the run in `folder`, closed in the end whatever happens.
 
     Raises SettingsError where its package is not installed, or where it cannot start.
     """
-    check_installed(name)
+    check_tracker_installed(name)
     try:
         tracker = Tracker(name, TRACKERS[name](folder, settings))
     except Exception as error:
@@ -220,7 +220,7 @@ def track(name: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Trac
         tracker.close(done=done)
 
 
-def check_installed(name: str) -> None:
+def check_tracker_installed(name: str) -> None:
     """Raises SettingsError where the package of tracker NAME is missing."""
     package = TRACKERS[name].package
     spec = find_spec(package) if package else None
@@ -228,7 +228,7 @@ def check_installed(name: str) -> None:
         raise SettingsError(f"--tracker {name} needs {package}: pip install 'hazard-video[{name}]'")
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+def _select_finite(values: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value) for name, value in values.items() if isinstance(value, int | float) and math.isfinite(value)
     }

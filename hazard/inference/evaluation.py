@@ -10,18 +10,31 @@ from typing import Any
 import numpy as np
 
 from hazard.events.decision import Decision
-from hazard.events.ground_truth import SHOWN, TrueEvent, Truth, Watched, evaluate_events
+from hazard.events.ground_truth import MAX_LISTED_MISTAKES, EvaluatedVideo, GroundTruth, TrueEvent, evaluate_events
 from hazard.metrics import bootstrap
 from hazard.metrics import classification as metrics
 from hazard.types import ClipPrediction
 
-MOST_RESAMPLED = 10_000
+MAX_RESAMPLED_VIDEOS = 10_000
 """Videos from which no intervals are drawn any more: they would be narrower than what they leave out."""
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "roc_auc", "pr_auc", "top5_accuracy")
+REPORTED_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "precision",
+    "recall",
+    "roc_auc",
+    "pr_auc",
+    "top5_accuracy",
+)
 
 
 def evaluate_predictions(
-    clips: Iterable[ClipPrediction], decision: Decision, *, truth: Truth | None = None, tolerance_seconds: float = 0.0
+    clips: Iterable[ClipPrediction],
+    decision: Decision,
+    *,
+    truth: GroundTruth | None = None,
+    tolerance_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """All that a report says of decided clips whose truth is known, in one pass that keeps a few numbers a clip.
 
@@ -29,15 +42,17 @@ def evaluate_predictions(
     `events` of clips that `truth` names or whose label says whether there is one; empty where nothing is known. What is
     undefined is None.
     """
-    labelled = _Labelled(decision)
-    events = evaluate_events(_watched(clips, decision, truth or {}, labelled), tolerance_seconds=tolerance_seconds)
-    tree = labelled.figures() if labelled.truths or labelled.failed or labelled.other_labels else {}
+    labelled = _LabeledClips(decision)
+    events = evaluate_events(
+        _make_evaluated_videos(clips, decision, truth or {}, labelled), tolerance_seconds=tolerance_seconds
+    )
+    tree = labelled.compute_metrics() if labelled.truths or labelled.failed or labelled.other_labels else {}
     if events["videos"]:
         tree["events"] = events
-    return dict(metrics.nulls(tree))
+    return dict(metrics.replace_nan_by_none(tree))
 
 
-def true_events(clip: ClipPrediction, decision: Decision, truth: Truth) -> list[TrueEvent] | None:
+def find_true_events(clip: ClipPrediction, decision: Decision, truth: GroundTruth) -> list[TrueEvent] | None:
     """What really happens in a clip; None where nobody says.
 
     Without times of events, a clip's label is one event as long as the clip, or none where it is of a harmless label.
@@ -49,20 +64,20 @@ def true_events(clip: ClipPrediction, decision: Decision, truth: Truth) -> list[
     return [TrueEvent(clip.truth, 0.0, clip.duration)] if clip.truth in {r.label for r in decision.rules} else []
 
 
-def _watched(
-    clips: Iterable[ClipPrediction], decision: Decision, truth: Truth, labelled: "_Labelled"
-) -> Iterator[Watched]:
+def _make_evaluated_videos(
+    clips: Iterable[ClipPrediction], decision: Decision, truth: GroundTruth, labelled: "_LabeledClips"
+) -> Iterator[EvaluatedVideo]:
     """The clips that were looked at and whose events are known; `labelled` sees all of them on the way."""
     for clip in clips:
         labelled.add(clip)
-        happens = true_events(clip, decision, truth)
+        happens = find_true_events(clip, decision, truth)
         if clip.status != "failed" and happens is not None:
             timed = clip.path in truth or (clip.windows is not None and len(clip.windows) > 1)
-            yield Watched(clip.path, clip.duration, happens, clip.events, timed=timed)
+            yield EvaluatedVideo(clip.path, clip.duration, happens, clip.events, is_timed=timed)
 
 
 @dataclass
-class _Labelled:
+class _LabeledClips:
     """The truth and the prediction of each clip, a few bytes each."""
 
     decision: Decision
@@ -89,13 +104,13 @@ class _Labelled:
             self.predicted.append(labels.index(clip.label))
             self.probs.extend(clip.probs)
             self.unknown += clip.is_unknown
-            self.videos.append(_number(clip.path.partition("#t=")[0]))
+            self.videos.append(_hash_path(clip.path.partition("#t=")[0]))
             if clip.label != clip.truth:
                 mistake = (clip.probs[labels.index(clip.label)], clip.path, clip.truth, clip.label)
-                keep = heapq.heappush if len(self.worst) < SHOWN else heapq.heappushpop
+                keep = heapq.heappush if len(self.worst) < MAX_LISTED_MISTAKES else heapq.heappushpop
                 keep(self.worst, mistake)
 
-    def figures(self) -> dict[str, Any]:
+    def compute_metrics(self) -> dict[str, Any]:
         """The report's part about labels."""
         labels = self.decision.labels
         y, predicted = np.array(self.truths, np.int64), np.array(self.predicted, np.int64)
@@ -105,28 +120,31 @@ class _Labelled:
             return counts
         return {
             **counts,
-            **self._headline(y, predicted),
-            "confusion": {"labels": list(labels), "counts": metrics.confusion(y, predicted, len(labels)).tolist()},
-            "per_class": metrics.per_class(y, predicted, labels),
+            **self._compute_headline_metrics(y, predicted),
+            "confusion": {
+                "labels": list(labels),
+                "counts": metrics.confusion_matrix(y, predicted, len(labels)).tolist(),
+            },
+            "per_class": metrics.per_class_metrics(y, predicted, labels),
             "worst": [
                 {"path": path, "truth": truth, "label": label, "probability": probability}
                 for probability, path, truth, label in sorted(self.worst, key=lambda mistake: (-mistake[0], mistake[1]))
             ],
         }
 
-    def _headline(self, y: metrics.Labels, predicted: metrics.Labels) -> dict[str, dict[str, float]]:
+    def _compute_headline_metrics(self, y: metrics.Labels, predicted: metrics.Labels) -> dict[str, dict[str, float]]:
         probs = np.array(self.probs, np.float64).reshape(len(y), -1)  # (B, K)
         videos = np.array(self.videos, np.int64)
         positive = self.decision.labels.index(self.decision.positive_label) if self.decision.positive_label else None
         by: dict[str, Any] = {"positive": positive, "predicted": predicted}
-        values = bootstrap.plain(bootstrap.headline(y, probs, bootstrap.everything(len(y)), **by))
+        values = bootstrap.select_draw(bootstrap.headline_metrics(y, probs, bootstrap.make_unit_weights(len(y)), **by))
         draws = {name: np.array([]) for name in values}
-        if 1 < len(np.unique(videos)) <= MOST_RESAMPLED:
-            draws = bootstrap.headline(y, probs, bootstrap.group_draws(videos), **by)
-        figures = bootstrap.with_intervals(values, draws)
-        return {name: figures[name] for name in FIGURES if name in figures}
+        if 1 < len(np.unique(videos)) <= MAX_RESAMPLED_VIDEOS:
+            draws = bootstrap.headline_metrics(y, probs, bootstrap.draw_groups(videos), **by)
+        figures = bootstrap.add_intervals(values, draws)
+        return {name: figures[name] for name in REPORTED_METRICS if name in figures}
 
 
-def _number(path: str) -> int:
+def _hash_path(path: str) -> int:
     """The same number for the same path on every machine, as draws depend on their order."""
     return int.from_bytes(blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)

@@ -7,29 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.types import Clip
-from features.utils.command_line import Stop
+from features.utils.command_line import StopFlag
 from features.utils.files import check_writable
-from features.utils.text import counted, printable
-from hazard.events.decision import Decision, decide
-from hazard.events.ground_truth import Truth, check_truth, read_truth
-from hazard.inference.recognizer import Judge
-from hazard.inference.result_store import Results
+from features.utils.text import format_count, make_printable
+from hazard.events.decision import Decision, decide_clip
+from hazard.events.ground_truth import GroundTruth, check_truth, read_truth
+from hazard.inference.recognizer import Recognizer
+from hazard.inference.result_store import ResultStore
 from hazard.inference.settings import InferSettings
-from hazard.report.facts import ReportInfo, Summary
+from hazard.report.facts import ReportInfo, ReportSummary
 from hazard.report.parquet import check_parquet
 from hazard.report.writer import write_report
 from hazard.types import ClipPrediction
-from hazard.utils.safe_names import FOLDER
+from hazard.utils.safe_names import ANNOTATED_FOLDER
 
 if TYPE_CHECKING:
-    from hazard.inference.zero_shot import Namer
+    from hazard.inference.zero_shot import ZeroShotNamer
 
 
-SHOWN_FAILURES = 20
+MAX_LISTED_FAILURES = 20
 
-Names = tuple[tuple[str, float], ...]
+NameProbabilities = tuple[tuple[str, float], ...]
 
-Echo = Callable[[str], None]
+EchoFunction = Callable[[str], None]
 
 
 def check_outputs(output: Path, settings: InferSettings) -> None:
@@ -42,23 +42,23 @@ def check_outputs(output: Path, settings: InferSettings) -> None:
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedClips:
     """The clips of the sources with labels, events and names, as often as they are asked for."""
 
-    results: Results
+    store: ResultStore
     clips: Mapping[str, Clip]
     decision: Decision
-    names: Mapping[str, Names]
+    names: Mapping[str, NameProbabilities]
 
     def __call__(self) -> Iterator[ClipPrediction]:
         """In order of path, one in memory at a time."""
-        for found in self.results:
+        for found in self.store:
             if clip := self.clips.get(found.path):
                 named = replace(found, truth=clip.label, zero_shot=self.names.get(found.path, ()))
-                yield decide(named, self.decision)
+                yield decide_clip(named, self.decision)
 
 
-def read_true_events(settings: InferSettings, clips: Mapping[str, Clip], decision: Decision) -> Truth:
+def read_true_events(settings: InferSettings, clips: Mapping[str, Clip], decision: Decision) -> GroundTruth:
     """The settings' true events; none without a file. Raises SettingsError where it names what is not there."""
     if settings.truth is None:
         return {}
@@ -67,40 +67,42 @@ def read_true_events(settings: InferSettings, clips: Mapping[str, Clip], decisio
     return truth
 
 
-def finish(
+def write_report_outputs(
     output: Path,
     settings: InferSettings,
-    decided: Decided,
-    judge: Judge,
+    decided: DecidedClips,
+    recognizer: Recognizer,
     info: ReportInfo,
     *,
-    stop: Stop,
-    echo: Echo,
-) -> Summary:
+    stop: StopFlag,
+    echo: EchoFunction,
+) -> ReportSummary:
     """Writes all that was asked for and says what there is."""
     from hazard.inference.evaluation import evaluate_predictions
 
-    truth = read_true_events(settings, decided.clips, judge.decision)
-    if judge.namer:
-        decided = replace(decided, names=_names(decided, judge.namer, settings, stop))
+    truth = read_true_events(settings, decided.clips, recognizer.decision)
+    if recognizer.namer:
+        decided = replace(decided, names=_name_unknown_clips(decided, recognizer.namer, settings, stop))
     tolerance = settings.tolerance_seconds
-    evaluation = evaluate_predictions(decided(), judge.decision, truth=truth, tolerance_seconds=tolerance)
+    evaluation = evaluate_predictions(decided(), recognizer.decision, truth=truth, tolerance_seconds=tolerance)
     summary = write_report(output, decided, info, parquet=settings.parquet, evaluation=evaluation)
-    _say(summary, info, evaluation, echo)
-    _say_failures(summary, decided, output, echo)
+    _echo_summary(summary, info, evaluation, echo)
+    _echo_failures(summary, decided, output, echo)
     if settings.annotate and not stop:
-        _annotate(output, settings, decided, judge, summary, stop, echo)
+        _write_annotated_videos(output, settings, decided, recognizer, summary, stop, echo)
     if settings.highlights and not stop:
         from hazard.rendering.highlights import write_highlights
 
-        echo(write_highlights(decided(), output / "highlights.mp4", workers=settings.workers).said)
+        echo(write_highlights(decided(), output / "highlights.mp4", workers=settings.workers).summary_text)
     echo(f"report: {output / 'report.html'}")
     return summary
 
 
-def _names(decided: Decided, namer: "Namer", settings: InferSettings, stop: Stop) -> dict[str, Names]:
+def _name_unknown_clips(
+    decided: DecidedClips, namer: "ZeroShotNamer", settings: InferSettings, stop: StopFlag
+) -> dict[str, NameProbabilities]:
     unknown = [decided.clips[clip.path] for clip in decided() if clip.is_unknown]
-    named = namer.name_all(
+    named = namer.name_clips(
         unknown,
         workers=settings.workers or 1,
         deadline_seconds=settings.deadline_seconds,
@@ -109,17 +111,23 @@ def _names(decided: Decided, namer: "Namer", settings: InferSettings, stop: Stop
     return {clip.path: names for clip, names in named}
 
 
-def _annotate(
-    output: Path, settings: InferSettings, decided: Decided, judge: Judge, summary: Summary, stop: Stop, echo: Echo
+def _write_annotated_videos(
+    output: Path,
+    settings: InferSettings,
+    decided: DecidedClips,
+    recognizer: Recognizer,
+    summary: ReportSummary,
+    stop: StopFlag,
+    echo: EchoFunction,
 ) -> None:
     from hazard.rendering.annotate import annotate_all
 
     written = 0
     for path, outcome in annotate_all(
         decided(),
-        output / FOLDER,
-        decision=judge.decision,
-        folder_fps=judge.predictor.info.spec.sampling.folder_fps,
+        output / ANNOTATED_FOLDER,
+        decision=recognizer.decision,
+        folder_fps=recognizer.predictor.info.spec.sampling.folder_fps,
         workers=settings.workers,
         total=summary.looked_at,
         is_stopped=lambda: bool(stop),
@@ -127,31 +135,37 @@ def _annotate(
         if isinstance(outcome, Path):
             written += 1
         else:
-            echo(f"  not annotated {printable(path)}: {outcome}")
-    echo(f"{counted(written, 'annotated video')} in {output / FOLDER}")
+            echo(f"  not annotated {make_printable(path)}: {outcome}")
+    echo(f"{format_count(written, 'annotated video')} in {output / ANNOTATED_FOLDER}")
 
 
-def _say(summary: Summary, info: ReportInfo, evaluation: Mapping[str, object], echo: Echo) -> None:
+def _echo_summary(
+    summary: ReportSummary, info: ReportInfo, evaluation: Mapping[str, object], echo: EchoFunction
+) -> None:
     """The run in a few lines."""
-    echo(f"{counted(summary.looked_at, 'clip')} looked at, {summary.failed} failed")
+    echo(f"{format_count(summary.looked_at, 'clip')} looked at, {summary.failed} failed")
     if info.positive_label:
         echo(f"{summary.flagged} look like '{info.positive_label}'")
-    echo(f"{counted(summary.events, 'event')} in {counted(summary.with_events, 'clip')}")
+    echo(f"{format_count(summary.events, 'event')} in {format_count(summary.with_events, 'clip')}")
     if summary.unknown:
-        echo(f"{counted(summary.unknown, 'clip')} unlike all that the model was trained on: their labels mean little")
+        echo(
+            f"{format_count(summary.unknown, 'clip')} unlike all that the model was trained on: their labels mean little"
+        )
     if summary.accuracy is not None:
-        echo(f"accuracy against the folder's labels: {summary.accuracy:.3f} ({counted(summary.with_truth, 'clip')})")
+        echo(
+            f"accuracy against the folder's labels: {summary.accuracy:.3f} ({format_count(summary.with_truth, 'clip')})"
+        )
     events = evaluation.get("events")
     if isinstance(events, Mapping) and events["truth"]:
         echo(
-            f"{events['found']} of {counted(events['truth'], 'true event')} found, "
-            f"{counted(events['false_alarms'], 'false alarm')} in {events['hours']:.2f} hours"
+            f"{events['found']} of {format_count(events['truth'], 'true event')} found, "
+            f"{format_count(events['false_alarms'], 'false alarm')} in {events['hours']:.2f} hours"
         )
 
 
-def _say_failures(summary: Summary, decided: Decided, output: Path, echo: Echo) -> None:
+def _echo_failures(summary: ReportSummary, decided: DecidedClips, output: Path, echo: EchoFunction) -> None:
     failures = (clip for clip in decided() if clip.status == "failed")
-    for clip in islice(failures, SHOWN_FAILURES if summary.failed else 0):
+    for clip in islice(failures, MAX_LISTED_FAILURES if summary.failed else 0):
         echo(f"  failed {clip.path!r}: {clip.reason}")
-    if summary.failed > SHOWN_FAILURES:
-        echo(f"  and {summary.failed - SHOWN_FAILURES} more; all are in {output / 'predictions.csv'}")
+    if summary.failed > MAX_LISTED_FAILURES:
+        echo(f"  and {summary.failed - MAX_LISTED_FAILURES} more; all are in {output / 'predictions.csv'}")

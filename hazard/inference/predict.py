@@ -11,47 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.consolidate import consolidate
-from features.cache.lookup import Lookup, open_lookup
+from features.cache.lookup import FeatureLookup, open_lookup
 from features.cache.part_writer import PartWriter
 from features.config import RunSettings
 from features.extraction.engines import check_engine, run_engine
-from features.types import Clip, Extracted, Failure, FeatureTrack, Outcome, Picture, WindowTracks
-from features.video.windows import Windows
-from hazard.data.sequences import pad, thin
-from hazard.models.input_spec import ModelSource, check_spec, model_weights
+from features.types import Clip, ExtractedClip, Failure, FeatureTrack, Outcome, Thumbnail, WindowTracks
+from features.video.windows import Windowing
+from hazard.data.sequences import pad_tracks, subsample_steps
+from hazard.models.input_spec import ModelInputSpec, check_model_spec, find_model_weights
 from hazard.types import ClipPrediction, WindowPredictions
 
 if TYPE_CHECKING:
     from hazard.models.predictor import Predictor
 
 
-THUMBNAILS = 12
+MAX_THUMBNAILS = 12
 """The longest strip that a report shows of a clip."""
 
-AT_ONCE = 512
+MAX_WINDOWS_PER_BATCH = 512
 """Windows that go through the head together at most."""
 
-CLIPS_TOGETHER = 32
+MAX_WAITING_CLIPS = 32
 """Clips that wait for each other at most."""
 
-SECONDS_TOGETHER = 2.0
+MAX_WAIT_SECONDS = 2.0
 """How long they wait."""
 
-Found = tuple[Clip, ClipPrediction]
+PredictedClip = tuple[Clip, ClipPrediction]
 
 
 def predict_clips(
     clips: Sequence[Clip],
-    source: ModelSource,
-    opened: Callable[[], "Predictor"],
+    source: ModelInputSpec,
+    get_predictor: Callable[[], "Predictor"],
     settings: RunSettings,
     *,
-    windows: Windows,
+    windows: Windowing,
     weights: str = "auto",
     cache: Path | None = None,
     retry_failed: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Found]:
+) -> Iterator[PredictedClip]:
     """Decodes, encodes and classifies each clip as the model's cache was made; undecided, in the order they finish.
 
     `source` is what the model must be fed; the model itself, which is slow to open, is asked for when the first clip is
@@ -60,35 +60,35 @@ def predict_clips(
     hand, or the cache's features, are not those that the model was trained on.
     """
     spec = source.spec
-    check_spec(spec)
+    check_model_spec(spec)
     check_engine(settings)
-    file = model_weights(spec, weights, hint=source.weights_file)
+    file = find_model_weights(spec, weights, hint=source.weights_file)
     hint = str(file.resolve()) if file else ""
     run = partial(
         run_engine,
         spec=spec,
         weights=file,
         settings=settings,
-        with_pictures=True,
+        with_thumbnails=True,
         windows=windows,
         is_stopped=is_stopped,
     )
     if cache is None:
-        yield from _in_batches(run(clips), opened)
+        yield from _predict_in_batches(run(clips), get_predictor)
         return
-    reduction = opened().reduction
+    reduction = get_predictor().reduction
     with open_lookup(cache, spec, reduction) as lookup:
         todo: list[Clip] = []
-        kept = _looked_up(clips, lookup, windows, todo, retry_failed=retry_failed)
-        yield from _in_batches(kept, opened, is_reduced=True)
+        kept = _look_up_clips(clips, lookup, windows, todo, retry_failed=retry_failed)
+        yield from _predict_in_batches(kept, get_predictor, is_reduced=True)
         with PartWriter(cache, lookup.spec, weights_file=hint) as writer:
-            yield from _in_batches(_written(run(todo), writer), opened)
-    consolidate(cache, lookup.spec, [], weights_file=hint, reduction_of_model=reduction)
+            yield from _predict_in_batches(_write_outcomes(run(todo), writer), get_predictor)
+    consolidate(cache, lookup.spec, [], weights_file=hint, model_reduction=reduction)
 
 
-def _looked_up(
-    clips: Iterable[Clip], lookup: Lookup, windows: Windows, todo: list[Clip], *, retry_failed: bool
-) -> Iterator[Extracted | Failure]:
+def _look_up_clips(
+    clips: Iterable[Clip], lookup: FeatureLookup, windows: Windowing, todo: list[Clip], *, retry_failed: bool
+) -> Iterator[ExtractedClip | Failure]:
     """What the cache has; the other clips are added to `todo`."""
     for clip in clips:
         found = lookup.find(clip, windows)
@@ -98,72 +98,74 @@ def _looked_up(
             yield found
 
 
-def _written(outcomes: Iterable[Outcome], writer: PartWriter) -> Iterator[Outcome]:
+def _write_outcomes(outcomes: Iterable[Outcome], writer: PartWriter) -> Iterator[Outcome]:
     for outcome in outcomes:
-        if isinstance(outcome, Failure | Extracted):
+        if isinstance(outcome, Failure | ExtractedClip):
             writer.add(outcome)
         yield outcome
 
 
-def _in_batches(
-    outcomes: Iterable[Outcome], opened: Callable[[], "Predictor"], *, is_reduced: bool = False
-) -> Iterator[Found]:
+def _predict_in_batches(
+    outcomes: Iterable[Outcome], get_predictor: Callable[[], "Predictor"], *, is_reduced: bool = False
+) -> Iterator[PredictedClip]:
     """Predictions of what comes close together, for the model is far quicker on many clips than on each."""
-    waiting: list[Extracted | Failure] = []
+    waiting: list[ExtractedClip | Failure] = []
     since = time.monotonic()
 
-    def said() -> Iterator[Found]:
-        each = predictions(waiting, opened(), is_reduced=is_reduced) if waiting else []
+    def flush() -> Iterator[PredictedClip]:
+        each = predict_outcomes(waiting, get_predictor(), is_reduced=is_reduced) if waiting else []
         yield from zip((one.clip for one in waiting), each, strict=True)
 
     for outcome in outcomes:
-        if isinstance(outcome, Failure | Extracted):
+        if isinstance(outcome, Failure | ExtractedClip):
             waiting.append(outcome)
-        is_long = isinstance(outcome, Extracted) and outcome.windows is not None
-        if is_long or len(waiting) >= CLIPS_TOGETHER or time.monotonic() - since > SECONDS_TOGETHER:
-            yield from said()
+        is_long = isinstance(outcome, ExtractedClip) and outcome.windows is not None
+        if is_long or len(waiting) >= MAX_WAITING_CLIPS or time.monotonic() - since > MAX_WAIT_SECONDS:
+            yield from flush()
             waiting, since = [], time.monotonic()
-    yield from said()
+    yield from flush()
 
 
-def predictions(
-    outcomes: Sequence[Extracted | Failure], predictor: "Predictor", *, is_reduced: bool = False
+def predict_outcomes(
+    outcomes: Sequence[ExtractedClip | Failure], predictor: "Predictor", *, is_reduced: bool = False
 ) -> list[ClipPrediction]:
     """What the model says of the features of clips, or why it says nothing; all windows go through it together."""
-    seen = [_Seen.of(o, predictor, is_reduced) for o in outcomes if isinstance(o, Extracted)]
+    seen = [_WindowedClip.from_outcome(o, predictor, is_reduced) for o in outcomes if isinstance(o, ExtractedClip)]
     if not seen:
-        return [_failed(outcome) for outcome in outcomes if isinstance(outcome, Failure)]
+        return [_make_failed_prediction(outcome) for outcome in outcomes if isinstance(outcome, Failure)]
     steps = [each for one in seen for each in one.steps]  # B of (T, D)
-    probs, strange = _predict(steps, predictor)
+    probs, strange = _predict_windows(steps, predictor)
     ends = np.cumsum([len(one.steps) for one in seen])[:-1]
-    each = list(zip(seen, np.split(probs, ends), _split(strange, ends, len(seen)), strict=True))
-    telling = [int(_alarm(own, predictor).argmax()) for _, own, _ in each]
-    weights = _attention([one.steps[at] for one, at in zip(seen, telling, strict=True)], predictor)
+    each = list(zip(seen, np.split(probs, ends), _split_scores(strange, ends, len(seen)), strict=True))
+    telling = [int(_alarm_scores(own, predictor).argmax()) for _, own, _ in each]
+    weights = _attention_weights([one.steps[at] for one, at in zip(seen, telling, strict=True)], predictor)
     said = iter(
-        one.said(own, scores, at, attention, predictor)
+        one.to_prediction(own, scores, at, attention, predictor)
         for (one, own, scores), at, attention in zip(each, telling, weights, strict=True)
     )
-    return [next(said) if isinstance(outcome, Extracted) else _failed(outcome) for outcome in outcomes]
+    return [
+        next(said) if isinstance(outcome, ExtractedClip) else _make_failed_prediction(outcome) for outcome in outcomes
+    ]
 
 
-def _failed(failure: Failure) -> ClipPrediction:
+def _make_failed_prediction(failure: Failure) -> ClipPrediction:
     clip = failure.clip
     reason = f"{failure.stage}: {failure.reason}"
     return ClipPrediction(clip.path, "failed", reason, truth=clip.label, file=str(clip.file))
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _WindowedClip:
     """The windows of a clip, as the model takes them."""
 
     source: FeatureTrack | WindowTracks
     spans: NDArray[np.float64]  # (B, 2) seconds from the clip's start
     steps: Sequence[NDArray[np.float16]]  # B of (T, D)
     times: Sequence[NDArray[np.float64]]  # B of (T,)
-    pictures: Sequence[Picture]
+    thumbnails: Sequence[Thumbnail]
 
     @classmethod
-    def of(cls, outcome: Extracted, predictor: "Predictor", is_reduced: bool) -> "_Seen":
+    def from_outcome(cls, outcome: ExtractedClip, predictor: "Predictor", is_reduced: bool) -> "_WindowedClip":
         """Reduced, and no longer than the sequences of training."""
         source = outcome.windows or outcome.tracks[0]
         plain = is_reduced or predictor.reduction is None
@@ -172,14 +174,14 @@ class _Seen:
             spans, rows = source.spans - source.clip.start_seconds, source.rows
         else:
             spans, rows = np.array([[0.0, source.duration]]), (np.arange(len(features)),)
-        kept = [each[thin(len(each), predictor.info.settings.max_steps)] for each in rows]
-        return cls(source, spans, [features[r] for r in kept], [source.times[r] for r in kept], outcome.pictures)
+        kept = [each[subsample_steps(len(each), predictor.info.settings.max_steps)] for each in rows]
+        return cls(source, spans, [features[r] for r in kept], [source.times[r] for r in kept], outcome.thumbnails)
 
-    def said(
+    def to_prediction(
         self,
         probs: NDArray[np.float64],
-        strange: NDArray[np.float64] | None,
-        telling: int,
+        ood_scores: NDArray[np.float64] | None,
+        peak_window: int,
         attention: tuple[float, ...],
         predictor: "Predictor",
     ) -> ClipPrediction:
@@ -187,7 +189,7 @@ class _Seen:
 
         A video is as strange as its middle window, not as its strangest: of a thousand windows some always are.
         """
-        source, shown = self.source, _strip(self.pictures, self.spans, probs, predictor)
+        source, shown = self.source, _select_thumbnails(self.thumbnails, self.spans, probs, predictor)
         is_partial = source.status == "partial"
         return ClipPrediction(
             source.clip.path,
@@ -199,53 +201,53 @@ class _Seen:
             thumbnails=[picture.jpeg for picture in shown],
             thumbnail_times=[picture.seconds for picture in shown],
             attention=attention,
-            attention_times=tuple(self.times[telling].tolist()) if attention else (),
-            unknown_score=None if strange is None else float(np.median(strange)),
+            attention_times=tuple(self.times[peak_window].tolist()) if attention else (),
+            unknown_score=None if ood_scores is None else float(np.median(ood_scores)),
             file=str(source.clip.file),
         )
 
 
-def _predict(
+def _predict_windows(
     steps: Sequence[NDArray[np.float16]], predictor: "Predictor"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Probabilities (B, K) of windows, each (T, D), and how unlike training clips each is, (B,), if that is known."""
     probs, strange = [], []
-    for start in range(0, len(steps), AT_ONCE):
-        x, mask = pad(list(steps[start : start + AT_ONCE]))  # (b, T, D)
+    for start in range(0, len(steps), MAX_WINDOWS_PER_BATCH):
+        x, mask = pad_tracks(list(steps[start : start + MAX_WINDOWS_PER_BATCH]))  # (b, T, D)
         probs.append(predictor.predict(x, mask))
-        scores = predictor.unknown_scores(x, mask)
+        scores = predictor.ood_scores(x, mask)
         strange += [] if scores is None else [scores]
     return np.concatenate(probs), np.concatenate(strange) if strange else None
 
 
-def _split(
+def _split_scores(
     scores: NDArray[np.float64] | None, ends: NDArray[np.int64], clips: int
 ) -> Sequence[NDArray[np.float64] | None]:
     return [None] * clips if scores is None else np.split(scores, ends)
 
 
-def _attention(steps: Sequence[NDArray[np.float16]], predictor: "Predictor") -> list[tuple[float, ...]]:
+def _attention_weights(steps: Sequence[NDArray[np.float16]], predictor: "Predictor") -> list[tuple[float, ...]]:
     """How much each step of each window (T, D) weighs."""
-    x, mask = pad(list(steps))
+    x, mask = pad_tracks(list(steps))
     weights = predictor.attention(x, mask)
     if weights is None:
         return [()] * len(steps)
     return [tuple(row[: len(own)].tolist()) for row, own in zip(weights, steps, strict=True)]
 
 
-def _alarm(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray[np.float64]:
+def _alarm_scores(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray[np.float64]:
     """(B,) how telling each window is: the probability of the positive label, or of the likeliest one."""
     positive = predictor.positive_label
     return probs[:, predictor.labels.index(positive)] if positive else probs.max(axis=1)
 
 
-def _strip(
-    pictures: Sequence[Picture], spans: NDArray[np.float64], probs: NDArray[np.float64], predictor: "Predictor"
-) -> list[Picture]:
+def _select_thumbnails(
+    thumbnails: Sequence[Thumbnail], spans: NDArray[np.float64], probs: NDArray[np.float64], predictor: "Predictor"
+) -> list[Thumbnail]:
     """Pictures spread over the clip; of a long video those of the most telling windows too."""
-    shown = {int(i) for i in thin(len(pictures), THUMBNAILS)}
-    if len(spans) > 1 and pictures:
-        times = np.array([picture.seconds for picture in pictures])
-        middles = spans.mean(axis=1)[_alarm(probs, predictor).argsort()[::-1][:THUMBNAILS]]
+    shown = {int(i) for i in subsample_steps(len(thumbnails), MAX_THUMBNAILS)}
+    if len(spans) > 1 and thumbnails:
+        times = np.array([picture.seconds for picture in thumbnails])
+        middles = spans.mean(axis=1)[_alarm_scores(probs, predictor).argsort()[::-1][:MAX_THUMBNAILS]]
         shown |= {int(np.abs(times - middle).argmin()) for middle in middles}
-    return [pictures[i] for i in sorted(shown)]
+    return [thumbnails[i] for i in sorted(shown)]

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from hazard.types import ClipPrediction, WindowPredictions
 
-FILE = "results.sqlite"
+DATABASE_NAME = "results.sqlite"
 COMMIT_SECONDS = 0.5
-FORMAT = 1
-_PLAIN = ("status", "reason", "truth", "duration", "unknown_score", "file")
-_TABLES = """
+FORMAT_VERSION = 1
+_SCALAR_FIELDS = ("status", "reason", "truth", "duration", "unknown_score", "file")
+_CREATE_TABLES_SQL = """
 create table if not exists about (key text primary key, value text not null);
 create table if not exists results (
     path blob primary key, size integer, time integer, facts text not null, windows blob, pictures blob
@@ -31,80 +31,80 @@ create table if not exists results (
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileStat:
     """By which size and time a file is known."""
 
     size_bytes: int
     mtime_ns: int
 
 
-class Results:
-    """A store that is open; see `open_results`."""
+class ResultStore:
+    """A store that is open; see `open_result_store`."""
 
     def __init__(self, database: sqlite3.Connection, file: Path) -> None:
         self._database, self._file = database, file
-        self._committed = time.monotonic()
+        self._committed_at = time.monotonic()
 
-    def stamps(self) -> dict[str, tuple[Stamp, str]]:
+    def read_file_stats(self) -> dict[str, tuple[FileStat, str]]:
         """Stamp and status of every clip that is known."""
-        with _stopping(self._file):
+        with _raise_environment_errors(self._file):
             rows = self._database.execute(
                 "select path, size, time, json_extract(facts, '$.status') from results"
             ).fetchall()
-        return {_name(path): (Stamp(size, mtime), status) for path, size, mtime, status in rows}
+        return {_decode_path(path): (FileStat(size, mtime), status) for path, size, mtime, status in rows}
 
-    def add(self, clip: ClipPrediction, stamp: Stamp) -> None:
+    def add(self, clip: ClipPrediction, file_stat: FileStat) -> None:
         """Keeps what was found of a clip, in place of what was known. It is on disk within COMMIT_SECONDS of work."""
-        with _stopping(self._file):
-            row = (_key(clip.path), stamp.size_bytes, stamp.mtime_ns, *_packed(clip))
+        with _raise_environment_errors(self._file):
+            row = (_encode_path(clip.path), file_stat.size_bytes, file_stat.mtime_ns, *_pack_clip(clip))
             self._database.execute("insert or replace into results values (?, ?, ?, ?, ?, ?)", row)
-            if time.monotonic() - self._committed > COMMIT_SECONDS:
+            if time.monotonic() - self._committed_at > COMMIT_SECONDS:
                 self.commit()
 
     def commit(self) -> None:
         """Everything so far is on disk."""
-        with _stopping(self._file):
+        with _raise_environment_errors(self._file):
             self._database.commit()
-        self._committed = time.monotonic()
+        self._committed_at = time.monotonic()
 
     def __iter__(self) -> Iterator[ClipPrediction]:
         """All clips in order of their path, one in memory at a time."""
-        with _stopping(self._file):
+        with _raise_environment_errors(self._file):
             rows = self._database.execute("select path, facts, windows, pictures from results order by path")
             for path, facts, windows, pictures in rows:
-                yield _unpacked(_name(path), json.loads(facts), windows, pictures)
+                yield _unpack_clip(_decode_path(path), json.loads(facts), windows, pictures)
 
-    def note(self, key: str, value: object) -> None:
+    def write_fact(self, key: str, value: object) -> None:
         """Keeps a fact about the whole run."""
-        with _stopping(self._file):
+        with _raise_environment_errors(self._file):
             self._database.execute("insert or replace into about values (?, ?)", (key, json.dumps(value)))
             self._database.commit()
 
-    def noted(self, key: str) -> Any:
+    def read_fact(self, key: str) -> Any:
         """A fact about the whole run; None where there is none."""
-        with _stopping(self._file):
+        with _raise_environment_errors(self._file):
             row = self._database.execute("select value from about where key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def clear(self) -> None:
         """Forgets all clips."""
-        with _stopping(self._file):
+        with _raise_environment_errors(self._file):
             self._database.execute("delete from results")
             self._database.commit()
 
 
 @contextmanager
-def open_results(folder: Path) -> Iterator[Results]:
+def open_result_store(folder: Path) -> Iterator[ResultStore]:
     """The store of a report's folder, made if it is not there; one that is damaged is begun anew.
 
     Raises EnvironmentStopped where it cannot be written, or another run is writing it.
     """
-    file = folder / FILE
-    with _stopping(file):
+    file = folder / DATABASE_NAME
+    with _raise_environment_errors(file):
         folder.mkdir(parents=True, exist_ok=True)
         database = _connect(file)
     try:
-        results = Results(database, file)
+        results = ResultStore(database, file)
         yield results
         results.commit()
     finally:
@@ -113,14 +113,14 @@ def open_results(folder: Path) -> Iterator[Results]:
         database.close()
 
 
-def begin(results: Results, identity: Mapping[str, object]) -> bool:
+def reset_if_outdated(store: ResultStore, identity: Mapping[str, object]) -> bool:
     """Forgets what was found by another model or in other windows; whether there was such."""
-    known = {"format": FORMAT, **identity}
-    before = results.noted("identity")
+    known = {"format": FORMAT_VERSION, **identity}
+    before = store.read_fact("identity")
     if before == json.loads(json.dumps(known)):
         return False
-    results.clear()
-    results.note("identity", known)
+    store.clear()
+    store.write_fact("identity", known)
     return before is not None
 
 
@@ -131,7 +131,7 @@ def _connect(file: Path) -> sqlite3.Connection:
         try:
             database.execute("pragma locking_mode = exclusive")
             database.execute("pragma journal_mode = wal")
-            database.executescript(_TABLES)
+            database.executescript(_CREATE_TABLES_SQL)
             database.execute("begin exclusive")
             database.commit()
             return database
@@ -148,27 +148,29 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _stopping(file: Path) -> Iterator[None]:
+def _raise_environment_errors(file: Path) -> Iterator[None]:
     """What the disk does not take, or another run holds, stops the job in one line."""
     try:
         yield
     except sqlite3.Error as error:
         reason = "another run is writing it" if "locked" in str(error) else str(error)
-        raise EnvironmentStopped(f"{file} cannot be used: {reason}; run the same command again afterwards") from error
+        raise RuntimeEnvironmentError(
+            f"{file} cannot be used: {reason}; run the same command again afterwards"
+        ) from error
     except OSError as error:
-        raise EnvironmentStopped(f"{file} cannot be written: {error.strerror or error}") from error
+        raise RuntimeEnvironmentError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
-def _key(path: str) -> bytes:
+def _encode_path(path: str) -> bytes:
     return path.encode("utf-8", "surrogatepass")
 
 
-def _name(key: bytes) -> str:
+def _decode_path(key: bytes) -> str:
     return key.decode("utf-8", "surrogatepass")
 
 
-def _packed(clip: ClipPrediction) -> tuple[str, bytes | None, bytes]:
-    facts: dict[str, object] = {name: getattr(clip, name) for name in _PLAIN}
+def _pack_clip(clip: ClipPrediction) -> tuple[str, bytes | None, bytes]:
+    facts: dict[str, object] = {name: getattr(clip, name) for name in _SCALAR_FIELDS}
     facts["file"] = clip.file.encode("utf-8", "surrogateescape").hex()
     facts["attention"] = [list(map(float, clip.attention)), list(map(float, clip.attention_times))]
     facts["thumbnails"] = [[float(t), len(jpeg)] for t, jpeg in zip(clip.thumbnail_times, clip.thumbnails, strict=True)]
@@ -179,19 +181,19 @@ def _packed(clip: ClipPrediction) -> tuple[str, bytes | None, bytes]:
     return json.dumps(facts), windows, b"".join(clip.thumbnails)
 
 
-def _unpacked(path: str, facts: dict[str, Any], windows: bytes | None, pictures: bytes) -> ClipPrediction:
+def _unpack_clip(path: str, facts: dict[str, Any], windows: bytes | None, thumbnails: bytes) -> ClipPrediction:
     found = None
     if windows is not None:
         table = np.frombuffer(windows, "<f8").reshape(-1, 2 + facts["classes"])
         found = WindowPredictions(spans=table[:, :2], probs=table[:, 2:])
     ends = np.cumsum([length for _, length in facts["thumbnails"]], dtype=np.int64).tolist()
     starts = [0, *ends[:-1]]
-    plain = {name: facts[name] for name in _PLAIN}
+    plain = {name: facts[name] for name in _SCALAR_FIELDS}
     return ClipPrediction(
         path=path,
         **plain | {"file": bytes.fromhex(facts["file"]).decode("utf-8", "surrogateescape")},
         windows=found,
-        thumbnails=[pictures[a:b] for a, b in zip(starts, ends, strict=False)],
+        thumbnails=[thumbnails[a:b] for a, b in zip(starts, ends, strict=False)],
         thumbnail_times=[seconds for seconds, _ in facts["thumbnails"]],
         attention=tuple(facts["attention"][0]),
         attention_times=tuple(facts["attention"][1]),

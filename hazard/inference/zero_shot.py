@@ -25,27 +25,27 @@ from torch import Tensor, nn
 
 from features.backbones.open_clip_models import clip_backbone
 from features.backbones.state_dict import read_state_dict
-from features.backbones.weights import WEIGHTS_VARIABLE, find_weights, published_weights
-from features.encoders.torch_encoder import normalise
-from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
-from features.spec import PLAIN, Preprocessing, Sampling
+from features.backbones.weights import WEIGHTS_VARIABLE, find_published_weights, find_weights
+from features.encoders.torch_encoder import normalize
+from features.errors import ArtifactError, RuntimeEnvironmentError, SettingsError
+from features.spec import ORIGINAL_VIEW, Preprocessing, Sampling
 from features.types import Clip
-from features.utils.text import nearest
+from features.utils.text import suggest_name
 from features.utils.worker_pool import run_tasks
-from features.video.preprocess import prepare
+from features.video.preprocess import preprocess_frame
 from features.video.reader import read_clip
-from features.video.sampling import pick_rows
+from features.video.sampling import make_row_sampler
 from hazard.models.head_ensemble import pick_device
 
-FRAMES = 8
+FRAMES_PER_CLIP = 8
 """Evenly spaced frames that are looked at of a clip."""
-MOST_NAMES = 5
-EXAMPLE = "configs/zero_shot_example.json"
-PLAIN_TOKENIZER = "choose one with open_clip's own, such as ViT-B-32"
+MAX_NAMES = 5
+EXAMPLE_FILE = "configs/zero_shot_example.json"
+TOKENIZER_HINT = "choose one with open_clip's own, such as ViT-B-32"
 
-Names = tuple[tuple[str, float], ...]
+NameProbabilities = tuple[tuple[str, float], ...]
 """Names and probabilities, the likeliest first; empty where nothing is likely enough."""
-Frames = NDArray[np.uint8]  # (N, S, S, 3)
+ClipFrames = NDArray[np.uint8]  # (N, S, S, 3)
 
 
 class ZeroShotLabels(BaseModel):
@@ -66,14 +66,14 @@ class ZeroShotLabels(BaseModel):
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _listed(cls, value: object) -> object:
+    def _wrap_single_phrases(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {name: (phrases,) if isinstance(phrases, str) else phrases for name, phrases in value.items()}
 
     @field_validator("labels")
     @classmethod
-    def _told_apart(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    def _check_labels(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         if len(value) < 2:
             raise ValueError("give two labels or more: CLIP only says which of them is likelier")
         for name, phrases in value.items():
@@ -83,25 +83,27 @@ class ZeroShotLabels(BaseModel):
 
     @field_validator("prompts")
     @classmethod
-    def _with_a_place(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_prompts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for prompt in value or ("",):
             if prompt.count("{}") != 1:
                 raise ValueError(f"each prompt has {{}} once, where the phrase goes; '{prompt}' does not")
         return value
 
 
-def read_labels(file: Path) -> ZeroShotLabels:
+def read_zero_shot_labels(file: Path) -> ZeroShotLabels:
     """The file's content, checked; nothing is loaded. Raises SettingsError in one line."""
     try:
-        tree = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+        tree = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_reject_duplicate_keys)
     except (OSError, ValueError) as error:
         raise SettingsError(f"zero-shot labels {file}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(tree, dict):
-        raise SettingsError(f"zero-shot labels {file}: expected an object as in {EXAMPLE}, got {type(tree).__name__}")
+        raise SettingsError(
+            f"zero-shot labels {file}: expected an object as in {EXAMPLE_FILE}, got {type(tree).__name__}"
+        )
     for key in tree:
         if key not in ZeroShotLabels.model_fields:
             raise SettingsError(
-                f"zero-shot labels {file}: unknown key '{key}'; {nearest(key, ZeroShotLabels.model_fields)}"
+                f"zero-shot labels {file}: unknown key '{key}'; {suggest_name(key, ZeroShotLabels.model_fields)}"
             )
     try:
         return ZeroShotLabels.model_validate(tree)
@@ -112,57 +114,57 @@ def read_labels(file: Path) -> ZeroShotLabels:
 
 
 @dataclass(frozen=True)
-class Namer:
+class ZeroShotNamer:
     """CLIP, ready to name clips."""
 
     labels: ZeroShotLabels
     network: nn.Module
     preprocessing: Preprocessing
-    texts: Tensor
+    text_embeddings: Tensor
     """(K, E) one embedding of length 1 a label."""
 
-    def name(self, clip: Clip) -> Names:
+    def name_clip(self, clip: Clip) -> NameProbabilities:
         """What CLIP calls a clip; nothing where it cannot be read.
 
         It is decoded in this process, which a decoder that hangs or crashes takes with it: for clips that were decoded
-        before. `name_all` is for any.
+        before. `name_clips` is for any.
         """
-        frames = _read(clip, self.preprocessing)
+        frames = _read_frames_or_none(clip, self.preprocessing)
         return () if frames is None else self.name_frames(frames)
 
-    def name_all(
+    def name_clips(
         self,
         clips: Iterable[Clip],
         *,
         workers: int = 1,
         deadline_seconds: float = 60.0,
         is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Iterator[tuple[Clip, Names]]:
+    ) -> Iterator[tuple[Clip, NameProbabilities]]:
         """The same for many clips as they come, decoded in worker processes that may hang or crash."""
-        job = _ReadJob(self.preprocessing)
+        job = _ReadFramesJob(self.preprocessing)
         for clip, frames in run_tasks(
             job, clips, workers=workers, deadline_seconds=deadline_seconds, is_stopped=is_stopped
         ):
             yield clip, self.name_frames(frames) if isinstance(frames, np.ndarray) else ()
 
     @torch.inference_mode()
-    def name_frames(self, frames: Frames) -> Names:
+    def name_frames(self, frames: ClipFrames) -> NameProbabilities:
         """What CLIP calls frames (N, S, S, 3) of one clip."""
-        images = normalise(torch.from_numpy(frames).to(self.texts.device), self.preprocessing)  # (N, 3, S, S)
-        seen = _unit(self.network.encode_image(images, normalize=True).mean(0))  # type: ignore[operator]  # (E,)
+        images = normalize(torch.from_numpy(frames).to(self.text_embeddings.device), self.preprocessing)  # (N, 3, S, S)
+        seen = _normalize(self.network.encode_image(images, normalize=True).mean(0))  # type: ignore[operator]  # (E,)
         scale = self.network.logit_scale.exp()  # type: ignore[operator]
-        probs = (scale * self.texts @ seen).double().softmax(0).tolist()  # (K,)
+        probs = (scale * self.text_embeddings @ seen).double().softmax(0).tolist()  # (K,)
         named = sorted(zip(self.labels.labels, probs, strict=True), key=lambda pair: -pair[1])
-        return tuple((name, p) for name, p in named[:MOST_NAMES] if p >= self.labels.min_probability)
+        return tuple((name, p) for name, p in named[:MAX_NAMES] if p >= self.labels.min_probability)
 
 
-def open_namer(file: Path, device: str = "auto") -> Namer:
+def open_zero_shot_namer(file: Path, device: str = "auto") -> ZeroShotNamer:
     """CLIP with the labels of a file.
 
     Raises SettingsError for a wrong file, an unknown model or absent weights, EnvironmentStopped where they cannot be
     downloaded, ArtefactRefused where they are damaged or another model's.
     """
-    labels = read_labels(file)
+    labels = read_zero_shot_labels(file)
     if find_spec("open_clip") is None:
         raise SettingsError("--zero-shot needs open_clip; pip install 'hazard-video[clip]'")
     where, given = pick_device(device), file.parent / labels.pretrained
@@ -173,39 +175,43 @@ def open_namer(file: Path, device: str = "auto") -> Namer:
     except SettingsError as error:
         also = f", and there is no file {given}" if is_tag else ""
         raise SettingsError(f"zero-shot labels {file}: {error}{also}") from None
-    network = _load(labels, _find(name, file) if is_tag else given, is_tag=is_tag).to(where)
-    return Namer(labels, network, preprocessing, _texts(labels, network, where))
+    network = _load_network(labels, _find_clip_weights(name, file) if is_tag else given, is_tag=is_tag).to(where)
+    return ZeroShotNamer(labels, network, preprocessing, _embed_labels(labels, network, where))
 
 
-def read_some(clip: Clip, preprocessing: Preprocessing, alive: Callable[[], None] = lambda: None) -> Frames:
+def read_sampled_frames(
+    clip: Clip, preprocessing: Preprocessing, alive: Callable[[], None] = lambda: None
+) -> ClipFrames:
     """A few evenly spaced frames (N, S, S, 3). Raises ClipError."""
-    pick = pick_rows(Sampling(frames=FRAMES))
-    batch = read_clip(clip, pick, lambda image: prepare(image, preprocessing), alive=alive)
-    return batch.data[np.unique(batch.rows[PLAIN])]
+    pick = make_row_sampler(Sampling(frames=FRAMES_PER_CLIP))
+    batch = read_clip(clip, pick, lambda image: preprocess_frame(image, preprocessing), report_alive=alive)
+    return batch.data[np.unique(batch.rows[ORIGINAL_VIEW])]
 
 
 @dataclass(frozen=True)
-class _ReadJob:
+class _ReadFramesJob:
     """What a worker does: it decodes, nothing else."""
 
     preprocessing: Preprocessing
 
-    def start(self) -> Callable[[Clip, Callable[[], None]], Frames | None]:
+    def start(self) -> Callable[[Clip, Callable[[], None]], ClipFrames | None]:
         """Quiet, single-threaded libraries."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
-        return lambda clip, alive: _read(clip, self.preprocessing, alive)
+        return lambda clip, alive: _read_frames_or_none(clip, self.preprocessing, alive)
 
 
-def _read(clip: Clip, preprocessing: Preprocessing, alive: Callable[[], None] = lambda: None) -> Frames | None:
+def _read_frames_or_none(
+    clip: Clip, preprocessing: Preprocessing, alive: Callable[[], None] = lambda: None
+) -> ClipFrames | None:
     """None where the clip cannot be read, whatever a decoder raises of it: the ledger has said why."""
     try:
-        return read_some(clip, preprocessing, alive)
+        return read_sampled_frames(clip, preprocessing, alive)
     except Exception:
         return None
 
 
-def _find(name: str, file: Path) -> Path:
+def _find_clip_weights(name: str, file: Path) -> Path:
     """The weights of a tag: in the folder that $FEATURES_WEIGHTS names, in the hub's cache, or downloaded."""
     folder = Path(os.environ.get(WEIGHTS_VARIABLE) or os.devnull)
     if folder.is_dir():
@@ -214,12 +220,14 @@ def _find(name: str, file: Path) -> Path:
         except SettingsError:  # it holds the backbone's weights and not these
             pass
     try:
-        return published_weights(name, how=f"Get the file elsewhere, and let `pretrained` in {file} be its path")
-    except (SettingsError, EnvironmentStopped) as error:
+        return find_published_weights(
+            name, instructions=f"Get the file elsewhere, and let `pretrained` in {file} be its path"
+        )
+    except (SettingsError, RuntimeEnvironmentError) as error:
         raise type(error)(f"--zero-shot: {error}") from None
 
 
-def _load(labels: ZeroShotLabels, file: Path, *, is_tag: bool) -> nn.Module:
+def _load_network(labels: ZeroShotLabels, file: Path, *, is_tag: bool) -> nn.Module:
     """The whole of CLIP in eval mode. open_clip's own reader of a state dict is handed safetensors alone."""
     import open_clip
 
@@ -230,7 +238,7 @@ def _load(labels: ZeroShotLabels, file: Path, *, is_tag: bool) -> nn.Module:
     state = {key: tensor.contiguous() for key, tensor in read_state_dict(file).items()}
     for key, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ArtefactRefused(f"weights {file} refused: '{key}' holds NaN or infinity")
+            raise ArtifactError(f"weights {file} refused: '{key}' holds NaN or infinity")
     try:
         with TemporaryDirectory(prefix="zero-shot-") as folder:
             plain = Path(folder) / "state.safetensors"
@@ -238,43 +246,45 @@ def _load(labels: ZeroShotLabels, file: Path, *, is_tag: bool) -> nn.Module:
                 safetensors.torch.save_file({key: tensor.clone() for key, tensor in state.items()}, plain)
             open_clip.load_checkpoint(network, str(file if file.suffix == ".safetensors" else plain))
     except OSError as error:
-        raise EnvironmentStopped(f"weights {file} cannot be read: {error.strerror or error}") from None
+        raise RuntimeEnvironmentError(f"weights {file} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # strict loading has many ways to say it
         said = " ".join(str(error).split())[:200]
-        raise ArtefactRefused(f"weights {file} refused: they are not of {labels.model} ({said})") from None
+        raise ArtifactError(f"weights {file} refused: they are not of {labels.model} ({said})") from None
     return network.eval().requires_grad_(False)
 
 
-def _texts(labels: ZeroShotLabels, network: nn.Module, device: torch.device) -> Tensor:
+def _embed_labels(labels: ZeroShotLabels, network: nn.Module, device: torch.device) -> Tensor:
     """(K, E)."""
-    tokenizer = _tokenizer(labels.model)
+    tokenizer = _load_tokenizer(labels.model)
     with torch.inference_mode():
-        return torch.stack([_text(labels.prompts, each, network, tokenizer, device) for each in labels.labels.values()])
+        return torch.stack(
+            [_embed_phrases(labels.prompts, each, network, tokenizer, device) for each in labels.labels.values()]
+        )
 
 
-def _text(
+def _embed_phrases(
     prompts: Sequence[str], phrases: Sequence[str], network: nn.Module, tokenizer: Any, device: torch.device
 ) -> Tensor:
     """(E,) the mean over all phrases in all prompts."""
     tokens = tokenizer([prompt.replace("{}", phrase) for prompt in prompts for phrase in phrases]).to(device)
-    return _unit(network.encode_text(tokens, normalize=True).mean(0))  # type: ignore[operator]
+    return _normalize(network.encode_text(tokens, normalize=True).mean(0))  # type: ignore[operator]
 
 
-def _tokenizer(model: str) -> Any:
+def _load_tokenizer(model: str) -> Any:
     import open_clip
 
     try:
         return open_clip.get_tokenizer(model)
     except Exception as error:  # those of other libraries are downloaded, or need one that is not installed
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingsError(f"--zero-shot: no tokenizer of '{model}' ({said}); {PLAIN_TOKENIZER}") from None
+        raise SettingsError(f"--zero-shot: no tokenizer of '{model}' ({said}); {TOKENIZER_HINT}") from None
 
 
-def _unit(vector: Tensor) -> Tensor:
+def _normalize(vector: Tensor) -> Tensor:
     return nn.functional.normalize(vector, dim=-1)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON whose keys differ: of two of a name the last would win without a word."""
     tree: dict[str, Any] = {}
     for key, value in pairs:

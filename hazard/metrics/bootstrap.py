@@ -15,54 +15,54 @@ from scipy.sparse import csr_array
 from hazard.metrics import classification as metrics
 from hazard.metrics.classification import Labels, Probs
 
-ROUNDS = 500
-LEVEL = 0.95
+DEFAULT_DRAWS = 500
+CONFIDENCE_LEVEL = 0.95
 
-Draws = dict[str, NDArray[np.float64]]
+MetricDraws = dict[str, NDArray[np.float64]]
 """A figure's name and its value in each draw, (R,)."""
 
 
 @dataclass(frozen=True)
-class Weights:
+class DrawWeights:
     """How often each of U units counts in each of R draws, and which unit each prediction belongs to."""
 
     units: Labels  # (N,)
     counts: NDArray[np.float64]  # (U, R)
 
-    def take(self, rows: NDArray) -> "Weights":
+    def take(self, rows: NDArray) -> "DrawWeights":
         """The same draws for some of the predictions."""
-        return Weights(self.units[rows], self.counts)
+        return DrawWeights(self.units[rows], self.counts)
 
-    def of(self, column: Labels, length: int, values: NDArray | None = None) -> NDArray[np.float64]:
+    def sum_by(self, column: Labels, length: int, values: NDArray | None = None) -> NDArray[np.float64]:
         """Weighted sums (length, R) of `values` (N,), by default ones, over the rows of each number in `column`."""
         shape = (length, len(self.counts))
         table = csr_array((np.ones(len(column)) if values is None else values, (column, self.units)), shape=shape)
         return np.asarray(table @ self.counts)
 
 
-def group_draws(groups: NDArray, *, rounds: int = ROUNDS, seed: int = 0) -> Weights:
+def draw_groups(groups: NDArray, *, rounds: int = DEFAULT_DRAWS, seed: int = 0) -> DrawWeights:
     """Draws with replacement of as many groups as there are, each with all its clips (Efron and Tibshirani 1993)."""
     names, units = np.unique(groups, return_inverse=True)
     shares = np.full(len(names), 1 / len(names))
-    return Weights(units, np.random.default_rng(seed).multinomial(len(names), shares, size=rounds).T.astype(float))
+    return DrawWeights(units, np.random.default_rng(seed).multinomial(len(names), shares, size=rounds).T.astype(float))
 
 
-def parts(which: NDArray) -> Weights:
+def subset_weights(subset: NDArray) -> DrawWeights:
     """One "draw" for each distinct number in `which` (N,), in their order: the predictions that have it."""
-    names, units = np.unique(which, return_inverse=True)
-    return Weights(units, np.eye(len(names)))
+    names, units = np.unique(subset, return_inverse=True)
+    return DrawWeights(units, np.eye(len(names)))
 
 
-def headline(
+def headline_metrics(
     y: Labels,
     probs: Probs,
-    weights: Weights,
+    weights: DrawWeights,
     *,
     positive: int | None = None,
     threshold: float = 0.5,
     held_out: Probs | None = None,
     predicted: Labels | None = None,
-) -> Draws:
+) -> MetricDraws:
     """Every headline figure in every draw; NaN where a draw leaves it undefined.
 
     Calibration is judged on `held_out` in place of `probs` where given. `predicted` are classes that something else
@@ -71,41 +71,44 @@ def headline(
     judged = probs if held_out is None else held_out
     classes = probs.shape[1]
     if predicted is None:
-        predicted = metrics.decide(probs, positive=positive, threshold=threshold)
+        predicted = metrics.predict_labels(probs, positive=positive, threshold=threshold)
     positive = positive if classes == 2 else None
-    hits = weights.of(y, classes, (predicted == y).astype(float))  # (K, R), as are the next two
-    said, truly = weights.of(predicted, classes), weights.of(y, classes)
+    hits = weights.sum_by(y, classes, (predicted == y).astype(float))  # (K, R), as are the next two
+    said, truly = weights.sum_by(predicted, classes), weights.sum_by(y, classes)
     clips = truly.sum(axis=0)  # (R,)
-    areas = [_areas(y == k, probs[:, k], weights) for k in ([positive] if positive is not None else range(classes))]
+    areas = [
+        _roc_and_pr_areas(y == k, probs[:, k], weights)
+        for k in ([positive] if positive is not None else range(classes))
+    ]
     figures = {
-        "accuracy": _share(hits.sum(axis=0), clips),
-        "balanced_accuracy": _mean(_share(hits, truly)),
+        "accuracy": _safe_ratio(hits.sum(axis=0), clips),
+        "balanced_accuracy": _nan_mean(_safe_ratio(hits, truly)),
         "macro_f1": _class_mean(2 * hits, said + truly, said + truly, None),
         "precision": _class_mean(hits, said, said + truly, positive),
         "recall": _class_mean(hits, truly, said + truly, positive),
-        "roc_auc": _mean(np.stack([roc for roc, _ in areas])),
-        "pr_auc": _mean(np.stack([pr for _, pr in areas])),
+        "roc_auc": _nan_mean(np.stack([roc for roc, _ in areas])),
+        "pr_auc": _nan_mean(np.stack([pr for _, pr in areas])),
         "ece": _ece(y, judged, weights),
-        "nll": _average(metrics.log_losses(y, judged), weights),
-        "brier": _average(metrics.brier_scores(y, judged), weights),
+        "nll": _weighted_mean(metrics.log_losses(y, judged), weights),
+        "brier": _weighted_mean(metrics.brier_scores(y, judged), weights),
     }
-    return figures | ({"top5_accuracy": _top5(y, probs, weights)} if classes >= 5 else {})
+    return figures | ({"top5_accuracy": _top5_accuracy(y, probs, weights)} if classes >= 5 else {})
 
 
-def repeated(
+def average_over_repeats(
     y: Labels,
     probs: Probs,
     repeats: Labels,
-    weights: Weights,
+    weights: DrawWeights,
     *,
     positive: int | None = None,
     threshold: float = 0.5,
     held_out: Probs | None = None,
-) -> Draws:
+) -> MetricDraws:
     """`headline` of each repeat apart, averaged over the repeats: every draw takes the same groups in all of them."""
     judged = probs if held_out is None else held_out
     each = [
-        headline(
+        headline_metrics(
             y[rows],
             probs[rows],
             weights.take(rows),
@@ -118,7 +121,7 @@ def repeated(
     return {name: np.mean([draws[name] for draws in each], axis=0) for name in each[0]}
 
 
-def interval(draws: NDArray[np.float64], *, level: float = LEVEL) -> dict[str, float]:
+def percentile_interval(draws: NDArray[np.float64], *, level: float = CONFIDENCE_LEVEL) -> dict[str, float]:
     """The percentile interval of one figure, from the draws where it is defined."""
     known = draws[np.isfinite(draws)]
     if not len(known):
@@ -127,23 +130,23 @@ def interval(draws: NDArray[np.float64], *, level: float = LEVEL) -> dict[str, f
     return {"low": float(low), "high": float(high)}
 
 
-def with_intervals(values: dict[str, float], draws: Draws) -> dict[str, dict[str, float]]:
+def add_intervals(values: dict[str, float], draws: MetricDraws) -> dict[str, dict[str, float]]:
     """Name → value, low, high."""
-    return {name: {"value": values[name], **interval(draws[name])} for name in draws}
+    return {name: {"value": values[name], **percentile_interval(draws[name])} for name in draws}
 
 
-def plain(draws: Draws, place: int = 0) -> dict[str, float]:
+def select_draw(draws: MetricDraws, place: int = 0) -> dict[str, float]:
     """The figures of one draw as plain numbers."""
     return {name: float(values[place]) for name, values in draws.items()}
 
 
-def everything(count: int) -> Weights:
+def make_unit_weights(count: int) -> DrawWeights:
     """One draw that takes each of `count` predictions once."""
-    return parts(np.zeros(count))
+    return subset_weights(np.zeros(count))
 
 
-def _areas(
-    wanted: NDArray[np.bool_], score: NDArray[np.float64], weights: Weights
+def _roc_and_pr_areas(
+    wanted: NDArray[np.bool_], score: NDArray[np.float64], weights: DrawWeights
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Areas (R,) under the ROC curve, ties counting half, and under precision-recall, as average precision.
 
@@ -151,10 +154,10 @@ def _areas(
     """
     order = np.flatnonzero(wanted)[np.argsort(score[wanted], kind="stable")]
     own, misses, marks = weights.counts[weights.units[order]], weights.take(~wanted), score[order]  # own (P, R)
-    true_above = _from_top(own)[np.searchsorted(marks, marks, "left")]  # (P, R)
+    true_above = _reverse_cumsum(own)[np.searchsorted(marks, marks, "left")]  # (P, R)
     passed, beaten = (np.searchsorted(marks, score[~wanted], side) for side in ("right", "left"))
-    no_less = _above(misses, passed, len(marks))
-    more = no_less if np.array_equal(passed, beaten) else _above(misses, beaten, len(marks))
+    no_less = _weight_of_negatives_above(misses, passed, len(marks))
+    more = no_less if np.array_equal(passed, beaten) else _weight_of_negatives_above(misses, beaten, len(marks))
     positives = own.sum(axis=0)
     negatives = np.bincount(misses.units, minlength=len(weights.counts)) @ weights.counts
     below = negatives - (no_less + more) / 2
@@ -165,43 +168,43 @@ def _areas(
     return np.where(defined, roc, np.nan), np.where(defined, pr, np.nan)
 
 
-def _above(misses: Weights, passed: Labels, positives: int) -> NDArray[np.float64]:
+def _weight_of_negatives_above(misses: DrawWeights, passed: Labels, positives: int) -> NDArray[np.float64]:
     """The weight (P, R) of the negatives above each positive; `passed` is how many positives each one passes."""
-    return _from_top(misses.of(passed, positives + 1)[1:])
+    return _reverse_cumsum(misses.sum_by(passed, positives + 1)[1:])
 
 
-def _from_top(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _reverse_cumsum(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.cumsum(rows[::-1], axis=0)[::-1]
 
 
-def _ece(y: Labels, probs: Probs, weights: Weights, *, bins: int = 10) -> NDArray[np.float64]:
+def _ece(y: Labels, probs: Probs, weights: DrawWeights, *, bins: int = 10) -> NDArray[np.float64]:
     """As `metrics.ece`."""
     confidence, right = probs.max(axis=1), (probs.argmax(axis=1) == y).astype(float)
     bucket = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.abs(weights.of(bucket, bins, right - confidence))  # (bins, R)
-    return _share(gaps.sum(axis=0), weights.of(bucket, bins).sum(axis=0))
+    gaps = np.abs(weights.sum_by(bucket, bins, right - confidence))  # (bins, R)
+    return _safe_ratio(gaps.sum(axis=0), weights.sum_by(bucket, bins).sum(axis=0))
 
 
-def _top5(y: Labels, probs: Probs, weights: Weights) -> NDArray[np.float64]:
+def _top5_accuracy(y: Labels, probs: Probs, weights: DrawWeights) -> NDArray[np.float64]:
     best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
-    return _average((best == y[:, None]).any(axis=1).astype(float), weights)
+    return _weighted_mean((best == y[:, None]).any(axis=1).astype(float), weights)
 
 
-def _average(values: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+def _weighted_mean(values: NDArray[np.float64], weights: DrawWeights) -> NDArray[np.float64]:
     """The mean (R,) of values (N,)."""
     everyone = np.zeros(len(values), np.int64)
-    return _share(weights.of(everyone, 1, values)[0], weights.of(everyone, 1)[0])
+    return _safe_ratio(weights.sum_by(everyone, 1, values)[0], weights.sum_by(everyone, 1)[0])
 
 
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def _safe_ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """NaN where the whole is nothing."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
-def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nan_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean (R,) over the rows (J, R) that are defined."""
     known = np.isfinite(rows)
-    return _share(np.where(known, rows, 0).sum(axis=0), known.sum(axis=0).astype(float))
+    return _safe_ratio(np.where(known, rows, 0).sum(axis=0), known.sum(axis=0).astype(float))
 
 
 def _class_mean(
@@ -211,4 +214,4 @@ def _class_mean(
     shares = part / np.maximum(whole, 1)
     if positive is not None:
         return np.where(present.sum(axis=0) > 0, shares[positive], np.nan)
-    return _mean(np.where(present > 0, shares, np.nan))
+    return _nan_mean(np.where(present > 0, shares, np.nan))

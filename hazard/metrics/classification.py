@@ -17,7 +17,7 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]
 Labels = NDArray[np.int64]
 Probs = NDArray[np.float64]
 
-HEADLINE = (
+HEADLINE_METRICS = (
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
@@ -31,7 +31,7 @@ HEADLINE = (
 )
 """The figures that carry an interval; `top5_accuracy` joins them at five classes or more."""
 
-HARMLESS = re.compile(
+HARMLESS_LABEL = re.compile(
     r"^(normal|no|non|not|none|safe|negative|background|neutral|ok|usual)($|[\W_]|fight|viol|fall|hazard|accident|anomal|crime)"
 )
 """Names of the class that no alarm is for; matched on the name in lower case."""
@@ -39,11 +39,11 @@ HARMLESS = re.compile(
 
 def guess_positive(labels: Sequence[str]) -> str:
     """The label an alarm is for: the last one in sorted order that does not sound harmless, else the last."""
-    alarming = [label for label in sorted(labels) if not HARMLESS.match(label.lower())]
+    alarming = [label for label in sorted(labels) if not HARMLESS_LABEL.match(label.lower())]
     return (alarming or sorted(labels))[-1]
 
 
-def decide(probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> Labels:
+def predict_labels(probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> Labels:
     """Predicted classes (B,): with a positive class of two, positive from the threshold on, else the most probable."""
     if positive is None or probs.shape[1] != 2:
         return probs.argmax(axis=1)
@@ -63,17 +63,17 @@ def balanced_accuracy(y: Labels, predicted: Labels) -> float:
 
 def macro_f1(y: Labels, predicted: Labels, classes: int) -> float:
     """Unweighted mean of the F1 of the classes that occur in `y` or `predicted`."""
-    return _class_mean(confusion(y, predicted, classes), "f1", None)
+    return _class_mean(confusion_matrix(y, predicted, classes), "f1", None)
 
 
 def precision(y: Labels, predicted: Labels, classes: int, *, positive: int | None = None) -> float:
     """Precision of the positive class, or the mean over the classes that occur; 0 for a class never predicted."""
-    return _class_mean(confusion(y, predicted, classes), "precision", positive)
+    return _class_mean(confusion_matrix(y, predicted, classes), "precision", positive)
 
 
 def recall(y: Labels, predicted: Labels, classes: int, *, positive: int | None = None) -> float:
     """Recall of the positive class, or the mean over the classes that occur; 0 for a class never met."""
-    return _class_mean(confusion(y, predicted, classes), "recall", positive)
+    return _class_mean(confusion_matrix(y, predicted, classes), "recall", positive)
 
 
 def top5_accuracy(y: Labels, probs: Probs) -> float:
@@ -108,7 +108,7 @@ def ece(y: Labels, probs: Probs, *, bins: int = 10) -> float:
     """Expected calibration error over equal bins of the highest probability (Guo et al. 2017, equation 3)."""
     if not len(y):
         return math.nan
-    confidence, right, number = reliability(y, probs, bins=bins)
+    confidence, right, number = reliability_curve(y, probs, bins=bins)
     used = number > 0
     return float((number[used] * np.abs(right[used] - confidence[used])).sum() / len(y))
 
@@ -133,7 +133,7 @@ def brier_scores(y: Labels, probs: Probs) -> NDArray[np.float64]:
     return (probs**2).sum(axis=1) - 2 * probs[np.arange(len(y)), y] + 1
 
 
-def reliability(y: Labels, probs: Probs, *, bins: int = 10) -> tuple[NDArray, NDArray, NDArray]:
+def reliability_curve(y: Labels, probs: Probs, *, bins: int = 10) -> tuple[NDArray, NDArray, NDArray]:
     """A bin each: mean confidence, share right, number of clips; NaN means in an empty bin. All (bins,)."""
     confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == y
     bucket = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -144,23 +144,27 @@ def reliability(y: Labels, probs: Probs, *, bins: int = 10) -> tuple[NDArray, ND
     return mean, share, number
 
 
-def confusion(y: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
+def confusion_matrix(y: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
     """(K, K) counts, rows the truth, columns what was predicted."""
     return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class(y: Labels, predicted: Labels, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def per_class_metrics(y: Labels, predicted: Labels, labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and number of clips, a label each."""
-    counts = confusion(y, predicted, len(labels))
+    counts = confusion_matrix(y, predicted, len(labels))
     table = {}
     for k, label in enumerate(labels):
         hits, said, truly = counts[k, k], counts[:, k].sum(), counts[k].sum()
-        shares = {"precision": _share(hits, said), "recall": _share(hits, truly), "f1": _share(2 * hits, said + truly)}
+        shares = {
+            "precision": _safe_ratio(hits, said),
+            "recall": _safe_ratio(hits, truly),
+            "f1": _safe_ratio(2 * hits, said + truly),
+        }
         table[label] = shares | {"clips": int(truly)}
     return table
 
 
-def headline(
+def headline_metrics(
     y: Labels,
     probs: Probs,
     *,
@@ -170,7 +174,7 @@ def headline(
 ) -> dict[str, float]:
     """Every headline figure as a plain number; calibration is judged on `held_out` in place of `probs` where given."""
     judged = probs if held_out is None else held_out
-    predicted, classes = decide(probs, positive=positive, threshold=threshold), probs.shape[1]
+    predicted, classes = predict_labels(probs, positive=positive, threshold=threshold), probs.shape[1]
     positive = positive if classes == 2 else None
     figures = {
         "accuracy": accuracy(y, predicted),
@@ -187,20 +191,20 @@ def headline(
     return figures | ({"top5_accuracy": top5_accuracy(y, probs)} if classes >= 5 else {})
 
 
-def nulls(tree: Any) -> Any:
+def replace_nan_by_none(tree: Any) -> Any:
     """The same tree with NaN and infinity as None: JSON has no word for them."""
     if isinstance(tree, dict):
-        return {key: nulls(value) for key, value in tree.items()}
+        return {key: replace_nan_by_none(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [nulls(value) for value in tree]
+        return [replace_nan_by_none(value) for value in tree]
     if isinstance(tree, float | np.floating):
         return float(tree) if math.isfinite(tree) else None
     return tree.item() if isinstance(tree, np.generic) else tree
 
 
-def _class_mean(counts: NDArray[np.int64], figure: str, positive: int | None) -> float:
+def _class_mean(counts: NDArray[np.int64], metric: str, positive: int | None) -> float:
     hits, said, truly = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-    part, whole = {"precision": (hits, said), "recall": (hits, truly), "f1": (2 * hits, said + truly)}[figure]
+    part, whole = {"precision": (hits, said), "recall": (hits, truly), "f1": (2 * hits, said + truly)}[metric]
     shares = part / np.maximum(whole, 1)
     if positive is not None:
         return float(shares[positive]) if counts.sum() else math.nan
@@ -224,5 +228,5 @@ def _average_precision(wanted: NDArray[np.bool_], score: Probs) -> float:
     return float((hits / (last + 1) * np.diff(hits, prepend=0)).sum() / hits[-1])
 
 
-def _share(part: int, whole: int) -> float:
+def _safe_ratio(part: int, whole: int) -> float:
     return float(part / whole) if whole else math.nan

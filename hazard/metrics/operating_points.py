@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-TARGETS = (1.0, 10.0, 60.0)
+TARGET_FALSE_ALARMS_PER_HOUR = (1.0, 10.0, 60.0)
 """False alarms per hour that metrics.json always speaks of."""
 
 
@@ -24,7 +24,7 @@ class OperatingPoint:
     """False alarms per hour at that threshold: the target or less, unless harmless clips have a score of one."""
 
 
-def known(durations: NDArray[np.float64] | None) -> bool:
+def has_all_durations(durations: NDArray[np.float64] | None) -> bool:
     """Whether every clip says how long it is; features made elsewhere do not."""
     return durations is not None and bool((np.isfinite(durations) & (durations > 0)).all())
 
@@ -34,7 +34,7 @@ def harmless_hours(hazardous: NDArray[np.bool_], durations: NDArray[np.float64])
     return float(durations[~hazardous].sum() / 3600)
 
 
-def operating_point(
+def find_operating_point(
     hazardous: NDArray[np.bool_], score: NDArray[np.float64], durations: NDArray[np.float64], *, target: float
 ) -> OperatingPoint:
     """The lowest threshold with at most `target` false alarms per hour, over clips (N,) with `durations` in seconds.
@@ -48,27 +48,29 @@ def operating_point(
     values = np.unique(score)[::-1]  # distinct, from the highest down: (V,)
     place = len(values) - 1 - np.searchsorted(values[::-1], score)  # (N,) where each score stands among them
     false = np.cumsum(np.bincount(place[~hazardous], minlength=len(values)))  # (V,) at each threshold
-    threshold = _midway(values, int((false / hours <= target).sum()))  # the first so many of them keep to the target
+    threshold = _find_threshold(
+        values, int((false / hours <= target).sum())
+    )  # the first so many of them keep to the target
     alarm = score >= threshold
     return OperatingPoint(target, threshold, float(alarm[hazardous].mean()), float(alarm[~hazardous].sum() / hours))
 
 
-def operating_points(
+def find_operating_points(
     hazardous: NDArray[np.bool_],
     score: NDArray[np.float64],
     durations: NDArray[np.float64] | None,
     *,
-    asked: float | None = None,
-    targets: Sequence[float] = TARGETS,
+    requested: float | None = None,
+    targets: Sequence[float] = TARGET_FALSE_ALARMS_PER_HOUR,
 ) -> list[OperatingPoint] | None:
     """One for each of `targets` and for the one that was `asked`, in order; None where a rate cannot be told."""
-    if durations is None or not known(durations) or not hazardous.any() or hazardous.all():
+    if durations is None or not has_all_durations(durations) or not hazardous.any() or hazardous.all():
         return None
-    wanted = sorted({*targets, *([] if asked is None else [asked])})
-    return [operating_point(hazardous, score, durations, target=target) for target in wanted]
+    wanted = sorted({*targets, *([] if requested is None else [requested])})
+    return [find_operating_point(hazardous, score, durations, target=target) for target in wanted]
 
 
-def _midway(values: NDArray[np.float64], allowed: int) -> float:
+def _find_threshold(values: NDArray[np.float64], allowed: int) -> float:
     """Between the last allowed of the falling `values` and the next; above all of them where none is allowed."""
     if allowed == 0:
         return float((values[0] + 1) / 2) if values[0] < 1 else 1.0

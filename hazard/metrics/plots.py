@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from hazard.metrics import classification as metrics
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
-KINDS = {
+MODEL_STYLES = {
     "head": (BLUE, "o", "temporal head"),
     "baseline": (ORANGE, "s", "baseline"),
     "ensemble": (GREEN, "D", "ensemble"),
@@ -26,31 +26,31 @@ MAX_NAMED_CLASSES = 25
 """Above that, class names no longer fit beside a matrix."""
 MAX_PRINTED_CLASSES = 12
 """Above that, numbers no longer fit into its cells."""
-MAX_PLAIN_RUNS = 6
+MAX_DISTINCT_RUNS = 6
 """Above that, single lines of training can no longer be told apart."""
-LOSSES = ((1, BLUE, "training, labels smoothed"), (2, ORANGE, "inner validation"))
+LOSS_LINES = ((1, BLUE, "training, labels smoothed"), (2, ORANGE, "inner validation"))
 """Column of a run, colour, name."""
 
 
-def png(figure: Figure) -> bytes:
+def render_png(figure: Figure) -> bytes:
     """The figure as PNG."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
-def confusion(counts: NDArray[np.int64], labels: Sequence[str], *, repeats: int = 1) -> Figure:
+def plot_confusion(counts: NDArray[np.int64], labels: Sequence[str], *, repeats: int = 1) -> Figure:
     """counts (K, K), rows the truth: coloured by the share of each row, with the counts printed in."""
     clips = f"{counts.sum()} clips" if repeats == 1 else f"{counts.sum()} predictions, {repeats} repeats"
     side = min(4.5 + 0.28 * len(labels), 13.0)
-    figure, axes = _figure(side + 0.8, side)
+    figure, axes = _make_figure(side + 0.8, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(labels) <= MAX_PRINTED_CLASSES:
         _print_cells(axes, counts, shares)
     ticks = range(len(labels)) if len(labels) <= MAX_NAMED_CLASSES else []
-    axes.set_xticks(ticks, [_short(labels[k]) for k in ticks], rotation=40 if len(labels) > 2 else 0)
-    axes.set_yticks(ticks, [_short(labels[k]) for k in ticks])
+    axes.set_xticks(ticks, [_truncate_label(labels[k]) for k in ticks], rotation=40 if len(labels) > 2 else 0)
+    axes.set_yticks(ticks, [_truncate_label(labels[k]) for k in ticks])
     for tick in axes.get_xticklabels():
         tick.set_horizontalalignment("right" if len(labels) > 2 else "center")
     axes.set(xlabel="predicted label", ylabel="true label", title=f"Confusion of {clips}")
@@ -58,11 +58,13 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], *, repeats: int 
     return figure
 
 
-def curves(y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[str], *, positive: str | None) -> Figure:
+def plot_roc_and_pr_curves(
+    y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[str], *, positive: str | None
+) -> Figure:
     """ROC and precision-recall of the positive label, or micro-averaged one-vs-rest with three labels or more."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    truth, score, what = _binary_view(y, probs, labels, positive)
+    truth, score, what = _binarize(y, probs, labels, positive)
     if 0 < truth.sum() < len(truth):
         false_share, true_share, _ = roc_curve(truth, score)
         precision, recall, _ = precision_recall_curve(truth, score)
@@ -71,49 +73,51 @@ def curves(y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[st
             true_share,
             color=BLUE,
             lw=2,
-            label=f"area {metrics.roc_auc(truth, _two(score), positive=1):.3f}",
+            label=f"area {metrics.roc_auc(truth, _binary_probs(score), positive=1):.3f}",
         )
-        area = metrics.pr_auc(truth, _two(score), positive=1)
+        area = metrics.pr_auc(truth, _binary_probs(score), positive=1)
         right.step(recall, precision, where="post", color=BLUE, lw=2, label=f"average precision {area:.3f}")
         right.axhline(truth.mean(), color=GREY, ls="--", lw=1, label=f"chance {truth.mean():.3f}")
     else:
         for axes in (left, right):
-            _note(axes, "undefined: the clips are of one class")
+            _write_note(axes, "undefined: the clips are of one class")
     left.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1, label="chance 0.500")
     left.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title=f"ROC, {what}")
     right.set(xlabel="recall", ylabel="precision", title=f"Precision and recall, {what}")
     for axes, corner in ((left, "lower right"), (right, "lower left")):
-        _unit_square(axes)
+        _format_unit_axes(axes)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc=corner, frameon=False)
     return figure
 
 
-def history(runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> Figure:
+def plot_history(runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> Figure:
     """One run a head that was trained: (epoch, training loss, validation loss, best) an epoch.
 
     With many runs each line is faint, and a thick one is the median, for as long as half of them were trained.
     """
-    figure, axes = _figure(7.5, 4.6)
-    many = len(runs) > MAX_PLAIN_RUNS
+    figure, axes = _make_figure(7.5, 4.6)
+    many = len(runs) > MAX_DISTINCT_RUNS
     for number, run in enumerate(runs):
         faint = 0.2 if many else 0.45 if len(runs) > 1 else 1.0
-        for column, colour, name in LOSSES:
+        for column, colour, name in LOSS_LINES:
             label = name if number == 0 and not many else None
             points = [row for row in run if not math.isnan(row[column])]
             if points:
-                axes.plot(*_points(points, column), color=colour, lw=0.9 if many else 1.3, alpha=faint, label=label)
+                axes.plot(*_get_points(points, column), color=colour, lw=0.9 if many else 1.3, alpha=faint, label=label)
         kept = [row for row in run if row[3] and not math.isnan(row[2])]
         label = "kept epoch" if number == 0 else None
-        axes.plot(*_points(kept, 2), "o", color=VERMILION, ms=4 if many else 5, alpha=0.5 if many else 1, label=label)
+        axes.plot(
+            *_get_points(kept, 2), "o", color=VERMILION, ms=4 if many else 5, alpha=0.5 if many else 1, label=label
+        )
     if many:
-        _median_lines(axes, runs)
+        _plot_median_lines(axes, runs)
     if runs:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
     else:
-        _note(axes, "a baseline is fitted at once: there are no epochs to show")
+        _write_note(axes, "a baseline is fitted at once: there are no epochs to show")
     axes.set(
         xlabel="epoch",
         ylabel="cross entropy (nats)",
@@ -122,59 +126,61 @@ def history(runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> Figure:
     return figure
 
 
-def _median_lines(axes: Axes, runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> None:
+def _plot_median_lines(axes: Axes, runs: Sequence[Sequence[tuple[int, float, float, bool]]]) -> None:
     lasting = sorted((len(run) for run in runs), reverse=True)[len(runs) // 2]  # a median of few would jump
     epochs = range(1, lasting + 1)
-    for column, colour, name in LOSSES:
+    for column, colour, name in LOSS_LINES:
         each = [[row[column] for run in runs for row in run if row[0] == epoch] for epoch in epochs]
         values = [float(np.nanmedian(some)) if np.isfinite(some).any() else math.nan for some in each]
         axes.plot(epochs, values, color="white", lw=4.5)
         axes.plot(epochs, values, color=colour, lw=2.5, label=f"{name}, median")
 
 
-def _points(rows: Sequence[tuple[int, float, float, bool]], column: int) -> tuple[list[int], list[float]]:
+def _get_points(rows: Sequence[tuple[int, float, float, bool]], column: int) -> tuple[list[int], list[float]]:
     return [row[0] for row in rows], [row[column] for row in rows]
 
 
-def reliability(
+def plot_reliability(
     y: NDArray[np.int64], probs: NDArray[np.float64], *, before: NDArray[np.float64] | None = None, bins: int = 10
 ) -> Figure:
     """How often predictions of a confidence are right, and how many there are; `before` is without temperature."""
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    confidence, right, number = metrics.reliability(y, probs, bins=bins)
+    confidence, right, number = metrics.reliability_curve(y, probs, bins=bins)
     used, centres = number > 0, (np.arange(bins) + 0.5) / bins
     top.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1, label="perfectly calibrated")
     if before is not None:
-        _reliability_before(top, y, before, bins)
+        _plot_uncalibrated(top, y, before, bins)
     top.plot(confidence[used], right[used], "o-", color=BLUE, lw=1.5, label="this model")
     top.set(ylabel="share that was right", title=f"Reliability, expected calibration error {metrics.ece(y, probs):.3f}")
     bottom.bar(centres, number, width=0.92 / bins, color=BLUE)
     bottom.set(xlabel="confidence (probability of the predicted label)", ylabel="clips")
-    _unit_square(top, square=False)
+    _format_unit_axes(top, square=False)
     bottom.set_xlim(0, 1)
     top.legend(loc="upper left", frameon=False)
     return figure
 
 
-def _reliability_before(axes: Axes, y: NDArray[np.int64], probs: NDArray[np.float64], bins: int) -> None:
-    confidence, right, number = metrics.reliability(y, probs, bins=bins)
+def _plot_uncalibrated(axes: Axes, y: NDArray[np.int64], probs: NDArray[np.float64], bins: int) -> None:
+    confidence, right, number = metrics.reliability_curve(y, probs, bins=bins)
     used, name = number > 0, f"before temperature scaling, error {metrics.ece(y, probs):.3f}"
     axes.plot(confidence[used], right[used], "s:", color=VERMILION, lw=1.2, ms=5, mfc="none", label=name)
 
 
-def leaderboard(rows: Sequence[dict[str, Any]], *, figure_name: str = "roc_auc") -> Figure:
+def plot_leaderboard(rows: Sequence[dict[str, Any]], *, metric: str = "roc_auc") -> Figure:
     """Each model's figure with its interval, best on top."""
-    figure, axes = _figure(7.5, 1.4 + 0.45 * len(rows))
+    figure, axes = _make_figure(7.5, 1.4 + 0.45 * len(rows))
     for place, row in enumerate(rows):
-        value, low, high = (row[figure_name + suffix] for suffix in ("", "_low", "_high"))
-        colour, marker, _ = KINDS[row["kind"]]
+        value, low, high = (row[metric + suffix] for suffix in ("", "_low", "_high"))
+        colour, marker, _ = MODEL_STYLES[row["kind"]]
         axes.plot([low, high], [place, place], color=colour, lw=2.2, alpha=0.6)
         noise = row.get("within_noise", 1) == 1  # filled, where it may be as good as the best
         axes.plot(value, place, marker, color=colour, ms=8, markerfacecolor=colour if noise else "white")
         if math.isfinite(value):
             axes.annotate(f"{value:.3f}", (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)
-    for colour, marker, name in [KINDS[kind] for kind in KINDS if any(row["kind"] == kind for row in rows)]:
+    for colour, marker, name in [
+        MODEL_STYLES[kind] for kind in MODEL_STYLES if any(row["kind"] == kind for row in rows)
+    ]:
         axes.plot([], [], marker, color=colour, ms=8, label=name)
     if any(row.get("within_noise") == 0 for row in rows):
         axes.plot(
@@ -189,21 +195,21 @@ def leaderboard(rows: Sequence[dict[str, Any]], *, figure_name: str = "roc_auc")
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _make_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _binary_view(
+def _binarize(
     y: NDArray[np.int64], probs: NDArray[np.float64], labels: Sequence[str], positive: str | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
     if positive is not None:
         number = list(labels).index(positive)
-        return (y == number).astype(np.int64), probs[:, number], f"positive: {_short(positive)}"
+        return (y == number).astype(np.int64), probs[:, number], f"positive: {_truncate_label(positive)}"
     return np.eye(len(labels), dtype=np.int64)[y].ravel(), probs.ravel(), f"micro-average of {len(labels)} labels"
 
 
-def _two(score: NDArray[np.float64]) -> NDArray[np.float64]:
+def _binary_probs(score: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([1 - score, score], axis=1)
 
 
@@ -214,7 +220,7 @@ def _print_cells(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float
         axes.text(column, row, text, ha="center", va="center", color=colour)
 
 
-def _unit_square(axes: Axes, *, square: bool = True) -> None:
+def _format_unit_axes(axes: Axes, *, square: bool = True) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(color="#dddddd")
     axes.set_axisbelow(True)
@@ -222,9 +228,9 @@ def _unit_square(axes: Axes, *, square: bool = True) -> None:
         axes.set_aspect("equal")
 
 
-def _note(axes: Axes, text: str) -> None:
+def _write_note(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
 
 
-def _short(label: str, *, most: int = 18) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"
+def _truncate_label(label: str, *, max_length: int = 18) -> str:
+    return label if len(label) <= max_length else label[: max_length - 1] + "…"

@@ -32,7 +32,7 @@ class SizedSettings(TrainSettings):
         )
 
 
-def sized(settings: TrainSettings, *, clips: int, classes: int) -> SizedSettings:
+def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> SizedSettings:
     """`settings` with each size that they leave open (None) chosen by the numbers of training clips and classes.
 
     | training clips | hidden_size, projection | dropout | members | batch_size |
@@ -47,14 +47,14 @@ def sized(settings: TrainSettings, *, clips: int, classes: int) -> SizedSettings
     """
     if isinstance(settings, SizedSettings):
         return settings
-    chosen = _by_clips(clips)
+    chosen = _choose_sizes(clips)
     if clips >= FEW_CLIPS:
-        chosen |= {name: max(chosen[name], _width_for(classes)) for name in ("hidden_size", "projection")}
+        chosen |= {name: max(chosen[name], _min_width(classes)) for name in ("hidden_size", "projection")}
     given = settings.model_dump()
     return SizedSettings(**given | {name: value for name, value in chosen.items() if given[name] is None})
 
 
-def _by_clips(clips: int) -> dict[str, Any]:
+def _choose_sizes(clips: int) -> dict[str, Any]:
     if clips < FEW_CLIPS:
         return {"hidden_size": 64, "projection": 64, "dropout": 0.5, "members": 5, "batch_size": 32}
     if clips < MANY_CLIPS:
@@ -62,5 +62,5 @@ def _by_clips(clips: int) -> dict[str, Any]:
     return {"hidden_size": 256, "projection": 256, "dropout": 0.5, "members": 1, "batch_size": 256}
 
 
-def _width_for(classes: int) -> int:
+def _min_width(classes: int) -> int:
     return min(256, 1 << (classes - 1).bit_length())

@@ -29,21 +29,21 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.errors import SettingsError
-from hazard.models.pooling import LINEAR, STATISTICS, pool, weights_of
+from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_weights, pool
 from hazard.types import Sequences
 
 log = logging.getLogger(__name__)
 
 CALIBRATION_PARTS = 5
-"""Each clip's score is held out once; fewer parts above `MANY` clips, where one part is enough to learn a sigmoid."""
+"""Each clip's score is held out once; fewer parts above `LARGE_DATASET_CLIPS` clips, where one part is enough to learn a sigmoid."""
 
-MANY = 2000
-PARTS_OF_MANY = 2
+LARGE_DATASET_CLIPS = 2000
+LARGE_DATASET_PARTS = 2
 
-Scale = Literal["column", "kind"]
+ScaleMode = Literal["column", "kind"]
 """Each column of a pooled clip has a spread of its own taken out, or all columns of one statistic a common one."""
 
-Parts = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+RowSplits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ def lda(seed: int) -> LinearDiscriminantAnalysis:
 
 
 BASELINES: dict[str, Baseline] = {
-    "logistic_regression": Baseline(logistic_regression, LINEAR),
-    "linear_svm": Baseline(linear_svm, LINEAR, components=256),
-    "rbf_svm": Baseline(rbf_svm, LINEAR, components=256),
-    "ridge": Baseline(ridge, LINEAR),
-    "knn": Baseline(knn, LINEAR),
-    "random_forest": Baseline(random_forest, LINEAR),
-    "hist_gradient_boosting": Baseline(hist_gradient_boosting, LINEAR, components=32),
-    "lda": Baseline(lda, LINEAR, components=128),
+    "logistic_regression": Baseline(logistic_regression, LINEAR_STATISTICS),
+    "linear_svm": Baseline(linear_svm, LINEAR_STATISTICS, components=256),
+    "rbf_svm": Baseline(rbf_svm, LINEAR_STATISTICS, components=256),
+    "ridge": Baseline(ridge, LINEAR_STATISTICS),
+    "knn": Baseline(knn, LINEAR_STATISTICS),
+    "random_forest": Baseline(random_forest, LINEAR_STATISTICS),
+    "hist_gradient_boosting": Baseline(hist_gradient_boosting, LINEAR_STATISTICS, components=32),
+    "lda": Baseline(lda, LINEAR_STATISTICS, components=128),
 }
 """To add one: a function that makes the classifier, and a line; the tests pick it up."""
 
@@ -119,7 +119,7 @@ def fit_baseline(
     *,
     seed: int,
     statistics: Sequence[str] | None = None,
-    scale: Scale = "column",
+    scale: ScaleMode = "column",
     jobs: int = 1,
 ) -> Pipeline:
     """The named baseline fitted on all of `sequences`, with its own statistics or those that are given.
@@ -134,8 +134,8 @@ def fit_baseline(
         raise SettingsError(f"baseline {name} needs more training clips than the {labels} labels, got {len(sequences)}")
     statistics = tuple(statistics or BASELINES[name].statistics)
     pooled = pool(sequences.x, sequences.mask, statistics)  # (B, S D)
-    parts = calibration_parts(sequences.y, sequences.groups, seed=seed)
-    model = _assemble(name, seed, statistics, pooled.shape, parts)
+    parts = make_calibration_parts(sequences.y, sequences.groups, seed=seed)
+    model = _build_pipeline(name, seed, statistics, pooled.shape, parts)
     if scale == "kind":
         _share_scales(model[0], pooled)
     with threadpool_limits(1), joblib.parallel_config("threading", n_jobs=jobs):
@@ -150,11 +150,11 @@ def predict_baseline(
     """Probabilities (B, K); a class that the baseline never met in training gets zero."""
     probs = np.zeros((len(x), classes))
     if len(x):
-        probs[:, model.classes_] = model.predict_proba(pool(x, mask, statistics_of(model)))
+        probs[:, model.classes_] = model.predict_proba(pool(x, mask, get_statistics(model)))
     return probs
 
 
-def statistics_of(model: Pipeline) -> tuple[str, ...]:
+def get_statistics(model: Pipeline) -> tuple[str, ...]:
     """The pooled statistics that a pipeline of ours wants, in order."""
     return tuple(name for name, _, _ in model[0].transformers)
 
@@ -163,20 +163,20 @@ def is_baseline(model: object, name: str) -> bool:
     """Whether `model` is made of the parts, in the order, that the named baseline is made of."""
     if not isinstance(model, Pipeline) or not isinstance(model[0], ColumnTransformer):
         return False
-    wanted = [type(step) for _, step in _assemble(name, 0, (), (2, 0), []).steps]
-    if [type(step) for _, step in model.steps] != wanted or set(statistics_of(model)) - set(STATISTICS):
+    wanted = [type(step) for _, step in _build_pipeline(name, 0, (), (2, 0), []).steps]
+    if [type(step) for _, step in model.steps] != wanted or set(get_statistics(model)) - set(STATISTICS):
         return False
-    return type(classifier_of(model)) is type(BASELINES[name].classifier(0))
+    return type(get_classifier(model)) is type(BASELINES[name].classifier(0))
 
 
-def classifier_of(model: Pipeline) -> ClassifierMixin:
+def get_classifier(model: Pipeline) -> ClassifierMixin:
     """The fitted classifier beneath the calibration."""
     return model[-1].calibrated_classifiers_[0].estimator
 
 
-def parameter_count(model: Pipeline) -> int:
+def count_parameters(model: Pipeline) -> int:
     """Fitted numbers of a linear baseline; nodes of trees; stored numbers of neighbours and of support vectors."""
-    last = classifier_of(model)
+    last = get_classifier(model)
     if isinstance(last, RandomForestClassifier):
         return sum(tree.tree_.node_count for tree in last.estimators_)
     if isinstance(last, HistGradientBoostingClassifier):
@@ -188,12 +188,12 @@ def parameter_count(model: Pipeline) -> int:
     return int(last.coef_.size + last.intercept_.size)
 
 
-def calibration_parts(y: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int) -> Parts:
+def make_calibration_parts(y: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int) -> RowSplits:
     """Rows (the rest, held out) that cover y (B,) once, no group in both: clips like those of the rest would flatter.
 
     Where no such parts leave every label among the rest, groups are split; where that fails too, nothing is held out.
     """
-    most = CALIBRATION_PARTS if len(y) <= MANY else PARTS_OF_MANY
+    most = CALIBRATION_PARTS if len(y) <= LARGE_DATASET_CLIPS else LARGE_DATASET_PARTS
     rarest = int(np.bincount(y)[np.unique(y)].min())
     splitters = [
         StratifiedGroupKFold(count, shuffle=True, random_state=seed)
@@ -207,36 +207,38 @@ def calibration_parts(y: NDArray[np.int64], groups: NDArray[np.str_], *, seed: i
         with warnings.catch_warnings():  # a label rarer than the number of parts cannot be in every part
             warnings.simplefilter("ignore", UserWarning)
             parts = list(splitter.split(y, y, groups))
-        if all(_is_enough(y, rest) for rest, _ in parts):
+        if all(_has_enough_labels(y, rest) for rest, _ in parts):
             return parts
     log.warning("too few training clips to hold any out: the probabilities of a baseline will be too sure")
     return [(np.arange(len(y)), np.arange(len(y)))]
 
 
-def _is_enough(y: NDArray[np.int64], rest: NDArray[np.int64]) -> bool:
+def _has_enough_labels(y: NDArray[np.int64], rest: NDArray[np.int64]) -> bool:
     """Every label is among the rest, and some label more than once: discriminants need a spread."""
     labels = len(np.unique(y))
     return len(np.unique(y[rest])) == labels < len(rest)
 
 
-def _assemble(name: str, seed: int, statistics: Sequence[str], shape: tuple[int, ...], parts: Parts) -> Pipeline:
+def _build_pipeline(
+    name: str, seed: int, statistics: Sequence[str], shape: tuple[int, ...], parts: RowSplits
+) -> Pipeline:
     """The unfitted pipeline for pooled clips of `shape` (B, S D); fewer neighbours and components for fewer clips."""
     baseline = BASELINES[name]
     fewest = min((len(rest) for rest, _ in parts), default=shape[0])
     classifier = baseline.classifier(seed)
     if isinstance(classifier, KNeighborsClassifier):
         classifier.set_params(n_neighbors=min(classifier.n_neighbors, fewest))
-    steps: list[tuple[str, object]] = [("columns", _columns(statistics, shape[1]))]
+    steps: list[tuple[str, object]] = [("columns", _make_column_scaler(statistics, shape[1]))]
     if baseline.components is not None:
         steps.append(("components", PCA(min(baseline.components, *shape), random_state=seed)))
     return Pipeline([*steps, ("classifier", CalibratedClassifierCV(classifier, cv=parts, ensemble=False))])
 
 
-def _columns(statistics: Sequence[str], columns: int) -> ColumnTransformer:
+def _make_column_scaler(statistics: Sequence[str], columns: int) -> ColumnTransformer:
     width = columns // max(len(statistics), 1)  # D
     return ColumnTransformer(
         [(name, StandardScaler(), slice(i * width, (i + 1) * width)) for i, name in enumerate(statistics)],
-        transformer_weights=weights_of(statistics),
+        transformer_weights=normalize_statistic_weights(statistics),
     )
 
 

@@ -15,18 +15,18 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 Labels = NDArray[np.int64]
 Probs = NDArray[np.float64]
 
-LOWEST, HIGHEST = 0.5, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 20.0
 """Beyond these the predictions are worthless, or the clips too few or too easy to tell how sure one may be."""
 
-LEAST_GAIN = 1e-9
+MIN_GAIN_NATS = 1e-9
 """Nats that a temperature must be better by than none, so that rounding alone chooses none."""
 
-SMALLEST = 1e-12
+MIN_PROBABILITY = 1e-12
 """A probability of zero has no logarithm; one such clip must not decide the temperature."""
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibratedPredictions:
     """The predictions of N clips before and after temperature scaling, each (N, K)."""
 
     temperature: float
@@ -43,15 +43,15 @@ def fit_temperature(probs: Probs, y: Labels) -> float:
     """The temperature with the least mean negative log likelihood of probs (N, K), given y (N,); 1 without any clip."""
     if not len(y):
         return 1.0
-    logs = np.log(np.maximum(probs, SMALLEST))  # (N, K), logits up to a constant a row
+    logs = np.log(np.maximum(probs, MIN_PROBABILITY))  # (N, K), logits up to a constant a row
 
     def loss(log_temperature: float) -> float:
         scaled = logs * math.exp(-log_temperature)
         return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]).mean())
 
-    bounds = (math.log(LOWEST), math.log(HIGHEST))
+    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(math.exp(best.x)) if best.fun < loss(0.0) - LEAST_GAIN else 1.0
+    return float(math.exp(best.x)) if best.fun < loss(0.0) - MIN_GAIN_NATS else 1.0
 
 
 def apply_temperature(probs: Probs, temperature: float) -> Probs:
@@ -63,7 +63,7 @@ def apply_temperature(probs: Probs, temperature: float) -> Probs:
     return np.exp(logs - logsumexp(logs, axis=1, keepdims=True)) if len(probs) else probs
 
 
-def cross_fitted(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> Probs:
+def cross_fit_temperatures(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> Probs:
     """probs (N, K), those of each fold at the temperature of the clips that share neither its fold nor its groups.
 
     In repeated folds a clip is predicted several times; none of its predictions then helps to calibrate another.
@@ -76,14 +76,14 @@ def cross_fitted(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> Pr
     return result
 
 
-def calibrate(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> Calibrated:
+def calibrate(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> CalibratedPredictions:
     """Predictions for the test parts of two folds or more, all rows (N,): one temperature to save, others to judge."""
     temperature = fit_temperature(probs, y)
     scaled = apply_temperature(probs, temperature)
-    return Calibrated(temperature, probs, scaled, cross_fitted(probs, y, folds, groups))
+    return CalibratedPredictions(temperature, probs, scaled, cross_fit_temperatures(probs, y, folds, groups))
 
 
-def calibrate_by(probs: Probs, temperature: float) -> Calibrated:
+def calibrate_at_temperature(probs: Probs, temperature: float) -> CalibratedPredictions:
     """Predictions for one test part, at a temperature that was fitted on other clips."""
     scaled = apply_temperature(probs, temperature)
-    return Calibrated(temperature, probs, scaled, scaled)
+    return CalibratedPredictions(temperature, probs, scaled, scaled)

@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from hazard.models.baselines import predict_baseline
-from hazard.models.ensemble_spec import Kind
-from hazard.models.head_ensemble import Committee, predict_head
+from hazard.models.ensemble_spec import ModelKind
+from hazard.models.head_ensemble import HeadEnsemble, predict_head
 from hazard.models.settings import TrainSettings
 
-Single: TypeAlias = Committee | Pipeline
+SingleModel: TypeAlias = HeadEnsemble | Pipeline
 
 
 @dataclass(frozen=True)
-class Member:
+class EnsembleMember:
     """One model of an ensemble, with the settings that it was fitted by."""
 
     settings: TrainSettings
-    model: Single
+    model: SingleModel
     weight: float = 1.0
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """Its family."""
-        return "head" if isinstance(self.model, Committee) else "baseline"
+        return "head" if isinstance(self.model, HeadEnsemble) else "baseline"
 
     @property
     def name(self) -> str:
@@ -39,14 +39,14 @@ class Member:
 class Ensemble:
     """Members that were fitted for the same labels on the same features."""
 
-    members: tuple[Member, ...]
+    members: tuple[EnsembleMember, ...]
 
     def __post_init__(self) -> None:
         if not self.members:
             raise ValueError("an ensemble has one member or more")
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def normalized_weights(self) -> NDArray[np.float64]:
         """The members' weights (M,), which sum to one."""
         weights = np.array([member.weight for member in self.members])
         return weights / weights.sum()
@@ -56,27 +56,27 @@ class Ensemble:
     ) -> NDArray[np.float64]:
         """Probabilities (B, K) of x (B, T, D)."""
         each = [predict_single(member.model, x, mask, classes, batch_size=batch_size) for member in self.members]
-        return np.tensordot(self.shares, np.stack(each), axes=1)  # (B, K)
+        return np.tensordot(self.normalized_weights, np.stack(each), axes=1)  # (B, K)
 
 
 def predict_single(
-    model: Single, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
+    model: SingleModel, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
 ) -> NDArray[np.float64]:
     """Probabilities (B, K) of a head or a baseline."""
-    if isinstance(model, Committee):
+    if isinstance(model, HeadEnsemble):
         return predict_head(model, x, mask, batch_size=batch_size)
     return predict_baseline(model, x, mask, classes=classes)
 
 
-def join(
-    models: Sequence["Single | Ensemble"], settings: Sequence[TrainSettings], weights: Sequence[float]
+def combine_models(
+    models: Sequence["SingleModel | Ensemble"], settings: Sequence[TrainSettings], weights: Sequence[float]
 ) -> Ensemble:
     """One ensemble of models and ensembles, each with its settings and its weight; an ensemble's members share its."""
-    members: list[Member] = []
+    members: list[EnsembleMember] = []
     for model, one, weight in zip(models, settings, weights, strict=True):
-        inner = model if isinstance(model, Ensemble) else Ensemble((Member(one, model),))
+        inner = model if isinstance(model, Ensemble) else Ensemble((EnsembleMember(one, model),))
         members += [
-            Member(member.settings, member.model, weight * float(share))
-            for member, share in zip(inner.members, inner.shares, strict=True)
+            EnsembleMember(member.settings, member.model, weight * float(share))
+            for member, share in zip(inner.members, inner.normalized_weights, strict=True)
         ]
     return Ensemble(tuple(members))

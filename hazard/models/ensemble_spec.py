@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from features.utils.text import nearest
+from features.utils.text import suggest_name
 from hazard.models.baselines import BASELINES
 from hazard.models.heads import HEADS
 
-Kind = Literal["head", "baseline"]
+ModelKind = Literal["head", "baseline"]
 
-WHOLE: Mapping[str, tuple[str, ...]] = {"heads": tuple(HEADS), "baselines": tuple(BASELINES)}
+MODEL_FAMILIES: Mapping[str, tuple[str, ...]] = {"heads": tuple(HEADS), "baselines": tuple(BASELINES)}
 """Words that stand for a whole family."""
 
 
 @dataclass(frozen=True)
-class Place:
+class EnsembleEntry:
     """One name in a lineup: `seeds` models of it share its weight."""
 
     name: str
@@ -23,7 +23,7 @@ class Place:
     weight: float = 1.0
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """The family that the name belongs to."""
         return "head" if self.name in HEADS else "baseline"
 
@@ -32,13 +32,13 @@ class Place:
         return self.name + ("" if self.seeds == 1 else f":{self.seeds}") + weight
 
 
-def parse_lineup(text: str, *, chosen: str) -> tuple[Place, ...]:
+def parse_ensemble_spec(text: str, *, selected_model: str) -> tuple[EnsembleEntry, ...]:
     """NAME[:SEEDS][=WEIGHT], comma-separated, NAME being a head, a baseline, or `seeds` for the `chosen` one.
 
     `heads` and `baselines` stand for all of them. Raises ValueError.
     """
-    parts = [part.strip() for item in text.split(",") for part in WHOLE.get(item.strip(), (item,))]
-    places = tuple(_place(part, chosen) for part in parts)
+    parts = [part.strip() for item in text.split(",") for part in MODEL_FAMILIES.get(item.strip(), (item,))]
+    places = tuple(_parse_entry(part, selected_model) for part in parts)
     names = [place.name for place in places]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{', '.join(twice)} is named twice; give a weight or seeds instead, as in {twice[0]}:3=2")
@@ -47,21 +47,21 @@ def parse_lineup(text: str, *, chosen: str) -> tuple[Place, ...]:
     return places
 
 
-def _place(text: str, chosen: str) -> Place:
+def _parse_entry(text: str, selected_model: str) -> EnsembleEntry:
     front, _, weight = text.partition("=")
     name, _, seeds = front.partition(":")
-    name = chosen if name == "seeds" else name
+    name = selected_model if name == "seeds" else name
     if name == "folds":
         raise ValueError("to keep the models of all folds as one, use --keep folds")
     choices = [*HEADS, *BASELINES]
     if name not in choices:
-        raise ValueError(f"unknown model '{name}'; {nearest(name, choices)}")
+        raise ValueError(f"unknown model '{name}'; {suggest_name(name, choices)}")
     if seeds and not (seeds.isdecimal() and 1 <= int(seeds) <= 100):
         raise ValueError(f"'{text}': after the colon comes how many seeds, 1 to 100, as in {name}:5")
-    return Place(name, int(seeds or 1), _weight(text, weight))
+    return EnsembleEntry(name, int(seeds or 1), _parse_weight(text, weight))
 
 
-def _weight(text: str, weight: str) -> float:
+def _parse_weight(text: str, weight: str) -> float:
     try:
         value = float(weight) if weight else 1.0
     except ValueError:

@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.errors import SettingsError
-from hazard.models.auto_size import sized
+from hazard.models.auto_size import resolve_sizes
 from hazard.models.heads import HEADS
 from hazard.models.settings import TrainSettings
 
 
-class Committee(nn.Module):
+class HeadEnsemble(nn.Module):
     """Heads of one shape whose probabilities are averaged: each was stopped early on other clips."""
 
-    last: dict[str, Tensor]
+    last_epoch_weights: dict[str, Tensor]
     """The weights after the last epoch of training, where `state_dict()` has the best; none in an opened model."""
 
     def __init__(self, heads: list[nn.Module]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
-        self.last = {}
+        self.last_epoch_weights = {}
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, T, D), mask (B, T) → log of the mean probabilities (B, K), which are logits too."""
@@ -34,10 +34,10 @@ class Committee(nn.Module):
         return torch.stack([head.attention(x, mask) for head in self.heads]).mean(0)  # type: ignore[operator]
 
 
-def build(width: int, classes: int, settings: TrainSettings) -> Committee:
+def build_head_ensemble(width: int, classes: int, settings: TrainSettings) -> HeadEnsemble:
     """An untrained committee as `settings` describe it; sizes that they leave open are those for few clips."""
-    settings = sized(settings, clips=0, classes=classes)
-    return Committee([HEADS[settings.head](width, classes, settings.head_options) for _ in range(settings.members)])
+    settings = resolve_sizes(settings, clips=0, classes=classes)
+    return HeadEnsemble([HEADS[settings.head](width, classes, settings.head_options) for _ in range(settings.members)])
 
 
 def predict_head(

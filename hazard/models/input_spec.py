@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.backbones.weights import find_weights, weights_digest
-from features.errors import ArtefactRefused, SettingsError
+from features.errors import ArtifactError, SettingsError
 from features.spec import FeatureSpec
 
 MODEL_JSON = "model.json"
 
 
-class TrainedWindow(BaseModel):
+class TrainingWindow(BaseModel):
     """The stretch of video that the training clips covered: inference cuts windows like it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class TrainedWindow(BaseModel):
     """Duration of the longest training clip, where known."""
 
 
-class ModelSource(BaseModel):
+class ModelInputSpec(BaseModel):
     """What a model must be fed; `ModelInfo` adds what it is."""
 
     model_config = ConfigDict(frozen=True)
@@ -34,7 +34,7 @@ class ModelSource(BaseModel):
     fingerprint: str
     weights_file: str
     """Where the backbone's weights were when the features were made: a hint, not a promise."""
-    window: TrainedWindow
+    window: TrainingWindow
 
     @property
     def spec(self) -> FeatureSpec:
@@ -42,15 +42,15 @@ class ModelSource(BaseModel):
         return FeatureSpec.model_validate(self.feature_spec)
 
 
-Source = TypeVar("Source", bound=ModelSource)
+InputSpecT = TypeVar("InputSpecT", bound=ModelInputSpec)
 
 
-def read_source(folder: Path) -> ModelSource:
+def read_input_spec(folder: Path) -> ModelInputSpec:
     """What the model of a folder must be fed, for workers to begin while it is opened. Raises as `open_model` does."""
-    return read_model_json(folder, ModelSource)
+    return read_model_json(folder, ModelInputSpec)
 
 
-def read_model_json(folder: Path, kind: type[Source]) -> Source:
+def read_model_json(folder: Path, kind: type[InputSpecT]) -> InputSpecT:
     """A model folder's model.json, or the part of it that `kind` asks for.
 
     Raises SettingsError where there is none, ArtefactRefused where it is damaged, foreign or inconsistent.
@@ -65,37 +65,37 @@ def read_model_json(folder: Path, kind: type[Source]) -> Source:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ArtefactRefused(f"{file} refused: {where + ': ' if where else ''}{first['msg']}") from None
+        raise ArtifactError(f"{file} refused: {where + ': ' if where else ''}{first['msg']}") from None
     except OSError as error:
-        raise ArtefactRefused(f"{file} refused: {error.strerror}") from None
+        raise ArtifactError(f"{file} refused: {error.strerror}") from None
     _check_spec(file, source)
     return source
 
 
-def _check_spec(file: Path, source: ModelSource) -> None:
+def _check_spec(file: Path, input_spec: ModelInputSpec) -> None:
     """The fingerprint must be that of the features that model.json describes."""
     try:
-        spec = source.spec
+        spec = input_spec.spec
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-        raise ArtefactRefused(f"{file} refused: feature_spec is not of this version, differing in: {fields}") from None
-    if spec.fingerprint != source.fingerprint:
-        raise ArtefactRefused(
+        raise ArtifactError(f"{file} refused: feature_spec is not of this version, differing in: {fields}") from None
+    if spec.fingerprint != input_spec.fingerprint:
+        raise ArtifactError(
             f"{file} refused: feature_spec was changed: its fingerprint is {spec.fingerprint}, not "
-            f"{source.fingerprint}; take the model.json that training wrote"
+            f"{input_spec.fingerprint}; take the model.json that training wrote"
         )
 
 
-def check_spec(spec: FeatureSpec) -> None:
+def check_model_spec(spec: FeatureSpec) -> None:
     """Raises ArtefactRefused where no video can be put through what the model was trained on."""
     if spec.is_imported:
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"the model was trained on features made elsewhere ({spec.backbone}), which no video can be put through; "
             "train one on a cache that extract-features made of videos"
         )
 
 
-def model_weights(spec: FeatureSpec, weights: str, *, hint: str) -> Path | None:
+def find_model_weights(spec: FeatureSpec, weights: str, *, hint: str) -> Path | None:
     """The weights' file that a model needs, its digest checked; None for seeded random weights.
 
     `auto` tries the file that the features were made with, then whatever extraction would find.
@@ -110,7 +110,7 @@ def model_weights(spec: FeatureSpec, weights: str, *, hint: str) -> Path | None:
         file = find_weights(spec.backbone, weights)
     digest = weights_digest(spec.backbone, file)
     if digest != spec.weights_digest:
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"the model was trained on features of other {spec.backbone} weights: {spec.weights_digest[:24]} there, "
             f"{digest[:24]} in {file or 'the random weights of this torch'}; name the right file with --weights"
         )

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from features.cache.reduction import Reduction
-from features.errors import ArtefactRefused
+from features.errors import ArtifactError
 from features.utils.files import check_writable, write_atomically
 from hazard.models.baselines import is_baseline, predict_baseline
-from hazard.models.ensemble import Ensemble, Member, Single
-from hazard.models.head_ensemble import Committee, build
+from hazard.models.ensemble import Ensemble, EnsembleMember, SingleModel
+from hazard.models.head_ensemble import HeadEnsemble, build_head_ensemble
 from hazard.models.input_spec import read_model_json
-from hazard.models.open_set import Familiar
+from hazard.models.open_set import OpenSetDetector
 from hazard.models.predictor import MemberInfo, Model, ModelInfo, Predictor
 from hazard.models.settings import TrainSettings
 
-TRUSTED = [
+TRUSTED_TYPES = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -36,15 +36,20 @@ TRUSTED = [
 ]
 """Types beyond skops's own list that a model.skops of ours may hold. Never taken from the file."""
 
-SUFFIXES = {"head": ".safetensors", "baseline": ".skops"}
-REDUCTION = "reduction.safetensors"
-UNKNOWN = "unknown.safetensors"
+WEIGHTS_SUFFIXES = {"head": ".safetensors", "baseline": ".skops"}
+REDUCTION_FILE = "reduction.safetensors"
+OPEN_SET_FILE = "unknown.safetensors"
 
 T = TypeVar("T")
 
 
 def save_model(
-    folder: Path, *, info: ModelInfo, model: Model, reduction: Reduction | None, familiar: Familiar | None = None
+    folder: Path,
+    *,
+    info: ModelInfo,
+    model: Model,
+    reduction: Reduction | None,
+    open_set_detector: OpenSetDetector | None = None,
 ) -> ModelInfo:
     """Writes the model folder, each file whole or not at all, and returns `info` with members and digests filled in.
 
@@ -52,22 +57,24 @@ def save_model(
     """
     check_writable(folder / "model.json")
     if isinstance(model, Ensemble):
-        members = tuple(_member_info(number, member) for number, member in enumerate(model.members))
-        contents = {row.file: _dump(member.model) for row, member in zip(members, model.members, strict=True)}
+        members = tuple(_make_member_info(number, member) for number, member in enumerate(model.members))
+        contents = {
+            row.file: _serialize_model(member.model) for row, member in zip(members, model.members, strict=True)
+        }
     else:
-        members, contents = (), {_single_file(info.kind): _dump(model)}
+        members, contents = (), {_model_file_name(info.kind): _serialize_model(model)}
     if reduction is not None:
-        contents[REDUCTION] = safetensors.numpy.save(
+        contents[REDUCTION_FILE] = safetensors.numpy.save(
             {k: np.ascontiguousarray(v) for k, v in reduction.to_arrays().items()}
         )
-    if familiar is not None:
-        contents[UNKNOWN] = safetensors.numpy.save(familiar.to_arrays())
+    if open_set_detector is not None:
+        contents[OPEN_SET_FILE] = safetensors.numpy.save(open_set_detector.to_arrays())
     for name, content in contents.items():
         write_atomically(folder / name, content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     info = info.model_copy(update={"digests": digests, "members": members})
     write_atomically(folder / "model.json", (info.model_dump_json(indent=2) + "\n").encode())
-    for stale in _weights_in(folder) - {folder / name for name in contents}:  # left by an earlier model
+    for stale in _find_model_files(folder) - {folder / name for name in contents}:  # left by an earlier model
         stale.unlink(missing_ok=True)
     return info
 
@@ -79,69 +86,69 @@ def open_model(folder: Path) -> Predictor:
     """
     info = read_model_json(folder, ModelInfo)
     if info.kind == "ensemble" and not info.members:
-        raise ArtefactRefused(f"{folder / 'model.json'} refused: members: an ensemble has one or more")
+        raise ArtifactError(f"{folder / 'model.json'} refused: members: an ensemble has one or more")
     if info.kind == "ensemble":
         model: Model = Ensemble(tuple(_load_member(folder, info, member) for member in info.members))
     else:
-        model = _load_single(folder, info, _single_file(info.kind), info.name, info.settings)
-    return Predictor(info, model, _load_reduction(folder, info), _load_familiar(folder, info))
+        model = _load_single(folder, info, _model_file_name(info.kind), info.name, info.settings)
+    return Predictor(info, model, _load_reduction(folder, info), _load_open_set_detector(folder, info))
 
 
-def _single_file(kind: str) -> str:
-    return f"model{SUFFIXES[kind]}"
+def _model_file_name(kind: str) -> str:
+    return f"model{WEIGHTS_SUFFIXES[kind]}"
 
 
-def _weights_in(folder: Path) -> set[Path]:
-    patterns = [f"{stem}{suffix}" for stem in ("model", "member-*") for suffix in SUFFIXES.values()]
-    return {file for pattern in [*patterns, REDUCTION, UNKNOWN] for file in folder.glob(pattern)}
+def _find_model_files(folder: Path) -> set[Path]:
+    patterns = [f"{stem}{suffix}" for stem in ("model", "member-*") for suffix in WEIGHTS_SUFFIXES.values()]
+    return {file for pattern in [*patterns, REDUCTION_FILE, OPEN_SET_FILE] for file in folder.glob(pattern)}
 
 
-def _member_info(number: int, member: Member) -> MemberInfo:
+def _make_member_info(number: int, member: EnsembleMember) -> MemberInfo:
     return MemberInfo(
         kind=member.kind,
         name=member.name,
         settings=member.settings,
         weight=member.weight,
-        file=f"member-{number:02d}{SUFFIXES[member.kind]}",
+        file=f"member-{number:02d}{WEIGHTS_SUFFIXES[member.kind]}",
     )
 
 
-def _load_member(folder: Path, info: ModelInfo, member: MemberInfo) -> Member:
+def _load_member(folder: Path, info: ModelInfo, member: MemberInfo) -> EnsembleMember:
     model = _load_single(folder, info, member.file, member.name, member.settings)
-    return Member(member.settings, model, member.weight)
+    return EnsembleMember(member.settings, model, member.weight)
 
 
-def _dump(model: Single) -> bytes:
-    if isinstance(model, Committee):
+def _serialize_model(model: SingleModel) -> bytes:
+    if isinstance(model, HeadEnsemble):
         return safetensors.torch.save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
     import skops.io
 
     return skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
 
 
-def _load_single(folder: Path, info: ModelInfo, file: str, name: str, settings: TrainSettings) -> Single:
-    if file.endswith(SUFFIXES["head"]):
-        return _load_head(folder, info, file, settings.of("head", name))
+def _load_single(folder: Path, info: ModelInfo, file: str, name: str, settings: TrainSettings) -> SingleModel:
+    if file.endswith(WEIGHTS_SUFFIXES["head"]):
+        return _load_head(folder, info, file, settings.for_model("head", name))
     return _load_baseline(folder, info, file, name)
 
 
-def _load_head(folder: Path, info: ModelInfo, file: str, settings: TrainSettings) -> Committee:
-    tensors = _parse(folder, file, info, safetensors.torch.load)
+def _load_head(folder: Path, info: ModelInfo, file: str, settings: TrainSettings) -> HeadEnsemble:
+    tensors = _read_verified(folder, file, info, safetensors.torch.load)
     with torch.device("meta"):  # compare shapes before any memory is spent on what model.json claims
-        expected = build(info.width, len(info.labels), settings).state_dict()
-    if differing := _difference(expected, tensors):
-        raise ArtefactRefused(
+        expected = build_head_ensemble(info.width, len(info.labels), settings).state_dict()
+    if differing := _describe_mismatch(expected, tensors):
+        raise ArtifactError(
             f"{folder / file} refused: its tensors are not those that model.json describes: {differing}"
         )
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise ArtefactRefused(f"{folder / file} refused: {name} holds NaN or infinity")
-    head = build(info.width, len(info.labels), settings)
+            raise ArtifactError(f"{folder / file} refused: {name} holds NaN or infinity")
+    head = build_head_ensemble(info.width, len(info.labels), settings)
     head.load_state_dict(tensors)
     return head.eval()
 
 
-def _difference(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> str:
+def _describe_mismatch(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> str:
     """The first tensor that is missing, unexpected, or of another shape or type; empty where all are as they must."""
 
     def show(tensors: dict[str, torch.Tensor], name: str) -> str:
@@ -158,72 +165,72 @@ def _difference(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor])
 def _load_baseline(folder: Path, info: ModelInfo, file: str, name: str) -> Pipeline:
     import skops.io  # here: it takes half a second that heads need not wait for
 
-    model = _parse(folder, file, info, lambda content: skops.io.loads(content, trusted=TRUSTED))
+    model = _read_verified(folder, file, info, lambda content: skops.io.loads(content, trusted=TRUSTED_TYPES))
     if not is_baseline(model, name):
-        raise ArtefactRefused(f"{folder / file} refused: it does not hold a {name}")
-    if not all(bool(np.isfinite(array).all()) for array in _arrays(model)):
-        raise ArtefactRefused(f"{folder / file} refused: it holds NaN or infinity")
+        raise ArtifactError(f"{folder / file} refused: it does not hold a {name}")
+    if not all(bool(np.isfinite(array).all()) for array in _iterate_arrays(model)):
+        raise ArtifactError(f"{folder / file} refused: it holds NaN or infinity")
     probe = np.zeros((1, 2, info.width), np.float32), np.ones((1, 2), np.bool_)
-    probs = _guarded(folder / file, lambda: predict_baseline(model, *probe, classes=len(info.labels)))
+    probs = _run_or_reject(folder / file, lambda: predict_baseline(model, *probe, classes=len(info.labels)))
     if not np.isclose(probs.sum(), 1.0):
-        raise ArtefactRefused(f"{folder / file} refused: its probabilities do not sum to one")
+        raise ArtifactError(f"{folder / file} refused: its probabilities do not sum to one")
     return model
 
 
-def _arrays(part: object) -> Iterator[NDArray[np.floating]]:
+def _iterate_arrays(part: object) -> Iterator[NDArray[np.floating]]:
     """All arrays of floats that an estimator holds, and those of the estimators within it."""
     if isinstance(part, np.ndarray):
         if np.issubdtype(part.dtype, np.floating):
             yield part
     elif isinstance(part, list | tuple):
         for one in part:
-            yield from _arrays(one)
+            yield from _iterate_arrays(one)
     elif type(part).__module__.startswith("sklearn."):
-        yield from _arrays(list(getattr(part, "__dict__", {}).values()))
+        yield from _iterate_arrays(list(getattr(part, "__dict__", {}).values()))
 
 
 def _load_reduction(folder: Path, info: ModelInfo) -> Reduction | None:
     if info.reduction_kind is None:
         return None
-    file, kind = folder / REDUCTION, info.reduction_kind
-    arrays = _parse(folder, REDUCTION, info, safetensors.numpy.load)
+    file, kind = folder / REDUCTION_FILE, info.reduction_kind
+    arrays = _read_verified(folder, REDUCTION_FILE, info, safetensors.numpy.load)
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ArtefactRefused(f"{file} refused: it holds NaN or infinity")
-    reduction = _guarded(file, lambda: Reduction.from_arrays(kind, arrays))
+        raise ArtifactError(f"{file} refused: it holds NaN or infinity")
+    reduction = _run_or_reject(file, lambda: Reduction.from_arrays(kind, arrays))
     if reduction.width != info.width:
-        raise ArtefactRefused(f"{file} refused: it gives {reduction.width} numbers, the model takes {info.width}")
+        raise ArtifactError(f"{file} refused: it gives {reduction.width} numbers, the model takes {info.width}")
     digest = info.feature_spec.get("reduction_digest")
     if digest and digest != reduction.digest:
-        raise ArtefactRefused(
+        raise ArtifactError(
             f"{file} refused: reduction_digest: {reduction.digest[:12]}…, not {digest[:12]}… as model.json says"
         )
     return reduction
 
 
-def _load_familiar(folder: Path, info: ModelInfo) -> Familiar | None:
+def _load_open_set_detector(folder: Path, info: ModelInfo) -> OpenSetDetector | None:
     """None in a folder from before there was such a file, and where training had too few clips for one."""
-    if UNKNOWN not in info.digests:
+    if OPEN_SET_FILE not in info.digests:
         return None
-    arrays = _parse(folder, UNKNOWN, info, safetensors.numpy.load)
-    familiar = _guarded(folder / UNKNOWN, lambda: Familiar.from_arrays(arrays))
+    arrays = _read_verified(folder, OPEN_SET_FILE, info, safetensors.numpy.load)
+    familiar = _run_or_reject(folder / OPEN_SET_FILE, lambda: OpenSetDetector.from_arrays(arrays))
     if familiar.width != info.width:
-        raise ArtefactRefused(f"{folder / UNKNOWN} refused: it measures {familiar.width} numbers, not {info.width}")
+        raise ArtifactError(f"{folder / OPEN_SET_FILE} refused: it measures {familiar.width} numbers, not {info.width}")
     return familiar
 
 
-def _parse(folder: Path, name: str, info: ModelInfo, parse: Callable[[bytes], T]) -> T:
+def _read_verified(folder: Path, name: str, info: ModelInfo, parse: Callable[[bytes], T]) -> T:
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
-        raise ArtefactRefused(f"{folder / name} refused: {error.strerror}") from None
+        raise ArtifactError(f"{folder / name} refused: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != info.digests.get(name):
-        raise ArtefactRefused(f"{folder / name} refused: it is damaged, or belongs to another model.json")
-    return _guarded(folder / name, lambda: parse(content))
+        raise ArtifactError(f"{folder / name} refused: it is damaged, or belongs to another model.json")
+    return _run_or_reject(folder / name, lambda: parse(content))
 
 
-def _guarded(file: Path, action: Callable[[], T]) -> T:
+def _run_or_reject(file: Path, action: Callable[[], T]) -> T:
     try:
         return action()
     except Exception as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtefactRefused(f"{file} refused: {said}") from None
+        raise ArtifactError(f"{file} refused: {said}") from None

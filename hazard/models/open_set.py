@@ -13,41 +13,41 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
-from hazard.data.splits import Index, grouped_folds
+from hazard.data.splits import RowIndices, make_grouped_folds
 from hazard.models.pooling import pool
 from hazard.types import Sequences
 
 Floats = NDArray[np.float64]
 
-POOLED = {"mean": 0.5, "deviation": 1.0, "absolute_difference": 1.0}
+POOLED_SCALES = {"mean": 0.5, "deviation": 1.0, "absolute_difference": 1.0}
 """What is looked at of a clip, and how large it is made. Saved models hold numbers of just these names in this order:
 others would be another file format. Held-out classes and footage are told as well without the mean, but pictures that
 hold still in a place of another kind only by it."""
 
-MOST_COMPONENTS, CLIPS_A_COMPONENT = 128, 8
+MAX_COMPONENTS, CLIPS_PER_COMPONENT = 128, 8
 """So many principal components are kept, fewer where there are few clips."""
 
-BACKGROUND = 0.9
+BACKGROUND_WEIGHT = 0.9
 """So much of the distance to all clips is taken off that to the nearest class. Below 1, so that what is far is far."""
 
-RESIDUAL = 0.05
+RESIDUAL_WEIGHT = 0.05
 """What is outside the components counts so much of what is inside."""
 
-MOST_CLIPS = 5000
+MAX_FITTED_CLIPS = 5000
 """Of more clips a draw is learned from."""
 
-LEAST_CLIPS = 16
-PARTS = 5
-TINY = 1e-6
-SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+MIN_FITTED_CLIPS = 16
+HELD_OUT_PARTS = 5
+EPSILON = 1e-6
+THRESHOLD_SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 
-def max_probability(probs: Floats) -> Floats:
+def max_probability_score(probs: Floats) -> Floats:
     """(B,) of probabilities (B, K): how unsure the model is of its likeliest label (Hendrycks and Gimpel 2017)."""
     return 1 - probs.max(axis=1)
 
 
-def energy(logits: Floats) -> Floats:
+def energy_score(logits: Floats) -> Floats:
     """(B,) of raw logits (B, K): -log sum exp (Liu et al. 2020).
 
     They must not be normalised: of log probabilities it is 0 for every clip. Models that give nothing but
@@ -57,7 +57,7 @@ def energy(logits: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Familiar:
+class OpenSetDetector:
     """What training clips look like, as numbers to measure distances from.
 
     The distance is a relative Mahalanobis distance (Ren et al. 2021) within R principal components of the pooled
@@ -100,20 +100,20 @@ class Familiar:
     @property
     def width(self) -> int:
         """D of the features that it measures."""
-        return len(self.mean) // len(POOLED)
+        return len(self.mean) // len(POOLED_SCALES)
 
     def scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Floats:
         """(B,) of x (B, T, D) and mask (B, T): how far each clip is from all that training saw."""
-        return self.distances(pool(x.astype(np.float32, copy=False), mask, tuple(POOLED)))
+        return self.distances(pool(x.astype(np.float32, copy=False), mask, tuple(POOLED_SCALES)))
 
     def distances(self, pooled: NDArray[np.float32]) -> Floats:
         """(B,) of pooled clips (B, P)."""
         rows = (pooled - self.mean) * self.scale  # (B, P)
         inside = rows @ self.components.T  # (B, R)
         outside = (np.square(rows).sum(axis=1) - np.square(inside).sum(axis=1)).clip(0) / self.residual[0]  # (B,)
-        nearest = np.min([_squared(inside - centre, self.within) for centre in self.centres], axis=0)
-        relative = nearest - BACKGROUND * _squared(inside, self.overall)
-        return np.asarray(relative + RESIDUAL * len(self.components) * outside, np.float64)
+        nearest = np.min([_squared_mahalanobis(inside - centre, self.within) for centre in self.centres], axis=0)
+        relative = nearest - BACKGROUND_WEIGHT * _squared_mahalanobis(inside, self.overall)
+        return np.asarray(relative + RESIDUAL_WEIGHT * len(self.components) * outside, np.float64)
 
     def threshold(self, share: float) -> float | None:
         """The distance from which a clip is unknown, where about so many of clips like those of training may be."""
@@ -124,7 +124,7 @@ class Familiar:
         return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> "Familiar":
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> "OpenSetDetector":
         """The inverse of `to_arrays`. Raises ValueError for arrays that measure nothing."""
         names = [field.name for field in fields(cls)]
         if set(arrays) != set(names):
@@ -132,31 +132,31 @@ class Familiar:
         return cls(**arrays)
 
 
-def fit_familiar(sequences: Sequences, rows: Index, *, seed: int) -> Familiar | None:
+def fit_open_set_detector(sequences: Sequences, rows: RowIndices, *, seed: int) -> OpenSetDetector | None:
     """Learned from the clips `rows`, with thresholds out of distances of clips that were held out, group by group.
 
     A clip is nearer to what was learned from it than any other clip of its kind, so that thresholds are taken from
     clips that were scored without their group. None where there are too few clips or groups to hold any out.
     """
-    rows = _drawn(np.sort(rows), seed)
+    rows = _sample_rows(np.sort(rows), seed)
     y, groups = sequences.y[rows], sequences.groups[rows]
-    parts = min(PARTS, len(np.unique(groups)))
-    if parts < 2 or len(rows) < LEAST_CLIPS:
+    parts = min(HELD_OUT_PARTS, len(np.unique(groups)))
+    if parts < 2 or len(rows) < MIN_FITTED_CLIPS:
         return None
-    pooled = pool(sequences.x, sequences.mask, tuple(POOLED))[rows]  # (B, P)
-    count = max(1, min(MOST_COMPONENTS, len(rows) // CLIPS_A_COMPONENT, pooled.shape[1] - 1))
+    pooled = pool(sequences.x, sequences.mask, tuple(POOLED_SCALES))[rows]  # (B, P)
+    count = max(1, min(MAX_COMPONENTS, len(rows) // CLIPS_PER_COMPONENT, pooled.shape[1] - 1))
     held_out = np.empty(len(rows))
-    for fold in grouped_folds(_without_features(sequences).take(rows), parts, seed=seed):
+    for fold in make_grouped_folds(_drop_features(sequences).take(rows), parts, seed=seed):
         known = np.concatenate([fold.train, fold.val])
-        held_out[fold.test] = _learn(pooled[known], y[known], count).distances(pooled[fold.test])
-    return _learn(pooled, y, count, held_out=held_out)
+        held_out[fold.test] = _fit_detector(pooled[known], y[known], count).distances(pooled[fold.test])
+    return _fit_detector(pooled, y, count, held_out=held_out)
 
 
-def _learn(
+def _fit_detector(
     pooled: NDArray[np.float32], y: NDArray[np.int64], count: int, *, held_out: Floats | None = None
-) -> Familiar:
+) -> OpenSetDetector:
     """From pooled clips (B, P) and labels (B,), with so many components; thresholds by the distances `held_out`."""
-    mean, scale = pooled.mean(axis=0), _scale(pooled)
+    mean, scale = pooled.mean(axis=0), _compute_scale(pooled)
     rows = (pooled - mean) * scale  # (B, P)
     _, _, components = randomized_svd(rows, count, random_state=0)  # (R, P)
     inside = rows @ components.T  # (B, R)
@@ -172,37 +172,37 @@ def _learn(
         "centres": centres,
         "within": np.linalg.inv(within),
         "overall": np.linalg.inv(within + np.cov(centres[places], rowvar=False, bias=True)),
-        "residual": np.maximum(outside.mean(keepdims=True), TINY),
-        "shares": np.array(SHARES),
-        "thresholds": np.quantile(far, 1 - np.array(SHARES)),
+        "residual": np.maximum(outside.mean(keepdims=True), EPSILON),
+        "shares": np.array(THRESHOLD_SHARES),
+        "thresholds": np.quantile(far, 1 - np.array(THRESHOLD_SHARES)),
     }
-    return Familiar.from_arrays({name: np.asarray(array, np.float32) for name, array in arrays.items()})
+    return OpenSetDetector.from_arrays({name: np.asarray(array, np.float32) for name, array in arrays.items()})
 
 
-def _without_features(sequences: Sequences) -> Sequences:
+def _drop_features(sequences: Sequences) -> Sequences:
     """The same clips, light enough to be taken apart."""
     return replace(sequences, x=sequences.x[:, :1, :1], mask=sequences.mask[:, :1], views=())
 
 
-def _drawn(rows: Index, seed: int) -> Index:
-    if len(rows) <= MOST_CLIPS:
+def _sample_rows(rows: RowIndices, seed: int) -> RowIndices:
+    if len(rows) <= MAX_FITTED_CLIPS:
         return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, MOST_CLIPS, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(rows, MAX_FITTED_CLIPS, replace=False))
 
 
-def _scale(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+def _compute_scale(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
     """(P,): each statistic has a spread of its own taken out, the same for all its channels, and the size of POOLED."""
-    spreads = [float(block.std()) for block in np.split(pooled - pooled.mean(axis=0), len(POOLED), axis=1)]
-    scales = [size / max(spread, TINY) for size, spread in zip(POOLED.values(), spreads, strict=True)]
-    return np.repeat(np.array(scales, np.float32), pooled.shape[1] // len(POOLED))
+    spreads = [float(block.std()) for block in np.split(pooled - pooled.mean(axis=0), len(POOLED_SCALES), axis=1)]
+    scales = [size / max(spread, EPSILON) for size, spread in zip(POOLED_SCALES.values(), spreads, strict=True)]
+    return np.repeat(np.array(scales, np.float32), pooled.shape[1] // len(POOLED_SCALES))
 
 
 def _covariance(rows: NDArray[np.float32]) -> Floats:
     """(R, R) of centred rows (B, R)."""
     covariance, _ = ledoit_wolf(rows.astype(np.float64), assume_centered=True)
-    return np.asarray(covariance + TINY * max(float(np.trace(covariance)), 1.0) * np.eye(len(covariance)))
+    return np.asarray(covariance + EPSILON * max(float(np.trace(covariance)), 1.0) * np.eye(len(covariance)))
 
 
-def _squared(rows: NDArray[np.floating], precision: NDArray[np.floating]) -> NDArray[np.floating]:
+def _squared_mahalanobis(rows: NDArray[np.floating], precision: NDArray[np.floating]) -> NDArray[np.floating]:
     """(B,): squared lengths of rows (B, R) by an inverse covariance."""
     return np.einsum("ij,ij->i", rows @ precision, rows)

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK = 512
+CHUNK_CLIPS = 512
 """Clips that are pooled at once: several arrays as large as their sequences are held meanwhile."""
 
 
-def differences(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def step_differences(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """x[t] - x[t-1] (B, T, D), zero at the first step, and the mask (B, T) of the steps that have one."""
     step = torch.zeros_like(x)
     step[:, 1:] = x[:, 1:] - x[:, :-1]  # (B, T, D)
@@ -38,19 +38,19 @@ def deviation(x: Tensor, mask: Tensor) -> Tensor:
 
 def difference(x: Tensor, mask: Tensor) -> Tensor:
     """Mean change from step to step: the last step less the first, shared among the steps; zero for a single step."""
-    return masked_mean(*differences(x, mask))
+    return masked_mean(*step_differences(x, mask))
 
 
 def absolute_difference(x: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute change from step to step; zero for a single step."""
-    step, real = differences(x, mask)
+    step, real = step_differences(x, mask)
     return masked_mean(step.abs(), real)
 
 
 def second_difference(x: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute change of the change from step to step: blind to steady drift; zero below three steps."""
-    step, real = differences(x, mask)
-    bend, has_both = differences(step, real)
+    step, real = step_differences(x, mask)
+    bend, has_both = step_differences(step, real)
     return masked_mean(bend.abs(), has_both)
 
 
@@ -66,7 +66,7 @@ def maximum(x: Tensor, mask: Tensor) -> Tensor:
 
 def largest_difference(x: Tensor, mask: Tensor) -> Tensor:
     """Largest absolute change from one step to the next; zero for a single step."""
-    step, _ = differences(x, mask)
+    step, _ = step_differences(x, mask)
     return step.abs().amax(1)
 
 
@@ -83,17 +83,17 @@ STATISTICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Name → x (B, T, D) and mask (B, T) → (B, D). To add one: a function and a line; the tests pick it up."""
 
 
-LINEAR = ("mean", "deviation", "absolute_difference", "second_difference")
+LINEAR_STATISTICS = ("mean", "deviation", "absolute_difference", "second_difference")
 """What linear models are offered of a clip."""
 
-WEIGHTS = {"mean": 0.25}
+STATISTIC_WEIGHTS = {"mean": 0.25}
 """How large a standardised statistic is made, 1 where nothing is said. How a clip looks tells its place before it tells
 what happens there: at a quarter of the size it bears sixteen times the penalty, and counts where many clips agree."""
 
 
-def weights_of(statistics: Sequence[str]) -> dict[str, float]:
+def normalize_statistic_weights(statistics: Sequence[str]) -> dict[str, float]:
     """The sizes of some statistics beside each other, the largest of them 1."""
-    sizes = {name: WEIGHTS.get(name, 1.0) for name in statistics}
+    sizes = {name: STATISTIC_WEIGHTS.get(name, 1.0) for name in statistics}
     return {name: size / max(sizes.values()) for name, size in sizes.items()}
 
 
@@ -101,8 +101,8 @@ def pool(x: NDArray[np.float32], mask: NDArray[np.bool_], statistics: Sequence[s
     """x (B, T, D), mask (B, T) → (B, S D): the named statistics of each clip side by side."""
     result = np.empty((len(x), len(statistics) * x.shape[2]), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(x), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(x), CHUNK_CLIPS):
+            rows = slice(start, start + CHUNK_CLIPS)
             shown = torch.from_numpy(x[rows]), torch.from_numpy(mask[rows])
             result[rows] = torch.cat([STATISTICS[name](*shown) for name in statistics], dim=-1).numpy()
     return result

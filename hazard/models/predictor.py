@@ -13,19 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from features.cache.reduction import Reduction
 from hazard.models.baselines import BASELINES
 from hazard.models.calibration import apply_temperature
-from hazard.models.ensemble import Ensemble, Single, predict_single
-from hazard.models.ensemble_spec import Kind
-from hazard.models.head_ensemble import Committee
+from hazard.models.ensemble import Ensemble, SingleModel, predict_single
+from hazard.models.ensemble_spec import ModelKind
+from hazard.models.head_ensemble import HeadEnsemble
 from hazard.models.heads import HEADS
 from hazard.models.heads.base import AttentionPooling
-from hazard.models.input_spec import ModelSource
-from hazard.models.open_set import Familiar
+from hazard.models.input_spec import ModelInputSpec
+from hazard.models.open_set import OpenSetDetector
 from hazard.models.settings import TrainSettings
 
 FORMAT_VERSION: Literal[1] = 1
-LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
+RECORDED_LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
 
-Model: TypeAlias = Single | Ensemble
+Model: TypeAlias = SingleModel | Ensemble
 
 
 class MemberInfo(BaseModel):
@@ -33,7 +33,7 @@ class MemberInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
+    kind: ModelKind
     name: str
     settings: TrainSettings
     weight: float = Field(gt=0, allow_inf_nan=False)
@@ -41,12 +41,12 @@ class MemberInfo(BaseModel):
     """Its weights, beside model.json."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "MemberInfo":
+    def _check_consistency(self) -> "MemberInfo":
         _check_name(self.kind, self.name)
         return self
 
 
-class ModelInfo(ModelSource):
+class ModelInfo(ModelInputSpec):
     """What model.json holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +76,7 @@ class ModelInfo(ModelSource):
     """sha256 of each file beside model.json."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ModelInfo":
+    def _check_consistency(self) -> "ModelInfo":
         if self.members and self.kind != "ensemble":
             raise ValueError(f"a {self.kind} has no members")
         if self.kind != "ensemble":
@@ -88,14 +88,14 @@ class ModelInfo(ModelSource):
         return self
 
 
-def _check_name(kind: Kind, name: str) -> None:
+def _check_name(kind: ModelKind, name: str) -> None:
     if name not in (HEADS if kind == "head" else BASELINES):
         raise ValueError(f"unknown {kind} '{name}'")
 
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that a saved model depends on."""
-    return {name: version(name) for name in LIBRARIES}
+    return {name: version(name) for name in RECORDED_LIBRARIES}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Predictor:
     info: ModelInfo
     model: Model
     reduction: Reduction | None
-    familiar: Familiar | None = None
+    open_set_detector: OpenSetDetector | None = None
     """What training clips look like; none in models of old, and where there were too few clips to tell."""
 
     @property
@@ -144,27 +144,27 @@ class Predictor:
 
         Raises ValueError for another width, and for a clip without a single real step.
         """
-        self._check(x, mask)
+        self._check_shapes(x, mask)
         x = x.astype(np.float32, copy=False)
         probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
         return apply_temperature(probs, self.info.temperature)
 
-    def unknown_scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-        """How unlike all training clips each of x (B, T, D), mask (B, T) is, (B,): higher is stranger; see `Familiar`.
+    def ood_scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        """How unlike all training clips each of x (B, T, D), mask (B, T) is, (B,): higher is stranger; see `OpenSetDetector`.
 
         The same whatever kind of model it is; None where the model cannot tell. Raises ValueError as `predict` does.
         """
-        self._check(x, mask)
-        return None if self.familiar is None else self.familiar.scores(x, mask)
+        self._check_shapes(x, mask)
+        return None if self.open_set_detector is None else self.open_set_detector.scores(x, mask)
 
-    def unknown_from(self, share: float) -> float | None:
+    def find_ood_threshold(self, share: float) -> float | None:
         """The score from which a clip is unknown, where about `share` of clips like those of training may be.
 
         None where the share is 0, and where the model cannot tell.
         """
-        return None if self.familiar is None else self.familiar.threshold(share)
+        return None if self.open_set_detector is None else self.open_set_detector.threshold(share)
 
-    def _check(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def _check_shapes(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         if x.ndim != 3 or x.shape[2] != self.info.width or mask.shape != x.shape[:2]:
             raise ValueError(f"expected x (B, T, {self.info.width}) and its mask, got {x.shape} and {mask.shape}")
         if not mask.any(axis=1).all():
@@ -172,14 +172,14 @@ class Predictor:
 
     def attention(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         """How much each step of x (B, T, D) weighs, (B, T), rows sum to one; None where the model does not choose."""
-        heads = list(self.model.heads) if isinstance(self.model, Committee) else []
+        heads = list(self.model.heads) if isinstance(self.model, HeadEnsemble) else []
         if not heads or not all(isinstance(getattr(head, "pooling", None), AttentionPooling) for head in heads):
             return None
         with torch.inference_mode():
             weights = self.model.attention(torch.from_numpy(x), torch.from_numpy(mask))  # type: ignore[union-attr]
         return weights.double().numpy()
 
-    def decide(self, probs: NDArray[np.float64]) -> list[str]:
+    def predict_labels(self, probs: NDArray[np.float64]) -> list[str]:
         """The label of each row of probs (B, K): the positive one from the threshold on, else the most probable."""
         if self.positive_label is None or len(self.labels) != 2:
             return [self.labels[k] for k in probs.argmax(axis=1)]

@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from features.utils.text import nearest
-from hazard.models.baselines import BASELINES, Scale
-from hazard.models.ensemble_spec import parse_lineup
+from features.utils.text import suggest_name
+from hazard.models.baselines import BASELINES, ScaleMode
+from hazard.models.ensemble_spec import parse_ensemble_spec
 from hazard.models.heads import HEADS
-from hazard.models.heads.base import INPUTS, USUAL
+from hazard.models.heads.base import DEFAULT_INPUTS, STEP_INPUTS
 from hazard.models.pooling import STATISTICS
 
 
@@ -29,7 +29,7 @@ class AugmentOptions:
     """α of the Beta distribution that shares of mixed clips are drawn from; 0: none are mixed."""
 
     @property
-    def any(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether anything is changed at all."""
         return any((self.temporal_crop, self.frame_dropout, self.feature_dropout, self.mixup))
 
@@ -47,7 +47,7 @@ class LossOptions:
 
 
 @dataclass(frozen=True)
-class OptimiserOptions:
+class OptimizerOptions:
     """How weights move."""
 
     lr: float = 1e-3
@@ -72,7 +72,7 @@ class TrainSettings(BaseModel):
     """A name in BASELINES: train that instead of a head."""
     pooled: tuple[str, ...] | None = None
     """Names in STATISTICS, what baselines are offered of each clip; none: each baseline's own."""
-    pooled_scale: Scale = "column"
+    pooled_scale: ScaleMode = "column"
     """Baselines take a spread out of each column, or a common one out of all columns of a `kind`: for PCA features."""
     jobs: int = Field(-1, ge=-1)
     """Threads that fit a baseline, -1: one a core; they change no prediction."""
@@ -87,7 +87,7 @@ class TrainSettings(BaseModel):
     """Layers on top of each other."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Share of values that each training step hides; by the number of training clips by default."""
-    inputs: tuple[str, ...] = USUAL
+    inputs: tuple[str, ...] = DEFAULT_INPUTS
     """What a head is offered of each step: `features`, `differences`, `absolute_differences`."""
     bidirectional: bool = False
     """Whether recurrent layers also read the clip backwards; the other kinds, and `bilstm_attention`, see both ways."""
@@ -164,47 +164,47 @@ class TrainSettings(BaseModel):
 
     @field_validator("head")
     @classmethod
-    def _known_head(cls, value: str) -> str:
-        return _known("head", value, HEADS)
+    def _check_head(cls, value: str) -> str:
+        return _check_choice("head", value, HEADS)
 
     @field_validator("baseline")
     @classmethod
-    def _known_baseline(cls, value: str | None) -> str | None:
-        return value if value is None else _known("baseline", value, BASELINES)
+    def _check_baseline(cls, value: str | None) -> str | None:
+        return value if value is None else _check_choice("baseline", value, BASELINES)
 
     @field_validator("ensemble")
     @classmethod
-    def _known_ensemble(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _check_ensemble(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
-            parse_lineup(value, chosen=info.data.get("baseline") or info.data.get("head") or "lstm")
+            parse_ensemble_spec(value, selected_model=info.data.get("baseline") or info.data.get("head") or "lstm")
         return value
 
     @field_validator("tracker")
     @classmethod
-    def _known_tracker(cls, value: str) -> str:
-        return _known("tracker", value, TRACKER_NAMES)
+    def _check_tracker(cls, value: str) -> str:
+        return _check_choice("tracker", value, TRACKER_NAMES)
 
     @field_validator("inputs")
     @classmethod
-    def _known_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len(set(value)) != len(value):
-            raise ValueError(f"give one or more different inputs of {', '.join(INPUTS)}")
+            raise ValueError(f"give one or more different inputs of {', '.join(STEP_INPUTS)}")
         for name in value:
-            _known("input", name, INPUTS)
+            _check_choice("input", name, STEP_INPUTS)
         return value
 
     @field_validator("pooled")
     @classmethod
-    def _known_statistics(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _check_statistics(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and (not value or len(set(value)) != len(value)):
             raise ValueError(f"give one or more different statistics of {', '.join(STATISTICS)}")
         for name in value or ():
-            _known("statistic", name, STATISTICS)
+            _check_choice("statistic", name, STATISTICS)
         return value
 
     @field_validator("jobs")
     @classmethod
-    def _some_jobs(cls, value: int) -> int:
+    def _check_jobs(cls, value: int) -> int:
         if value == 0:
             raise ValueError("give a number of threads, or -1 for one a core")
         return value
@@ -213,21 +213,24 @@ class TrainSettings(BaseModel):
     def kind_and_name(self) -> tuple[Literal["head", "baseline", "ensemble"], str]:
         """What is to be fitted; of an ensemble the full list, so that `of` gives the same again."""
         if self.ensemble:
-            places = parse_lineup(self.ensemble, chosen=self.baseline or self.head)
+            places = parse_ensemble_spec(self.ensemble, selected_model=self.baseline or self.head)
             return "ensemble", ",".join(map(str, places))
         return ("baseline", self.baseline) if self.baseline else ("head", self.head)
 
-    def of(self, kind: str, name: str) -> "TrainSettings":
+    def for_model(self, kind: str, name: str) -> "TrainSettings":
         """The same settings for another head, baseline or ensemble."""
         return self.model_copy(update={"baseline": None, "ensemble": None} | {kind: name})
 
-    def singles(self) -> list[tuple["TrainSettings", float]]:
+    def split_by_model(self) -> list[tuple["TrainSettings", float]]:
         """The settings of each model of an ensemble, with its weight; of a head or a baseline these alone."""
         if not self.ensemble:
             return [(self, 1.0)]
         return [
-            (self.of(place.kind, place.name).model_copy(update={"seed": self.seed + i}), place.weight / place.seeds)
-            for place in parse_lineup(self.ensemble, chosen=self.baseline or self.head)
+            (
+                self.for_model(place.kind, place.name).model_copy(update={"seed": self.seed + i}),
+                place.weight / place.seeds,
+            )
+            for place in parse_ensemble_spec(self.ensemble, selected_model=self.baseline or self.head)
             for i in range(place.seeds)
         ]
 
@@ -247,12 +250,12 @@ class TrainSettings(BaseModel):
         return LossOptions(kind=self.loss, gamma=self.focal_gamma, label_smoothing=self.label_smoothing)
 
     @property
-    def optimiser_options(self) -> OptimiserOptions:
+    def optimizer_options(self) -> OptimizerOptions:
         """The part that says how weights move."""
-        return OptimiserOptions(lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, ema=self.ema)
+        return OptimizerOptions(lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, ema=self.ema)
 
 
-def _known(kind: str, value: str, choices: Iterable[str]) -> str:
+def _check_choice(kind: str, value: str, choices: Iterable[str]) -> str:
     if value not in choices:
-        raise ValueError(f"unknown {kind}; {nearest(value, list(choices))}")
+        raise ValueError(f"unknown {kind}; {suggest_name(value, list(choices))}")
     return value

@@ -25,17 +25,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from features.errors import SettingsError
-from features.live.source import Camera, kind_of, mask_credentials
-from features.utils.settings import SECTIONS
-from features.utils.text import nearest
+from features.live.source import Camera, mask_credentials, source_kind
+from features.utils.settings import SECTION_NAMES
+from features.utils.text import suggest_name
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_ENTRY = re.compile(r"(?:([a-z,-]+)\s+)?(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HOURS_PATTERN = re.compile(r"(?:([a-z,-]+)\s+)?(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)")
+_VARIABLE_PATTERN = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True)
-class Hours:
+class WeeklyHours:
     """Some days of the week and the hours of each, in minutes since midnight; an end before the start is tomorrow's."""
 
     days: frozenset[int]  # 0: Monday
@@ -43,7 +43,7 @@ class Hours:
     end: int
 
 
-Schedule = tuple[Hours, ...]
+Schedule = tuple[WeeklyHours, ...]
 
 
 class CameraSettings(BaseModel):
@@ -67,36 +67,36 @@ class CameraSettings(BaseModel):
 
     @field_validator("source", mode="before")
     @classmethod
-    def _filled(cls, value: object) -> object:
+    def _resolve_source(cls, value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        return _from_environment(value) if isinstance(value, str) else value
+        return _expand_environment(value) if isinstance(value, str) else value
 
     @field_validator("source")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _check_source(cls, value: str) -> str:
         try:
-            kind_of(value)
+            source_kind(value)
         except SettingsError as error:
             raise ValueError(str(error)) from None
         return value
 
     @field_validator("zone")
     @classmethod
-    def _polygon(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
-        if value and (len(value) < 3 or _area(value) == 0):
+    def _check_zone(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        if value and (len(value) < 3 or _polygon_area(value) == 0):
             raise ValueError("expected three corners or more that enclose something")
         if not all(0 <= share <= 1 for corner in value for share in corner):
             raise ValueError("expected shares of the picture's width and height, from 0 to 1")
         return value
 
     @model_validator(mode="after")
-    def _timed(self) -> "CameraSettings":
+    def _check_schedule(self) -> "CameraSettings":
         parse_schedule(self.schedule)
         if self.schedule and not self.timezone:
             raise ValueError("a schedule needs a timezone, such as Europe/Berlin")
         if self.timezone:
-            _zone(self.timezone)
+            _load_timezone(self.timezone)
         return self
 
     @property
@@ -106,7 +106,9 @@ class CameraSettings(BaseModel):
 
     def is_watched(self, moment: datetime) -> bool:
         """Whether the schedule has it watched at a moment, which must know its time zone."""
-        return not self.schedule or is_scheduled(parse_schedule(self.schedule), moment.astimezone(_zone(self.timezone)))
+        return not self.schedule or is_scheduled(
+            parse_schedule(self.schedule), moment.astimezone(_load_timezone(self.timezone))
+        )
 
 
 def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
@@ -124,22 +126,24 @@ def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
             f"cameras file {file}: expected `cameras:` and a list of them, each with a name and a source"
         )
     for key in tree:
-        if key not in SECTIONS:
-            raise SettingsError(f"cameras file {file}: unknown key '{key}'; {nearest(str(key), SECTIONS)}")
-    return _unique([_camera(entry, f"{file}, camera {i}") for i, entry in enumerate(tree["cameras"], 1)])
+        if key not in SECTION_NAMES:
+            raise SettingsError(f"cameras file {file}: unknown key '{key}'; {suggest_name(str(key), SECTION_NAMES)}")
+    return _check_unique_names(
+        [_parse_camera(entry, f"{file}, camera {i}") for i, entry in enumerate(tree["cameras"], 1)]
+    )
 
 
-def cameras_of(sources: Sequence[str]) -> tuple[CameraSettings, ...]:
+def parse_camera_sources(sources: Sequence[str]) -> tuple[CameraSettings, ...]:
     """Cameras as the command line names them, SOURCE or NAME=SOURCE; the others are called camera-1, camera-2, …."""
-    named = [_named(source, f"camera-{i}") for i, source in enumerate(sources, 1)]
-    return _unique(
-        [_camera({"name": name, "source": source}, f"source {i}") for i, (name, source) in enumerate(named, 1)]
+    named = [_split_name(source, f"camera-{i}") for i, source in enumerate(sources, 1)]
+    return _check_unique_names(
+        [_parse_camera({"name": name, "source": source}, f"source {i}") for i, (name, source) in enumerate(named, 1)]
     )
 
 
 def parse_schedule(text: str) -> Schedule:
     """`mon-fri 08:00-18:00; sat 10:00-14:00` as hours. Raises ValueError that names the part that is none."""
-    return tuple(_hours(part.strip().lower()) for part in text.split(";") if part.strip())
+    return tuple(_parse_hours(part.strip().lower()) for part in text.split(";") if part.strip())
 
 
 def is_scheduled(schedule: Schedule, moment: datetime) -> bool:
@@ -156,17 +160,17 @@ def is_scheduled(schedule: Schedule, moment: datetime) -> bool:
     )
 
 
-def _hours(text: str) -> Hours:
-    match = _ENTRY.fullmatch(text)
+def _parse_hours(text: str) -> WeeklyHours:
+    match = _HOURS_PATTERN.fullmatch(text)
     if not match:
         raise ValueError(f"schedule '{text}': expected such as `mon-fri 08:00-18:00`")
     start, end = (60 * int(hour) + int(minute) for hour, minute in (match.groups()[1:3], match.groups()[3:5]))
     if start >= 24 * 60 or end > 24 * 60 or int(match[3]) > 59 or int(match[5]) > 59 or start == end:
         raise ValueError(f"schedule '{text}': expected times from 00:00 to 24:00 that differ")
-    return Hours(_days(match[1] or "daily"), start, end)
+    return WeeklyHours(_parse_days(match[1] or "daily"), start, end)
 
 
-def _days(text: str) -> frozenset[int]:
+def _parse_days(text: str) -> frozenset[int]:
     if text == "daily":
         return frozenset(range(7))
     days: set[int] = set()
@@ -174,13 +178,13 @@ def _days(text: str) -> frozenset[int]:
         first, _, last = part.partition("-")
         for name in (first, last or first):
             if name not in DAYS:
-                raise ValueError(f"schedule: unknown day '{name}'; {nearest(name, (*DAYS, 'daily'))}")
+                raise ValueError(f"schedule: unknown day '{name}'; {suggest_name(name, (*DAYS, 'daily'))}")
         start, end = DAYS.index(first), DAYS.index(last or first)
         days |= {day % 7 for day in range(start, (end if end >= start else end + 7) + 1)}
     return frozenset(days)
 
 
-def _zone(name: str) -> ZoneInfo:
+def _load_timezone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -189,45 +193,45 @@ def _zone(name: str) -> ZoneInfo:
         ) from None
 
 
-def _area(corners: Sequence[tuple[float, float]]) -> float:
+def _polygon_area(corners: Sequence[tuple[float, float]]) -> float:
     following = [*corners[1:], corners[0]]
     return abs(sum(a * d - b * c for (a, b), (c, d) in zip(corners, following, strict=True))) / 2
 
 
-def _from_environment(text: str) -> str:
+def _expand_environment(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise ValueError(f"the environment has no variable {match[1]}")
         return os.environ[match[1]]
 
-    return _VARIABLE.sub(value, text)
+    return _VARIABLE_PATTERN.sub(value, text)
 
 
-def _named(text: str, usual: str) -> tuple[str, str]:
+def _split_name(text: str, default_name: str) -> tuple[str, str]:
     name, equals, source = text.partition("=")
     is_named = equals and re.fullmatch(r"[\w .-]+", name) and not Path(text).exists()
-    return (name, source) if is_named else (usual, text)
+    return (name, source) if is_named else (default_name, text)
 
 
-def _camera(entry: object, where: str) -> CameraSettings:
+def _parse_camera(entry: object, where: str) -> CameraSettings:
     if not isinstance(entry, Mapping):
         raise SettingsError(f"{where}: expected `name:` and `source:` lines")
     for key in entry:
         if key not in CameraSettings.model_fields:
-            raise SettingsError(f"{where}: unknown key '{key}'; {nearest(str(key), CameraSettings.model_fields)}")
+            raise SettingsError(f"{where}: unknown key '{key}'; {suggest_name(str(key), CameraSettings.model_fields)}")
     try:
         return CameraSettings(**entry)
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(where, item) for item in error.errors())) from None
+        raise SettingsError("; ".join(_format_validation_error(where, item) for item in error.errors())) from None
 
 
-def _complaint(where: str, item: Any) -> str:
+def _format_validation_error(where: str, item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"])
     got = "" if field in ("", "source") or item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
     return mask_credentials(f"{where}: {field + ': ' if field else ''}{item['msg'].removeprefix('Value error, ')}{got}")
 
 
-def _unique(cameras: Sequence[CameraSettings]) -> tuple[CameraSettings, ...]:
+def _check_unique_names(cameras: Sequence[CameraSettings]) -> tuple[CameraSettings, ...]:
     names = [camera.name for camera in cameras]
     for name in names:
         if names.count(name) > 1:

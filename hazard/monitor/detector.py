@@ -8,26 +8,26 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoders.base import Encoder
-from features.live.cameras import LiveSet
-from features.live.types import LiveFrame, Notice
-from hazard.data.sequences import pad, thin
+from features.encoders.base import FrameEncoder
+from features.live.cameras import LiveCameras
+from features.live.types import LiveFrame, StatusChange
+from hazard.data.sequences import pad_tracks, subsample_steps
 from hazard.models.predictor import Predictor
-from hazard.monitor.live_windows import Window
-from hazard.monitor.watcher import News, Watcher
+from hazard.monitor.live_windows import LiveWindow
+from hazard.monitor.watcher import CameraWatcher, EventChange
 from hazard.types import Event
 
-Onlooker = Callable[[Sequence[LiveFrame | Notice]], None]
+Observer = Callable[[Sequence[LiveFrame | StatusChange]], None]
 """Is shown what came since the last look, after it was judged; possibly nothing."""
 
 
 @dataclass(frozen=True)
-class Happening:
+class CameraEvent:
     """Something to tell of a camera."""
 
     camera: str
-    news: News | Notice
-    wall: datetime
+    change: EventChange | StatusChange
+    wall_time: datetime
     """When it came, UTC."""
     session: int = 0
     seconds: float = 0.0
@@ -38,82 +38,84 @@ class Happening:
 
 
 @dataclass
-class Brain:
+class LiveDetector:
     """What turns frames into news; it knows neither files nor receivers."""
 
     predictor: Predictor
-    encoder: Encoder
-    watchers: dict[str, Watcher]
+    encoder: FrameEncoder
+    watchers: dict[str, CameraWatcher]
 
-    def see(self, items: Sequence[LiveFrame | Notice]) -> Iterator[Happening]:
+    def process(self, items: Sequence[LiveFrame | StatusChange]) -> Iterator[CameraEvent]:
         """What the frames of all cameras that came together mean; notices pass through in their place."""
         frames = [item for item in items if isinstance(item, LiveFrame)]
-        rows = iter(self._features(frames)) if frames else iter(())
-        due: list[tuple[LiveFrame, Window]] = []
+        rows = iter(self._encode_frames(frames)) if frames else iter(())
+        due: list[tuple[LiveFrame, LiveWindow]] = []
         for item in items:
-            if isinstance(item, Notice):
-                yield Happening(item.camera, item, item.at)
+            if isinstance(item, StatusChange):
+                yield CameraEvent(item.camera, item, item.at)
                 continue
             watcher = self.watchers[item.camera]
             if item.session != watcher.session:
-                yield from self._judged(due)  # what the old session's windows mean, before its rules are forgotten
+                yield from self._process_windows(
+                    due
+                )  # what the old session's windows mean, before its rules are forgotten
                 due = []
-                yield from (_happening(item, news) for news in watcher.begin(item.session))
-            due += [(item, window) for window in watcher.stream.add(item.seconds, next(rows))]
-        yield from self._judged(due)
+                yield from (_make_camera_event(item, news) for news in watcher.begin_session(item.session))
+            due += [(item, window) for window in watcher.window_buffer.add(item.seconds, next(rows))]
+        yield from self._process_windows(due)
 
-    def _features(self, frames: Sequence[LiveFrame]) -> NDArray[np.float16]:
+    def _encode_frames(self, frames: Sequence[LiveFrame]) -> NDArray[np.float16]:
         raw = self.encoder.encode(np.stack([frame.pixels for frame in frames]))  # (N, D) of all cameras
         return self.predictor.reduction.apply(raw) if self.predictor.reduction else raw
 
-    def _judged(self, due: Sequence[tuple[LiveFrame, Window]]) -> Iterator[Happening]:
+    def _process_windows(self, due: Sequence[tuple[LiveFrame, LiveWindow]]) -> Iterator[CameraEvent]:
         if due:
-            for (item, window), probs in zip(due, self._probs([window for _, window in due]), strict=True):
-                for news in self.watchers[item.camera].judge(window, probs.tolist()):
-                    yield _happening(item, news)
+            for (item, window), probs in zip(due, self._predict_windows([window for _, window in due]), strict=True):
+                for news in self.watchers[item.camera].process_window(window, probs.tolist()):
+                    yield _make_camera_event(item, news)
 
-    def _probs(self, windows: Sequence[Window]) -> NDArray[np.float64]:
+    def _predict_windows(self, windows: Sequence[LiveWindow]) -> NDArray[np.float64]:
         most = self.predictor.info.settings.max_steps
-        x, mask = pad([window.steps[thin(len(window.steps), most)] for window in windows])
+        x, mask = pad_tracks([window.steps[subsample_steps(len(window.steps), most)] for window in windows])
         return self.predictor.predict(x, mask)
 
 
-def _happening(frame: LiveFrame, news: News) -> Happening:
-    return Happening(frame.camera, news, frame.wall, frame.session, frame.seconds, frame.arrived, frame.jpeg)
+def _make_camera_event(frame: LiveFrame, change: EventChange) -> CameraEvent:
+    return CameraEvent(frame.camera, change, frame.wall, frame.session, frame.seconds, frame.arrived, frame.jpeg)
 
 
-def watch(
-    live: LiveSet,
-    brain: Brain,
+def watch_cameras(
+    live: LiveCameras,
+    detector: LiveDetector,
     *,
     is_stopped: Callable[[], bool],
-    onlookers: Sequence[Onlooker] = (),
-) -> Iterator[Happening]:
+    observers: Sequence[Observer] = (),
+) -> Iterator[CameraEvent]:
     """What happens in front of the cameras, until somebody stops it or all of them are files that ended.
 
     Onlookers are called after every look.
     """
     while not is_stopped() and not live.is_over:
         items = live.poll(1.0)
-        yield from brain.see(items)
-        for look in onlookers:
+        yield from detector.process(items)
+        for look in observers:
             look(items)
-    for name, watcher in brain.watchers.items():
-        for news in watcher.end():
+    for name, watcher in detector.watchers.items():
+        for news in watcher.end_session():
             last = replace(news, is_cut=not live.is_over)
-            yield Happening(name, last, datetime.now(UTC), watcher.session, news.event.end, time.monotonic())
+            yield CameraEvent(name, last, datetime.now(UTC), watcher.session, news.event.end, time.monotonic())
 
 
-def events_of(happenings: Iterable[Happening]) -> dict[str, list[tuple[Event, float]]]:
+def collect_events(camera_events: Iterable[CameraEvent]) -> dict[str, list[tuple[Event, float]]]:
     """By camera, each event that ended, with the camera's time when it was first told of: for measuring a replay."""
     told: dict[tuple[str, str, float], float] = {}
     found: dict[str, list[tuple[Event, float]]] = {}
-    for happening in happenings:
-        if isinstance(happening.news, Notice):
+    for happening in camera_events:
+        if isinstance(happening.change, StatusChange):
             continue
-        event = happening.news.event
+        event = happening.change.event
         key = (happening.camera, event.label, event.start)
-        if not happening.news.is_over:
+        if not happening.change.is_over:
             told.setdefault(key, happening.seconds)
         else:
             found.setdefault(happening.camera, []).append((event, told.get(key, happening.seconds)))

@@ -35,7 +35,7 @@ class MonitorSettings(BaseModel):
 
     @field_validator("metrics", mode="before")
     @classmethod
-    def _address(cls, value: object) -> object:
+    def _check_metrics_address(cls, value: object) -> object:
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # YAML: a port alone
         if isinstance(text, str) and text:
             parse_bind_address(text)

@@ -12,44 +12,53 @@ from pathlib import Path
 
 import av
 
-from features.errors import EnvironmentStopped
-from features.utils.files import check_writable, is_full, move_whole, scratch_folder, stopped, sweep_temporary
-from features.utils.text import counted, lasting, printable
-from features.utils.worker_pool import Lost, cores, run_tasks
-from features.video.timeline import WHOLE
-from hazard.rendering.annotate import DEADLINE_SECONDS, span_of
-from hazard.rendering.excerpts import LARGEST, Excerpt, ExcerptJob, ExcerptTask
+from features.errors import RuntimeEnvironmentError
+from features.utils.files import (
+    check_writable,
+    is_disk_full,
+    make_scratch_folder,
+    make_write_error,
+    move_into_place,
+    remove_stale_temporaries,
+)
+from features.utils.text import format_count, format_duration, make_printable
+from features.utils.worker_pool import LostTask, count_cores, run_tasks
+from features.video.timeline import FULL_SPAN
+from hazard.rendering.annotate import FRAME_DEADLINE_SECONDS, parse_clip_span
+from hazard.rendering.excerpts import MAX_FRAME_SIZE, Excerpt, ExcerptJob, ExcerptTask
 from hazard.types import ClipPrediction, Event
 
-LEAST_SIZE = (480, 270)
+MIN_FRAME_SIZE = (480, 270)
 """Of the picture above the caption, which must hold its words."""
 
 
 @dataclass(frozen=True)
-class Reel:
+class HighlightReel:
     """What became of the highlights."""
 
     file: Path | None
     """None where there was nothing to show, or nothing could be shown."""
     events: int
-    left_out: int
+    omitted_events: int
     """Events beyond the limits, the least probable ones."""
     seconds: float
     failures: tuple[tuple[str, str], ...] = ()
     """Paths and reasons of the excerpts that could not be made."""
 
     @property
-    def said(self) -> str:
+    def summary_text(self) -> str:
         """One line for people."""
         if self.file is None and not self.failures:
             return "no highlights: there are no events to show"
         if self.file is None:
-            return f"no highlights: none of {counted(self.events, 'event')} could be shown ({self.failures[0][1]})"
-        parts = [f"highlights: {counted(self.events, 'event')} in {lasting(self.seconds)}"]
-        if self.left_out:
-            parts.append(f"the {self.left_out} least probable of {self.events + self.left_out} are left out")
+            return f"no highlights: none of {format_count(self.events, 'event')} could be shown ({self.failures[0][1]})"
+        parts = [f"highlights: {format_count(self.events, 'event')} in {format_duration(self.seconds)}"]
+        if self.omitted_events:
+            parts.append(
+                f"the {self.omitted_events} least probable of {self.events + self.omitted_events} are left out"
+            )
         if self.failures:
-            parts.append(f"{counted(len(self.failures), 'excerpt')} could not be made ({self.failures[0][1]})")
+            parts.append(f"{format_count(len(self.failures), 'excerpt')} could not be made ({self.failures[0][1]})")
         return "; ".join(parts)
 
 
@@ -63,8 +72,8 @@ def write_highlights(
     max_seconds: float = 600.0,
     folder_fps: float = 25.0,
     workers: int | None = None,
-    deadline_seconds: float = DEADLINE_SECONDS,
-) -> Reel:
+    deadline_seconds: float = FRAME_DEADLINE_SECONDS,
+) -> HighlightReel:
     """Writes an MP4 of the events of all clips, in order of path and time, whole or not at all.
 
     Of an event that lasts longer than `longest_seconds` the beginning is shown. Of more than `max_events`, or more than
@@ -72,31 +81,31 @@ def write_highlights(
     file is written and one from before is removed. Raises EnvironmentStopped where the target cannot be written.
     """
     check_writable(target)
-    sweep_temporary(target.parent)
-    found, met = _most_probable(clips, max_events)
-    kept = _within(found, max_seconds, around_seconds, longest_seconds)
-    excerpts = list(_excerpts(kept, around_seconds, longest_seconds))
-    with scratch_folder(target) as scratch:
+    remove_stale_temporaries(target.parent)
+    found, met = _select_most_probable(clips, max_events)
+    kept = _limit_duration(found, max_seconds, around_seconds, longest_seconds)
+    excerpts = list(_make_excerpts(kept, around_seconds, longest_seconds))
+    with make_scratch_folder(target) as scratch:
         tasks = [ExcerptTask(e, i, len(excerpts), scratch / f"{i}.mp4") for i, e in enumerate(excerpts)]
-        made, failures = _made(tasks, folder_fps, workers or cores(), deadline_seconds)
+        made, failures = _make_films(tasks, folder_fps, workers or count_cores(), deadline_seconds)
         if not made:
             target.unlink(missing_ok=True)
-            return Reel(None, len(kept), met - len(kept), 0.0, failures)
+            return HighlightReel(None, len(kept), met - len(kept), 0.0, failures)
         try:
-            seconds = _join([task.file for task in made], scratch / "reel.mp4")
+            seconds = _join_films([task.file for task in made], scratch / "reel.mp4")
         except OSError as error:
-            raise (stopped(error, target) if is_full(error) else error) from error
-        move_whole(scratch / "reel.mp4", target)
+            raise (make_write_error(error, target) if is_disk_full(error) else error) from error
+        move_into_place(scratch / "reel.mp4", target)
     shown = sum(len(task.excerpt.events) for task in made)
-    return Reel(target, shown, met - len(kept), seconds, failures)
+    return HighlightReel(target, shown, met - len(kept), seconds, failures)
 
 
-Found = tuple[Event, ClipPrediction]
+EventInClip = tuple[Event, ClipPrediction]
 
 
-def _most_probable(clips: Iterable[ClipPrediction], most: int) -> tuple[list[Found], int]:
+def _select_most_probable(clips: Iterable[ClipPrediction], max_events: int) -> tuple[list[EventInClip], int]:
     """So many events with the highest peaks, the first of equals, highest first; and how many there are in all."""
-    best: list[tuple[float, int, Found]] = []
+    best: list[tuple[float, int, EventInClip]] = []
     met = 0
     numbers = count()
     for clip in clips:
@@ -104,14 +113,16 @@ def _most_probable(clips: Iterable[ClipPrediction], most: int) -> tuple[list[Fou
         for event in clip.events if clip.status != "failed" else ():
             met += 1
             heapq.heappush(best, (event.peak, -next(numbers), (event, light)))
-            if len(best) > most:
+            if len(best) > max_events:
                 heapq.heappop(best)
     return [found for _, _, found in sorted(best, key=lambda entry: entry[:2], reverse=True)], met
 
 
-def _within(found: Sequence[Found], max_seconds: float, around: float, longest: float) -> list[Found]:
+def _limit_duration(
+    found: Sequence[EventInClip], max_seconds: float, around: float, longest: float
+) -> list[EventInClip]:
     """As many of the first as fit, and one in any case; in order of path and time."""
-    kept: list[Found] = []
+    kept: list[EventInClip] = []
     seconds = 0.0
     for event, clip in found:
         seconds += min(event.end - event.start, longest) + 2 * around
@@ -121,12 +132,12 @@ def _within(found: Sequence[Found], max_seconds: float, around: float, longest: 
     return sorted(kept, key=lambda pair: (pair[1].path, pair[0].start, pair[0].end, pair[0].label))
 
 
-def _excerpts(kept: Sequence[Found], around: float, longest: float) -> Iterator[Excerpt]:
+def _make_excerpts(kept: Sequence[EventInClip], around: float, longest: float) -> Iterator[Excerpt]:
     """One an event; events of one clip that lie close together share one."""
     for _, group in groupby(kept, key=lambda pair: pair[1].path):
         current: Excerpt | None = None
         for event, clip in group:
-            begin, end = span_of(clip)
+            begin, end = parse_clip_span(clip)
             start = max(0.0, event.start - around)
             until = min(event.start + min(event.end - event.start, longest) + around, end - begin)
             if current is not None and start <= current.end:
@@ -134,11 +145,11 @@ def _excerpts(kept: Sequence[Found], around: float, longest: float) -> Iterator[
                 continue
             if current is not None:
                 yield current
-            path = clip.path.rpartition("#t=")[0] if (begin, end) != WHOLE else clip.path
+            path = clip.path.rpartition("#t=")[0] if (begin, end) != FULL_SPAN else clip.path
             current = Excerpt(
-                path=printable(path),
+                path=make_printable(path),
                 file=clip.file,
-                begin=begin,
+                clip_start=begin,
                 start=start,
                 end=until,
                 events=(event,),
@@ -148,40 +159,42 @@ def _excerpts(kept: Sequence[Found], around: float, longest: float) -> Iterator[
             yield current
 
 
-def _made(
+def _make_films(
     tasks: Sequence[ExcerptTask], folder_fps: float, workers: int, deadline_seconds: float
 ) -> tuple[list[ExcerptTask], tuple[tuple[str, str], ...]]:
     """The excerpts that could be made, in order, and why others could not. First their sizes are looked at."""
-    job = ExcerptJob(folder_fps, threads=max(1, cores() // max(1, min(workers, len(tasks)))))
+    job = ExcerptJob(folder_fps, threads=max(1, count_cores() // max(1, min(workers, len(tasks)))))
     failures: list[tuple[str, str]] = []
 
-    def each(given: Sequence[ExcerptTask]) -> Iterator[tuple[ExcerptTask, object]]:
+    def run_each(given: Sequence[ExcerptTask]) -> Iterator[tuple[ExcerptTask, object]]:
         crew = min(workers, len(given))
         for task, outcome in run_tasks(job, given, workers=crew, deadline_seconds=deadline_seconds) if crew else ():
-            if isinstance(outcome, EnvironmentStopped):
+            if isinstance(outcome, RuntimeEnvironmentError):
                 raise outcome
-            if isinstance(outcome, Lost):
+            if isinstance(outcome, LostTask):
                 outcome = f"{outcome.stage}: {outcome.reason}"
             if isinstance(outcome, str):
                 failures.append((task.excerpt.path, outcome))
             else:
                 yield task, outcome
 
-    sizes = {task.number: size for task, size in each(tasks)}
-    area = _common([size for size in sizes.values() if isinstance(size, tuple)])
-    sized = [replace(task, area=area) for task in tasks if task.number in sizes]
-    made = [task for task, _ in each(sized)]
-    return sorted(made, key=lambda task: task.number), tuple(failures)
+    sizes = {task.index: size for task, size in run_each(tasks)}
+    area = _find_common_frame_size([size for size in sizes.values() if isinstance(size, tuple)])
+    sized = [replace(task, frame_area=area) for task in tasks if task.index in sizes]
+    made = [task for task, _ in run_each(sized)]
+    return sorted(made, key=lambda task: task.index), tuple(failures)
 
 
-def _common(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _find_common_frame_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """What holds all pictures, each no larger than LARGEST."""
-    fitted = [(w * scale, h * scale) for w, h in sizes for scale in [min(1, LARGEST[0] / w, LARGEST[1] / h)]]
-    widths, heights = zip(LEAST_SIZE, *fitted, strict=True)
+    fitted = [
+        (w * scale, h * scale) for w, h in sizes for scale in [min(1, MAX_FRAME_SIZE[0] / w, MAX_FRAME_SIZE[1] / h)]
+    ]
+    widths, heights = zip(MIN_FRAME_SIZE, *fitted, strict=True)
     return 2 * round(max(widths) / 2), 2 * round(max(heights) / 2)
 
 
-def _join(files: Sequence[Path], target: Path) -> float:
+def _join_films(files: Sequence[Path], target: Path) -> float:
     """Films of one size, rate and encoder become one, packet by packet. Returns its seconds."""
     ends = 0  # in ticks
     with av.open(str(target.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as joined:

@@ -15,43 +15,43 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from features.utils.files import is_full
+from features.utils.files import is_disk_full
 from features.video.decoder import Image
 
-SoundMode = Literal["copy", "encode", "none"]
+AudioMode = Literal["copy", "encode", "none"]
 
-TICK = Fraction(1, 90_000)
-_MODES: tuple[SoundMode, ...] = ("copy", "encode", "none")
-COPIED_CODECS = ("aac", "mp3", "opus")
+TIME_BASE = Fraction(1, 90_000)
+_AUDIO_MODE_FALLBACKS: tuple[AudioMode, ...] = ("copy", "encode", "none")
+COPIED_AUDIO_CODECS = ("aac", "mp3", "opus")
 """Sound that fits MP4 and that browsers play is kept as it is."""
-COPIED_FROM = ("mov,mp4", "matroska")
+COPIED_AUDIO_CONTAINERS = ("mov,mp4", "matroska")
 """From containers whose headers describe it in full; others leave that to each packet."""
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-_BT601 = 6  # SMPTE 170M: the matrix, primaries and curve of OpenCV's conversion
+_BT601_COLOR_CODE = 6  # SMPTE 170M: the matrix, primaries and curve of OpenCV's conversion
 
-X264 = {"preset": "superfast", "crf": "23", "profile": "high"}
+X264_OPTIONS = {"preset": "superfast", "crf": "23", "profile": "high"}
 """Several times real time at little size; of no use where a video is to be edited further."""
 
 
-def sound_mode(sound: AudioStream | None) -> SoundMode:
+def choose_audio_mode(audio_stream: AudioStream | None) -> AudioMode:
     """What becomes of a sound stream."""
-    if sound is None:
+    if audio_stream is None:
         return "none"
-    is_kept = sound.codec_context.name.removesuffix("float") in COPIED_CODECS
-    return "copy" if is_kept and sound.container.format.name.startswith(COPIED_FROM) else "encode"
+    is_kept = audio_stream.codec_context.name.removesuffix("float") in COPIED_AUDIO_CODECS
+    return "copy" if is_kept and audio_stream.container.format.name.startswith(COPIED_AUDIO_CONTAINERS) else "encode"
 
 
 @dataclass
-class Mp4:
+class Mp4Writer:
     """A file that is being written. Frames come in the order of their times, and so does sound."""
 
     file: Path
-    sound: AudioStream | None = None
+    audio_stream: AudioStream | None = None
     """The stream whose packets will come."""
-    mode: SoundMode = "none"
+    audio_mode: AudioMode = "none"
     threads: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
-    rate: int = 30
+    frame_rate: int = 30
     """Frames a second, about: the encoder plans by it, times are what `show` is told."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Of the encoder, besides the usual ones."""
@@ -60,42 +60,42 @@ class Mp4:
     _audio: Any = None
     _pending: tuple[int, av.VideoFrame] | None = None
     _durations: dict[int, int] = field(default_factory=dict)
-    _heard_until: float = -1e9
+    _last_audio_seconds: float = -1e9
 
-    def show(self, seconds: float, image: Image) -> None:
+    def write_frame(self, seconds: float, image: Image) -> None:
         """A frame (H, W, 3) RGB of even size that appears at this second."""
         if self._container is None:
             self._open(image.shape[1], image.shape[0])
-        tick = round(seconds / TICK)
+        tick = round(seconds / TIME_BASE)
         if self._pending is not None:
             tick = max(tick, self._pending[0] + 1)
             self._flush_pending(tick)
         planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        frame.pts, frame.time_base = tick, TICK
+        frame.pts, frame.time_base = tick, TIME_BASE
         self._pending = (tick, frame)
 
-    def hear(self, seconds: float, packet: av.Packet) -> None:
+    def write_audio_packet(self, seconds: float, packet: av.Packet) -> None:
         """A packet of the sound that begins at this second. One that is damaged or goes back in time is left out."""
-        if self._container is None or self._audio is None or seconds <= self._heard_until:
+        if self._container is None or self._audio is None or seconds <= self._last_audio_seconds:
             return
-        self._heard_until = seconds
+        self._last_audio_seconds = seconds
         try:
-            if self.mode == "copy":
-                self._copy(seconds, packet)
+            if self.audio_mode == "copy":
+                self._copy_audio_packet(seconds, packet)
             else:
-                self._encode_sound(seconds, packet)
+                self._encode_audio_packet(seconds, packet)
         except (av.error.FFmpegError, ValueError) as error:
-            if isinstance(error, OSError) and is_full(error):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise
 
     def finish(self, seconds: float) -> None:
         """The last frame goes at this second."""
         assert self._container is not None, "no frame was shown"
         if self._pending is not None:
-            self._flush_pending(max(round(seconds / TICK), self._pending[0] + 1))
+            self._flush_pending(max(round(seconds / TIME_BASE), self._pending[0] + 1))
         self._mux_video(self._video.encode(None))
-        if self.mode == "encode" and self._audio is not None:
+        if self.audio_mode == "encode" and self._audio is not None:
             with suppress(av.error.EOFError):
                 self._container.mux(self._audio.encode(None))
         self._container.close()
@@ -110,8 +110,8 @@ class Mp4:
 
     def _open(self, width: int, height: int) -> None:
         """With sound as it was asked for, or as it can be had: some headers promise what no muxer takes."""
-        for mode in _MODES[_MODES.index(self.mode) :]:
-            self.mode = mode
+        for mode in _AUDIO_MODE_FALLBACKS[_AUDIO_MODE_FALLBACKS.index(self.audio_mode) :]:
+            self.audio_mode = mode
             try:
                 self._start(width, height)
                 return
@@ -123,24 +123,24 @@ class Mp4:
     def _start(self, width: int, height: int) -> None:
         self._container = av.open(os.path.abspath(self.file), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata.update(self.tags)
-        video: Any = self._container.add_stream("libx264", rate=self.rate, options=self._options())
+        video: Any = self._container.add_stream("libx264", rate=self.frame_rate, options=self._encoder_options())
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         context = video.codec_context
-        context.time_base, context.gop_size = TICK, 60
-        context.colorspace = context.color_primaries = context.color_trc = _BT601
+        context.time_base, context.gop_size = TIME_BASE, 60
+        context.colorspace = context.color_primaries = context.color_trc = _BT601_COLOR_CODE
         context.color_range = 1  # limited
-        self._video, self._audio = video, self._sound_stream(self._container)
+        self._video, self._audio = video, self._add_audio_stream(self._container)
         self._container.start_encoding()
 
-    def _options(self) -> dict[str, str]:
-        return {**X264, "threads": str(self.threads), **self.options}
+    def _encoder_options(self) -> dict[str, str]:
+        return {**X264_OPTIONS, "threads": str(self.threads), **self.options}
 
-    def _sound_stream(self, container: OutputContainer) -> Any:
-        if self.sound is None or self.mode == "none":
+    def _add_audio_stream(self, container: OutputContainer) -> Any:
+        if self.audio_stream is None or self.audio_mode == "none":
             return None
-        if self.mode == "copy":
-            return container.add_stream_from_template(self.sound)
-        source = self.sound.codec_context
+        if self.audio_mode == "copy":
+            return container.add_stream_from_template(self.audio_stream)
+        source = self.audio_stream.codec_context
         audio: Any = container.add_stream("aac", rate=source.sample_rate if source.sample_rate in _AAC_RATES else 48000)
         audio.layout = "mono" if source.channels == 1 else "stereo"
         return audio
@@ -157,14 +157,14 @@ class Mp4:
             packet.duration = self._durations.pop(packet.pts or 0, packet.duration)
             self._container.mux(packet)  # type: ignore[union-attr]
 
-    def _copy(self, seconds: float, packet: av.Packet) -> None:
+    def _copy_audio_packet(self, seconds: float, packet: av.Packet) -> None:
         packet.pts = packet.dts = round(seconds / packet.time_base)
         packet.stream = self._audio
         self._container.mux(packet)  # type: ignore[union-attr]
 
-    def _encode_sound(self, seconds: float, packet: av.Packet) -> None:
+    def _encode_audio_packet(self, seconds: float, packet: av.Packet) -> None:
         shift = seconds - float((packet.pts or 0) * packet.time_base)
-        for frame in self.sound.codec_context.decode(packet):  # type: ignore[union-attr]
+        for frame in self.audio_stream.codec_context.decode(packet):  # type: ignore[union-attr]
             at = float((frame.pts or 0) * (frame.time_base or 0)) + shift
             frame.pts, frame.time_base = round(at * frame.sample_rate), Fraction(1, frame.sample_rate)
             if at >= 0:

@@ -10,34 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-INK: Colour = (245, 248, 250)
-SOFT: Colour = (183, 194, 205)
-PANEL: Colour = (14, 20, 27)
-HOT: Colour = (213, 85, 12)
-BANNER: Colour = (190, 70, 6)
-COOL: Colour = (84, 158, 209)
-RAIL: Colour = (74, 86, 98)
+TEXT_COLOR: Color = (245, 248, 250)
+MUTED_TEXT_COLOR: Color = (183, 194, 205)
+PANEL_COLOR: Color = (14, 20, 27)
+ALARM_COLOR: Color = (213, 85, 12)
+BANNER_COLOR: Color = (190, 70, 6)
+CALM_COLOR: Color = (84, 158, 209)
+METER_COLOR: Color = (74, 86, 98)
 
 MIN_TEXT_PIXELS = 10
 """Below this letters cannot be read, however small the picture."""
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
+class OverlayPatch:
     """A piece of the overlay, ready to be laid over a picture: picture * keep / 255 + paint."""
 
-    paint: NDArray[np.uint8]  # (H, W, 3), multiplied by its opacity
-    keep: NDArray[np.uint8]  # (H, W, 3), 255 = transparent
+    premultiplied_color: NDArray[np.uint8]  # (H, W, 3), multiplied by its opacity
+    transparency: NDArray[np.uint8]  # (H, W, 3), 255 = transparent
 
 
-def text_pixels(width: int, height: int) -> int:
+def font_size_pixels(width: int, height: int) -> int:
     """The size of letters on a picture of this size."""
     return max(MIN_TEXT_PIXELS, round(4 + 0.029 * min(height, 0.75 * width)))
 
 
-def clock_text(seconds: float) -> str:
+def format_timecode(seconds: float) -> str:
     """`0:04.2`, from an hour on `1:02:03.4`."""
     tenths = max(0, int(seconds * 10 + 1e-6))
     minutes, rest = divmod(tenths, 600)
@@ -46,82 +46,88 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
 
 
-def percent_text(share: float) -> str:
+def format_percent(share: float) -> str:
     """A whole per cent that never rounds to certainty."""
     if 0 < share < 0.01 or 0.99 < share < 1:
         return "<1 %" if share < 0.5 else ">99 %"
     return f"{100 * share:.0f} %"
 
 
-def text_patch(text: str, size: int, *, colour: Colour = INK, bold: bool = False, most: int | None = None) -> Patch:
+def render_text(
+    text: str, size: int, *, color: Color = TEXT_COLOR, bold: bool = False, max_pixels: int | None = None
+) -> OverlayPatch:
     """One line of text on nothing, 1.6 times as high as its size; at most so many pixels wide, then `…`."""
-    font = font_of(size, bold)
-    kept = elided(text, font, most)
+    font = load_font(size, bold)
+    kept = elide_text(text, font, max_pixels)
     picture = Image.new("L", (max(1, round(font.getlength(kept)) + 1), round(1.6 * size)))
-    ImageDraw.Draw(picture).text((0, baseline(picture.height, size)), kept, fill=255, font=font, anchor="ls")
+    ImageDraw.Draw(picture).text((0, text_baseline(picture.height, size)), kept, fill=255, font=font, anchor="ls")
     alpha = np.asarray(picture, np.float32)[..., None] / np.float32(255)  # (H, W, 1)
-    return patch_of(alpha * np.array(colour, np.float32), alpha)
+    return make_patch(alpha * np.array(color, np.float32), alpha)
 
 
-def text_width(text: str, size: int, *, bold: bool = False) -> int:
+def measure_text_width(text: str, size: int, *, bold: bool = False) -> int:
     """The pixels that a line of text takes."""
-    return round(font_of(size, bold).getlength(text)) + 1
+    return round(load_font(size, bold).getlength(text)) + 1
 
 
-def blend(image: NDArray[np.uint8], patch: Patch, top: int, left: int) -> None:
+def blend(image: NDArray[np.uint8], patch: OverlayPatch, top: int, left: int) -> None:
     """Lays a patch over a picture (H, W, 3), in place; what hangs over its edges is cut off."""
     above = max(0, -top)
-    place = image[max(0, top) : top + len(patch.paint), left : left + patch.paint.shape[1]]  # (h, w, 3)
+    place = image[
+        max(0, top) : top + len(patch.premultiplied_color), left : left + patch.premultiplied_color.shape[1]
+    ]  # (h, w, 3)
     height, width = place.shape[:2]
     if height <= 0 or width <= 0:
         return
-    keep, paint = (layer[above : above + height, :width] for layer in (patch.keep, patch.paint))
+    keep, paint = (layer[above : above + height, :width] for layer in (patch.transparency, patch.premultiplied_color))
     place[:] = cv2.add(cv2.multiply(place, keep, scale=1 / 255), paint)
 
 
 @lru_cache(maxsize=64)
-def line_of(text: str, size: int) -> Patch:
+def render_cached_text(text: str, size: int) -> OverlayPatch:
     """A line in plain letters, kept: clocks and captions repeat."""
-    return text_patch(text, size)
+    return render_text(text, size)
 
 
 @lru_cache(maxsize=32)
-def font_of(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+def load_font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along. It is found without importing matplotlib, which takes its time."""
     spec = find_spec("matplotlib")
     folder = Path((spec.submodule_search_locations or [""])[0]) if spec else Path()
     return ImageFont.truetype(str(folder / "mpl-data/fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"), size)
 
 
-def baseline(height: int, size: int) -> int:
+def text_baseline(height: int, size: int) -> int:
     """Where letters stand so that capitals are in the middle of a line of this height."""
     return round(height / 2 + 0.365 * size)
 
 
-def elided(text: str, font: ImageFont.FreeTypeFont, most: int | None) -> str:
+def elide_text(text: str, font: ImageFont.FreeTypeFont, max_pixels: int | None) -> str:
     """Text no wider than `most` pixels, its end an ellipsis where it was cut."""
-    if most is None or font.getlength(text) <= most:
+    if max_pixels is None or font.getlength(text) <= max_pixels:
         return text
-    kept = _longest(text, font, most)
+    kept = _longest_prefix_that_fits(text, font, max_pixels)
     return f"{kept.rstrip()}…" if kept else ""
 
 
-def _longest(text: str, font: ImageFont.FreeTypeFont, most: int) -> str:
+def _longest_prefix_that_fits(text: str, font: ImageFont.FreeTypeFont, max_pixels: int) -> str:
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if font.getlength(f"{text[:middle]}…") <= most else (low, middle - 1)
+        low, high = (middle, high) if font.getlength(f"{text[:middle]}…") <= max_pixels else (low, middle - 1)
     return text[:low]
 
 
-def from_picture(picture: Image.Image) -> Patch:
+def patch_from_image(image: Image.Image) -> OverlayPatch:
     """Of a picture with alpha."""
-    rgba = np.asarray(picture, np.float32)  # (H, W, 4)
+    rgba = np.asarray(image, np.float32)  # (H, W, 4)
     alpha = rgba[..., 3:] / np.float32(255)
-    return patch_of(rgba[..., :3] * alpha, alpha)
+    return make_patch(rgba[..., :3] * alpha, alpha)
 
 
-def patch_of(paint: NDArray[np.float32], alpha: NDArray[np.float32]) -> Patch:
+def make_patch(premultiplied_color: NDArray[np.float32], alpha: NDArray[np.float32]) -> OverlayPatch:
     """Of colours (H, W, 3) multiplied by their opacity, and that opacity (H, W, 1) in 0 … 1."""
-    keep = np.broadcast_to(255 * (1 - alpha), paint.shape)
-    return Patch(np.round(paint).astype(np.uint8), np.ascontiguousarray(np.round(keep).astype(np.uint8)))
+    keep = np.broadcast_to(255 * (1 - alpha), premultiplied_color.shape)
+    return OverlayPatch(
+        np.round(premultiplied_color).astype(np.uint8), np.ascontiguousarray(np.round(keep).astype(np.uint8))
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from hazard.events.rule import EventRule
 from hazard.types import ClipPrediction
 
-STATUSES = ("ok", "partial", "failed")
+CLIP_STATUSES = ("ok", "partial", "failed")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ReportInfo:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ReportSummary:
     """Counts over a report's clips. `with_truth` to `false_alarms` are over seen clips whose true label is known."""
 
     clips: int = 0
@@ -71,11 +71,11 @@ class Summary:
 
 
 @dataclass
-class Counts:
+class SummaryCounter:
     """A summary in the making."""
 
     info: ReportInfo
-    numbers: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, clip: ClipPrediction) -> None:
         """Counts one clip more."""
@@ -96,17 +96,17 @@ class Counts:
             "missed": wrong and clip.truth == self.info.positive_label,
             "false_alarms": wrong and is_positive,
         }.items():
-            self.numbers[name] = self.numbers.get(name, 0) + amount
+            self.counts[name] = self.counts.get(name, 0) + amount
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> ReportSummary:
         """What was counted."""
-        return Summary(**self.numbers)  # type: ignore[arg-type]
+        return ReportSummary(**self.counts)  # type: ignore[arg-type]
 
 
-def summarise(clips: Iterable[ClipPrediction], info: ReportInfo) -> Summary:
+def summarize(clips: Iterable[ClipPrediction], info: ReportInfo) -> ReportSummary:
     """Count what a report opens with."""
-    counts = Counts(info)
+    counts = SummaryCounter(info)
     for clip in clips:
         counts.add(clip)
     return counts.summary
@@ -117,18 +117,18 @@ def is_correct(clip: ClipPrediction, info: ReportInfo) -> bool | None:
     return clip.label == clip.truth if clip.status != "failed" and clip.truth in info.labels else None
 
 
-def score(clip: ClipPrediction, info: ReportInfo) -> float:
+def ranking_score(clip: ClipPrediction, info: ReportInfo) -> float:
     """What clips are ranked by: the probability of the positive label, or of the clip's own where there is none."""
     return clip.probs[info.labels.index(info.positive_label or clip.label)]
 
 
-def checked(clip: ClipPrediction, info: ReportInfo) -> ClipPrediction:
+def validate_clip(clip: ClipPrediction, info: ReportInfo) -> ClipPrediction:
     """The clip as every format may show it: a failed one has a reason and no class, any other fits the labels.
 
     Raises ValueError that names the clip.
     """
-    if clip.status not in STATUSES:
-        raise ValueError(f"{clip.path!r}: expected a status among {STATUSES}, got {clip.status!r}")
+    if clip.status not in CLIP_STATUSES:
+        raise ValueError(f"{clip.path!r}: expected a status among {CLIP_STATUSES}, got {clip.status!r}")
     if clip.status == "failed":
         return ClipPrediction(clip.path, "failed", clip.reason or "no reason was recorded", truth=clip.truth)
     if clip.label not in info.labels:
@@ -147,12 +147,12 @@ def _check_windows(clip: ClipPrediction, info: ReportInfo) -> None:
     if clip.windows is None:
         return
     spans, probs = clip.windows.spans, clip.windows.probs
-    if probs.shape != (len(spans), len(info.labels)) or not (np.isfinite(spans).all() and _within_0_1(probs)):
+    if probs.shape != (len(spans), len(info.labels)) or not (np.isfinite(spans).all() and _is_within_0_1(probs)):
         raise ValueError(
             f"{clip.path!r}: expected windows of {len(info.labels)} probabilities within 0..1, got {probs.shape}, "
             f"{np.nanmin(probs, initial=1):g} to {np.nanmax(probs, initial=0):g}"
         )
 
 
-def _within_0_1(probs: np.ndarray) -> bool:
+def _is_within_0_1(probs: np.ndarray) -> bool:
     return bool(((probs >= 0) & (probs <= 1)).all())

@@ -8,12 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
-from hazard.report.facts import ReportInfo, Summary, is_correct
+from hazard.report.facts import ReportInfo, ReportSummary, is_correct
 from hazard.types import ClipPrediction, WindowPredictions
-from hazard.utils.text import plain
+from hazard.utils.text import to_json_value
 
-SCHEMA = 2
-_DIGITS = 6
+SCHEMA_VERSION = 2
+_DECIMALS = 6
 
 
 def report_schema() -> dict[str, Any]:
@@ -22,15 +22,15 @@ def report_schema() -> dict[str, Any]:
 
 
 @contextmanager
-def json_report(
-    file: Path, info: ReportInfo, summary: Summary, evaluation: Mapping[str, object] | None
+def open_json_report(
+    file: Path, info: ReportInfo, summary: ReportSummary, evaluation: Mapping[str, object] | None
 ) -> Iterator[Callable[[ClipPrediction], None]]:
     """A function that writes one clip. Failures, which come between, are kept aside in a file until the end."""
     aside = file.with_name(f"{file.name}.failures")
     try:
-        with _text_file(file, "w") as clips, _text_file(aside, "w+") as failures:
-            clips.write(_opening(info, summary, evaluation))
-            rows, lost = _Array(clips), _Array(failures)
+        with _open_text_file(file, "w") as clips, _open_text_file(aside, "w+") as failures:
+            clips.write(_format_opening(info, summary, evaluation))
+            rows, lost = _JsonArrayWriter(clips), _JsonArrayWriter(failures)
 
             def add(clip: ClipPrediction) -> None:
                 if clip.status == "failed":
@@ -49,7 +49,7 @@ def json_report(
 
 def clip_json(clip: ClipPrediction, info: ReportInfo) -> dict[str, object]:
     """What report.json says of a clip that was looked at."""
-    probabilities = {label: round(p, _DIGITS) for label, p in zip(info.labels, clip.probs, strict=True)}
+    probabilities = {label: round(p, _DECIMALS) for label, p in zip(info.labels, clip.probs, strict=True)}
     return {
         "path": clip.path,
         "status": clip.status,
@@ -62,7 +62,7 @@ def clip_json(clip: ClipPrediction, info: ReportInfo) -> dict[str, object]:
         "duration_seconds": clip.duration,
         "is_unknown": bool(clip.is_unknown),
         "unknown_score": clip.unknown_score,
-        "zero_shot": [{"label": name, "probability": round(float(p), _DIGITS)} for name, p in clip.zero_shot],
+        "zero_shot": [{"label": name, "probability": round(float(p), _DECIMALS)} for name, p in clip.zero_shot],
         "events": [asdict(event) for event in clip.events],
         "windows": None if clip.windows is None else _windows_json(clip.windows, info),
         "attention": {"seconds": clip.attention_times, "weights": clip.attention} if clip.attention else None,
@@ -71,17 +71,17 @@ def clip_json(clip: ClipPrediction, info: ReportInfo) -> dict[str, object]:
 
 def _windows_json(windows: WindowPredictions, info: ReportInfo) -> dict[str, object]:
     """By column: hours of video are many windows."""
-    probs = windows.probs.round(_DIGITS).T.tolist()  # (K, B)
+    probs = windows.probs.round(_DECIMALS).T.tolist()  # (K, B)
     return {
-        "start": windows.spans[:, 0].round(_DIGITS).tolist(),
-        "end": windows.spans[:, 1].round(_DIGITS).tolist(),
+        "start": windows.spans[:, 0].round(_DECIMALS).tolist(),
+        "end": windows.spans[:, 1].round(_DECIMALS).tolist(),
         "probabilities": dict(zip(info.labels, probs, strict=True)),
     }
 
 
-def _opening(info: ReportInfo, summary: Summary, evaluation: Mapping[str, object] | None) -> str:
+def _format_opening(info: ReportInfo, summary: ReportSummary, evaluation: Mapping[str, object] | None) -> str:
     facts = {
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         **vars(info),
         "rules": [asdict(rule) for rule in info.rules],
         "summary": {**asdict(summary), "accuracy": summary.accuracy},
@@ -91,21 +91,21 @@ def _opening(info: ReportInfo, summary: Summary, evaluation: Mapping[str, object
     return "{\n" + lines + ',\n"clips": ['
 
 
-class _Array:
+class _JsonArrayWriter:
     """The items of a JSON array, a line each."""
 
     def __init__(self, handle: IO[str]) -> None:
-        self.handle, self.between = handle, "\n"
+        self.handle, self.separator = handle, "\n"
 
     def add(self, item: Mapping[str, object]) -> None:
-        self.handle.write(self.between + _dumps(item))
-        self.between = ",\n"
+        self.handle.write(self.separator + _dumps(item))
+        self.separator = ",\n"
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _text_file(file: Path, mode: str) -> IO[str]:
+def _open_text_file(file: Path, mode: str) -> IO[str]:
     """Lone surrogates, of names that are not UTF-8, are written as `\\udcXX`, which JSON reads back."""
     return open(file, mode, encoding="utf-8", errors="backslashreplace", newline="")

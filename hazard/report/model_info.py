@@ -10,11 +10,11 @@ from hazard.events.decision import Decision
 from hazard.models.predictor import Predictor
 from hazard.report.facts import ReportInfo
 
-_PARTS = {"crop": "the middle square", "squash": "all of it"}
-HEADLINES = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
+_FIT_DESCRIPTIONS = {"crop": "the middle square", "squash": "all of it"}
+HEADLINE_METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
 
 
-def report_info(
+def make_report_info(
     predictor: Predictor,
     model_folder: Path,
     sources: Sequence[Path | str],
@@ -38,9 +38,9 @@ def report_info(
             "kind": info.kind,
             "fingerprint": info.fingerprint,
             "groups_known": info.groups_known,
-            "part of the picture seen": _PARTS[predictor.feature_spec["preprocessing"]["fit"]],
+            "part of the picture seen": _FIT_DESCRIPTIONS[predictor.feature_spec["preprocessing"]["fit"]],
             "evaluated by": info.split,
-            **_evaluation(_metrics(model_folder)),
+            **_select_evaluation_facts(_read_metrics(model_folder)),
         },
         created=created.isoformat(timespec="seconds"),
         source=", ".join(str(source) for source in sources),
@@ -51,7 +51,7 @@ def report_info(
     )
 
 
-def _metrics(model_folder: Path) -> Mapping[str, Any]:
+def _read_metrics(model_folder: Path) -> Mapping[str, Any]:
     try:
         metrics = json.loads((model_folder / "metrics.json").read_text(encoding="utf-8"))
         return metrics if isinstance(metrics, dict) else {}
@@ -59,13 +59,13 @@ def _metrics(model_folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _evaluation(metrics: Mapping[str, Any]) -> dict[str, object]:
+def _select_evaluation_facts(metrics: Mapping[str, Any]) -> dict[str, object]:
     """Headline figures, of how many clips, what other thresholds would mean, and what may flatter all of it."""
-    facts: dict[str, object] = {name: metrics[name] for name in HEADLINES if isinstance(metrics.get(name), dict)}
+    facts: dict[str, object] = {name: metrics[name] for name in HEADLINE_METRICS if isinstance(metrics.get(name), dict)}
     if isinstance(metrics.get("clips"), int):
         facts["clips evaluated"] = metrics["clips"]
     points = metrics.get("false_alarms_per_hour")
-    if isinstance(points, list) and points and all(_is_point(point) for point in points):
+    if isinstance(points, list) and points and all(_is_operating_point(point) for point in points):
         facts["operating_points"] = points
     leakage = metrics.get("leakage")
     if isinstance(leakage, dict) and isinstance(leakage.get("duplicate_pairs"), int):
@@ -73,6 +73,6 @@ def _evaluation(metrics: Mapping[str, Any]) -> dict[str, object]:
     return facts
 
 
-def _is_point(point: object) -> bool:
+def _is_operating_point(point: object) -> bool:
     names = ("threshold", "recall", "achieved")
     return isinstance(point, dict) and all(isinstance(point.get(name), (int, float)) for name in names)

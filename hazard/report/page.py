@@ -12,97 +12,107 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hazard.report.facts import ReportInfo
-from hazard.report.page_data import clip_detail, clip_pictures, clip_row, embedded
-from hazard.report.page_plan import PICTURE_BYTES, PagePlan
+from hazard.report.page_data import encode_thumbnails, format_script_json, make_clip_detail, make_clip_row
+from hazard.report.page_plan import MAX_THUMBNAIL_BYTES, PagePlan
 from hazard.types import ClipPrediction
-from hazard.utils.text import clock, counted, fact, lasting, marked, moment, percent, plain, readable
+from hazard.utils.text import (
+    escape_hidden,
+    escape_hidden_html,
+    format_clock,
+    format_count,
+    format_duration,
+    format_fact,
+    format_percent,
+    format_timestamp,
+    to_json_value,
+)
 
-BLOCK_CLIPS = 64
+CLIPS_PER_BLOCK = 64
 """In one element of data; the script opens those that it needs."""
 SCRIPTS = ("text", "data", "review", "list", "chart", "detail", "print", "main")
-FIGURE_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "macro_f1": "macro F1", "ece": "ECE",
+METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "macro_f1": "macro F1", "ece": "ECE",
                 "top5_accuracy": "top-5 accuracy"}  # fmt: skip
-LARGEST_TABLE = 20
+MAX_CONFUSION_CLASSES = 20
 """Classes up to which all of the confusion is shown."""
-CONFUSED_PAIRS = 10
-_SAID = ("groups_known", "duplicate_pairs", "operating_points")
+MAX_CONFUSED_PAIRS = 10
+_FACTS_SHOWN_AS_SENTENCES = ("groups_known", "duplicate_pairs", "operating_points")
 """Facts about the model that the page says in sentences."""
-_COUNTS = ("clips", "failed", "other_labels")
-_OF_EVALUATION = (*_COUNTS, "confusion", "per_class", "worst", "events")
-_OF_EVENTS = (
+_EVALUATION_COUNTS = ("clips", "failed", "other_labels")
+_EVALUATION_KEYS = (*_EVALUATION_COUNTS, "confusion", "per_class", "worst", "events")
+_EVENT_EVALUATION_KEYS = (
     "truth", "found", "recall", "false_alarms", "misnamed", "hours", "false_alarms_per_hour", "delay_seconds", "missed",
     "false",
 )  # fmt: skip
-MAX_POINTS = 3
-_DATA = "<!--clips-->"
+MAX_OPERATING_POINTS = 3
+_CLIPS_PLACEHOLDER = "<!--clips-->"
 """Where the clips go: no text of others can contain it, since that is escaped."""
 
 
 @contextmanager
-def html_page(
+def open_html_page(
     file: Path, info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None
 ) -> Iterator[Callable[[ClipPrediction], None]]:
     """A function that writes one clip into the page, failed ones too, in the order that was planned for."""
-    before, after = _frame(info, plan, evaluation).split(_DATA)
+    before, after = _render_page(info, plan, evaluation).split(_CLIPS_PLACEHOLDER)
     with open(file, "w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
         handle.write(before)
-        blocks = _Blocks(handle, info, plan)
+        blocks = _ClipBlockWriter(handle, info, plan)
         yield blocks.add
-        blocks.close()
+        blocks.flush()
         handle.write(after)
 
 
-class _Blocks:
+class _ClipBlockWriter:
     """Data elements of so many clips each: rows, details and pictures, a line a clip."""
 
     def __init__(self, handle: IO[str], info: ReportInfo, plan: PagePlan) -> None:
         self.handle, self.info, self.plan = handle, info, plan
-        self.number = self.block = 0
+        self.clip_number = self.block_number = 0
         self.lines: list[tuple[str, str, str]] = []
 
     def add(self, clip: ClipPrediction) -> None:
         """Writes the clip if the page lists it."""
-        number, self.number = self.number, self.number + 1
-        if number not in self.plan.pictures:
+        number, self.clip_number = self.clip_number, self.clip_number + 1
+        if number not in self.plan.thumbnail_counts:
             return
-        pictures = self.plan.pictures[number]
-        detail = clip_detail(clip, self.info, pictures=pictures, points=self.plan.curve_points)
-        row = embedded(clip_row(number, clip, self.info))
-        self.lines.append((row, embedded(detail), clip_pictures(clip, pictures)))
-        if len(self.lines) == BLOCK_CLIPS:
-            self.close()
+        pictures = self.plan.thumbnail_counts[number]
+        detail = make_clip_detail(clip, self.info, thumbnail_count=pictures, max_points=self.plan.max_curve_points)
+        row = format_script_json(make_clip_row(number, clip, self.info))
+        self.lines.append((row, format_script_json(detail), encode_thumbnails(clip, pictures)))
+        if len(self.lines) == CLIPS_PER_BLOCK:
+            self.flush()
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Writes what is left."""
         for letter, lines in zip("rdp", zip(*self.lines, strict=True), strict=False):
             text = "\n".join(lines)
-            self.handle.write(f'<script type="text/plain" id="{letter}{self.block}">{text}</script>\n')
-        self.block += bool(self.lines)
+            self.handle.write(f'<script type="text/plain" id="{letter}{self.block_number}">{text}</script>\n')
+        self.block_number += bool(self.lines)
         self.lines.clear()
 
 
-def _frame(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None) -> str:
+def _render_page(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None) -> str:
     """The page without its clips."""
-    evaluation = _with_all_keys(evaluation)
-    return _environment().get_template("report.html.j2").render(
+    evaluation = _fill_missing_keys(evaluation)
+    return _make_environment().get_template("report.html.j2").render(
         info=info,
         summary=plan.summary,
         plan=plan,
-        blocks=-(-plan.listed // BLOCK_CLIPS),
+        blocks=-(-plan.listed_clips // CLIPS_PER_BLOCK),
         evaluation=evaluation,
-        measured=_measured(evaluation),
-        confusion=_confusion(evaluation),
-        figures=_figures(info.model),
-        facts={key: value for key, value in info.model.items() if key not in _SAID and _is_plain_fact(value)},
-        points=_points(info.model),
-        meta=Markup(embedded(_meta(info, plan, evaluation))),
-        style=Markup(_source("report.css")),
-        script=Markup("".join(['"use strict";\n', *(_source(f"report_{name}.js") for name in SCRIPTS)])),
-        picture_megabytes=PICTURE_BYTES // 2**20,
+        measured=_find_evaluation_metrics(evaluation),
+        confusion=_make_confusion_table(evaluation),
+        figures=_find_metrics(info.model),
+        facts={key: value for key, value in info.model.items() if key not in _FACTS_SHOWN_AS_SENTENCES and _is_plain_fact(value)},
+        points=_select_operating_points(info.model),
+        meta=Markup(format_script_json(_make_script_metadata(info, plan, evaluation))),
+        style=Markup(_read_template_file("report.css")),
+        script=Markup("".join(['"use strict";\n', *(_read_template_file(f"report_{name}.js") for name in SCRIPTS)])),
+        picture_megabytes=MAX_THUMBNAIL_BYTES // 2**20,
     )  # fmt: skip
 
 
-def _meta(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> dict[str, object]:
+def _make_script_metadata(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> dict[str, object]:
     """What the script needs to know besides the clips."""
     events = evaluation.get("events") or {}
     return {
@@ -110,9 +120,11 @@ def _meta(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> di
         "positive": info.labels.index(info.positive_label) if info.positive_label else -1,
         "threshold": info.threshold,
         "enter": {rule.column: rule.enter for rule in info.rules},
-        "report": sha256(embedded([info.created, info.source, plain(info.model)]).encode()).hexdigest()[:16],
-        "title": f"Clip report – {readable(info.source)}",
-        "listed": plan.listed,
+        "report": sha256(
+            format_script_json([info.created, info.source, to_json_value(info.model)]).encode()
+        ).hexdigest()[:16],
+        "title": f"Clip report – {escape_hidden(info.source)}",
+        "listed": plan.listed_clips,
         "clips": plan.summary.looked_at,
         "events": plan.summary.events,
         "failed": plan.summary.failed,
@@ -123,16 +135,16 @@ def _meta(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> di
     }
 
 
-def _with_all_keys(evaluation: Mapping[str, object] | None) -> dict[str, Any]:
+def _fill_missing_keys(evaluation: Mapping[str, object] | None) -> dict[str, Any]:
     """The evaluation in plain types, with None for what it does not say; empty where there is none."""
     if not evaluation:
         return {}
-    known: Any = plain(evaluation)
-    events = dict.fromkeys(_OF_EVENTS) | known["events"] if known.get("events") else None
-    return dict.fromkeys(_OF_EVALUATION) | known | {"events": events}
+    known: Any = to_json_value(evaluation)
+    events = dict.fromkeys(_EVENT_EVALUATION_KEYS) | known["events"] if known.get("events") else None
+    return dict.fromkeys(_EVALUATION_KEYS) | known | {"events": events}
 
 
-def _figures(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+def _find_metrics(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """The figures among a model's facts, at the top or one level down: mappings with a value."""
     nested = [value for value in facts.values() if isinstance(value, Mapping)]
     return {
@@ -143,10 +155,12 @@ def _figures(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     }
 
 
-def _measured(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
+def _find_evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
     """The figures of an evaluation: mappings with a value, and plain numbers that are no counts of clips."""
-    plain_ones = {k: {"value": v} for k, v in evaluation.items() if isinstance(v, (int, float)) and k not in _COUNTS}
-    return plain_ones | _figures({key: value for key, value in evaluation.items() if key != "events"})
+    plain_ones = {
+        k: {"value": v} for k, v in evaluation.items() if isinstance(v, (int, float)) and k not in _EVALUATION_COUNTS
+    }
+    return plain_ones | _find_metrics({key: value for key, value in evaluation.items() if key != "events"})
 
 
 def _is_plain_fact(value: object) -> bool:
@@ -155,14 +169,14 @@ def _is_plain_fact(value: object) -> bool:
     return not any(isinstance(item, Mapping) for item in items)
 
 
-def _points(model: Mapping[str, object]) -> list[Mapping[str, Any]]:
+def _select_operating_points(model: Mapping[str, object]) -> list[Mapping[str, Any]]:
     """What other thresholds would mean, each once."""
     points = model.get("operating_points")
     found = {point["threshold"]: point for point in points} if isinstance(points, (list, tuple)) else {}
-    return list(found.values())[:MAX_POINTS]
+    return list(found.values())[:MAX_OPERATING_POINTS]
 
 
-def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+def _make_confusion_table(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
     """Rows of the table, or only the pairs that are mistaken most where it would be too large to read."""
     table = evaluation.get("confusion")
     if not table or not table.get("labels"):
@@ -172,22 +186,22 @@ def _confusion(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "labels": labels,
         "rows": [(label, [(n, n / max(sum(row), 1)) for n in row]) for label, row in zip(labels, counts, strict=True)],
-        "pairs": sorted(pairs, key=lambda pair: -pair[0])[:CONFUSED_PAIRS],
-        "is_large": len(labels) > LARGEST_TABLE,
+        "pairs": sorted(pairs, key=lambda pair: -pair[0])[:MAX_CONFUSED_PAIRS],
+        "is_large": len(labels) > MAX_CONFUSION_CLASSES,
     }
 
 
-def _source(name: str) -> str:
+def _read_template_file(name: str) -> str:
     return files("hazard.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
+def _make_environment() -> Environment:
     loader = PackageLoader("hazard.report")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
-        "readable": readable, "marked": marked, "percent": percent, "clock": clock, "lasting": lasting, "fact": fact,
-        "moment": moment, "counted": counted,
-        "title_of": lambda key: FIGURE_NAMES.get(key, key.replace("_", " ")),
+        "readable": escape_hidden, "marked": escape_hidden_html, "percent": format_percent, "clock": format_clock, "lasting": format_duration, "fact": format_fact,
+        "moment": format_timestamp, "counted": format_count,
+        "title_of": lambda key: METRIC_NAMES.get(key, key.replace("_", " ")),
         "csp_hash": lambda text: "sha256-" + b64encode(sha256(text.encode()).digest()).decode(),
     }  # fmt: skip
     return page

@@ -12,40 +12,46 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.report.facts import ReportInfo, is_correct, score
-from hazard.report.page_plan import strip
+from hazard.report.facts import ReportInfo, is_correct, ranking_score
+from hazard.report.page_plan import select_thumbnails
 from hazard.types import ClipPrediction
-from hazard.utils.safe_names import FOLDER, output_name
+from hazard.utils.safe_names import ANNOTATED_FOLDER, annotated_video_path
 
-MAX_BARS = 5
+MAX_PROBABILITY_BARS = 5
 MAX_CURVES = 3
-MAX_EVENTS = 200
+MAX_CLIP_EVENTS = 200
 """Of one clip on the page; events.csv holds all."""
-MAX_STEPS = 96
+MAX_ATTENTION_STEPS = 96
 """Attention of more steps is added up."""
 
 
-def embedded(value: object) -> str:
+def format_script_json(value: object) -> str:
     """JSON for a script element: nothing in it ends the element, opens a comment or is hidden; no NaN."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def clip_row(number: int, clip: ClipPrediction, info: ReportInfo) -> dict[str, Any]:
+def make_clip_row(number: int, clip: ClipPrediction, info: ReportInfo) -> dict[str, Any]:
     """What the list needs; what is empty is left out."""
     correct = is_correct(clip, info)
-    strongest = sorted(clip.events, key=lambda event: -event.peak)[:MAX_EVENTS]
+    strongest = sorted(clip.events, key=lambda event: -event.peak)[:MAX_CLIP_EVENTS]
     row = {
         "i": number,
         "p": clip.path,
         "l": info.labels.index(clip.label),
-        "s": _short(score(clip, info)),
-        "d": round(_finite(clip.duration), 2),
+        "s": _round_probability(ranking_score(clip, info)),
+        "d": round(_finite_or_zero(clip.duration), 2),
         "e": [
-            [info.labels.index(e.label), round(e.start, 2), round(e.end, 2), _short(e.peak), _short(e.mean)]
+            [
+                info.labels.index(e.label),
+                round(e.start, 2),
+                round(e.end, 2),
+                _round_probability(e.peak),
+                _round_probability(e.mean),
+            ]
             for e in sorted(strongest, key=lambda event: (event.start, event.end))
         ],
-        "m": len(clip.events) if len(clip.events) > MAX_EVENTS else 0,
+        "m": len(clip.events) if len(clip.events) > MAX_CLIP_EVENTS else 0,
         "h": int(clip.status == "partial"),
         "r": clip.reason,
         "t": clip.truth,
@@ -57,84 +63,88 @@ def clip_row(number: int, clip: ClipPrediction, info: ReportInfo) -> dict[str, A
     return {key: value for key, value in row.items() if value or key in "ilsd"}
 
 
-def clip_detail(clip: ClipPrediction, info: ReportInfo, *, pictures: int, points: int) -> dict[str, Any]:
+def make_clip_detail(
+    clip: ClipPrediction, info: ReportInfo, *, thumbnail_count: int, max_points: int
+) -> dict[str, Any]:
     """What the clip's own page needs besides; what is empty is left out."""
     detail = {
-        "b": [[info.labels.index(label), _short(p)] for label, p in top_bars(clip, info)],
-        "k": [round(clip.thumbnail_times[i], 2) for i in strip(clip, pictures)],
-        "a": attention(clip),
-        "z": [[name, _short(p)] for name, p in clip.zero_shot[:MAX_BARS]],
-        "u": None if clip.unknown_score is None else float(f"{_finite(clip.unknown_score):.4g}"),
-        "v": quote(f"{FOLDER}/{output_name(clip.path)}", errors="surrogatepass") if info.has_videos else None,
-        **_curves(clip, info, points),
+        "b": [[info.labels.index(label), _round_probability(p)] for label, p in top_classes(clip, info)],
+        "k": [round(clip.thumbnail_times[i], 2) for i in select_thumbnails(clip, thumbnail_count)],
+        "a": sum_attention_steps(clip),
+        "z": [[name, _round_probability(p)] for name, p in clip.zero_shot[:MAX_PROBABILITY_BARS]],
+        "u": None if clip.unknown_score is None else float(f"{_finite_or_zero(clip.unknown_score):.4g}"),
+        "v": quote(f"{ANNOTATED_FOLDER}/{annotated_video_path(clip.path)}", errors="surrogatepass")
+        if info.has_videos
+        else None,
+        **_make_curves(clip, info, max_points),
     }
     return {key: value for key, value in detail.items() if value not in ([], None)}
 
 
-def clip_pictures(clip: ClipPrediction, pictures: int) -> str:
+def encode_thumbnails(clip: ClipPrediction, thumbnail_count: int) -> str:
     """The chosen JPEGs in base64, with commas between."""
-    return ",".join(b64encode(clip.thumbnails[i]).decode() for i in strip(clip, pictures))
+    return ",".join(b64encode(clip.thumbnails[i]).decode() for i in select_thumbnails(clip, thumbnail_count))
 
 
-def top_bars(clip: ClipPrediction, info: ReportInfo) -> list[tuple[str, float]]:
+def top_classes(clip: ClipPrediction, info: ReportInfo) -> list[tuple[str, float]]:
     """The likeliest classes, the positive one always among them."""
     ranked = sorted(zip(info.labels, clip.probs, strict=True), key=lambda bar: bar[1], reverse=True)
-    rest = [bar for bar in ranked[MAX_BARS:] if bar[0] == info.positive_label]
-    return ranked[: MAX_BARS - len(rest)] + rest
+    rest = [bar for bar in ranked[MAX_PROBABILITY_BARS:] if bar[0] == info.positive_label]
+    return ranked[: MAX_PROBABILITY_BARS - len(rest)] + rest
 
 
-def attention(clip: ClipPrediction) -> list[list[float]]:
+def sum_attention_steps(clip: ClipPrediction) -> list[list[float]]:
     """Seconds and weight of each step; of very many, sums over stretches."""
     if not clip.attention:
         return []
-    parts = np.array_split(np.arange(len(clip.attention)), min(len(clip.attention), MAX_STEPS))
+    parts = np.array_split(np.arange(len(clip.attention)), min(len(clip.attention), MAX_ATTENTION_STEPS))
     times, weights = np.asarray(clip.attention_times), np.asarray(clip.attention)
     return [[round(float(times[part].mean()), 2), round(float(weights[part].sum()), 4)] for part in parts]
 
 
-def thinned(probs: NDArray[np.float64], points: int) -> NDArray[np.int64]:
+def downsample_rows(probs: NDArray[np.float64], max_points: int) -> NDArray[np.int64]:
     """Rows of the curves (B, C) that draw them with about `points` points, every peak and the first one's dips kept."""
-    if len(probs) <= points:
+    if len(probs) <= max_points:
         return np.arange(len(probs))
-    stretches = np.array_split(np.arange(len(probs)), max(1, (points - 2) // (probs.shape[1] + 1)))
+    stretches = np.array_split(np.arange(len(probs)), max(1, (max_points - 2) // (probs.shape[1] + 1)))
     kept = {0, len(probs) - 1}
     for rows in stretches:
         kept |= {int(rows[0] + i) for i in (*probs[rows].argmax(axis=0), probs[rows, 0].argmin())}
     return np.array(sorted(kept))
 
 
-def curve_labels(clip: ClipPrediction, info: ReportInfo) -> list[str]:
+def choose_curve_labels(clip: ClipPrediction, info: ReportInfo) -> list[str]:
     """What is drawn over time: the positive label, those of events, the clip's own; of two labels one says it all."""
     of_events = [event.label for event in sorted(clip.events, key=lambda event: -event.peak)]
     names = list(dict.fromkeys(filter(None, (info.positive_label, *of_events, clip.label))))
     return names[: 1 if len(info.labels) == 2 else MAX_CURVES]
 
 
-def _curves(clip: ClipPrediction, info: ReportInfo, points: int) -> dict[str, Any]:
+def _make_curves(clip: ClipPrediction, info: ReportInfo, max_points: int) -> dict[str, Any]:
     """Middles of windows in hundredths of a second and, a label each, probabilities in ten-thousandths."""
     if clip.windows is None or len(clip.windows) < 2:
         return {}
-    columns = [info.labels.index(label) for label in curve_labels(clip, info)]
+    columns = [info.labels.index(label) for label in choose_curve_labels(clip, info)]
     probs = clip.windows.probs[:, columns]  # (B, C)
-    rows = thinned(probs, points)
+    rows = downsample_rows(probs, max_points)
     times = (clip.windows.spans.mean(axis=1)[rows] * 100).round().astype(int)
     return {
         "t": times.tolist(),
-        "c": [[column, _ints(probs[rows, i])] for i, column in enumerate(columns)],
+        "c": [[column, _to_ten_thousandths(probs[rows, i])] for i, column in enumerate(columns)],
         "n": len(clip.windows),
         "w": round(float(np.median(np.diff(clip.windows.spans, axis=1))), 2),
         "q": len(rows) if len(rows) < len(clip.windows) else None,
     }
 
 
-def _ints(probs: NDArray[np.float64]) -> Sequence[int]:
-    return [round(10_000 * _short(p)) for p in probs]
+def _to_ten_thousandths(probs: NDArray[np.float64]) -> Sequence[int]:
+    return [round(10_000 * _round_probability(p)) for p in probs]
 
 
-def _short(p: float) -> float:
+def _round_probability(p: float) -> float:
     """Four digits, which never make a certainty of what is none."""
     return round(float(p), 4) if p in (0, 1) else min(max(round(float(p), 4), 0.0001), 0.9999)
 
 
-def _finite(value: float) -> float:
+def _finite_or_zero(value: float) -> float:
     return float(value) if np.isfinite(value) else 0.0

@@ -7,11 +7,11 @@ from typing import Any
 
 from features.errors import SettingsError
 from hazard.report.facts import ReportInfo
-from hazard.report.tables import TABLES, Cell, columns
+from hazard.report.tables import TABLES, Cell, table_columns
 from hazard.types import ClipPrediction
 
 BATCH_ROWS = 16_384
-_TEXT = frozenset(("path", "status", "label", "reason"))
+_TEXT_COLUMNS = frozenset(("path", "status", "label", "reason"))
 
 
 def check_parquet() -> tuple[Any, Any]:
@@ -27,13 +27,13 @@ def check_parquet() -> tuple[Any, Any]:
 
 
 @contextmanager
-def parquet_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
+def open_parquet_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
     """A function that writes the rows of one clip into the Parquet files, which are named by table.
 
     A class called like another column has ` (class)` behind its name: Parquet's readers refuse two columns of one name.
     """
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(_batches(file, info, name)) for name, file in files.items()}
+        writers = {name: stack.enter_context(_open_batch_writer(file, info, name)) for name, file in files.items()}
 
         def add(clip: ClipPrediction) -> None:
             for name, write in writers.items():
@@ -44,17 +44,18 @@ def parquet_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Call
 
 
 @contextmanager
-def _batches(file: Path, info: ReportInfo, table: str) -> Iterator[Callable[[tuple[Cell, ...]], None]]:
+def _open_batch_writer(file: Path, info: ReportInfo, table: str) -> Iterator[Callable[[tuple[Cell, ...]], None]]:
     """A function that takes rows and writes them in batches."""
     pyarrow, parquet = check_parquet()
-    schema = _schema(pyarrow, table, info)
+    schema = _make_schema(pyarrow, table, info)
     rows: list[tuple[Cell, ...]] = []
     with open(file, "wb") as handle, parquet.ParquetWriter(handle, schema, compression="zstd") as writer:
 
         def flush() -> None:
             cells = zip(*rows, strict=True) if rows else ((),) * len(schema)
             arrays = [
-                pyarrow.array([_safe(c) for c in cell], kind.type) for cell, kind in zip(cells, schema, strict=True)
+                pyarrow.array([_escape_surrogates(c) for c in cell], kind.type)
+                for cell, kind in zip(cells, schema, strict=True)
             ]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
             rows.clear()
@@ -68,22 +69,22 @@ def _batches(file: Path, info: ReportInfo, table: str) -> Iterator[Callable[[tup
         flush()
 
 
-def _schema(pyarrow: Any, table: str, info: ReportInfo) -> Any:
-    names = columns(info)[table]
-    own = [name for i, name in enumerate(names) if not _is_class(i, table, info)]
+def _make_schema(pyarrow: Any, table: str, info: ReportInfo) -> Any:
+    names = table_columns(info)[table]
+    own = [name for i, name in enumerate(names) if not _is_class_column(i, table, info)]
     fields = []
     for i, name in enumerate(names):
-        is_class = _is_class(i, table, info)
+        is_class = _is_class_column(i, table, info)
         unique = f"{name} (class)" if is_class and name in own else name
-        kind = pyarrow.string() if name in _TEXT and not is_class else pyarrow.float64()
-        fields.append((str(_safe(unique)), kind))
+        kind = pyarrow.string() if name in _TEXT_COLUMNS and not is_class else pyarrow.float64()
+        fields.append((str(_escape_surrogates(unique)), kind))
     return pyarrow.schema(fields)
 
 
-def _is_class(column: int, table: str, info: ReportInfo) -> bool:
+def _is_class_column(column: int, table: str, info: ReportInfo) -> bool:
     return table != "events" and 4 <= column < 4 + len(info.labels)
 
 
-def _safe(cell: Cell) -> Cell:
+def _escape_surrogates(cell: Cell) -> Cell:
     """Names that are not UTF-8 as in the CSV files: `\\udcXX`."""
     return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell

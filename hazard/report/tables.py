@@ -15,10 +15,10 @@ QUOTED_CHARACTERS = frozenset('",;\t\r\n')  # the semicolon and tab too: other l
 EVENT_COLUMNS = ("path", "label", "start", "end", "peak", "mean")
 Cell = str | float | None
 """None is an empty cell."""
-Table = Callable[[ClipPrediction, ReportInfo], Iterator[tuple[Cell, ...]]]
+RowFunction = Callable[[ClipPrediction, ReportInfo], Iterator[tuple[Cell, ...]]]
 
 
-def columns(info: ReportInfo) -> dict[str, tuple[str, ...]]:
+def table_columns(info: ReportInfo) -> dict[str, tuple[str, ...]]:
     """The columns of each table."""
     return {
         "predictions": ("path", "status", "label", "probability", *info.labels, "reason"),
@@ -27,7 +27,7 @@ def columns(info: ReportInfo) -> dict[str, tuple[str, ...]]:
     }
 
 
-def clip_row(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
+def clip_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
     """The one row of a clip."""
     probability = clip.probs[info.labels.index(clip.label)] if clip.label else None
     probs: tuple[Cell, ...] = clip.probs or (None,) * len(info.labels)
@@ -49,7 +49,7 @@ def event_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, .
         yield (clip.path, event.label, event.start, event.end, event.peak, event.mean)
 
 
-TABLES: Mapping[str, Table] = {"predictions": clip_row, "windows": window_rows, "events": event_rows}
+TABLES: Mapping[str, RowFunction] = {"predictions": clip_rows, "windows": window_rows, "events": event_rows}
 
 
 def window_labels(probs: NDArray[np.float64], info: ReportInfo) -> list[str]:
@@ -63,7 +63,7 @@ def window_labels(probs: NDArray[np.float64], info: ReportInfo) -> list[str]:
 
 
 @contextmanager
-def csv_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
+def open_csv_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
     """A function that writes the rows of one clip into the CSV files, which are named by table.
 
     Names that are not UTF-8 reach us with lone surrogates; they are written as `\\udcXX`.
@@ -74,16 +74,16 @@ def csv_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable
             for name, file in files.items()
         }
         for name, handle in handles.items():
-            handle.write(csv_line(columns(info)[name]))
+            handle.write(format_csv_line(table_columns(info)[name]))
 
         def add(clip: ClipPrediction) -> None:
             for name, handle in handles.items():
-                handle.writelines(csv_line(map(_text, row)) for row in TABLES[name](clip, info))
+                handle.writelines(format_csv_line(map(_format_cell, row)) for row in TABLES[name](clip, info))
 
         yield add
 
 
-def csv_line(cells: Iterable[str]) -> str:
+def format_csv_line(cells: Iterable[str]) -> str:
     """One row. The csv module leaves a lone CR and other locales' separators unquoted, so the quoting is here."""
     safe = map(escape_formula, cells)
     quoted = ('"' + cell.replace('"', '""') + '"' if QUOTED_CHARACTERS & set(cell) else cell for cell in safe)
@@ -100,7 +100,7 @@ def unescape_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
 
 
-def _text(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:.6f}"
     return cell or ""

@@ -21,20 +21,20 @@ import av
 import cv2
 import numpy as np
 
-from features.utils.progress import progress_bar
-from hazard.synthetic.people import ACTIONS, Actor, Body, cast_people, draw_body, draw_shadow, place_body
-from hazard.synthetic.scenes import Array, Image, Scene, exact_rate, make_scene, paint_background
+from features.utils.progress import make_progress_bar
+from hazard.synthetic.people import ACTIONS, Actor, DrawnBody, cast_people, draw_body, draw_shadow, place_body
+from hazard.synthetic.scenes import FloatArray, Image, Scene, exact_frame_rate, make_scene, paint_background
 
 
 def render_clip(action: str, scene: Scene, times: Sequence[float], *, seed: int) -> Iterator[Image]:
     """The frames of one clip at the given times in seconds."""
     _check_action(action)
     rng = np.random.default_rng([seed, zlib.crc32(action.encode())])
-    actors = cast_people(rng, action, reach=reach_of(scene), seconds=times[-1])
+    actors = cast_people(rng, action, turn_distance=compute_turn_distance(scene), seconds=times[-1])
     return render_people(actors, scene, times, rng)
 
 
-def reach_of(scene: Scene) -> float:
+def compute_turn_distance(scene: Scene) -> float:
     """How far from the middle of the picture people go, in statures."""
     return max(scene.size[0] / 2 / scene.stature_pixels - 0.25, 0.45)
 
@@ -59,7 +59,7 @@ def _check_action(action: str) -> None:
         raise ValueError(f"unknown action {action!r}, expected one of {', '.join(ACTIONS)}{hint}")
 
 
-def _draw_people(background: Image, bodies: Sequence[Body]) -> Image:
+def _draw_people(background: Image, bodies: Sequence[DrawnBody]) -> Image:
     mask = np.zeros_like(background)
     for body in bodies:
         draw_shadow(mask, body)
@@ -70,7 +70,7 @@ def _draw_people(background: Image, bodies: Sequence[Body]) -> Image:
     return image
 
 
-def _photograph(still: Image, scene: Scene, grain: Image, rng: np.random.Generator, shake: Array) -> Image:
+def _photograph(still: Image, scene: Scene, grain: Image, rng: np.random.Generator, shake: FloatArray) -> Image:
     """Camera shake (three numbers in -1 … 1: right, down, roll), light and sensor noise."""
     width, height = scene.size
     if scene.jitter_pixels:
@@ -123,7 +123,7 @@ def draw_dataset(
     places = [make_scene(seed * 10_007 + number) for number in range(scenes)]
     jobs = [(label, index) for label in classes for index in range(clips_per_class)]
     rows = []
-    bar = progress_bar(len(jobs), what="draw", unit="clip") if progress else None
+    bar = make_progress_bar(len(jobs), description="draw", unit="clip") if progress else None
     for number, (label, index) in enumerate(jobs):
         turn, place = divmod(index, scenes)
         action = classes[label][(turn + place) % len(classes[label])]
@@ -163,7 +163,7 @@ def write_video(
     """
     if (frame_rate is None) == (times is None):
         raise ValueError("give either frame_rate or times, and not both")
-    rate = exact_rate(frame_rate) if frame_rate is not None else Fraction(30)
+    rate = exact_frame_rate(frame_rate) if frame_rate is not None else Fraction(30)
     tick = time_base or (1 / rate if times is None else Fraction(1, 90_000))
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:

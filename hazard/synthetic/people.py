@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.synthetic.scenes import Array, Image, Scene
+from hazard.synthetic.scenes import FloatArray, Image, Scene
 
 
 class Pose(NamedTuple):
@@ -29,27 +29,27 @@ class Pose(NamedTuple):
     knees: tuple[float, float] = (4.0, 4.0)  # flexion
     arms: tuple[float, float] = (6.0, -6.0)  # forward, against the torso
     elbows: tuple[float, float] = (12.0, 12.0)  # flexion
-    way: float = 0.0  # gone so far, forward
+    distance: float = 0.0  # gone so far, forward
 
 
 @dataclass(frozen=True)
 class Actor:
     """Who moves, where and how; the pose functions read their parameters from here."""
 
-    pose: Callable[[float, Actor], Pose]
+    pose_function: Callable[[float, Actor], Pose]
     place: float  # statures right of the middle of the picture
     nearness: float  # 0 at the back of the ground, 1 at the front
     yaw: float  # 0 faces right, 180 left, 90 away from the camera
-    reach: float  # who comes this far from the middle turns round
+    turn_distance: float  # who comes this far from the middle turns round
     tempo: float  # 1 is ordinary
-    vigour: float  # size of the movements, 1 is ordinary
+    amplitude: float  # size of the movements, 1 is ordinary
     phase: float  # in cycles
     onset_seconds: float  # when the unexpected happens, if it does
     variant: int  # picks one of several ways
-    colours: Mapping[str, Array]
+    colors: Mapping[str, FloatArray]
 
 
-def mix(a: Pose, b: Pose, weight: float) -> Pose:
+def interpolate_poses(a: Pose, b: Pose, weight: float) -> Pose:
     """From `a` (weight 0) to `b` (weight 1), joint by joint."""
 
     def between(p: float, q: float) -> float:
@@ -57,16 +57,16 @@ def mix(a: Pose, b: Pose, weight: float) -> Pose:
 
     scalars = [between(p, q) for p, q in zip(a[:4], b[:4], strict=True)]
     pairs = [(between(p[0], q[0]), between(p[1], q[1])) for p, q in zip(a[4:8], b[4:8], strict=True)]
-    return Pose(*scalars, *pairs, way=between(a.way, b.way))  # type: ignore[arg-type, misc]
+    return Pose(*scalars, *pairs, distance=between(a.distance, b.distance))  # type: ignore[arg-type, misc]
 
 
-def _ramp(value: float, start: float, length: float) -> float:
+def _smooth_step(value: float, start: float, length: float) -> float:
     """0 before `start`, 1 after `start + length`, smooth between."""
     w = min(max((value - start) / length, 0.0), 1.0)
     return w * w * (3 - 2 * w)
 
 
-def _bump(cycle: float, start: float, length: float) -> float:
+def _smooth_bump(cycle: float, start: float, length: float) -> float:
     """A smooth hill within each cycle."""
     w = ((cycle - start) % 1.0) / length
     return math.sin(math.pi * w) ** 2 if w < 1 else 0.0
@@ -94,24 +94,24 @@ BLOWS = (
 STILL_POSES = (STANDING, STANDING, GUARD, BUCKLED, CROUCHED, STOOPED, RECOILED, *LYING, *LYING, *BLOWS)
 
 
-def _stride(time: float, actor: Actor, swing: float, knee: float, rate: float) -> Pose:
+def _make_stride(time: float, actor: Actor, swing: float, knee: float, rate: float) -> Pose:
     """Legs and arms in antiphase; the way gone follows from the swing, so that feet do not slide much."""
-    rate, swing = rate * actor.tempo, swing * actor.vigour
+    rate, swing = rate * actor.tempo, swing * actor.amplitude
     turns = 2 * math.pi * (rate * time + actor.phase)
     way = 4 * 0.49 * math.sin(math.radians(swing)) * rate * time
     s, c = math.sin(turns), math.cos(turns - 0.35)
     knees = (6 + knee * max(c, 0) ** 1.3, 6 + knee * max(-c, 0) ** 1.3)
-    return Pose(way=way, thighs=(swing * s + 3, 3 - swing * s), knees=knees, arms=(-swing * s, swing * s))
+    return Pose(distance=way, thighs=(swing * s + 3, 3 - swing * s), knees=knees, arms=(-swing * s, swing * s))
 
 
 def walk(time: float, actor: Actor) -> Pose:
     """Goes at an easy pace, at least one foot on the ground."""
-    return _stride(time, actor, 24, 48, 0.9)._replace(lean=3, elbows=(16, 16))
+    return _make_stride(time, actor, 24, 48, 0.9)._replace(lean=3, elbows=(16, 16))
 
 
 def run(time: float, actor: Actor) -> Pose:
     """Goes in bounds, elbows bent."""
-    stride = _stride(time, actor, 40, 92, 1.35)
+    stride = _make_stride(time, actor, 40, 92, 1.35)
     flight = 0.05 * abs(math.sin(2 * math.pi * (1.35 * actor.tempo * time + actor.phase)))
     return stride._replace(lift=flight, tilt=6, lean=10, elbows=(88, 88))
 
@@ -121,14 +121,14 @@ def fall(time: float, actor: Actor) -> Pose:
     gait = (walk, hold, run)[actor.variant % 3]
     before = gait(min(time, actor.onset_seconds), replace(actor, variant=0))
     down = min(max((time - actor.onset_seconds) * actor.tempo / 0.62, 0.0), 1.0)
-    lying = _writhe(LYING[actor.variant // 3 % len(LYING)], time, actor, _ramp(down, 0.7, 0.3))
-    buckled, lying = (pose._replace(way=before.way) for pose in (BUCKLED, lying))
-    return mix(mix(before, buckled, _ramp(down, 0, 0.6)), lying, down**1.8)
+    lying = _writhe(LYING[actor.variant // 3 % len(LYING)], time, actor, _smooth_step(down, 0.7, 0.3))
+    buckled, lying = (pose._replace(distance=before.distance) for pose in (BUCKLED, lying))
+    return interpolate_poses(interpolate_poses(before, buckled, _smooth_step(down, 0, 0.6)), lying, down**1.8)
 
 
 def _writhe(pose: Pose, time: float, actor: Actor, strength: float) -> Pose:
     turns = 2 * math.pi * (1.6 * actor.tempo * time + actor.phase)
-    near, far = (36 * actor.vigour * strength * (1 + math.sin(turns + shift)) for shift in (0, 2))
+    near, far = (36 * actor.amplitude * strength * (1 + math.sin(turns + shift)) for shift in (0, 2))
     return pose._replace(
         lean=pose.lean - near / 2,
         thighs=(pose.thighs[0] + near, pose.thighs[1] + far),
@@ -143,7 +143,9 @@ def fight(time: float, actor: Actor) -> Pose:
     blow = BLOWS[(actor.variant + int(cycle)) % len(BLOWS)]
     shift = 0.05 * math.sin(2 * math.pi * (0.6 * time + actor.phase))
     guard = GUARD._replace(x=shift, thighs=(20 + 90 * shift, -24 + 60 * shift))
-    return mix(mix(guard, blow, _bump(cycle, 0, 0.48)), RECOILED, 0.85 * _bump(cycle, 0.62, 0.36))
+    return interpolate_poses(
+        interpolate_poses(guard, blow, _smooth_bump(cycle, 0, 0.48)), RECOILED, 0.85 * _smooth_bump(cycle, 0.62, 0.36)
+    )
 
 
 def hold(time: float, actor: Actor) -> Pose:
@@ -154,44 +156,48 @@ def hold(time: float, actor: Actor) -> Pose:
 
 
 ACTIONS: dict[str, Callable[[float, Actor], Pose]] = {"walk": walk, "run": run, "fall": fall, "fight": fight}
-HAZARDOUS = {"fight", "fall"}
-PAIRED = {"fight"}  # two people face one another
+HAZARDOUS_ACTIONS = {"fight", "fall"}
+TWO_PERSON_ACTIONS = {"fight"}  # two people face one another
 
 
-def _person(rng: np.random.Generator, pose: Callable[[float, Actor], Pose], *, reach: float, seconds: float) -> Actor:
+def _make_person(
+    rng: np.random.Generator, pose_function: Callable[[float, Actor], Pose], *, turn_distance: float, seconds: float
+) -> Actor:
     skin = np.array([[236, 196, 168], [198, 148, 112], [128, 86, 62]])[rng.integers(3)] * rng.uniform(0.9, 1.05)
     clothes = {part: rng.uniform(25, 215, 3) for part in ("shirt", "trousers")}
     dark = {"shoe": rng.uniform(15, 70, 3), "hair": np.array([60, 42, 30]) * rng.uniform(0.4, 2.2)}
     return Actor(
-        pose=pose,
-        place=rng.uniform(-0.75, 0.75) * reach,
+        pose_function=pose_function,
+        place=rng.uniform(-0.75, 0.75) * turn_distance,
         nearness=rng.uniform(),
-        reach=reach,
+        turn_distance=turn_distance,
         yaw=180.0 * rng.integers(2) + rng.uniform(-22, 22),
         tempo=rng.uniform(0.88, 1.15),
-        vigour=rng.uniform(0.9, 1.1),
+        amplitude=rng.uniform(0.9, 1.1),
         phase=rng.uniform(),
         onset_seconds=seconds * rng.uniform(0.2, 0.42),
         variant=int(rng.integers(1 << 16)),
-        colours={"skin": skin, **clothes, **dark},
+        colors={"skin": skin, **clothes, **dark},
     )
 
 
 def _face_each_other(rng: np.random.Generator, one: Actor, other: Actor) -> list[Actor]:
-    gap, bound = rng.uniform(0.27, 0.34), max(one.reach - 0.4, 0.0)
+    gap, bound = rng.uniform(0.27, 0.34), max(one.turn_distance - 0.4, 0.0)
     middle, yaw = float(np.clip(one.place, -bound, bound)), rng.uniform(-20, 20)
     opposite = replace(other, nearness=one.nearness, tempo=one.tempo, phase=one.phase + 0.5)
     return [replace(one, place=middle - gap, yaw=yaw), replace(opposite, place=middle + gap, yaw=180 + yaw)]
 
 
-def cast_people(rng: np.random.Generator, action: str, *, reach: float, seconds: float) -> list[Actor]:
+def cast_people(rng: np.random.Generator, action: str, *, turn_distance: float, seconds: float) -> list[Actor]:
     """The people of one clip, from back to front; their number is spread alike over all actions."""
     count = int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2)))
-    leads = 2 if action in PAIRED else 1
-    companions = [hold, hold, hold if action in HAZARDOUS else ACTIONS[action]]
+    leads = 2 if action in TWO_PERSON_ACTIONS else 1
+    companions = [hold, hold, hold if action in HAZARDOUS_ACTIONS else ACTIONS[action]]
     extras = [companions[rng.integers(len(companions))] for _ in range(count - leads)]
-    people = [_person(rng, p, reach=reach, seconds=seconds) for p in [ACTIONS[action]] * leads + extras]
-    if action in PAIRED:
+    people = [
+        _make_person(rng, p, turn_distance=turn_distance, seconds=seconds) for p in [ACTIONS[action]] * leads + extras
+    ]
+    if action in TWO_PERSON_ACTIONS:
         people[:2] = _face_each_other(rng, people[0], people[1])
     elif len(people) > 1 and rng.uniform() < 0.6:  # people stand close to one another without fighting, too
         people[-2:] = _face_each_other(rng, people[-2], people[-1])
@@ -202,7 +208,7 @@ def cast_people(rng: np.random.Generator, action: str, *, reach: float, seconds:
 
 HIP, NECK, FACE, HAIR = range(4)
 # a side: hip joint, knee, ankle, toe, shoulder, elbow, hand; near side from 4, far side from 11
-PARTS = [  # (joint, joint, radius, radius, material)
+BODY_PARTS = [  # (joint, joint, radius, radius, material)
     (NECK, HIP, 0.068, 0.070, "shirt"),
     (NECK, FACE, 0.034, 0.034, "skin"),
     (HAIR, HAIR, 0.070, 0.070, "hair"),
@@ -219,98 +225,106 @@ PARTS = [  # (joint, joint, radius, radius, material)
         for side in (4, 11)
     ),
 ]
-ENDS = np.array([part[:2] for part in PARTS])  # (P, 2)
-RADII = np.array([part[2:4] for part in PARTS])  # (P, 2)
-MATERIALS = [part[4] for part in PARTS]
-CIRCLE = np.linspace(-math.pi / 2, math.pi / 2, 7)
+PART_JOINTS = np.array([part[:2] for part in BODY_PARTS])  # (P, 2)
+PART_RADII = np.array([part[2:4] for part in BODY_PARTS])  # (P, 2)
+PART_MATERIALS = [part[4] for part in BODY_PARTS]
+CAP_ANGLES = np.linspace(-math.pi / 2, math.pi / 2, 7)
 
 
-def _step(origin: Sequence[float], length: float, angle: float, side: float) -> tuple[float, float, float]:
+def _find_bone_end(origin: Sequence[float], length: float, angle: float, side: float) -> tuple[float, float, float]:
     """Along a bone; the angle is counted from straight down, forward."""
     radians = math.radians(angle)
     return origin[0] + length * math.sin(radians), origin[1] - length * math.cos(radians), side
 
 
-def skeleton(pose: Pose) -> Array:
+def compute_joints(pose: Pose) -> FloatArray:
     """The joints of a pose, (18, 3): forward, up, to the near side; the lowest one stands on the ground."""
     up = 180 - pose.tilt - pose.lean
     hip = (0.0, 0.0, 0.0)
-    neck = _step(hip, 0.30, up, 0)
-    head = _step(neck, 0.105, up - 4, 0)
-    joints = [hip, neck, _step(head, 0.018, up - 90, 0), _step(head, 0.016, up + 60, 0)]
+    neck = _find_bone_end(hip, 0.30, up, 0)
+    head = _find_bone_end(neck, 0.105, up - 4, 0)
+    joints = [hip, neck, _find_bone_end(head, 0.018, up - 90, 0), _find_bone_end(head, 0.016, up + 60, 0)]
     for limb, sign in enumerate((1.0, -1.0)):
         thigh = pose.thighs[limb] - pose.tilt
         shin = thigh - pose.knees[limb]
-        knee = _step(hip, 0.245, thigh, 0.055 * sign)
-        ankle = _step(knee, 0.245, shin, 0.055 * sign)
-        pointed = 75 * _ramp(pose.tilt, 30, 50)  # the feet of one who lies on the face are stretched
+        knee = _find_bone_end(hip, 0.245, thigh, 0.055 * sign)
+        ankle = _find_bone_end(knee, 0.245, shin, 0.055 * sign)
+        pointed = 75 * _smooth_step(pose.tilt, 30, 50)  # the feet of one who lies on the face are stretched
         arm = pose.arms[limb] - pose.tilt - pose.lean
-        elbow = _step(neck, 0.17, arm, 0.115 * sign)
-        hand = _step(elbow, 0.17, arm + pose.elbows[limb], 0.10 * sign)
-        toe = _step(ankle, 0.095, shin + 86 - pointed, 0.06 * sign)
-        joints += [(0, 0, 0.045 * sign), knee, ankle, toe, _step(neck, 0.02, up + 180, 0.085 * sign), elbow, hand]
+        elbow = _find_bone_end(neck, 0.17, arm, 0.115 * sign)
+        hand = _find_bone_end(elbow, 0.17, arm + pose.elbows[limb], 0.10 * sign)
+        toe = _find_bone_end(ankle, 0.095, shin + 86 - pointed, 0.06 * sign)
+        joints += [
+            (0, 0, 0.045 * sign),
+            knee,
+            ankle,
+            toe,
+            _find_bone_end(neck, 0.02, up + 180, 0.085 * sign),
+            elbow,
+            hand,
+        ]
     points = np.array(joints)
     points[:, 0] += pose.x
     points[:, 1] += pose.lift + 0.03 - points[:, 1].min()
     return points
 
 
-def _heading(actor: Actor, way: float) -> tuple[float, float]:
+def _find_place_and_yaw(actor: Actor, distance: float) -> tuple[float, float]:
     """Where one who has gone `way` is, and his yaw: at the edges of the picture people turn round."""
     direction = math.cos(math.radians(actor.yaw))
-    quarter = (actor.place + way * direction) / actor.reach * (math.pi / 2)
-    place = actor.reach * 2 / math.pi * math.asin(math.sin(quarter))
+    quarter = (actor.place + distance * direction) / actor.turn_distance * (math.pi / 2)
+    place = actor.turn_distance * 2 / math.pi * math.asin(math.sin(quarter))
     turned = min(max(0.5 - 3 * math.cos(quarter), 0.0), 1.0)
     return place, actor.yaw + 180 * turned
 
 
-class Body(NamedTuple):
+class DrawnBody(NamedTuple):
     """An actor at one instant, in pixels of the picture before the camera shakes."""
 
-    joints: Array  # (J, 2)
-    nearer: Array  # (J,) towards the camera, statures
+    joints: FloatArray  # (J, 2)
+    camera_nearness: FloatArray  # (J,) towards the camera, statures
     ground: float  # height of the feet in the picture
     scale: float  # pixels a stature
-    colours: Mapping[str, Array]
+    colors: Mapping[str, FloatArray]
 
 
-def place_body(actor: Actor, time: float, scene: Scene) -> Body:
+def place_body(actor: Actor, time: float, scene: Scene) -> DrawnBody:
     """Where an actor's joints are in the picture at a second."""
-    pose = actor.pose(time, actor)
-    place, yaw = _heading(actor, pose.way)
-    points = skeleton(pose)
+    pose = actor.pose_function(time, actor)
+    place, yaw = _find_place_and_yaw(actor, pose.distance)
+    points = compute_joints(pose)
     sin, cos = math.sin(math.radians(yaw)), math.cos(math.radians(yaw))
     across, nearer = points[:, 0] * cos + points[:, 2] * sin, points[:, 2] * cos - points[:, 0] * sin
     width, height = scene.size
     scale = scene.stature_pixels * (0.85 + 0.15 * actor.nearness)
     ground = height * (scene.ground + (0.94 - scene.ground) * actor.nearness)
     screen = np.stack([width / 2 + scale * (across + place), ground - scale * (points[:, 1] - 0.22 * nearer)], axis=1)
-    return Body(screen, nearer, ground, scale, actor.colours)
+    return DrawnBody(screen, nearer, ground, scale, actor.colors)
 
 
-def _capsules(joints: Array, scale: float) -> NDArray[np.int32]:
+def _outline_parts(joints: FloatArray, scale: float) -> NDArray[np.int32]:
     """Outlines (P, 14, 2) of the body parts, in sixteenths of a pixel."""
-    a, b = joints[ENDS[:, 0]], joints[ENDS[:, 1]]  # (P, 2)
+    a, b = joints[PART_JOINTS[:, 0]], joints[PART_JOINTS[:, 1]]  # (P, 2)
     along = np.arctan2(b[:, 1] - a[:, 1], b[:, 0] - a[:, 0])[:, None]  # (P, 1)
-    arcs = np.concatenate([along + math.pi + CIRCLE, along + CIRCLE], axis=1)  # (P, 14)
-    radii = np.repeat(RADII * scale, len(CIRCLE), axis=1)
-    centres = np.repeat(np.stack([a, b], axis=1), len(CIRCLE), axis=1)  # (P, 14, 2)
+    arcs = np.concatenate([along + math.pi + CAP_ANGLES, along + CAP_ANGLES], axis=1)  # (P, 14)
+    radii = np.repeat(PART_RADII * scale, len(CAP_ANGLES), axis=1)
+    centres = np.repeat(np.stack([a, b], axis=1), len(CAP_ANGLES), axis=1)  # (P, 14, 2)
     outline = centres + radii[..., None] * np.stack([np.cos(arcs), np.sin(arcs)], axis=-1)
     return np.asarray(np.round(outline * 16), np.int32)
 
 
-def draw_shadow(mask: Image, body: Body) -> None:
+def draw_shadow(mask: Image, body: DrawnBody) -> None:
     """An ellipse under the feet."""
     left, right = body.joints[:, 0].min(), body.joints[:, 0].max()
     axes = (int(8 * (right - left + 0.12 * body.scale)), int(16 * 0.055 * body.scale))
     cv2.ellipse(mask, (int(8 * (left + right)), int(16 * body.ground)), axes, 0, 0, 360, (64,) * 3, -1, cv2.LINE_AA, 4)
 
 
-def draw_body(image: Image, body: Body) -> None:
+def draw_body(image: Image, body: DrawnBody) -> None:
     """Limbs from the farthest to the nearest."""
-    depth = body.nearer[ENDS].mean(axis=1)
+    depth = body.camera_nearness[PART_JOINTS].mean(axis=1)
     shades = 0.86 + 0.14 * np.clip(depth / 0.09, -1, 1)
-    outlines = _capsules(body.joints, body.scale)
+    outlines = _outline_parts(body.joints, body.scale)
     for part in np.argsort(depth, kind="stable"):
-        colour = np.minimum(body.colours[MATERIALS[part]] * shades[part], 255).tolist()
+        colour = np.minimum(body.colors[PART_MATERIALS[part]] * shades[part], 255).tolist()
         cv2.fillConvexPoly(image, outlines[part], colour, cv2.LINE_AA, 4)

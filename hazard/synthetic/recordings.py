@@ -18,19 +18,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hazard.synthetic.clips import reach_of, render_people, write_video
+from hazard.synthetic.clips import compute_turn_distance, render_people, write_video
 from hazard.synthetic.people import ACTIONS, Actor, Pose, cast_people
-from hazard.synthetic.scenes import Image, Scene, exact_rate, make_scene
+from hazard.synthetic.scenes import Image, Scene, exact_frame_rate, make_scene
 
-SIZE = (160, 120)
+FRAME_SIZE = (160, 120)
 FRAME_RATE = 10
-STRETCH_SECONDS = 25.0
+SEGMENT_SECONDS = 25.0
 """About how long the same people are to be seen where nothing happens."""
-ONSET_SECONDS = 0.5
+MAX_ONSET_SECONDS = 0.5
 """Who falls does so within half of this after the event begins."""
 
 
-class Planted(NamedTuple):
+class PlantedEvent(NamedTuple):
     """An event to draw."""
 
     start: float  # seconds
@@ -41,7 +41,7 @@ class Planted(NamedTuple):
 def draw_recording(
     path: Path,
     *,
-    events: Sequence[Planted | tuple[float, float, str]],
+    events: Sequence[PlantedEvent | tuple[float, float, str]],
     seconds: float,
     background: Sequence[str] = ("walk", "run"),
     labels: Mapping[str, str] | None = None,
@@ -55,29 +55,34 @@ def draw_recording(
     one core. The truth of other recordings in the same folder stays. Raises ValueError for events that overlap, are out
     of order or leave the video.
     """
-    planted = [Planted(*event) for event in events]
-    _check(planted, seconds)
-    scene = scene or make_scene(seed, size=SIZE)
-    rate = exact_rate(frame_rate)
-    frames = _frames(_stretches(planted, seconds, background, seed), scene, rate, seconds, seed)
+    planted = [PlantedEvent(*event) for event in events]
+    _check_events(planted, seconds)
+    scene = scene or make_scene(seed, size=FRAME_SIZE)
+    rate = exact_frame_rate(frame_rate)
+    frames = _render_frames(_make_segments(planted, seconds, background, seed), scene, rate, seconds, seed)
     write_video(path, frames, frame_rate=rate)
     return _write_truth(path, planted, labels or {})
 
 
 def plant_evenly(
-    count: int, *, seconds: float, actions: Sequence[str], lasting: tuple[float, float] = (5.0, 9.0), seed: int = 0
-) -> list[Planted]:
+    count: int,
+    *,
+    seconds: float,
+    actions: Sequence[str],
+    duration_range: tuple[float, float] = (5.0, 9.0),
+    seed: int = 0,
+) -> list[PlantedEvent]:
     """So many events, one somewhere in the middle of each equal part of the video, the actions taking turns."""
     rng, part = np.random.default_rng([seed, 7]), seconds / count
     planted = []
     for number, action in zip(range(count), cycle(actions), strict=False):
-        length = rng.uniform(*lasting)
+        length = rng.uniform(*duration_range)
         start = round(number * part + rng.uniform(0.25, 0.75) * (part - length), 1)
-        planted.append(Planted(start, round(start + length, 1), action))
+        planted.append(PlantedEvent(start, round(start + length, 1), action))
     return planted
 
 
-def _check(planted: Sequence[Planted], seconds: float) -> None:
+def _check_events(planted: Sequence[PlantedEvent], seconds: float) -> None:
     until = 0.0
     for event in planted:
         if not until <= event.start < event.end <= seconds:
@@ -87,71 +92,80 @@ def _check(planted: Sequence[Planted], seconds: float) -> None:
         until = event.end
 
 
-class _Stretch(NamedTuple):
+class _RecordingSegment(NamedTuple):
     """What the same people are seen doing."""
 
     start: float
     end: float
-    ordinary: str
-    event: Planted | None
+    ordinary_action: str
+    event: PlantedEvent | None
 
 
-def _stretches(planted: Sequence[Planted], seconds: float, background: Sequence[str], seed: int) -> Iterator[_Stretch]:
+def _make_segments(
+    planted: Sequence[PlantedEvent], seconds: float, background: Sequence[str], seed: int
+) -> Iterator[_RecordingSegment]:
     """What the video is made of, in order; each has an event or none."""
     rng, ordinary = np.random.default_rng([seed, 8]), cycle(background)
     edges = [0.0, *(time for event in planted for time in (event.start, event.end)), seconds]
     changes = [0.0]
     for number, (start, end) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
         between = 0 < number < len(planted)  # two events, which have people of their own
-        count = max(round((end - start) / STRETCH_SECONDS), int(between))
+        count = max(round((end - start) / SEGMENT_SECONDS), int(between))
         places = np.arange(1, count + 1) / (count + 1) + rng.uniform(-0.2, 0.2, count) / (count + 1)
         changes += (start + (end - start) * places).tolist()
     for start, end in pairwise([*changes, seconds]):
         event = next((event for event in planted if start <= event.start < end), None)
-        yield _Stretch(start, end, next(ordinary), event)
+        yield _RecordingSegment(start, end, next(ordinary), event)
 
 
-def _cast(stretch: _Stretch, scene: Scene, rng: np.random.Generator) -> list[Actor]:
+def _cast_segment(segment: _RecordingSegment, scene: Scene, rng: np.random.Generator) -> list[Actor]:
     """Its people, moved by seconds of the video."""
-    reach = reach_of(scene)
-    if stretch.event is None:
-        people = cast_people(rng, stretch.ordinary, reach=reach, seconds=stretch.end - stretch.start)
-        return [replace(person, pose=partial(_later, person.pose, stretch.start)) for person in people]
-    action = ACTIONS[stretch.event.action]
-    people = cast_people(rng, stretch.event.action, reach=reach, seconds=ONSET_SECONDS)
-    acting = partial(_acting, action, ACTIONS[stretch.ordinary], stretch.event)
-    return [replace(person, pose=acting) if person.pose is action else person for person in people]
+    reach = compute_turn_distance(scene)
+    if segment.event is None:
+        people = cast_people(rng, segment.ordinary_action, turn_distance=reach, seconds=segment.end - segment.start)
+        return [
+            replace(person, pose_function=partial(_shift_time, person.pose_function, segment.start))
+            for person in people
+        ]
+    action = ACTIONS[segment.event.action]
+    people = cast_people(rng, segment.event.action, turn_distance=reach, seconds=MAX_ONSET_SECONDS)
+    acting = partial(_make_event_pose, action, ACTIONS[segment.ordinary_action], segment.event)
+    return [replace(person, pose_function=acting) if person.pose_function is action else person for person in people]
 
 
-Move = Callable[[float, Actor], Pose]
+PoseFunction = Callable[[float, Actor], Pose]
 
 
-def _later(move: Move, start: float, time: float, actor: Actor) -> Pose:
+def _shift_time(move: PoseFunction, start: float, time: float, actor: Actor) -> Pose:
     return move(time - start, actor)
 
 
-def _acting(action: Move, ordinary: Move, event: Planted, time: float, actor: Actor) -> Pose:
+def _make_event_pose(
+    action: PoseFunction, ordinary: PoseFunction, event: PlantedEvent, time: float, actor: Actor
+) -> Pose:
     """Ordinary ways that lead to the place of the event, and on from there."""
     if time < event.start:
         return ordinary(time - event.start, actor)
     return action(time - event.start, actor) if time < event.end else ordinary(time - event.end, actor)
 
 
-def _frames(stretches: Iterator[_Stretch], scene: Scene, rate: Fraction, seconds: float, seed: int) -> Iterator[Image]:
+def _render_frames(
+    segments: Iterator[_RecordingSegment], scene: Scene, rate: Fraction, seconds: float, seed: int
+) -> Iterator[Image]:
     count = round(seconds * rate)
-    for number, stretch in enumerate(stretches):
+    for number, stretch in enumerate(segments):
         rng = np.random.default_rng([seed, 9, number])
-        times = [float(index / rate) for index in _frames_within(stretch, rate, count)]
-        yield from render_people(_cast(stretch, scene, rng), scene, times, rng)
+        times = [float(index / rate) for index in _frame_numbers(stretch, rate, count)]
+        yield from render_people(_cast_segment(stretch, scene, rng), scene, times, rng)
 
 
-def _frames_within(stretch: _Stretch, rate: Fraction, count: int) -> range:
+def _frame_numbers(segment: _RecordingSegment, rate: Fraction, count: int) -> range:
     """The numbers of the frames that a stretch shows; each frame belongs to one."""
-    first, end = (math.ceil(Fraction(time) * rate) for time in (stretch.start, stretch.end))
+    first, end = (math.ceil(Fraction(time) * rate) for time in (segment.start, segment.end))
     return range(first, min(end, count))
 
 
-def _write_truth(path: Path, planted: Sequence[Planted], labels: Mapping[str, str]) -> Path:
+def _write_truth(path: Path, planted: Sequence[PlantedEvent], labels: Mapping[str, str]) -> Path:
     truth = path.with_name("truth.csv")
     others = []
     if truth.exists():

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
-SIZES = ((160, 120), (240, 180), (320, 240), (384, 216), (480, 360), (640, 360), (180, 240), (216, 384))
+FRAME_SIZES = ((160, 120), (240, 180), (320, 240), (384, 216), (480, 360), (640, 360), (180, 240), (216, 384))
 FRAME_RATES = (Fraction(12), Fraction(15), Fraction(24), Fraction(30_000, 1001), Fraction(30))
 
 
@@ -36,14 +36,14 @@ class Scene:
 def make_scene(seed: int, *, size: tuple[int, int] | None = None, frame_rate: float | Fraction | None = None) -> Scene:
     """A random place and camera; `size` (width, height) and `frame_rate` are drawn from the seed unless given."""
     rng = np.random.default_rng([seed, 1])
-    drawn_size, drawn_rate = SIZES[rng.integers(len(SIZES))], FRAME_RATES[rng.integers(len(FRAME_RATES))]
+    drawn_size, drawn_rate = FRAME_SIZES[rng.integers(len(FRAME_SIZES))], FRAME_RATES[rng.integers(len(FRAME_RATES))]
     width, height = size or drawn_size
     if min(width, height) < 32 or width % 2 or height % 2:
         raise ValueError(f"size must be even and at least 32 x 32 pixels, got {width} x {height}")
     return Scene(
         background=list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))],
         size=(width, height),
-        frame_rate=exact_rate(frame_rate or drawn_rate),
+        frame_rate=exact_frame_rate(frame_rate or drawn_rate),
         stature_pixels=min(0.66 * height, 0.78 * width) * rng.uniform(0.85, 1.15),
         ground=rng.uniform(0.74, 0.80),
         jitter_pixels=height * rng.choice((0.0, 0.001, 0.002)),
@@ -54,89 +54,100 @@ def make_scene(seed: int, *, size: tuple[int, int] | None = None, frame_rate: fl
     )
 
 
-def _slope(size: tuple[int, int], top: Array, bottom: Array) -> Array:
+def _make_gradient(size: tuple[int, int], top: FloatArray, bottom: FloatArray) -> FloatArray:
     width, height = size
     return np.repeat(np.linspace(top, bottom, height)[:, None], width, axis=1)
 
 
-def _texture(rng: np.random.Generator, size: tuple[int, int], cells: int, strength: float) -> Array:
+def _make_texture(rng: np.random.Generator, size: tuple[int, int], cells: int, strength: float) -> FloatArray:
     """Smooth random blotches, (H, W, 1)."""
     grid = rng.normal(0, strength, (max(2, cells * size[1] // size[0] + 1), cells))
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC), np.float64)[..., None]
 
 
-def _tint(rng: np.random.Generator, low: float, high: float) -> Array:
+def _draw_random_color(rng: np.random.Generator, low: float, high: float) -> FloatArray:
     return rng.uniform(low, high) + rng.uniform(-22, 22, 3)
 
 
-def _box(image: Image, colour: Array, *, x: float, y: float, width: float, height: float) -> None:
+def _draw_box(image: Image, color: FloatArray, *, x: float, y: float, width: float, height: float) -> None:
     full = image.shape[1], image.shape[0]
     corners = [(int(u * full[0]), int(v * full[1])) for u, v in ((x, y), (x + width, y + height))]
-    cv2.rectangle(image, corners[0], corners[1], np.clip(colour, 0, 255).tolist(), -1, cv2.LINE_AA)
+    cv2.rectangle(image, corners[0], corners[1], np.clip(color, 0, 255).tolist(), -1, cv2.LINE_AA)
 
 
-def _finish(top: Array, ground: Array, horizon: float) -> Image:
+def _join_at_horizon(top: FloatArray, ground: FloatArray, horizon: float) -> Image:
     height = len(top)
     image = top.copy()
     image[int(horizon * height) :] = ground[: height - int(horizon * height)]
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def plain(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
+def draw_plain_background(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
     """A wall and a floor."""
-    wall, floor = _tint(rng, 90, 210), _tint(rng, 70, 190)
-    return _finish(_slope(size, wall * 1.1, wall * 0.8), _slope(size, floor * 0.8, floor * 1.4), horizon)
+    wall, floor = _draw_random_color(rng, 90, 210), _draw_random_color(rng, 70, 190)
+    return _join_at_horizon(
+        _make_gradient(size, wall * 1.1, wall * 0.8), _make_gradient(size, floor * 0.8, floor * 1.4), horizon
+    )
 
 
-def room(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
+def draw_room(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
     """Wallpaper, window, door and floor boards."""
-    wall, floor = _tint(rng, 120, 215), _tint(rng, 80, 150) + np.array([25, 5, -20])
-    papered = _slope(size, wall * 1.05, wall * 0.88) + _texture(rng, size, 24, 5)
+    wall, floor = _draw_random_color(rng, 120, 215), _draw_random_color(rng, 80, 150) + np.array([25, 5, -20])
+    papered = _make_gradient(size, wall * 1.05, wall * 0.88) + _make_texture(rng, size, 24, 5)
     papered += 9 * rng.integers(2) * (np.arange(size[0]) * rng.integers(12, 30) // size[0] % 2)[None, :, None]
-    image = _finish(papered, _slope(size, floor * 0.85, floor * 1.35) + _texture(rng, size, 60, 6), horizon)
+    image = _join_at_horizon(
+        papered, _make_gradient(size, floor * 0.85, floor * 1.35) + _make_texture(rng, size, 60, 6), horizon
+    )
     width, height = size
     for target in np.linspace(-1.5, 2.5, 17):  # floor boards
         start, end = (int(width * (0.5 + (target - 0.5) * 0.4)), int(horizon * height)), (int(width * target), height)
         cv2.line(image, start, end, (floor * 0.72).tolist(), 1, cv2.LINE_AA)
-    _box(image, wall * 0.7, x=0, y=horizon - 0.02, width=1, height=0.02)
+    _draw_box(image, wall * 0.7, x=0, y=horizon - 0.02, width=1, height=0.02)
     left = rng.uniform(0.05, 0.7)
-    _box(image, wall * 0.6, x=left, y=0.14, width=0.2, height=0.3)
-    _box(image, _tint(rng, 150, 240), x=left + 0.015, y=0.16, width=0.17, height=0.26)
-    _box(image, _tint(rng, 60, 130), x=(left + 0.45) % 0.85, y=horizon - 0.42, width=0.14, height=0.42)
+    _draw_box(image, wall * 0.6, x=left, y=0.14, width=0.2, height=0.3)
+    _draw_box(image, _draw_random_color(rng, 150, 240), x=left + 0.015, y=0.16, width=0.17, height=0.26)
+    _draw_box(
+        image, _draw_random_color(rng, 60, 130), x=(left + 0.45) % 0.85, y=horizon - 0.42, width=0.14, height=0.42
+    )
     return image
 
 
-def outdoor(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
+def draw_outdoors(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
     """Sky, houses, trees and grass."""
-    sky, ground = np.array([120, 165, 215]) * rng.uniform(0.7, 1.1), _tint(rng, 95, 140) + np.array([-15, 14, -28])
-    air = _slope(size, sky, sky * 0.5 + 115) + np.maximum(_texture(rng, size, 6, 24), 0)
-    image = _finish(air, _slope(size, ground * 0.85, ground * 1.25) + _texture(rng, size, 90, 8), horizon)
+    sky, ground = (
+        np.array([120, 165, 215]) * rng.uniform(0.7, 1.1),
+        _draw_random_color(rng, 95, 140) + np.array([-15, 14, -28]),
+    )
+    air = _make_gradient(size, sky, sky * 0.5 + 115) + np.maximum(_make_texture(rng, size, 6, 24), 0)
+    image = _join_at_horizon(
+        air, _make_gradient(size, ground * 0.85, ground * 1.25) + _make_texture(rng, size, 90, 8), horizon
+    )
     for left in np.arange(0, 1, 0.14):
-        draw = _house if rng.uniform() < 0.5 else _tree
+        draw = _draw_house if rng.uniform() < 0.5 else _draw_tree
         draw(image, rng, left, horizon)
     return image
 
 
-def _house(image: Image, rng: np.random.Generator, left: float, horizon: float) -> None:
-    tall, wall = rng.uniform(0.12, 0.32), _tint(rng, 80, 160)
-    _box(image, wall, x=left, y=horizon - tall, width=rng.uniform(0.09, 0.15), height=tall)
+def _draw_house(image: Image, rng: np.random.Generator, left: float, horizon: float) -> None:
+    tall, wall = rng.uniform(0.12, 0.32), _draw_random_color(rng, 80, 160)
+    _draw_box(image, wall, x=left, y=horizon - tall, width=rng.uniform(0.09, 0.15), height=tall)
     for column, row in np.ndindex(3, int(tall / 0.06)):
         x, y = left + 0.012 + 0.027 * column, horizon - tall + 0.02 + 0.06 * row
-        _box(image, wall * 0.6, x=x, y=y, width=0.012, height=0.026)
+        _draw_box(image, wall * 0.6, x=x, y=y, width=0.012, height=0.026)
 
 
-def _tree(image: Image, rng: np.random.Generator, left: float, horizon: float) -> None:
+def _draw_tree(image: Image, rng: np.random.Generator, left: float, horizon: float) -> None:
     height, width = image.shape[:2]
     top, foot = (int((left + 0.05) * width), int((horizon - 0.14) * height)), int(horizon * height)
-    leaves = _tint(rng, 80, 160) * (0.5, 0.85, 0.4)
+    leaves = _draw_random_color(rng, 80, 160) * (0.5, 0.85, 0.4)
     cv2.line(image, top, (top[0], foot), (84, 62, 44), max(1, width // 80), cv2.LINE_AA)
     cv2.circle(image, top, int(height * rng.uniform(0.06, 0.11)), leaves.tolist(), -1, cv2.LINE_AA)
 
 
 BACKGROUNDS: dict[str, Callable[[np.random.Generator, tuple[int, int], float], Image]] = {
-    "plain": plain,
-    "room": room,
-    "outdoor": outdoor,
+    "plain": draw_plain_background,
+    "room": draw_room,
+    "outdoor": draw_outdoors,
 }
 
 
@@ -147,7 +158,7 @@ def paint_background(scene: Scene) -> Image:
     return cv2.GaussianBlur(image, (3, 3), 0.6).astype(np.uint8)
 
 
-def exact_rate(rate: float | Fraction) -> Fraction:
+def exact_frame_rate(rate: float | Fraction) -> Fraction:
     """29.97 and its kin mean n * 1000 / 1001 (SMPTE ST 12-1); a whole number means itself."""
     if float(rate).is_integer():
         return Fraction(int(rate))

@@ -14,7 +14,7 @@ from hazard.models.settings import AugmentOptions
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Clips of one training step."""
 
     x: Tensor  # (B, T, D)
@@ -23,30 +23,35 @@ class Batch:
 
 
 def augment(
-    batch: Batch, options: AugmentOptions, random: torch.Generator, *, classes: int, neutral: Tensor | float = 0.0
-) -> Batch:
+    batch: TrainingBatch,
+    options: AugmentOptions,
+    random: torch.Generator,
+    *,
+    classes: int,
+    fill_value: Tensor | float = 0.0,
+) -> TrainingBatch:
     """The batch as `options` change it, drawn from `random`; `neutral` (D,) takes the place of a hidden channel."""
     x, mask, y = batch.x, batch.mask, batch.y
     if options.temporal_crop:
-        x, mask = pack(x, mask & _window(mask, options.temporal_crop, random))
+        x, mask = pack_steps(x, mask & _draw_crop(mask, options.temporal_crop, random))
     if options.frame_dropout:
-        x, mask = pack(x, mask & _spared(mask, options.frame_dropout, random))
+        x, mask = pack_steps(x, mask & _draw_kept_steps(mask, options.frame_dropout, random))
     if options.feature_dropout:
-        hidden = _draw(random, (len(x), 1, x.shape[2]), x) < options.feature_dropout
-        x = torch.where(hidden & mask.unsqueeze(-1), neutral, x)  # (B, T, D)
+        hidden = _draw_uniform(random, (len(x), 1, x.shape[2]), x) < options.feature_dropout
+        x = torch.where(hidden & mask.unsqueeze(-1), fill_value, x)  # (B, T, D)
     if options.mixup:
-        return mix(Batch(x, mask, y), options.mixup, random, classes=classes)
-    return Batch(x, mask, y)
+        return apply_mixup(TrainingBatch(x, mask, y), options.mixup, random, classes=classes)
+    return TrainingBatch(x, mask, y)
 
 
-def pack(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+def pack_steps(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """The steps that `keep` (B, T) names moved to the front in their order, zeros after them, and the new mask."""
     order = (~keep).int().argsort(dim=1, stable=True)  # (B, T)
     kept = keep.gather(1, order)
     return x.gather(1, order.unsqueeze(-1).expand_as(x)) * kept.unsqueeze(-1), kept
 
 
-def mix(batch: Batch, alpha: float, random: torch.Generator, *, classes: int) -> Batch:
+def apply_mixup(batch: TrainingBatch, alpha: float, random: torch.Generator, *, classes: int) -> TrainingBatch:
     """Each clip mixed with another of the batch, features and labels alike (mixup, Zhang et al. 2018).
 
     Where one of the two has ended, the other stands alone.
@@ -59,25 +64,25 @@ def mix(batch: Batch, alpha: float, random: torch.Generator, *, classes: int) ->
     total = weights.sum(0).clamp(min=torch.finfo(batch.x.dtype).tiny)
     x = (batch.x * weights[0] + batch.x[other] * weights[1]) / total  # (B, T, D)
     labels = F.one_hot(batch.y, classes).to(batch.x.dtype)  # (B, K)
-    return Batch(x, batch.mask | batch.mask[other], share * labels + (1 - share) * labels[other])
+    return TrainingBatch(x, batch.mask | batch.mask[other], share * labels + (1 - share) * labels[other])
 
 
-def _window(mask: Tensor, largest_cut: float, random: torch.Generator) -> Tensor:
+def _draw_crop(mask: Tensor, largest_cut: float, random: torch.Generator) -> Tensor:
     """(B, T): a contiguous stretch of each clip, of two steps or more where it has them."""
     lengths = mask.sum(1)  # (B,)
-    share = 1 - largest_cut * _draw(random, (len(mask),), lengths)
+    share = 1 - largest_cut * _draw_uniform(random, (len(mask),), lengths)
     kept = torch.maximum((lengths * share).round().long(), lengths.clamp(max=2))
-    start = (_draw(random, (len(mask),), lengths) * (lengths - kept + 1)).floor().long()
+    start = (_draw_uniform(random, (len(mask),), lengths) * (lengths - kept + 1)).floor().long()
     steps = torch.arange(mask.shape[1], device=mask.device)  # (T,)
     return (steps >= start[:, None]) & (steps < (start + kept)[:, None])
 
 
-def _spared(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
+def _draw_kept_steps(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
     """(B, T): steps that stay; of each clip its luckiest one always does."""
-    luck = _draw(random, mask.shape, mask).masked_fill(~mask, -1.0)
+    luck = _draw_uniform(random, mask.shape, mask).masked_fill(~mask, -1.0)
     return (luck >= share) | (luck == luck.amax(1, keepdim=True))
 
 
-def _draw(random: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+def _draw_uniform(random: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Uniform in [0, 1), drawn on the CPU, so that every device is shown the same."""
     return torch.rand(shape, generator=random).to(like.device)

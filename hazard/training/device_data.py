@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from hazard.models.heads.motion_inputs import MotionInputs
-from hazard.models.heads.pooled_ridge import PooledPath
+from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.types import Sequences
 
-FIXED = (MotionInputs, PooledPath)
+FROZEN_PARTS = (MotionInputs, PooledRidge)
 """Parts that gradient steps leave as `fit_statistics` made them."""
-BLOCK = 256
+BLOCK_CLIPS = 256
 """Clips that are computed at once where nothing is learned from them."""
-KEPT_BYTES = 2**30
+MAX_FROZEN_CACHE_BYTES = 2**30
 """What all members of a committee together may keep of what is computed once."""
 
 
 @dataclass(frozen=True)
-class Clips:
+class DeviceClips:
     """All clips, view after view, the plain one first: clip b of view v is row v B + b."""
 
     x: Tensor  # (V B, T, D)
@@ -29,7 +29,7 @@ class Clips:
     y: Tensor  # (B,)
 
     @classmethod
-    def load(cls, sequences: Sequences, device: torch.device) -> "Clips":
+    def load(cls, sequences: Sequences, device: torch.device) -> "DeviceClips":
         """On the CPU and without views, the very memory of `sequences`."""
         x, mask = sequences.x, sequences.mask
         if sequences.views:
@@ -38,21 +38,21 @@ class Clips:
         return cls(*(torch.from_numpy(column).to(device) for column in (x, mask, sequences.y)))
 
     @property
-    def views(self) -> int:
+    def view_count(self) -> int:
         """V."""
         return len(self.x) // len(self.y)
 
-    def in_views(self, rows: Tensor) -> Tensor:
+    def expand_views(self, rows: Tensor) -> Tensor:
         """The rows (V N,) of all views of clips (N,)."""
-        starts = torch.arange(self.views, device=rows.device) * len(self.y)
+        starts = torch.arange(self.view_count, device=rows.device) * len(self.y)
         return (starts[:, None] + rows).flatten()
 
-    def draw(self, rows: Tensor, random: torch.Generator, *, balanced: bool = False) -> tuple[Tensor, Tensor]:
+    def draw_epoch(self, rows: Tensor, random: torch.Generator, *, balanced: bool = False) -> tuple[Tensor, Tensor]:
         """Clips (N,) of one epoch in random order, and the rows of the views that show them.
 
         Each of `rows` once; `balanced`: as many draws, with replacement, every label as likely as any other.
         """
-        views = torch.randint(self.views, (len(rows),), generator=random) if self.views > 1 else 0
+        views = torch.randint(self.view_count, (len(rows),), generator=random) if self.view_count > 1 else 0
         if balanced:
             y = self.y[rows].cpu()
             order = torch.multinomial(1 / y.bincount()[y].double(), len(y), replacement=True, generator=random)
@@ -62,56 +62,60 @@ class Clips:
         return clips, clips + torch.as_tensor(views).to(rows.device) * len(self.y)
 
 
-class Once:
+class FrozenPartCache:
     """What the parts of a head that gradient steps leave alone make of clips: computed once, handed out by row."""
 
-    def __init__(self, head: nn.Module, clips: Clips, rows: Tensor, *, dtype: torch.dtype, max_bytes: int) -> None:
+    def __init__(
+        self, head: nn.Module, clips: DeviceClips, rows: Tensor, *, dtype: torch.dtype, max_bytes: int
+    ) -> None:
         self._head, self._clips = head, clips
-        self._at = torch.zeros(len(clips.x), dtype=torch.int64, device=rows.device)
-        self._at[rows] = torch.arange(len(rows), device=rows.device)
-        self._tables: list[tuple[MotionInputs | PooledPath, Tensor]] = []
+        self._table_rows = torch.zeros(len(clips.x), dtype=torch.int64, device=rows.device)
+        self._table_rows[rows] = torch.arange(len(rows), device=rows.device)
+        self._tables: list[tuple[MotionInputs | PooledRidge, Tensor]] = []
         for part in head.modules():
-            if isinstance(part, FIXED) and len(rows):
+            if isinstance(part, FROZEN_PARTS) and len(rows):
                 wide = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, ...)
                 kept = wide.dtype if wide.ndim == 2 else dtype  # logits stay exact
                 size = wide.numel() * len(rows) * kept.itemsize
                 if size <= max_bytes:
                     max_bytes -= size
-                    self._tables.append((part, self._compute(part, rows, kept)))
-        self._reads_x = not self._tables or self._asks_for_x(rows[:1], dtype)
+                    self._tables.append((part, self._compute_part(part, rows, kept)))
+        self._head_reads_x = not self._tables or self._check_head_reads_x(rows[:1], dtype)
 
     def logits(self, rows: Tensor) -> Tensor:
         """The head's logits (N, K) of `rows` (N,) of all views."""
         mask = self._clips.mask.index_select(0, rows)
-        x = self._clips.x.index_select(0, rows) if self._reads_x else self._unread(len(rows))
-        with self._handed_out(rows):
+        x = self._clips.x.index_select(0, rows) if self._head_reads_x else self._make_nan_features(len(rows))
+        with self._provide_outputs(rows):
             return self._head(x, mask)
 
     @torch.no_grad()
-    def _compute(self, part: nn.Module, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.cat([part(self._clips.x[some], self._clips.mask[some]).to(dtype) for some in rows.split(BLOCK)])
+    def _compute_part(self, part: nn.Module, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.cat(
+            [part(self._clips.x[some], self._clips.mask[some]).to(dtype) for some in rows.split(BLOCK_CLIPS)]
+        )
 
     @torch.no_grad()
-    def _asks_for_x(self, rows: Tensor, dtype: torch.dtype) -> bool:
+    def _check_head_reads_x(self, rows: Tensor, dtype: torch.dtype) -> bool:
         """Whether anything but those parts looks at the features: logits that NaN in their place spoils tell."""
         training = self._head.training
         self._head.eval()
         autocast = torch.autocast(rows.device.type, dtype, enabled=dtype == torch.bfloat16)
-        with autocast, self._handed_out(rows):
-            spoilt = not self._head(self._unread(len(rows)), self._clips.mask[rows]).isfinite().all()
+        with autocast, self._provide_outputs(rows):
+            spoilt = not self._head(self._make_nan_features(len(rows)), self._clips.mask[rows]).isfinite().all()
         self._head.train(training)
         return bool(spoilt)
 
-    def _unread(self, count: int) -> Tensor:
+    def _make_nan_features(self, count: int) -> Tensor:
         return self._clips.x.new_full((1, 1, 1), torch.nan).expand(count, *self._clips.x.shape[1:])
 
     @contextmanager
-    def _handed_out(self, rows: Tensor) -> Iterator[None]:
-        at = self._at[rows]
+    def _provide_outputs(self, rows: Tensor) -> Iterator[None]:
+        at = self._table_rows[rows]
         for part, table in self._tables:
-            part.given = table.index_select(0, at)
+            part.cached_output = table.index_select(0, at)
         try:
             yield
         finally:
             for part, _ in self._tables:
-                part.given = None
+                part.cached_output = None

@@ -9,60 +9,65 @@ import numpy as np
 from hazard.data.splits import Fold
 from hazard.models.baselines import fit_baseline
 from hazard.models.calibration import fit_temperature
-from hazard.models.ensemble import join
-from hazard.models.head_ensemble import Committee
+from hazard.models.ensemble import combine_models
+from hazard.models.head_ensemble import HeadEnsemble
 from hazard.models.predictor import Model, predict_probs
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints
-from hazard.training.member import Epoch
-from hazard.training.trainer import fit_head, member_rows
+from hazard.training.member import EpochMetrics
+from hazard.training.trainer import fit_head, split_member_rows
 from hazard.types import Sequences
 
-Progress = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 """Called with one line for each epoch or fitted baseline."""
 
-Choose = Callable[[Sequences, int | str, TrainSettings], TrainSettings]
+ChooseSettings = Callable[[Sequences, int | str, TrainSettings], TrainSettings]
 """From the training clips of a fold, its number and the settings as given to those that it is trained with."""
 
-OnEpoch = Callable[[str, int | str, Epoch], None]
+EpochCallback = Callable[[str, int | str, EpochMetrics], None]
 """Called with the model's name, the fold's number and the epoch of each member."""
 
 
 @dataclass(frozen=True)
-class Watch:
+class FitCallbacks:
     """Who looks on while models are fitted; any of it may be left out."""
 
-    progress: Progress | None = None
-    on_epoch: OnEpoch | None = None
-    choose: Choose | None = None
+    on_progress: ProgressCallback | None = None
+    on_epoch: EpochCallback | None = None
+    choose_settings: ChooseSettings | None = None
     checkpoints: Checkpoints | None = None
 
 
-ALONE = Watch()
+NO_CALLBACKS = FitCallbacks()
 
 
 def fit(
-    sequences: Sequences, fold: Fold, settings: TrainSettings, *, watch: Watch = ALONE, part: int | str = 0
-) -> tuple[Model, list[Epoch]]:
+    sequences: Sequences,
+    fold: Fold,
+    settings: TrainSettings,
+    *,
+    callbacks: FitCallbacks = NO_CALLBACKS,
+    fold_name: int | str = 0,
+) -> tuple[Model, list[EpochMetrics]]:
     """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline).
 
     `part` is what `watch` is told that the fold is called.
     """
-    if watch.checkpoints:
-        watch.checkpoints.check_stop()
+    if callbacks.checkpoints:
+        callbacks.checkpoints.check_stop()
     kind, name = settings.kind_and_name
     if kind == "ensemble":
-        return fit_all(sequences, fold, settings.singles(), watch=watch, part=part)
+        return fit_ensemble(sequences, fold, settings.split_by_model(), callbacks=callbacks, fold_name=fold_name)
     if kind == "head":
-        line = _epoch_line(name, watch.progress)
-        on_epoch = partial(watch.on_epoch, name, part) if watch.on_epoch else None
+        line = _make_progress_callback(name, callbacks.on_progress)
+        on_epoch = partial(callbacks.on_epoch, name, fold_name) if callbacks.on_epoch else None
         head, history = fit_head(
-            sequences, fold, settings, progress=line, on_epoch=on_epoch, checkpoints=watch.checkpoints
+            sequences, fold, settings, progress=line, on_epoch=on_epoch, checkpoints=callbacks.checkpoints
         )
-        for _ in range(history[-1].epoch, settings.epochs if watch.progress else 0):  # the bar counts on them
-            watch.progress(f"{name} stopped early at epoch {history[-1].epoch}")  # type: ignore[misc]
+        for _ in range(history[-1].epoch, settings.epochs if callbacks.on_progress else 0):  # the bar counts on them
+            callbacks.on_progress(f"{name} stopped early at epoch {history[-1].epoch}")  # type: ignore[misc]
         return head, history
-    rows = fold.train if fold.val_is_given else seen(fold)
+    rows = fold.train if fold.val_is_given else training_rows(fold)
     model = fit_baseline(
         name,
         sequences.take(rows),
@@ -71,33 +76,33 @@ def fit(
         scale=settings.pooled_scale,
         jobs=settings.jobs,
     )
-    if watch.progress:
-        watch.progress(name)
+    if callbacks.on_progress:
+        callbacks.on_progress(name)
     return model, []
 
 
-def fit_all(
+def fit_ensemble(
     sequences: Sequences,
     fold: Fold,
-    each: Sequence[tuple[TrainSettings, float]],
+    weighted_settings: Sequence[tuple[TrainSettings, float]],
     *,
-    watch: Watch = ALONE,
-    part: int | str = 0,
-) -> tuple[Model, list[Epoch]]:
+    callbacks: FitCallbacks = NO_CALLBACKS,
+    fold_name: int | str = 0,
+) -> tuple[Model, list[EpochMetrics]]:
     """Several models with their weights as one, or the only one; in the history members are numbered through."""
-    if len(each) == 1:
-        return fit(sequences, fold, each[0][0], watch=watch, part=part)
+    if len(weighted_settings) == 1:
+        return fit(sequences, fold, weighted_settings[0][0], callbacks=callbacks, fold_name=fold_name)
     models: list[Model] = []
-    history: list[Epoch] = []
-    for settings, _ in each:
-        model, epochs = fit(sequences, fold, settings, watch=watch, part=part)
+    history: list[EpochMetrics] = []
+    for settings, _ in weighted_settings:
+        model, epochs = fit(sequences, fold, settings, callbacks=callbacks, fold_name=fold_name)
         first = max((epoch.member for epoch in history), default=-1) + 1
         history += [replace(epoch, member=first + epoch.member) for epoch in epochs]
         models.append(model)
-    return join(models, *zip(*each, strict=True)), history
+    return combine_models(models, *zip(*weighted_settings, strict=True)), history
 
 
-def inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings, model: Model) -> float:
+def fit_inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings, model: Model) -> float:
     """The temperature of the model of a single split, from its inner validation clips: the test part is never asked.
 
     A head's members are asked about the clips that each was stopped on; so is the whole where the split names them. A
@@ -105,9 +110,9 @@ def inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings,
     """
     if fold.val_is_given or not len(fold.val):
         asked = [(model, fold.val)]
-    elif isinstance(model, Committee):
-        parts = [member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
-        asked = [(Committee([head]), val) for head, val in zip(model.heads, parts, strict=True)]
+    elif isinstance(model, HeadEnsemble):
+        parts = [split_member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
+        asked = [(HeadEnsemble([head]), val) for head, val in zip(model.heads, parts, strict=True)]
     else:
         asked = [(fit(sequences, replace(fold, val=fold.val[:0]), settings)[0], fold.val)]
     rows = np.concatenate([val for _, val in asked])
@@ -116,12 +121,12 @@ def inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings,
     return fit_temperature(np.concatenate(probs), sequences.y[rows])
 
 
-def seen(fold: Fold) -> np.ndarray:
+def training_rows(fold: Fold) -> np.ndarray:
     """The rows that training may learn from."""
     return np.sort(np.concatenate([fold.train, fold.val]))
 
 
-def _epoch_line(name: str, progress: Progress | None) -> Callable[[int, float], None] | None:
+def _make_progress_callback(name: str, progress: ProgressCallback | None) -> Callable[[int, float], None] | None:
     if progress is None:
         return None
     return lambda epoch, loss: progress(f"{name} epoch {epoch} val loss {loss:.3f}")

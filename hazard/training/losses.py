@@ -24,12 +24,12 @@ def training_loss(logits: Tensor, y: Tensor, options: LossOptions, weights: Tens
         each = F.cross_entropy(logits, y, weights, label_smoothing=options.label_smoothing, reduction="none")
         return each.mean()
     log = logits.log_softmax(1)  # (B, K)
-    each = -_soft(y, log, options.label_smoothing) * log
+    each = -_smooth_labels(y, log, options.label_smoothing) * log
     if options.kind == "focal":
         each = each * (1 - log.exp()).clamp(min=0) ** options.gamma
     return (each if weights is None else each * weights).sum(1).mean()
 
 
-def _soft(y: Tensor, like: Tensor, smoothing: float) -> Tensor:
+def _smooth_labels(y: Tensor, like: Tensor, smoothing: float) -> Tensor:
     shares = F.one_hot(y, like.shape[1]).to(like.dtype) if y.ndim == 1 else y  # (B, K)
     return shares * (1 - smoothing) + smoothing / like.shape[1]

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from hazard.models.auto_size import SizedSettings
 from hazard.models.heads import HEADS
-from hazard.training.augment import Batch, augment
-from hazard.training.device_data import KEPT_BYTES, Clips, Once
+from hazard.training.augment import TrainingBatch, augment
+from hazard.training.device_data import MAX_FROZEN_CACHE_BYTES, DeviceClips, FrozenPartCache
 from hazard.training.losses import class_weights, training_loss
-from hazard.training.optimizer import Optimiser
+from hazard.training.optimizer import Optimizer
 from hazard.training.precision import uses_bf16
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """One row of history.csv. Losses are cross entropies in nats; val is NaN where no clips could be spared."""
 
     member: int
@@ -29,7 +29,7 @@ class Epoch:
     best: bool
 
 
-class Member:
+class HeadTrainer:
     """A head that is trained on clips `train` (N,) and validated on `val` (M,).
 
     Whatever is random in an epoch is drawn from the seed, the member and the epoch's number alone, so that a training
@@ -38,7 +38,7 @@ class Member:
 
     def __init__(
         self,
-        clips: Clips,
+        clips: DeviceClips,
         train: Tensor,
         val: Tensor,
         settings: SizedSettings,
@@ -48,46 +48,46 @@ class Member:
         state: dict[str, Tensor] | None = None,
         epochs_done: int = 0,
     ) -> None:
-        self.clips, self.train, self.val, self.settings, self.number = clips, train, val, settings, number
+        self.clips, self.train_rows, self.val_rows, self.settings, self.number = clips, train, val, settings, number
         self.classes, self.device = classes, clips.x.device
         torch.manual_seed(settings.seed * 1000 + number)
         self.head = HEADS[settings.head](clips.x.shape[2], classes, settings.head_options).to(self.device)
         batches = math.ceil(len(train) / settings.batch_size)
-        self.optimiser = Optimiser(self.head, settings.optimiser_options, steps=settings.epochs * batches)
+        self.optimizer = Optimizer(self.head, settings.optimizer_options, steps=settings.epochs * batches)
         if state is None:
             # Of the plain view alone: fitted on all views, the pooled path did worse the more there were.
             y = clips.y[train]
             counts = None if settings.balance == "none" else class_weights(y, classes)[y]
             self.head.fit_statistics(clips.x[train], clips.mask[train], y, counts)  # type: ignore[operator]
-            self.keep()
+            self.keep_best_weights()
         else:
-            self.head.load_state_dict(_under("head.", state))
-            self.best = _under("best.", state)
-            self.optimiser.load(state, taken=epochs_done * batches)
+            self.head.load_state_dict(_select_by_prefix("head.", state))
+            self.best_weights = _select_by_prefix("best.", state)
+            self.optimizer.load(state, steps_taken=epochs_done * batches)
         self._prepare()
 
-    def epoch(self, number: int) -> Epoch:
+    def run_epoch(self, number: int) -> EpochMetrics:
         """One pass over the training clips, and what it led to."""
         entropy = np.random.SeedSequence([self.settings.seed, self.number, number]).generate_state(1, np.uint64)
         seed = int(entropy[0] >> 1)
         torch.manual_seed(seed)  # what heads draw, such as dropout
         train_loss = self._train_epoch(torch.Generator().manual_seed(seed + 1))
-        return Epoch(self.number, number, train_loss, *self._validate(), best=False)
+        return EpochMetrics(self.number, number, train_loss, *self._validate(), best=False)
 
-    def keep(self) -> None:
+    def keep_best_weights(self) -> None:
         """Remembers the weights as they are now as the best."""
-        self.best = self.weights()
+        self.best_weights = self.copy_weights()
 
-    def weights(self) -> dict[str, Tensor]:
+    def copy_weights(self) -> dict[str, Tensor]:
         """A copy of the weights that would be used now: the averaged ones where any are kept."""
-        with self.optimiser.averages():
+        with self.optimizer.use_ema_weights():
             return {name: value.detach().clone() for name, value in self.head.state_dict().items()}
 
-    def state(self) -> dict[str, Tensor]:
+    def state_tensors(self) -> dict[str, Tensor]:
         """All that training goes on from, by name."""
         head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
-        best = {f"best.{name}": value for name, value in self.best.items()}
-        return head | best | self.optimiser.tensors()
+        best = {f"best.{name}": value for name, value in self.best_weights.items()}
+        return head | best | self.optimizer.state_tensors()
 
     def _prepare(self) -> None:
         settings = self.settings
@@ -95,56 +95,62 @@ class Member:
             settings.precision, self.device, hidden_size=settings.hidden_size, batch_size=settings.batch_size
         )
         weighted = settings.balance == "weights"
-        self._class_weights = class_weights(self.clips.y[self.train], self.classes) if weighted else None
-        budget = KEPT_BYTES // settings.members
+        self._class_weights = class_weights(self.clips.y[self.train_rows], self.classes) if weighted else None
+        budget = MAX_FROZEN_CACHE_BYTES // settings.members
         dtype = torch.bfloat16 if self._bf16 else torch.float32
-        shown = self.train[:0] if settings.augment_options.any else self.clips.in_views(self.train)
-        self._once = Once(self.head, self.clips, shown, dtype=dtype, max_bytes=budget)
-        self._val_once = Once(self.head, self.clips, self.val, dtype=torch.float32, max_bytes=budget // 4)
+        shown = self.train_rows[:0] if settings.augment_options.is_enabled else self.clips.expand_views(self.train_rows)
+        self._train_cache = FrozenPartCache(self.head, self.clips, shown, dtype=dtype, max_bytes=budget)
+        self._val_cache = FrozenPartCache(
+            self.head, self.clips, self.val_rows, dtype=torch.float32, max_bytes=budget // 4
+        )
         if settings.augment_options.feature_dropout:
-            self._neutral = self.clips.x[self.train][self.clips.mask[self.train]].mean(0)  # (D,)
+            self._channel_means = self.clips.x[self.train_rows][self.clips.mask[self.train_rows]].mean(0)  # (D,)
 
     def _train_epoch(self, random: torch.Generator) -> float:
         self.head.train()
-        clips, rows = self.clips.draw(self.train, random, balanced=self.settings.balance == "sampling")
+        clips, rows = self.clips.draw_epoch(self.train_rows, random, balanced=self.settings.balance == "sampling")
         size = self.settings.batch_size
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for some, shown in zip(clips.split(size), rows.split(size), strict=True):
             y = self.clips.y[some]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-                logits, y = self._augmented(shown, y, random) if self._changes else (self._once.logits(shown), y)
+                logits, y = (
+                    self._forward_augmented(shown, y, random)
+                    if self._is_augmenting
+                    else (self._train_cache.logits(shown), y)
+                )
             loss = training_loss(logits, y, self.settings.loss_options, self._class_weights)
-            self.optimiser.step(loss)
+            self.optimizer.step(loss)
             total += loss.detach() * len(some)
         return total.item() / len(clips)
 
     @property
-    def _changes(self) -> bool:
-        return self.settings.augment_options.any
+    def _is_augmenting(self) -> bool:
+        return self.settings.augment_options.is_enabled
 
-    def _augmented(self, shown: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _forward_augmented(self, shown: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         options = self.settings.augment_options
-        neutral = self._neutral if options.feature_dropout else 0.0
-        batch = Batch(self.clips.x[shown], self.clips.mask[shown], y)
-        batch = augment(batch, options, random, classes=self.classes, neutral=neutral)
+        neutral = self._channel_means if options.feature_dropout else 0.0
+        batch = TrainingBatch(self.clips.x[shown], self.clips.mask[shown], y)
+        batch = augment(batch, options, random, classes=self.classes, fill_value=neutral)
         return self.head(batch.x, batch.mask), batch.y
 
     def _validate(self) -> tuple[float, float]:
-        if not len(self.val):
+        if not len(self.val_rows):
             return math.nan, math.nan
         self.head.eval()
-        with torch.inference_mode(), self.optimiser.averages():
-            logits = torch.cat([self._val_once.logits(some) for some in self.val.split(256)])  # (M, K)
-        y = self.clips.y[self.val]
+        with torch.inference_mode(), self.optimizer.use_ema_weights():
+            logits = torch.cat([self._val_cache.logits(some) for some in self.val_rows.split(256)])  # (M, K)
+        y = self.clips.y[self.val_rows]
         return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).float().mean().item()
 
 
-def as_head(weights: dict[str, Tensor], width: int, classes: int, settings: SizedSettings) -> nn.Module:
+def make_head(weights: dict[str, Tensor], width: int, classes: int, settings: SizedSettings) -> nn.Module:
     """The head that has `weights`, on the CPU."""
     head = HEADS[settings.head](width, classes, settings.head_options)
     head.load_state_dict(weights)
     return head
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _select_by_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

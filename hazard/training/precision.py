@@ -4,9 +4,9 @@ import logging
 
 import torch
 
-WORTHWHILE_WIDTH = 128
+MIN_BF16_HIDDEN_SIZE = 128
 """Recurrent states narrower than this spend more on conversions than faster products save."""
-WORTHWHILE_BATCH = 64
+MIN_BF16_BATCH_SIZE = 64
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_flag("avx512_bf16", "amx_bf16", "bf16")
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_cpu_flag("avx512_bf16", "amx_bf16", "bf16")
     except (AttributeError, RuntimeError):  # a build without oneDNN
         return False
 
@@ -29,10 +29,10 @@ def uses_bf16(precision: str, device: torch.device, *, hidden_size: int, batch_s
         if precision == "bf16":
             log.warning("this %s has no bf16 instructions; training in fp32", device.type)
         return False
-    return precision == "bf16" or (hidden_size >= WORTHWHILE_WIDTH and batch_size >= WORTHWHILE_BATCH)
+    return precision == "bf16" or (hidden_size >= MIN_BF16_HIDDEN_SIZE and batch_size >= MIN_BF16_BATCH_SIZE)
 
 
-def _cpu_flag(*names: str) -> bool:
+def _has_cpu_flag(*names: str) -> bool:
     """Whether Linux lists one of `names` among the CPU's flags; True where it lists none, and oneDNN must know."""
     try:
         with open("/proc/cpuinfo") as file:

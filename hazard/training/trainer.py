@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from features.errors import SettingsError
-from hazard.data.splits import Fold, Index, inner_split
-from hazard.models.auto_size import SizedSettings, sized
-from hazard.models.head_ensemble import Committee, pick_device
+from hazard.data.splits import Fold, RowIndices, make_inner_split
+from hazard.models.auto_size import SizedSettings, resolve_sizes
+from hazard.models.head_ensemble import HeadEnsemble, pick_device
 from hazard.models.settings import TrainSettings
-from hazard.training.checkpoint import Checkpoints, FitCheckpoint, State
-from hazard.training.device_data import Clips
-from hazard.training.member import Epoch, Member, as_head
+from hazard.training.checkpoint import Checkpoints, FitCheckpoint, FitState
+from hazard.training.device_data import DeviceClips
+from hazard.training.member import EpochMetrics, HeadTrainer, make_head
 from hazard.types import Sequences
 
 
@@ -29,9 +29,9 @@ def fit_head(
     settings: TrainSettings,
     *,
     progress: Callable[[int, float], None] | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[EpochMetrics], None] | None = None,
     checkpoints: Checkpoints | None = None,
-) -> tuple[Committee, list[Epoch]]:
+) -> tuple[HeadEnsemble, list[EpochMetrics]]:
     """A committee trained on `fold.train` and `fold.val`, on the CPU again and in eval mode, and its history.
 
     Member m is validated on part m of the grouped inner splits, so that together they are trained on every clip; where
@@ -41,18 +41,18 @@ def fit_head(
     `best` then means best so far; epochs that a checkpoint remembers are reported again. Raises SettingsError where
     no epoch has a finite loss, Stopped where somebody asked `checkpoints` to stop, ArtefactRefused for a damaged one.
     """
-    settings = sized(settings, clips=fold.training_clips, classes=len(sequences.labels))
+    settings = resolve_sizes(settings, clips=fold.training_clip_count, classes=len(sequences.labels))
     device = pick_device(settings.device)
-    checkpoint = checkpoints.of(fold, settings) if checkpoints else None
+    checkpoint = checkpoints.make_fit_checkpoint(fold, settings) if checkpoints else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        training = _Training(sequences, fold, settings, device, checkpoint)
-        training.report(progress, on_epoch)
-        while not training.ended:
-            training.epoch(progress, on_epoch)
-        return training.committee(), training.history()
+        training = _HeadEnsembleTrainer(sequences, fold, settings, device, checkpoint)
+        training.report_epochs(progress, on_epoch)
+        while not training.is_finished:
+            training.run_epoch(progress, on_epoch)
+        return training.make_head_ensemble(), training.history()
 
 
-class _Training:
+class _HeadEnsembleTrainer:
     """Members side by side: the state of one fit."""
 
     def __init__(
@@ -64,141 +64,156 @@ class _Training:
         checkpoint: FitCheckpoint | None,
     ) -> None:
         self.settings, self.checkpoint = settings, checkpoint
-        self.shape = sequences.x.shape[2], len(sequences.labels)
-        self.rows: list[Epoch] = []
-        self.losses: list[float] = []
+        self.width_and_classes = sequences.x.shape[2], len(sequences.labels)
+        self.epoch_rows: list[EpochMetrics] = []
+        self.val_losses: list[float] = []
         self.best_epoch = 0
-        self.members: list[Member] = []
+        self.trainers: list[HeadTrainer] = []
         state = checkpoint.load() if checkpoint else None
-        self.finished = state.tensors if state and state.finished else None
+        self.finished_tensors = state.tensors if state and state.finished else None
         try:
             if state:
-                self._restore(state.facts)
-            if self.finished is None:
-                self._start(sequences, fold, device, state.tensors if state else None)
+                self._restore_facts(state.facts)
+            if self.finished_tensors is None:
+                self._make_trainers(sequences, fold, device, state.tensors if state else None)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             if state and checkpoint:
-                raise checkpoint.refusal(str(error).splitlines()[0]) from None
+                raise checkpoint.make_damaged_error(str(error).splitlines()[0]) from None
             raise
 
     @property
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether patience or epochs are used up."""
-        done = len(self.losses)
+        done = len(self.val_losses)
         patient = done < self.settings.epochs and done - self.best_epoch < self.settings.patience
-        return self.finished is not None or not patient
+        return self.finished_tensors is not None or not patient
 
-    def epoch(self, progress: Callable[[int, float], None] | None, on_epoch: Callable[[Epoch], None] | None) -> None:
+    def run_epoch(
+        self, progress: Callable[[int, float], None] | None, on_epoch: Callable[[EpochMetrics], None] | None
+    ) -> None:
         """One epoch of every member, reported and, if it is time to, saved."""
-        number = len(self.losses) + 1
-        rows = [member.epoch(number) for member in self.members]
-        loss = self._common_loss(rows)
-        if self._improves(loss):
+        number = len(self.val_losses) + 1
+        rows = [member.run_epoch(number) for member in self.trainers]
+        loss = self._mean_val_loss(rows)
+        if self._is_improvement(loss):
             self.best_epoch = number
-            for member in self.members:
-                member.keep()
-        self.rows += [replace(row, best=self.best_epoch == number) for row in rows]
-        self.losses.append(loss)
-        self.report(progress, on_epoch, since=number)
-        if self.ended:
+            for member in self.trainers:
+                member.keep_best_weights()
+        self.epoch_rows += [replace(row, best=self.best_epoch == number) for row in rows]
+        self.val_losses.append(loss)
+        self.report_epochs(progress, on_epoch, first_epoch=number)
+        if self.is_finished:
             self._finish()
         elif self.checkpoint:
-            self.checkpoint.after_epoch(lambda: State(self._facts(), self._tensors(Member.state)))
+            self.checkpoint.save_if_due(
+                lambda: FitState(self._dump_facts(), self._collect_tensors(HeadTrainer.state_tensors))
+            )
 
-    def report(
+    def report_epochs(
         self,
         progress: Callable[[int, float], None] | None,
-        on_epoch: Callable[[Epoch], None] | None,
+        on_epoch: Callable[[EpochMetrics], None] | None,
         *,
-        since: int = 1,
+        first_epoch: int = 1,
     ) -> None:
         """Tells of the epochs from number `since` on."""
-        for row in self.rows:
-            if on_epoch and row.epoch >= since:
+        for row in self.epoch_rows:
+            if on_epoch and row.epoch >= first_epoch:
                 on_epoch(row)
-        for number, loss in enumerate(self.losses, 1):
-            if progress and number >= since:
+        for number, loss in enumerate(self.val_losses, 1):
+            if progress and number >= first_epoch:
                 progress(number, loss)
 
-    def history(self) -> list[Epoch]:
+    def history(self) -> list[EpochMetrics]:
         """Every epoch of every member; `best` marks the one that was kept."""
-        return [replace(row, best=row.epoch == self.best_epoch) for row in self.rows]
+        return [replace(row, best=row.epoch == self.best_epoch) for row in self.epoch_rows]
 
-    def committee(self) -> Committee:
+    def make_head_ensemble(self) -> HeadEnsemble:
         """The best weights, and beside them the last ones."""
-        assert self.finished is not None
-        best, last = (_members(self.finished, kind, self.settings.members) for kind in ("best", "last"))
-        committee = Committee([as_head(weights, *self.shape, self.settings) for weights in best]).eval()
-        committee.last = {
+        assert self.finished_tensors is not None
+        best, last = (_split_by_member(self.finished_tensors, kind, self.settings.members) for kind in ("best", "last"))
+        committee = HeadEnsemble(
+            [make_head(weights, *self.width_and_classes, self.settings) for weights in best]
+        ).eval()
+        committee.last_epoch_weights = {
             f"heads.{m}.{name}": value for m, weights in enumerate(last) for name, value in weights.items()
         }
         return committee
 
-    def _start(self, sequences: Sequences, fold: Fold, device: torch.device, tensors: dict[str, Tensor] | None) -> None:
-        clips = Clips.load(sequences, device)
+    def _make_trainers(
+        self, sequences: Sequences, fold: Fold, device: torch.device, tensors: dict[str, Tensor] | None
+    ) -> None:
+        clips = DeviceClips.load(sequences, device)
         for number in range(self.settings.members):
-            train, val = member_rows(sequences, fold, number, self.settings.seed)
-            self.members.append(
-                Member(
+            train, val = split_member_rows(sequences, fold, number, self.settings.seed)
+            self.trainers.append(
+                HeadTrainer(
                     clips,
                     torch.from_numpy(train).to(device),
                     torch.from_numpy(val).to(device),
                     self.settings,
                     number=number,
-                    classes=self.shape[1],
-                    state=None if tensors is None else _under(f"{number}.", tensors),
-                    epochs_done=len(self.losses),
+                    classes=self.width_and_classes[1],
+                    state=None if tensors is None else _select_by_prefix(f"{number}.", tensors),
+                    epochs_done=len(self.val_losses),
                 )
             )
 
-    def _common_loss(self, rows: list[Epoch]) -> float:
+    def _mean_val_loss(self, rows: list[EpochMetrics]) -> float:
         """Mean validation loss over all members' clips; NaN where no member could spare any."""
-        pairs = [(len(m.val), row.val_loss) for m, row in zip(self.members, rows, strict=True) if len(m.val)]
+        pairs = [(len(m.val_rows), row.val_loss) for m, row in zip(self.trainers, rows, strict=True) if len(m.val_rows)]
         return sum(clips * loss for clips, loss in pairs) / sum(clips for clips, _ in pairs) if pairs else math.nan
 
-    def _improves(self, loss: float) -> bool:
+    def _is_improvement(self, loss: float) -> bool:
         """Without validation clips every epoch does; a loss that is not finite never does."""
-        if not any(len(member.val) for member in self.members):
+        if not any(len(member.val_rows) for member in self.trainers):
             return True
-        best = self.losses[self.best_epoch - 1] if self.best_epoch else math.inf
+        best = self.val_losses[self.best_epoch - 1] if self.best_epoch else math.inf
         return math.isfinite(loss) and loss < best
 
     def _finish(self) -> None:
         if not self.best_epoch:
             raise SettingsError(
                 f"training of '{self.settings.head}' diverged: the validation loss was never finite in "
-                f"{len(self.losses)} epochs; give a lower --lr than {self.settings.lr:g}"
+                f"{len(self.val_losses)} epochs; give a lower --lr than {self.settings.lr:g}"
             )
-        last, best = self._tensors(Member.weights), self._tensors(lambda member: member.best)
-        self.finished = _marked(best, "best") | _marked(last, "last")
+        last, best = (
+            self._collect_tensors(HeadTrainer.copy_weights),
+            self._collect_tensors(lambda member: member.best_weights),
+        )
+        self.finished_tensors = _add_prefix(best, "best") | _add_prefix(last, "last")
         if self.checkpoint:
-            self.checkpoint.save(State(self._facts(), self.finished, finished=True))
+            self.checkpoint.save(FitState(self._dump_facts(), self.finished_tensors, finished=True))
 
-    def _tensors(self, of: Callable[[Member], dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {f"{m.number}.{name}": value.cpu() for m in self.members for name, value in of(m).items()}
+    def _collect_tensors(self, get_tensors: Callable[[HeadTrainer], dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {f"{m.number}.{name}": value.cpu() for m in self.trainers for name, value in get_tensors(m).items()}
 
-    def _facts(self) -> dict[str, Any]:
-        return {"best_epoch": self.best_epoch, "losses": self.losses, "rows": [asdict(row) for row in self.rows]}
+    def _dump_facts(self) -> dict[str, Any]:
+        return {
+            "best_epoch": self.best_epoch,
+            "losses": self.val_losses,
+            "rows": [asdict(row) for row in self.epoch_rows],
+        }
 
-    def _restore(self, facts: dict[str, Any]) -> None:
-        self.best_epoch, self.losses = int(facts["best_epoch"]), [float(loss) for loss in facts["losses"]]
-        self.rows = [Epoch(**row) for row in facts["rows"]]
+    def _restore_facts(self, facts: dict[str, Any]) -> None:
+        self.best_epoch, self.val_losses = int(facts["best_epoch"]), [float(loss) for loss in facts["losses"]]
+        self.epoch_rows = [EpochMetrics(**row) for row in facts["rows"]]
 
 
-def _marked(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+def _add_prefix(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     return {f"{kind}.{name}": value for name, value in tensors.items()}
 
 
-def _members(finished: dict[str, Tensor], kind: str, count: int) -> list[dict[str, Tensor]]:
-    return [_under(f"{kind}.{number}.", finished) for number in range(count)]
+def _split_by_member(finished: dict[str, Tensor], kind: str, count: int) -> list[dict[str, Tensor]]:
+    return [_select_by_prefix(f"{kind}.{number}.", finished) for number in range(count)]
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _select_by_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def member_rows(sequences: Sequences, fold: Fold, member: int, seed: int) -> tuple[Index, Index]:
+def split_member_rows(sequences: Sequences, fold: Fold, member: int, seed: int) -> tuple[RowIndices, RowIndices]:
     """The clips that member number `member` is trained on, and those that it is stopped early on."""
     if member == 0 or fold.val_is_given:
         return fold.train, fold.val
-    return inner_split(sequences, np.sort(np.concatenate([fold.train, fold.val])), seed=seed, part=member)
+    return make_inner_split(sequences, np.sort(np.concatenate([fold.train, fold.val])), seed=seed, part=member)

@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-HERE = "127.0.0.1"
-_ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.%\w-]+\]):)?(?P<port>[0-9]{1,5})", re.ASCII)
+LOOPBACK_HOST = "127.0.0.1"
+_BIND_ADDRESS_PATTERN = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.%\w-]+\]):)?(?P<port>[0-9]{1,5})", re.ASCII)
 
 
 class BindAddress(NamedTuple):
@@ -19,7 +19,7 @@ class BindAddress(NamedTuple):
 
 def parse_bind_address(text: str) -> BindAddress:
     """A port alone is of this machine only. Raises ValueError for what is no address."""
-    match = _ADDRESS.fullmatch(text)
+    match = _BIND_ADDRESS_PATTERN.fullmatch(text)
     if not match or int(match["port"]) > 65535:
         raise ValueError("expected PORT, HOST:PORT or [IPv6]:PORT, with a port from 0 to 65535")
-    return BindAddress((match["host"] or HERE).strip("[]"), int(match["port"]))
+    return BindAddress((match["host"] or LOOPBACK_HOST).strip("[]"), int(match["port"]))

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def ahead(items: Iterator[T], depth: int = 6) -> Iterator[Iterator[T]]:
+def prefetch(items: Iterator[T], depth: int = 6) -> Iterator[Iterator[T]]:
     """The same items, made by a thread that is at most `depth` of them ahead."""
     ready: queue.Queue[tuple[str, object]] = queue.Queue(depth)
     stopped = threading.Event()

@@ -13,15 +13,15 @@ from typing import Literal, Protocol
 import click
 
 from features.errors import UserFacingError
-from features.utils.command_line import INTERRUPTED
+from features.utils.command_line import EXIT_INTERRUPTED
 
 LogFormat = Literal["text", "json"]
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 log = logging.getLogger("hazard")
 
 
-class Say(Protocol):
+class MessagePrinter(Protocol):
     """Says a line. Facts are what programs read of it."""
 
     def __call__(self, text: str, **facts: object) -> None:
@@ -29,12 +29,14 @@ class Say(Protocol):
         ...
 
 
-class JsonLines(logging.Formatter):
+class JsonLinesFormatter(logging.Formatter):
     """`time` (UTC), `level`, `logger`, `message`, and whatever `extra` the call gave."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON."""
-        entry: dict[str, object] = {key: value for key, value in vars(record).items() if key not in _USUAL}
+        entry: dict[str, object] = {
+            key: value for key, value in vars(record).items() if key not in _STANDARD_RECORD_FIELDS
+        }
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -46,9 +48,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def log_as(kind: LogFormat) -> None:
+def configure_log_format(kind: LogFormat) -> None:
     """What the program logs from now on looks so; as JSON also warnings, and errors that nobody expected."""
-    formatter = JsonLines() if kind == "json" else logging.Formatter("%(message)s")
+    formatter = JsonLinesFormatter() if kind == "json" else logging.Formatter("%(message)s")
     for handler in logging.getLogger().handlers:
         handler.setFormatter(formatter)
     if kind == "json":
@@ -57,7 +59,7 @@ def log_as(kind: LogFormat) -> None:
         threading.excepthook = _log_uncaught_of_thread
 
 
-def say_as(kind: LogFormat) -> Say:
+def make_message_printer(kind: LogFormat) -> MessagePrinter:
     """Lines for people go to standard output; for programs they are log lines like all others."""
 
     def say(text: str, **facts: object) -> None:
@@ -70,7 +72,7 @@ def say_as(kind: LogFormat) -> Say:
 
 
 @contextmanager
-def ending_as(kind: LogFormat) -> Iterator[None]:
+def log_final_error(kind: LogFormat) -> Iterator[None]:
     """As JSON, the error that ends a command is its last line; else it is left to the command."""
     try:
         yield
@@ -82,8 +84,8 @@ def ending_as(kind: LogFormat) -> Iterator[None]:
     except KeyboardInterrupt:
         if kind == "text":
             raise
-        log.error("interrupted", extra={"exit_code": INTERRUPTED})
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        log.error("interrupted", extra={"exit_code": EXIT_INTERRUPTED})
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

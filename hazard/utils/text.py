@@ -8,29 +8,29 @@ from datetime import datetime
 from markupsafe import Markup, escape
 
 JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Hindi and emoji are written
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+_HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Control, direction and other characters that one cannot see, and lone surrogates. `report_text.js` knows the same."""
 
 
-def readable(text: str) -> str:
+def escape_hidden(text: str) -> str:
     """`text` with every hidden character written out, such as `\\n` or `\\u202e`."""
     return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in text)
 
 
-def marked(text: str) -> Markup:
+def escape_hidden_html(text: str) -> Markup:
     """`readable` for HTML, where what was written out is set apart from a name that really contains a backslash."""
     code = Markup('<span class="code">{}</span>')
-    return Markup("").join(code.format(readable(c)) if _is_hidden(c) else escape(c) for c in text)
+    return Markup("").join(code.format(escape_hidden(c)) if _is_hidden(c) else escape(c) for c in text)
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share as a whole per cent that never rounds to certainty."""
     if 0 < share < 0.01 or 0.99 < share < 1:
         return "<1 %" if share < 0.5 else ">99 %"
     return f"{share:.0%}".replace("%", " %")
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """A duration: `4.8 s`, from a minute on `1:05`, from an hour on `1:02:03`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
@@ -38,7 +38,7 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A long duration in words: `12 s`, `10 min`, `3 h 20 min`."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
@@ -47,17 +47,17 @@ def lasting(seconds: float) -> str:
     return f"{minutes} min" if not hours else f"{hours:,} h" + (f" {rest} min" if rest else "")
 
 
-def fact(value: object) -> str:
+def format_fact(value: object) -> str:
     """A model fact as text."""
-    value = plain(value)
+    value = to_json_value(value)
     if value is None or isinstance(value, bool):
         return {None: "not known", True: "yes", False: "no"}[value]
     if isinstance(value, (int, float)):
         return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-    return ", ".join(map(fact, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(format_fact, value)) if isinstance(value, list) else str(value)
 
 
-def moment(created: str) -> str:
+def format_timestamp(created: str) -> str:
     """An ISO 8601 time as people write it; anything else as it is."""
     try:
         time = datetime.fromisoformat(created)
@@ -66,24 +66,24 @@ def moment(created: str) -> str:
     return f"{time.day} {time:%B %Y, %H:%M} {time.tzname() or ''}".rstrip()
 
 
-def counted(number: int, word: str, words: str = "") -> str:
+def format_count(number: int, word: str, words: str = "") -> str:
     """`1 clip`, `2 clips`, `no clips`, `12,000 clips`."""
     return f"{number:,} {word}" if number == 1 else f"{f'{number:,}' if number else 'no'} {words or word + 's'}"
 
 
-def plain(value: object) -> object:
+def to_json_value(value: object) -> object:
     """`value` in JSON's own types: NumPy numbers unpacked, NaN and infinity as null, what is unknown as text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in _HIDDEN and character not in JOINERS
+    return unicodedata.category(character) in _HIDDEN_CATEGORIES and character not in JOINERS

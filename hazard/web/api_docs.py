@@ -11,18 +11,18 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
-def docs(request: Request) -> HTMLResponse:
+def docs_page(request: Request) -> HTMLResponse:
     """Every route: what it takes, what it answers."""
     return render(
         "docs.j2",
-        here="API",
+        nav_entry="API",
         url=str(request.base_url).rstrip("/"),
         needs_token=request.app.state.sessions is not None,
-        routes=routes_of(request.app.openapi()),
+        routes=describe_routes(request.app.openapi()),
     )
 
 
-def routes_of(openapi: dict[str, Any]) -> list[dict[str, Any]]:
+def describe_routes(openapi: dict[str, Any]) -> list[dict[str, Any]]:
     """What the page shows, in the order of the description."""
     schemas = openapi.get("components", {}).get("schemas", {})
     return [
@@ -30,10 +30,14 @@ def routes_of(openapi: dict[str, Any]) -> list[dict[str, Any]]:
             "method": method.upper(),
             "path": path,
             "anchor": f"{method}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}",
-            "said": _words(operation.get("description", "")),
-            "takes": [*_parameters(operation), *_body(operation)],
+            "said": _plain_description(operation.get("description", "")),
+            "takes": [*_describe_parameters(operation), *_describe_body(operation)],
             "answers": [
-                {"status": status, "said": _words(answer.get("description", "")), "fields": _fields(answer, schemas)}
+                {
+                    "status": status,
+                    "said": _plain_description(answer.get("description", "")),
+                    "fields": _response_fields(answer, schemas),
+                }
                 for status, answer in sorted(operation["responses"].items())
             ],
         }
@@ -42,19 +46,19 @@ def routes_of(openapi: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _words(text: str) -> str:
+def _plain_description(text: str) -> str:
     """Without marks; what goes well is not said at length."""
     return "Done" if text == "Successful Response" else text.replace("`", "")
 
 
-def _parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
+def _describe_parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"name": one["name"], "is_required": one.get("required", False), "said": one.get("description", one["in"])}
         for one in operation.get("parameters", [])
     ]
 
 
-def _body(operation: dict[str, Any]) -> list[dict[str, Any]]:
+def _describe_body(operation: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
@@ -66,7 +70,7 @@ def _body(operation: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _fields(answer: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
+def _response_fields(answer: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
     """The names in an answer of JSON; errors all have the same two."""
     ref = answer.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
     name = ref.rpartition("/")[2]

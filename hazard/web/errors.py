@@ -1,7 +1,7 @@
 """A request that is not done, and why: what people read, with the status that programs read."""
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """One request is refused."""
 
     def __init__(self, status: int, reason: str) -> None:

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from hazard.web.errors import Refused
+from hazard.web.errors import RequestError
 
 if TYPE_CHECKING:
     from hazard.web.engine.engine import Engine
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(eq=False)
-class Counts:
+class ServerCounts:
     """Counted since the server began, by its one thread that answers."""
 
     answers: Counter[int] = field(default_factory=Counter)
@@ -23,27 +23,27 @@ class Counts:
     uploads: int = 0
     upload_bytes: int = 0
 
-    def upload(self, size_bytes: int) -> None:
+    def count_upload(self, size_bytes: int) -> None:
         """One that came whole."""
         self.uploads += 1
         self.upload_bytes += size_bytes
 
 
-def metrics_text(counts: Counts, engine: "Engine") -> bytes:
+def render_metrics(counts: ServerCounts, engine: "Engine") -> bytes:
     """All numbers of this moment. Raises Refused without the package."""
     if find_spec("prometheus_client") is None:
-        raise Refused(404, "metrics need prometheus-client: pip install 'hazard-video[metrics]'")
+        raise RequestError(404, "metrics need prometheus-client: pip install 'hazard-video[metrics]'")
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(counts, engine))
+    registry.register(_ServerCollector(counts, engine))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
 @dataclass(frozen=True, eq=False)
-class _Collector:
-    counts: Counts
+class _ServerCollector:
+    counts: ServerCounts
     engine: "Engine"
 
     def collect(self) -> Iterator[Any]:
@@ -61,4 +61,4 @@ class _Collector:
             jobs.add_metric([state], found[state])
         yield jobs
         yield GaugeMetricFamily("hazard_serve_workers", "Workers that work.", value=self.engine.workers)
-        yield GaugeMetricFamily("hazard_serve_queued", "Videos that wait.", value=self.engine.queued)
+        yield GaugeMetricFamily("hazard_serve_queued", "Videos that wait.", value=self.engine.queue_length)

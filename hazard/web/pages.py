@@ -6,12 +6,12 @@ from importlib.resources import files
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from hazard.utils.text import lasting
+from hazard.utils.text import format_duration
 from hazard.web.templates import render
 
-SHARED = "/static/text.js"
-_NAMES = ("h", "s", "set", "byId", "readable", "marked", "percent", "clock", "span", "counted")
-_WORDS = {
+SHARED_SCRIPT_PATH = "/static/text.js"
+_EXPORTED_NAMES = ("h", "s", "set", "byId", "readable", "marked", "percent", "clock", "span", "counted")
+_STATUS_MESSAGES = {
     401: "Sign in to see this page.",
     403: "This page may not be opened from here.",
     404: "There is nothing here. A video and its result are removed after a while, or someone deleted them.",
@@ -23,25 +23,25 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-def start(request: Request) -> HTMLResponse:
+def start_page(request: Request) -> HTMLResponse:
     """Where a video is given, and those that were."""
     settings, engine = request.app.state.settings, request.app.state.engine
-    limits = {"bytes": settings.max_bytes, "kept": lasting(settings.keep_hours * 3600)}
-    return render("start.j2", here="Analyse", limits=limits, models=list(engine.models), default=engine.default)
+    limits = {"bytes": settings.max_bytes, "kept": format_duration(settings.keep_hours * 3600)}
+    return render("start.j2", nav_entry="Analyse", limits=limits, models=list(engine.models), default=engine.default)
 
 
 @router.get("/jobs/{job_id}/page")
 def job_page(request: Request, job_id: str) -> HTMLResponse:
     """One video: how far the work is, then what was seen."""
     job = request.app.state.engine.job(job_id)
-    return error_page(404) if job is None else render("job.j2", here="Analyse", job=job.as_json())
+    return error_page(404) if job is None else render("job.j2", nav_entry="Analyse", job=job.as_json())
 
 
 @router.get("/static/text.js")
-def text_script() -> Response:
+def serve_text_script() -> Response:
     """How pages write text: what reports embed, as a module."""
     text = files("hazard.report").joinpath("templates", "report_text.js").read_text(encoding="utf-8")
-    return Response(f"{text}\nexport {{{', '.join(_NAMES)}}};\n", media_type="text/javascript")
+    return Response(f"{text}\nexport {{{', '.join(_EXPORTED_NAMES)}}};\n", media_type="text/javascript")
 
 
 def login_page(*, wrong: bool = False, next: str = "/") -> HTMLResponse:
@@ -52,4 +52,6 @@ def login_page(*, wrong: bool = False, next: str = "/") -> HTMLResponse:
 def error_page(status: int, reason: str = "") -> HTMLResponse:
     """A page that says in one line what went wrong."""
     title = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Something went wrong"
-    return render("error.j2", status=status, code=status, title=title, reason=reason or _WORDS.get(status, title))
+    return render(
+        "error.j2", status=status, code=status, title=title, reason=reason or _STATUS_MESSAGES.get(status, title)
+    )

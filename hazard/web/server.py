@@ -12,29 +12,29 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from features.errors import EnvironmentStopped, SettingsError
+from features.errors import RuntimeEnvironmentError, SettingsError
 from hazard.utils.bind_address import BindAddress
-from hazard.web.http.limits import server_options
+from hazard.web.http.limits import make_uvicorn_options
 from hazard.web.settings import ServeSettings
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 
 
-def check_reach(settings: ServeSettings) -> None:
+def check_exposure(settings: ServeSettings) -> None:
     """Raises SettingsError where others than this machine could come without a token, or guess it."""
     token = settings.token.get_secret_value() if settings.token else ""
-    if settings.token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+    if settings.token and (len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable()):
         raise SettingsError(
-            f"the token needs {SHORTEST_TOKEN} or more characters of ASCII; make one: openssl rand -hex 16"
+            f"the token needs {MIN_TOKEN_LENGTH} or more characters of ASCII; make one: openssl rand -hex 16"
         )
-    if not token and not all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in _addresses(settings)):
+    if not token and not all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in _resolve_host(settings)):
         raise SettingsError(
             f"host {settings.host}: others can come there, so that a token is needed: --token, or $HAZARD_TOKEN"
         )
 
 
 @contextmanager
-def listening(settings: ServeSettings) -> Iterator[socket.socket]:
+def open_listener(settings: ServeSettings) -> Iterator[socket.socket]:
     """A socket that is bound and holds connections until they are answered. Raises EnvironmentStopped."""
     address = BindAddress(settings.host, settings.port)
     family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
@@ -45,7 +45,7 @@ def listening(settings: ServeSettings) -> Iterator[socket.socket]:
             listener.listen(512)
         except OSError as error:
             said = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
-            raise EnvironmentStopped(f"{address}: {said}; give another with --port") from None
+            raise RuntimeEnvironmentError(f"{address}: {said}; give another with --port") from None
         yield listener
 
 
@@ -59,10 +59,10 @@ def serve(app: FastAPI, listener: socket.socket, *, is_stopped: Callable[[], boo
     """Answers until it is told to stop; what is being answered then has five seconds."""
     for name in ("uvicorn.error", "python_multipart"):  # what clients do wrong is not worth a line each
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    _Server(uvicorn.Config(app, **server_options()), is_stopped).run(sockets=[listener])
+    _StoppableServer(uvicorn.Config(app, **make_uvicorn_options()), is_stopped).run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class _StoppableServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, is_stopped: Callable[[], bool]) -> None:
         super().__init__(config)
         self._is_stopped = is_stopped
@@ -76,7 +76,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter) or self._is_stopped()
 
 
-def _addresses(settings: ServeSettings) -> list[str]:
+def _resolve_host(settings: ServeSettings) -> list[str]:
     try:
         found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

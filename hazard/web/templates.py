@@ -5,21 +5,28 @@ from functools import cache
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hazard.utils.text import clock, counted, marked, moment, percent, readable
+from hazard.utils.text import (
+    escape_hidden,
+    escape_hidden_html,
+    format_clock,
+    format_count,
+    format_percent,
+    format_timestamp,
+)
 
 
 def render(
-    template: str, *, status: int = 200, here: str = "", signed_out: bool = False, **values: object
+    template: str, *, status: int = 200, nav_entry: str = "", signed_out: bool = False, **values: object
 ) -> HTMLResponse:
     """A page of `hazard/web/templates/`; `here` is the entry of the navigation that it belongs to."""
-    text = _templates().get_template(template).render(here=here, signed_out=signed_out, **values)
+    text = _make_environment().get_template(template).render(here=nav_entry, signed_out=signed_out, **values)
     return HTMLResponse(text.encode(errors="backslashreplace"), status_code=status)
 
 
 @cache
-def _templates() -> Environment:
+def _make_environment() -> Environment:
     loader = PackageLoader("hazard.web")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"clock": clock, "counted": counted, "marked": marked, "moment": moment, "percent": percent,
-                     "readable": readable}  # fmt: skip
+    made.filters |= {"clock": format_clock, "counted": format_count, "marked": escape_hidden_html, "moment": format_timestamp, "percent": format_percent,
+                     "readable": escape_hidden}  # fmt: skip
     return made

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from hazard.inference.settings import InferSettings
 from hazard.web.engine.engine import Engine, open_engine
-from hazard.web.engine.messages import Look
-from hazard.web.engine.worker_job import WorkJob
-from hazard.web.jobs.progress import Reached
-from hazard.web.jobs.store import Job
+from hazard.web.engine.messages import AnalyseTask
+from hazard.web.engine.worker_job import AnalysisWorkerJob
+from hazard.web.jobs.progress import ProgressFile
+from hazard.web.jobs.store import VideoJob
 from hazard.web.settings import ServeSettings
 
 PATIENCE = 120.0
@@ -24,7 +24,7 @@ PID = "pid"
 """A file in the scratch folder, with the number of the worker that began last."""
 
 
-class Moody(WorkJob):
+class Moody(AnalysisWorkerJob):
     """A worker that hangs, crashes, drips or finds the disk full where a video is called so."""
 
     def start(self) -> Callable[[Any, Callable[[], None]], Any]:
@@ -32,15 +32,15 @@ class Moody(WorkJob):
         (self.scratch / PID).write_text(str(os.getpid()))
 
         def do(order: Any, alive: Callable[[], None]) -> Any:
-            name = order.name if isinstance(order, Look) else ""
+            name = order.name if isinstance(order, AnalyseTask) else ""
             if name:
-                Reached(order.folder)(0.25)
+                ProgressFile(order.folder)(0.25)
             if "hang" in name:
                 time.sleep(600)
             if "crash" in name:
                 os.kill(os.getpid(), signal.SIGSEGV)
             if "full" in name:
-                return EnvironmentStopped("no space to write /somewhere/secret")
+                return RuntimeEnvironmentError("no space to write /somewhere/secret")
             while "drip" in name:
                 alive()
                 time.sleep(0.01)
@@ -56,26 +56,26 @@ def engine_of(model: Path, data: Path, *, clock: Callable[[], float] = time.time
     infer = {"runtime": "torch", "deadline_seconds": SILENCE}
     infer |= {key: value for key, value in settings.items() if key in InferSettings.model_fields and key not in own}
     serve = ServeSettings(**{"models": {"small": model}, "data": data, **own})
-    with open_engine(serve, InferSettings(**infer), clock=clock, work=Moody) as engine:  # type: ignore[arg-type]
+    with open_engine(serve, InferSettings(**infer), clock=clock, make_worker_job=Moody) as engine:  # type: ignore[arg-type]
         yield engine
 
 
-def given(engine: Engine, file: Path, name: str = "", **options: str) -> Job:
+def given(engine: Engine, file: Path, name: str = "", **options: str) -> VideoJob:
     """A copy of a file, submitted."""
-    copy = engine.incoming / f"{time.monotonic_ns()}"
+    copy = engine.incoming_folder / f"{time.monotonic_ns()}"
     copy.write_bytes(file.read_bytes())
     return engine.submit(copy, name=name or file.name, **options)
 
 
-def over(engine: Engine, job: Job) -> Job:
+def over(engine: Engine, job: VideoJob) -> VideoJob:
     """The job when it is over."""
-    found = engine.wait(job.id, PATIENCE)
+    found = engine.wait_for_job(job.id, PATIENCE)
     assert found is not None
     assert found.is_over, found
     return found
 
 
-def until(engine: Engine, job: Job, holds: Callable[[Job], object]) -> Job:
+def until(engine: Engine, job: VideoJob, holds: Callable[[VideoJob], object]) -> VideoJob:
     """The job as soon as something holds of it."""
     end = time.monotonic() + PATIENCE
     while not (found := engine.job(job.id)) or not holds(found):

@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.exchange.array_files import TIMES_SUFFIX
-from features.cache.hdf5 import Header, RowReader, read_width, verify_cache
-from features.cache.tables import row
+from features.cache.hdf5 import CacheHeader, RowReader, read_width, verify_cache
+from features.cache.tables import row_to_dict
 from features.errors import SettingsError
-from features.spec import PLAIN
-from features.utils.files import atomic_file, check_writable, stopped, write_atomically
-from features.utils.progress import progress_bar
-from features.utils.text import counted
+from features.spec import ORIGINAL_VIEW
+from features.utils.files import check_writable, make_write_error, open_atomically, write_atomically
+from features.utils.progress import make_progress_bar
+from features.utils.text import format_count
 
-MANIFEST, TABLE = "manifest.csv", "features.parquet"
-COLUMNS = ("path", "label", "group", "split", "duration")
-_LONGEST_NAME = 180
+MANIFEST_NAME, TABLE_NAME = "manifest.csv", "features.parquet"
+MANIFEST_COLUMNS = ("path", "label", "group", "split", "duration")
+_MAX_NAME_BYTES = 180
 """Characters of a file's name; file systems take 255 bytes."""
-_GROUP_BYTES = 64 * 2**20
+_ROW_GROUP_BYTES = 64 * 2**20
 """Of features in one row group of a Parquet file, about."""
 
 
@@ -55,13 +55,13 @@ def export_cache(
         _import_pyarrow()
     _check_output(output, with_force=with_force)
     header, width = verify_cache(path), read_width(path)
-    tracks: list[dict[str, Any]] = [row(header.clips, i) for i in range(len(header.clips))]
+    tracks: list[dict[str, Any]] = [row_to_dict(header.clips, i) for i in range(len(header.clips))]
     if kind == "npy":
-        chosen = [track for track in tracks if track["view"] == PLAIN]
+        chosen = [track for track in tracks if track["view"] == ORIGINAL_VIEW]
         target = _write_npy(path, header, chosen, output)
     else:
         chosen = tracks
-        target = _write_parquet(path, header, chosen, output / TABLE, width=width, precision=precision)
+        target = _write_parquet(path, header, chosen, output / TABLE_NAME, width=width, precision=precision)
     return ExportSummary(
         target=target,
         tracks=len(chosen),
@@ -74,16 +74,20 @@ def export_cache(
 
 def describe_export(summary: ExportSummary) -> str:
     """One line for what was written, one for each kind of thing that was not."""
-    lines = [f"{summary.target}: {counted(summary.tracks, 'track')}, {summary.rows} rows of {summary.width} features"]
+    lines = [
+        f"{summary.target}: {format_count(summary.tracks, 'track')}, {summary.rows} rows of {summary.width} features"
+    ]
     if summary.views_left_out:
-        left = counted(summary.views_left_out, "track")
+        left = format_count(summary.views_left_out, "track")
         lines.append(f"{left} of augmentation views left out; --format parquet takes them too")
     if summary.failures_left_out:
-        lines.append(f"{counted(summary.failures_left_out, 'failed clip')} left out; `inspect` says why they failed")
+        lines.append(
+            f"{format_count(summary.failures_left_out, 'failed clip')} left out; `inspect` says why they failed"
+        )
     return "\n".join(lines)
 
 
-def safe_names(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, str]:
+def make_safe_names(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, str]:
     """A relative file name without its suffix for each clip, its folders kept; no two meet, whatever the case.
 
     Absolute paths, `..`, hidden names, control characters and overlong names are mended.
@@ -91,7 +95,7 @@ def safe_names(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, str]:
     taken: set[str] = set()
     names = {}
     for path in paths:
-        *folders, last = map(_safe_part, _parts(path.removesuffix(".npy")))
+        *folders, last = map(_make_safe_name, _split_path(path.removesuffix(".npy")))
         above = "".join(f"{folder}_/" if folder.lower().endswith(".npy") else f"{folder}/" for folder in folders)
         for number in itertools.count(1):
             name = above + (last if number == 1 else f"{last}-{number}")
@@ -103,16 +107,16 @@ def safe_names(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _parts(path: str) -> list[str]:
+def _split_path(path: str) -> list[str]:
     return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")] or ["clip"]
 
 
-def _safe_part(part: str) -> str:
+def _make_safe_name(part: str) -> str:
     safe = re.sub(r"[^\w .,+=@#()\[\]~!%&-]", "_", part).strip()
     safe = f"_{safe.lstrip('.')}" if safe.startswith(".") or not safe else safe
-    if len(safe.encode()) <= _LONGEST_NAME:
+    if len(safe.encode()) <= _MAX_NAME_BYTES:
         return safe
-    short = safe.encode()[: _LONGEST_NAME - 13].decode(errors="ignore")
+    short = safe.encode()[: _MAX_NAME_BYTES - 13].decode(errors="ignore")
     return f"{short}-{hashlib.sha256(part.encode()).hexdigest()[:12]}"
 
 
@@ -121,37 +125,37 @@ def _check_output(output: Path, *, with_force: bool) -> None:
         raise SettingsError(f"{output} is a file; -o takes a folder")
     if output.is_dir() and any(output.iterdir()) and not with_force:
         raise SettingsError(f"{output} is not empty; --force writes into it, replacing files of the same names")
-    check_writable(output / MANIFEST)
+    check_writable(output / MANIFEST_NAME)
 
 
-def _write_npy(path: Path, header: Header, tracks: Sequence[dict[str, Any]], output: Path) -> Path:
+def _write_npy(path: Path, header: CacheHeader, tracks: Sequence[dict[str, Any]], output: Path) -> Path:
     """The manifest comes last: a folder without one is an export that did not end."""
-    names = safe_names([track["path"] for track in tracks], [".npy", TIMES_SUFFIX])
-    (output / MANIFEST).unlink(missing_ok=True)
+    names = make_safe_names([track["path"] for track in tracks], [".npy", TIMES_SUFFIX])
+    (output / MANIFEST_NAME).unlink(missing_ok=True)
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS)
+    table = csv.DictWriter(text, MANIFEST_COLUMNS)
     table.writeheader()
-    for track, features, times in _read(path, tracks):
+    for track, features, times in _read_tracks(path, tracks):
         file = output / names[track["path"]]
-        _save(file.with_name(file.name + ".npy"), features)
-        _save(file.with_name(file.name + TIMES_SUFFIX), times)
-        about = {name: track[name] for name in COLUMNS}
+        _save_array(file.with_name(file.name + ".npy"), features)
+        _save_array(file.with_name(file.name + TIMES_SUFFIX), times)
+        about = {name: track[name] for name in MANIFEST_COLUMNS}
         table.writerow(about | {"path": names[track["path"]] + ".npy", "duration": repr(track["duration"])})
-    write_atomically(output / MANIFEST, text.getvalue().encode())
-    return output / MANIFEST
+    write_atomically(output / MANIFEST_NAME, text.getvalue().encode())
+    return output / MANIFEST_NAME
 
 
-def _save(file: Path, array: NDArray) -> None:
+def _save_array(file: Path, array: NDArray) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "wb") as opened:
             np.save(opened, array, allow_pickle=False)
     except OSError as error:
-        raise stopped(error, file, array.nbytes) from None
+        raise make_write_error(error, file, array.nbytes) from None
 
 
 def _write_parquet(
-    path: Path, header: Header, tracks: Sequence[dict[str, Any]], target: Path, *, width: int, precision: str
+    path: Path, header: CacheHeader, tracks: Sequence[dict[str, Any]], target: Path, *, width: int, precision: str
 ) -> Path:
     arrow, parquet = _import_pyarrow()
     facts = {"spec": header.spec.model_dump_json(), "fingerprint": header.fingerprint}
@@ -167,10 +171,10 @@ def _write_parquet(
     )
     size_bytes = sum(track["length"] for track in tracks) * width * np.dtype(precision).itemsize
     with (
-        atomic_file(target, size_bytes=size_bytes) as file,
+        open_atomically(target, size_bytes=size_bytes) as file,
         parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for group in _grouped(_read(path, tracks)):
+        for group in _group_tracks(_read_tracks(path, tracks)):
             columns: dict[str, Any] = {
                 name: [track[name] for track, _, times in group for _ in times] for name in texts
             }
@@ -181,22 +185,22 @@ def _write_parquet(
     return target
 
 
-_Rows = tuple[dict[str, Any], NDArray[np.float16], NDArray[np.float64]]
+_TrackRows = tuple[dict[str, Any], NDArray[np.float16], NDArray[np.float64]]
 
 
-def _grouped(tracks: Iterator[_Rows]) -> Iterator[list[_Rows]]:
-    group: list[_Rows] = []
+def _group_tracks(tracks: Iterator[_TrackRows]) -> Iterator[list[_TrackRows]]:
+    group: list[_TrackRows] = []
     for track in tracks:
         group.append(track)
-        if sum(features.nbytes for _, features, _ in group) >= _GROUP_BYTES:
+        if sum(features.nbytes for _, features, _ in group) >= _ROW_GROUP_BYTES:
             yield group
             group = []
     if group:
         yield group
 
 
-def _read(path: Path, tracks: Sequence[dict[str, Any]]) -> Iterator[_Rows]:
-    with RowReader() as reader, progress_bar(len(tracks), what="export", unit="track") as bar:
+def _read_tracks(path: Path, tracks: Sequence[dict[str, Any]]) -> Iterator[_TrackRows]:
+    with RowReader() as reader, make_progress_bar(len(tracks), description="export", unit="track") as bar:
         for track in tracks:
             yield track, *reader.read_track(path, track)
             bar.update()

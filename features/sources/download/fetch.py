@@ -6,52 +6,54 @@ from pathlib import Path
 from urllib.parse import urldefrag
 
 from features.config import RunSettings
-from features.errors import ClipError, EnvironmentStopped
-from features.sources.download.http import Limits, PageMet, download, timeout_reason
-from features.sources.download.policy import Rules
+from features.errors import ClipError, RuntimeEnvironmentError
+from features.sources.download.http import DownloadLimits, WebPageError, download, format_timeout_reason
+from features.sources.download.policy import DownloadPolicy
 from features.sources.download.sandbox import guard_process
 from features.sources.download.webpage import can_read_pages, fetch_page
-from features.sources.urls import is_address
+from features.sources.urls import is_url
 from features.types import Clip, Failure
-from features.utils.files import check_writable, sweep_temporary
-from features.utils.progress import progress_bar
-from features.utils.worker_pool import Lost, run_tasks
+from features.utils.files import check_writable, remove_stale_temporaries
+from features.utils.progress import make_progress_bar
+from features.utils.worker_pool import LostTask, run_tasks
 
-AT_ONCE = 4
+MAX_PARALLEL_DOWNLOADS = 4
 """How many videos are fetched side by side."""
 
 
 @dataclass(frozen=True)
-class Fetch:
+class DownloadTask:
     """One download: an address without its fragment, and where the file shall lie."""
 
     url: str
-    place: Path
+    destination: Path
 
 
 @dataclass(frozen=True)
-class FetchJob:
+class DownloadJob:
     """Fetches videos in a process that can connect to nothing but what the rules allow."""
 
-    rules: Rules
-    limits: Limits
+    policy: DownloadPolicy
+    limits: DownloadLimits
 
-    def start(self) -> Callable[[Fetch, Callable[[], None]], ClipError | EnvironmentStopped | None]:
+    def start(self) -> Callable[[DownloadTask, Callable[[], None]], ClipError | RuntimeEnvironmentError | None]:
         """Binds this process for good. `alive` is never called: the pool's deadline is one for the whole download."""
-        guard_process(self.rules)
-        return lambda task, alive: fetch_one(task, rules=self.rules, limits=self.limits)
+        guard_process(self.policy)
+        return lambda task, alive: fetch_one(task, policy=self.policy, limits=self.limits)
 
 
-def fetch_one(task: Fetch, *, rules: Rules, limits: Limits) -> ClipError | EnvironmentStopped | None:
+def fetch_one(
+    task: DownloadTask, *, policy: DownloadPolicy, limits: DownloadLimits
+) -> ClipError | RuntimeEnvironmentError | None:
     """Fetches a file, or the video of a page; gives None when it is there, or what is the matter."""
     try:
         try:
-            download(task.url, task.place, rules=rules, limits=limits)
-        except PageMet as met:
+            download(task.url, task.destination, policy=policy, limits=limits)
+        except WebPageError as met:
             if not can_read_pages():
                 raise ClipError("fetch", f"{met}; pages need `pip install 'hazard-video[url]'`") from None
-            fetch_page(task.url, task.place, rules=rules, limits=limits)
-    except (ClipError, EnvironmentStopped) as error:
+            fetch_page(task.url, task.destination, policy=policy, limits=limits)
+    except (ClipError, RuntimeEnvironmentError) as error:
         return error
     except MemoryError:
         return ClipError("fetch", "out of memory")
@@ -69,9 +71,9 @@ def fetch_clips(
     EnvironmentStopped where the downloads cannot be written.
     """
     wanted = {
-        clip.file: Fetch(urldefrag(clip.path).url, clip.file)
+        clip.file: DownloadTask(urldefrag(clip.path).url, clip.file)
         for clip in clips
-        if is_address(clip.path) and not clip.file.is_file()
+        if is_url(clip.path) and not clip.file.is_file()
     }
     if not wanted:
         return list(clips), []
@@ -82,32 +84,32 @@ def fetch_clips(
 
 
 def _fetch_all(
-    tasks: Sequence[Fetch], settings: RunSettings, is_stopped: Callable[[], bool]
+    tasks: Sequence[DownloadTask], settings: RunSettings, is_stopped: Callable[[], bool]
 ) -> dict[Path, ClipError | None]:
     """What became of each download: None where the file is there."""
-    folders = {task.place.parent for task in tasks}
+    folders = {task.destination.parent for task in tasks}
     for folder in folders:
         check_writable(folder / "downloads")
-        sweep_temporary(folder)
-    limits = Limits(max_bytes=settings.download_bytes, seconds=settings.download_seconds)
-    job = FetchJob(Rules(networks=tuple(map(str, settings.download_networks))), limits)
-    workers = min(AT_ONCE, len(tasks))
-    results = run_tasks(job, tasks, workers=workers, deadline_seconds=limits.seconds, is_stopped=is_stopped)
+        remove_stale_temporaries(folder)
+    limits = DownloadLimits(max_bytes=settings.download_bytes, max_seconds=settings.download_seconds)
+    job = DownloadJob(DownloadPolicy(networks=tuple(map(str, settings.download_networks))), limits)
+    workers = min(MAX_PARALLEL_DOWNLOADS, len(tasks))
+    results = run_tasks(job, tasks, workers=workers, deadline_seconds=limits.max_seconds, is_stopped=is_stopped)
     problems: dict[Path, ClipError | None] = {}
     try:
-        with progress_bar(len(tasks), what="fetch", unit="video") as bar:
+        with make_progress_bar(len(tasks), description="fetch", unit="video") as bar:
             for task, result in results:
-                if isinstance(result, EnvironmentStopped):
+                if isinstance(result, RuntimeEnvironmentError):
                     raise result
-                problems[task.place] = _lost(result, limits) if isinstance(result, Lost) else result  # type: ignore[assignment]
+                problems[task.place] = _make_lost_error(result, limits) if isinstance(result, LostTask) else result  # type: ignore[assignment]
                 bar.update()
     finally:
         results.close()  # type: ignore[attr-defined]
         for folder in folders:
-            sweep_temporary(folder)
+            remove_stale_temporaries(folder)
     return problems
 
 
-def _lost(lost: Lost, limits: Limits) -> ClipError:
+def _make_lost_error(lost: LostTask, limits: DownloadLimits) -> ClipError:
     is_late = lost.reason.startswith("timeout")
-    return ClipError("fetch", timeout_reason(limits) if is_late else "the process that fetched it crashed")
+    return ClipError("fetch", format_timeout_reason(limits) if is_late else "the process that fetched it crashed")

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote, urlsplit
 
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 """The schemes that are opened, and the port of each where none is given."""
 
-MAX_LENGTH = 4096
+MAX_URL_LENGTH = 4096
 
-_RESERVED = {
+_RESERVED_NETWORKS = {
     ipaddress.ip_network(network): words
     for network, words in {
         "0.0.0.0/8": "an unspecified address",
@@ -51,17 +51,17 @@ _RESERVED = {
 
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")  # all that was ever given out; `is_global` knows the exceptions only
 
-_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
-_NUMBER = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
+_NUMERIC_HOST = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 
 
-class AddressRefused(OSError):
+class ForbiddenUrlError(OSError):
     """An address that must not be opened. An OSError, so that network libraries treat it as a failed connection."""
 
 
 @dataclass(frozen=True)
-class Target:
+class UrlTarget:
     """An address taken apart. Where `addresses` is not empty it was checked, and these may be connected to."""
 
     url: str  # ASCII, without the fragment
@@ -69,7 +69,7 @@ class Target:
     host: str
     port: int
     path: str  # with the query
-    addresses: tuple[str, ...] = ()
+    ip_addresses: tuple[str, ...] = ()
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -78,7 +78,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Rules:
+class DownloadPolicy:
     """What may be opened: public addresses, and those of `networks`, such as `192.168.1.0/24`."""
 
     networks: tuple[str, ...] = ()
@@ -87,78 +87,82 @@ class Rules:
     def check_ip(self, address: str, port: int, *, host: str = "") -> None:
         """Raises AddressRefused where this address, which `host` leads to, must not be connected to."""
         _check_port(port)
-        if why := self._objection(address):
+        if why := self._find_objection(address):
             leads = f"{host} leads to {address}" if host and host != address else address
-            raise AddressRefused(
+            raise ForbiddenUrlError(
                 f"{leads}, {why}; only public addresses are opened (the setting download_networks allows others)"
             )
 
-    def _objection(self, address: str) -> str:
+    def _find_objection(self, address: str) -> str:
         try:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return "which is no IP address"
         if any(ip in ipaddress.ip_network(network) for network in self.networks):
             return ""
-        return next((words for network, words in _RESERVED.items() if ip in network), _unless_public(ip))
+        return next(
+            (words for network, words in _RESERVED_NETWORKS.items() if ip in network), _find_non_public_objection(ip)
+        )
 
 
-def parse_address(url: str) -> Target:
+def parse_url(url: str) -> UrlTarget:
     """Takes an address apart and checks all that needs no look-up. Raises AddressRefused."""
-    if len(url) > MAX_LENGTH:
-        raise AddressRefused(f"an address of {len(url)} characters; at most {MAX_LENGTH} are taken")
+    if len(url) > MAX_URL_LENGTH:
+        raise ForbiddenUrlError(f"an address of {len(url)} characters; at most {MAX_URL_LENGTH} are taken")
     if any(c.isspace() or not c.isprintable() or c == "\\" for c in url):
-        raise AddressRefused("an address with a blank, a backslash or a control character; write them as %20 and so on")
+        raise ForbiddenUrlError(
+            "an address with a blank, a backslash or a control character; write them as %20 and so on"
+        )
     try:
         parts = urlsplit(url)
         scheme, port = parts.scheme.lower(), parts.port
     except ValueError as error:
-        raise AddressRefused(f"not an address: {error}") from None
-    if scheme not in PORTS:
-        raise AddressRefused(f"{scheme}:// is not opened; only http:// and https:// are")
+        raise ForbiddenUrlError(f"not an address: {error}") from None
+    if scheme not in DEFAULT_PORTS:
+        raise ForbiddenUrlError(f"{scheme}:// is not opened; only http:// and https:// are")
     if "@" in parts.netloc:
-        raise AddressRefused(f"the address of {parts.hostname} holds a user name or password; these are not taken")
-    host, port = _host(parts.hostname or ""), PORTS[scheme] if port is None else port
+        raise ForbiddenUrlError(f"the address of {parts.hostname} holds a user name or password; these are not taken")
+    host, port = _normalize_host(parts.hostname or ""), DEFAULT_PORTS[scheme] if port is None else port
     _check_port(port)
     path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
     shown = f"[{host}]" if ":" in host else host
-    at = shown if port == PORTS[scheme] else f"{shown}:{port}"
-    return Target(url=f"{scheme}://{at}{path}", scheme=scheme, host=host, port=port, path=path)
+    at = shown if port == DEFAULT_PORTS[scheme] else f"{shown}:{port}"
+    return UrlTarget(url=f"{scheme}://{at}{path}", scheme=scheme, host=host, port=port, path=path)
 
 
-def check_address(url: str, rules: Rules) -> Target:
+def check_url(url: str, policy: DownloadPolicy) -> UrlTarget:
     """Resolves the host once and checks each address that it has. Raises AddressRefused; OSError for unknown hosts."""
-    target = parse_address(url)
-    found = [target.host] if _is_ip(target.host) else rules.resolve(target.host, target.port)
+    target = parse_url(url)
+    found = [target.host] if _is_ip(target.host) else policy.resolve(target.host, target.port)
     addresses = tuple(dict.fromkeys(found))
     for address in addresses:
-        rules.check_ip(address, target.port, host=target.host)
+        policy.check_ip(address, target.port, host=target.host)
     if not addresses:
-        raise AddressRefused(f"{target.host} has no address")
-    return replace(target, addresses=addresses)
+        raise ForbiddenUrlError(f"{target.host} has no address")
+    return replace(target, ip_addresses=addresses)
 
 
-def _host(host: str) -> str:
+def _normalize_host(host: str) -> str:
     """In ASCII and lower case. IP addresses are taken in their usual form alone: `2130706433` is 127.0.0.1 to some."""
     if ":" in host:
         if not _is_ip(host) or "%" in host:
-            raise AddressRefused(f"'{host}' is no IPv6 address")
+            raise ForbiddenUrlError(f"'{host}' is no IPv6 address")
         return host
     try:
         name = host.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
-        raise AddressRefused(f"'{host}' is no host name") from None
-    if not _NAME.fullmatch(name):
-        raise AddressRefused(f"'{host}' is no host name")
-    if _NUMBER.fullmatch(name) and not _is_ip(name):
-        raise AddressRefused(f"'{host}' is an unusual way to write an IP address; write it as four decimal numbers")
+        raise ForbiddenUrlError(f"'{host}' is no host name") from None
+    if not _HOST_NAME.fullmatch(name):
+        raise ForbiddenUrlError(f"'{host}' is no host name")
+    if _NUMERIC_HOST.fullmatch(name) and not _is_ip(name):
+        raise ForbiddenUrlError(f"'{host}' is an unusual way to write an IP address; write it as four decimal numbers")
     return name
 
 
 def _check_port(port: int) -> None:
     """Mail, shell and the like listen below 1024; a request that they can mistake for their own is not sent there."""
-    if port not in PORTS.values() and port < 1024:
-        raise AddressRefused(f"port {port} is not opened; only 80, 443 and those above 1023 are")
+    if port not in DEFAULT_PORTS.values() and port < 1024:
+        raise ForbiddenUrlError(f"port {port} is not opened; only 80, 443 and those above 1023 are")
 
 
 def _is_ip(host: str) -> bool:
@@ -169,6 +173,6 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _unless_public(ip: IPv4Address | IPv6Address) -> str:
+def _find_non_public_objection(ip: IPv4Address | IPv6Address) -> str:
     is_public = ip.is_global and (ip.version == 4 or ip in _PUBLIC_IPV6)
     return "" if is_public else "a reserved address"

@@ -5,13 +5,13 @@ import socket
 import sys
 from typing import Any
 
-from features.sources.download.policy import AddressRefused, Rules
+from features.sources.download.policy import DownloadPolicy, ForbiddenUrlError
 
-_PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
-_SENDING = ("socket.connect", "socket.sendto", "socket.sendmsg")
+_PROGRAM_EVENTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
+_SEND_EVENTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 
 
-def guard_process(rules: Rules) -> None:
+def guard_process(policy: DownloadPolicy) -> None:
     """From now on, and for good, this process connects only where `rules` allow it, and starts no programs.
 
     Look-ups are refused where any address of a host is; each connection is judged once more by the very address that
@@ -23,13 +23,13 @@ def guard_process(rules: Rules) -> None:
     def checked(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         found = look_up(host, port, *args, **kwargs)
         for *_, address in found:
-            rules.check_ip(str(address[0]), int(address[1]), host=str(host))
+            policy.check_ip(str(address[0]), int(address[1]), host=str(host))
         return found
 
     def audit(event: str, values: tuple[Any, ...]) -> None:
-        if event in _SENDING:
-            _check_peer(rules, values[0], values[1])
-        elif event in _PROGRAMS:
+        if event in _SEND_EVENTS:
+            _check_peer(policy, values[0], values[1])
+        elif event in _PROGRAM_EVENTS:
             raise PermissionError(f"this process starts no programs ({event})")
 
     socket.getaddrinfo = checked
@@ -38,9 +38,9 @@ def guard_process(rules: Rules) -> None:
         del os.environ[name]  # a proxy would connect in our place
 
 
-def _check_peer(rules: Rules, sock: Any, peer: Any) -> None:
+def _check_peer(policy: DownloadPolicy, sock: Any, peer: Any) -> None:
     if peer is None:  # already connected
         return
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(peer, tuple):
-        raise AddressRefused("only internet addresses are opened")
-    rules.check_ip(str(peer[0]), int(peer[1]))
+        raise ForbiddenUrlError("only internet addresses are opened")
+    policy.check_ip(str(peer[0]), int(peer[1]))

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
-from hazard.data.splits import Fold, grouped_folds
-from hazard.experiments.search.space import SPACE, Choice, Range, written
+from hazard.data.splits import Fold, make_grouped_folds
+from hazard.experiments.search.space import SEARCH_SPACE, Choice, Range, format_value
 from hazard.metrics import classification as metrics
 from hazard.models.predictor import predict_probs
 from hazard.models.settings import TrainSettings
@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 INNER_FOLDS = 3
 TRIAL_MEMBERS = 1
 """A trial trains one head a fold: settings that suit one suit a committee, and cost a fifth."""
-LEAST_PROBABILITY = 1e-7
+MIN_PROBABILITY = 1e-7
 """So that one clip that a head was wrongly sure of does not outweigh all others."""
 
-LEAST_TRIALS = 10
+MIN_TRIALS_FOR_IMPORTANCE = 10
 """Complete trials from which importances mean anything."""
-KEPT_PERCENT = 67.0
+PRUNER_PERCENTILE = 67.0
 """After each inner fold the trials below this share of the others are ended; few clips a fold make half too strict."""
 
-Score = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
+ScoreFunction = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True)
 class Trial:
     """One row of trials.csv."""
 
-    part: int | str
+    fold_name: int | str
     """The outer fold whose training clips it was for, or `final`."""
     number: int
     parameters: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchResult:
     """What was tried for one part, and what came out."""
 
     objective: str
@@ -73,13 +73,16 @@ class Tuner:
     """
 
     def __init__(
-        self, *, on_trial: Callable[[str], None] | None = None, keep: Callable[[Sequence[Trial]], None] | None = None
+        self,
+        *,
+        on_trial: Callable[[str], None] | None = None,
+        save_trials: Callable[[Sequence[Trial]], None] | None = None,
     ) -> None:
-        self.searches: list[Search] = []
+        self.searches: list[SearchResult] = []
         self._trials: list[Trial] = []
-        self._on_trial, self._keep = on_trial, keep
+        self._on_trial, self._save_trials = on_trial, save_trials
 
-    def choose(self, sequences: Sequences, part: int | str, settings: TrainSettings) -> TrainSettings:
+    def choose_settings(self, sequences: Sequences, fold_name: int | str, settings: TrainSettings) -> TrainSettings:
         """The best settings found on `sequences`, which are training clips alone; `settings` where `tune` is not set.
 
         A baseline is left as it is. Raises SettingsError where nothing can be searched.
@@ -87,27 +90,27 @@ class Tuner:
         if settings.tune is None or settings.kind_and_name[0] != "head":
             return settings
         try:
-            found = search(sequences, settings, part=part, on_trial=self._tried)
+            found = run_search(sequences, settings, fold_name=fold_name, on_trial=self._record_trial)
         except KeyboardInterrupt:
             log.warning("\nstopped on request: the %d trials that were finished are in trials.csv", len(self._trials))
             raise
         self.searches.append(found)
         self._trials[-len(found.trials) :] = found.trials
-        self._store()
+        self._save_all_trials()
         return found.settings
 
-    def _tried(self, trial: Trial) -> None:
+    def _record_trial(self, trial: Trial) -> None:
         self._trials.append(trial)
-        self._store()
+        self._save_all_trials()
         if self._on_trial:
-            self._on_trial(f"part {trial.part} trial {trial.number} {trial.state} {trial.value:.3f}")
+            self._on_trial(f"part {trial.fold_name} trial {trial.number} {trial.state} {trial.value:.3f}")
 
-    def _store(self) -> None:
-        if self._keep:
-            self._keep(self._trials)
+    def _save_all_trials(self) -> None:
+        if self._save_trials:
+            self._save_trials(self._trials)
 
 
-def check_tune(settings: TrainSettings, *, compare: bool = False) -> None:
+def check_search(settings: TrainSettings, *, compare: bool = False) -> None:
     """Raises SettingsError where a search was asked for and cannot be made: no Optuna, or nothing left to search."""
     if settings.tune is None:
         return
@@ -119,67 +122,67 @@ def check_tune(settings: TrainSettings, *, compare: bool = False) -> None:
         )
     if settings.ensemble is not None:
         raise SettingsError("--tune searches one head at a time: leave out --ensemble, or add --compare without it")
-    free_space(settings)
+    make_search_space(settings)
 
 
-def free_space(settings: TrainSettings) -> dict[str, Choice | Range]:
+def make_search_space(settings: TrainSettings) -> dict[str, Choice | Range]:
     """What a search may change: all of SPACE but what a flag, `--set` or a file names.
 
     Raises SettingsError where these name everything.
     """
     named = settings.model_fields_set
-    space = {name: draw.including(getattr(settings, name)) for name, draw in SPACE.items() if name not in named}
+    space = {name: draw.with_value(getattr(settings, name)) for name, draw in SEARCH_SPACE.items() if name not in named}
     if not space:
         raise SettingsError(
-            f"--tune has nothing to search: the settings name all of {', '.join(SPACE)}; leave some out"
+            f"--tune has nothing to search: the settings name all of {', '.join(SEARCH_SPACE)}; leave some out"
         )
     return space
 
 
-def search(
+def run_search(
     sequences: Sequences,
     settings: TrainSettings,
     *,
-    part: int | str = 0,
+    fold_name: int | str = 0,
     on_trial: Callable[[Trial], None] | None = None,
-) -> Search:
+) -> SearchResult:
     """The best of `settings.tune` trials on grouped inner folds of `sequences`; the first is the settings as given.
 
     Optuna's TPE sampler (Bergstra et al. 2011), seeded; a trial whose mean falls behind most others after an inner fold
     is ended there. Greater is better: see `objective`.
     """
-    optuna, wanted = _optuna(), settings.tune or 1
-    space, folds = free_space(settings), inner_folds(sequences, settings.seed)
-    goal, score = objective(sequences, folds)
-    study = _study(optuna, space, settings, wanted)
+    optuna, wanted = _import_optuna(), settings.tune or 1
+    space, folds = make_search_space(settings), make_inner_folds(sequences, settings.seed)
+    goal, score = choose_objective(sequences, folds)
+    study = _make_study(optuna, space, settings, wanted)
     trials: list[Trial] = []
     candidates: list[TrainSettings] = []
     for number in range(wanted):
         asked = study.ask()
         drawn = {name: draw.draw(asked, name) for name, draw in space.items()}
         candidates.append(settings.model_copy(update=drawn))
-        values = _inner_values(sequences, folds, candidates[-1], score, asked)
-        row = Trial(part, number, drawn, float(np.mean(values)), len(values), "complete")
-        trials.append(_told(optuna, study, asked, row, folds))
+        values = _score_inner_folds(sequences, folds, candidates[-1], score, asked)
+        row = Trial(fold_name, number, drawn, float(np.mean(values)), len(values), "complete")
+        trials.append(_report_trial(optuna, study, asked, row, folds))
         if on_trial:
             on_trial(trials[-1])
     complete = [trial for trial in trials if trial.state == "complete"]
     best = max(complete, key=lambda trial: trial.value).number if complete else 0
     marked = tuple(replace(trial, chosen=trial.number == best) for trial in trials)
-    return Search(goal, marked, _importance(optuna, study), candidates[best])
+    return SearchResult(goal, marked, _compute_importance(optuna, study), candidates[best])
 
 
-def inner_folds(sequences: Sequences, seed: int) -> tuple[Fold, ...]:
+def make_inner_folds(sequences: Sequences, seed: int) -> tuple[Fold, ...]:
     """Three grouped folds, two where there are but two groups. Raises SettingsError below that."""
     count = min(INNER_FOLDS, len(np.unique(sequences.groups)))
     if count < 2:
         raise SettingsError(
             f"--tune needs training clips of two groups or more, the {len(sequences)} of this part come from one"
         )
-    return grouped_folds(sequences, count, seed=seed)
+    return make_grouped_folds(sequences, count, seed=seed)
 
 
-def objective(sequences: Sequences, folds: Sequence[Fold]) -> tuple[str, Score]:
+def choose_objective(sequences: Sequences, folds: Sequence[Fold]) -> tuple[str, ScoreFunction]:
     """What trials are judged by, and its name.
 
     ROC AUC, which models are ranked by, for two labels that both occur in every inner test part. Else the mean log
@@ -191,11 +194,11 @@ def objective(sequences: Sequences, folds: Sequence[Fold]) -> tuple[str, Score]:
 
 
 def _log_likelihood(y: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
-    return float(np.log(np.maximum(probs[np.arange(len(y)), y], LEAST_PROBABILITY)).mean())
+    return float(np.log(np.maximum(probs[np.arange(len(y)), y], MIN_PROBABILITY)).mean())
 
 
-def _inner_values(
-    sequences: Sequences, folds: Sequence[Fold], settings: TrainSettings, score: Score, asked: Any
+def _score_inner_folds(
+    sequences: Sequences, folds: Sequence[Fold], settings: TrainSettings, score: ScoreFunction, optuna_trial: Any
 ) -> list[float]:
     """The score on each inner fold, up to the one after which the trial was not worth going on with."""
     values: list[float] = []
@@ -205,48 +208,50 @@ def _inner_values(
         values.append(score(sequences.y[fold.test], probs) if np.isfinite(probs).all() else math.nan)
         if math.isnan(values[-1]):
             break
-        asked.report(float(np.mean(values)), number)
-        if asked.should_prune():
+        optuna_trial.report(float(np.mean(values)), number)
+        if optuna_trial.should_prune():
             break
     return values
 
 
-def _study(optuna: Any, space: Mapping[str, Choice | Range], settings: TrainSettings, wanted: int) -> Any:
+def _make_study(optuna: Any, space: Mapping[str, Choice | Range], settings: TrainSettings, trial_count: int) -> Any:
     """A study whose first trial takes the settings as given, as far as the space holds them."""
-    startup = min(10, max(1, wanted // 3))  # drawn at random, and run to their end, before any is judged by the others
+    startup = min(
+        10, max(1, trial_count // 3)
+    )  # drawn at random, and run to their end, before any is judged by the others
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=startup),
-        pruner=optuna.pruners.PercentilePruner(KEPT_PERCENT, n_startup_trials=startup),
+        pruner=optuna.pruners.PercentilePruner(PRUNER_PERCENTILE, n_startup_trials=startup),
     )
     given = {name: getattr(settings, name) for name in space}
-    study.enqueue_trial({name: written(value) for name, value in given.items() if space[name].covers(value)})
+    study.enqueue_trial({name: format_value(value) for name, value in given.items() if space[name].is_allowed(value)})
     return study
 
 
-def _told(optuna: Any, study: Any, asked: Any, trial: Trial, folds: Sequence[Fold]) -> Trial:
+def _report_trial(optuna: Any, study: Any, optuna_trial: Any, trial: Trial, folds: Sequence[Fold]) -> Trial:
     """The trial with its state, which Optuna is told too."""
     states = optuna.trial.TrialState
     if math.isnan(trial.value):
-        study.tell(asked, state=states.FAIL)
+        study.tell(optuna_trial, state=states.FAIL)
         return replace(trial, state="failed")
     if trial.inner_folds < len(folds):
-        study.tell(asked, state=states.PRUNED)
+        study.tell(optuna_trial, state=states.PRUNED)
         return replace(trial, state="pruned")
-    study.tell(asked, trial.value)
+    study.tell(optuna_trial, trial.value)
     return trial
 
 
-def _importance(optuna: Any, study: Any) -> dict[str, float]:
+def _compute_importance(optuna: Any, study: Any) -> dict[str, float]:
     """By PED-ANOVA (Watanabe et al. 2023): what sets the best trials apart from the rest."""
     complete = [trial.value for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
-    if len(complete) < LEAST_TRIALS or len(set(complete)) < 2:
+    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len(set(complete)) < 2:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     import optuna  # imported here: it is an extra, and costs half a second
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hazard.models.heads import HEADS
-from hazard.models.heads.base import USUAL
+from hazard.models.heads.base import DEFAULT_INPUTS
 
 
-class Suggests(Protocol):
+class ValueSuggester(Protocol):
     """The part of an Optuna trial that draws values."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
@@ -23,16 +23,16 @@ class Choice:
 
     values: tuple[Any, ...]
 
-    def draw(self, trial: Suggests, name: str) -> Any:
+    def draw(self, trial: ValueSuggester, name: str) -> Any:
         """The value that `trial` suggests."""
-        named = {written(value): value for value in self.values}
+        named = {format_value(value): value for value in self.values}
         return named[trial.suggest_categorical(name, list(named))]
 
-    def including(self, value: Any) -> "Choice":
+    def with_value(self, value: Any) -> "Choice":
         """The same choice with `value` among it."""
         return self if value in self.values else replace(self, values=(value, *self.values))
 
-    def covers(self, value: Any) -> bool:
+    def is_allowed(self, value: Any) -> bool:
         """Whether a trial can be told to take `value`."""
         return value in self.values
 
@@ -45,33 +45,33 @@ class Range:
     high: float
     log: bool = False
 
-    def draw(self, trial: Suggests, name: str) -> float:
+    def draw(self, trial: ValueSuggester, name: str) -> float:
         """The value that `trial` suggests."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
-    def including(self, value: Any) -> "Range":
+    def with_value(self, value: Any) -> "Range":
         """The range stretched to `value`, where that is a number that it can reach."""
         if value is None or (self.log and value <= 0):
             return self
         return replace(self, low=min(self.low, value), high=max(self.high, value))
 
-    def covers(self, value: Any) -> bool:
+    def is_allowed(self, value: Any) -> bool:
         """Whether a trial can be told to take `value`."""
         return value is not None and self.low <= value <= self.high
 
 
-def written(value: Any) -> Any:
+def format_value(value: Any) -> Any:
     """A value as trials and trials.csv name it: `features+differences` for a tuple, others as they are."""
     return "+".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-SPACE: dict[str, Choice | Range] = {
+SEARCH_SPACE: dict[str, Choice | Range] = {
     "head": Choice(tuple(HEADS)),
     "hidden_size": Choice((16, 32, 64, 128)),
     "projection": Choice((0, 32, 64, 128)),
     "layers": Choice((1, 2)),
     "bidirectional": Choice((False, True)),
-    "inputs": Choice((USUAL, USUAL[:1], USUAL[:2], USUAL[1:], USUAL[2:])),
+    "inputs": Choice((DEFAULT_INPUTS, DEFAULT_INPUTS[:1], DEFAULT_INPUTS[:2], DEFAULT_INPUTS[1:], DEFAULT_INPUTS[2:])),
     "dropout": Choice((0.1, 0.3, 0.5, 0.7)),
     "lr": Range(1e-4, 1e-2, log=True),
     "weight_decay": Range(1e-3, 1.0, log=True),

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hazard.models.onnx.recurrent import onnx_recurrent
+from hazard.models.onnx.recurrent import run_onnx_recurrent
 from hazard.models.pooling import masked_mean
 
-INPUTS = (
+STEP_INPUTS = (
     "features",
     "differences",
     "absolute_differences",
@@ -19,7 +19,7 @@ INPUTS = (
 )
 """What a head can be offered of each step."""
 
-USUAL = ("features", "differences", "absolute_differences")
+DEFAULT_INPUTS = ("features", "differences", "absolute_differences")
 """What it is offered unless something else is asked for."""
 
 SPREAD_FLOOR = 1e-3
@@ -34,7 +34,7 @@ class HeadOptions:
     layers: int = 1
     bidirectional: bool = False
     dropout: float = 0.5
-    inputs: tuple[str, ...] = USUAL
+    inputs: tuple[str, ...] = DEFAULT_INPUTS
     projection: int = 64
     """0: none, the recurrent layer is fed what is offered."""
 
@@ -55,7 +55,7 @@ class Head(Protocol):
         """Logits (B, K), the same whatever the padding."""
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """(x - mean) / spread with buffers that are learned once, and saved with the head."""
 
     mean: Tensor
@@ -92,7 +92,7 @@ def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     The mask must be True first and False after: that is how `hazard.sequences.pad` makes it.
     """
     if torch.onnx.is_in_onnx_export():
-        return onnx_recurrent(layer, x, mask)
+        return run_onnx_recurrent(layer, x, mask)
     if mask.all():
         return layer(x)[0]
     lengths = mask.sum(1).clamp(min=1).cpu()  # packing refuses empty rows; an empty row's output is masked anyway

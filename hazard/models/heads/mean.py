@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hazard.models.heads.base import HeadOptions, MeanPooling, Projection
 from hazard.models.heads.motion_inputs import MotionInputs
-from hazard.models.heads.pooled_ridge import PooledPath
+from hazard.models.heads.pooled_ridge import PooledRidge
 
 
 class MeanHead(nn.Module):
@@ -27,7 +27,7 @@ class MeanHead(nn.Module):
             for before, after in pairwise(widths)
         ]
         self.classify = nn.Sequential(*layers, nn.Linear(options.hidden_size, classes))
-        self.pooled = PooledPath(width, classes)
+        self.pooled = PooledRidge(width, classes)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
         """Scales, and the pooled path, from training clips."""

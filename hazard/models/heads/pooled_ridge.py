@@ -7,24 +7,24 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from hazard.models.calibration import fit_temperature
-from hazard.models.heads.base import Standardise
-from hazard.models.pooling import LINEAR, STATISTICS, weights_of
+from hazard.models.heads.base import Standardize
+from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_weights
 
-PENALTY = 300.0
+RIDGE_PENALTY = 300.0
 """Of the squared weights: two thousand columns meet a few hundred clips.
 
 It need not follow the number of clips: it is weighed against the sum of the clips' errors, so that it falls a clip as
 clips are added.
 """
 
-STEEPEST = 10.0
+MAX_LOGIT_SCALE = 10.0
 """Scores between -1 and 1 become logits at this scale over a temperature, which held-out scores choose."""
 
-UNSEEN_MARGIN = 3.0
+UNSEEN_CLASS_MARGIN = 3.0
 """How far, in logits, a class that no training clip shows starts below the others."""
 
 
-class PooledPath(nn.Module):
+class PooledRidge(nn.Module):
     """(B, T, D) → (B, K): a ridge classifier on S statistics of the clip, fitted at once and then left as it is.
 
     The recurrent part is trained on top of it and adds what order in time is worth. On little data gradient steps
@@ -34,13 +34,13 @@ class PooledPath(nn.Module):
 
     weight: Tensor
     bias: Tensor
-    given: Tensor | None = None
+    cached_output: Tensor | None = None
     """As in `MotionInputs`."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        columns = len(LINEAR) * width  # S D
-        self.scale = Standardise(columns)
+        columns = len(LINEAR_STATISTICS) * width  # S D
+        self.scale = Standardize(columns)
         self.register_buffer("weight", torch.zeros(classes, columns))
         self.register_buffer("bias", torch.zeros(classes))
 
@@ -48,27 +48,29 @@ class PooledPath(nn.Module):
         """On training clips x (B, T, D) with their labels y (B,); nothing where these are all of one label."""
         pooled = self._pool(x, mask)  # (B, S D)
         self.scale.fit(pooled)
-        sizes = torch.tensor(list(weights_of(LINEAR).values())).repeat_interleave(x.shape[2])
+        sizes = torch.tensor(list(normalize_statistic_weights(LINEAR_STATISTICS).values())).repeat_interleave(
+            x.shape[2]
+        )
         self.scale.spread /= sizes.to(self.scale.spread)
         present, numbers = np.unique(y.cpu().numpy(), return_inverse=True)
         if len(present) < 2:
             return
         targets = 2.0 * np.eye(len(present))[numbers] - 1  # (B, K')
-        ridge = RidgeCV([PENALTY], scoring="neg_mean_squared_error", store_cv_results=True)
+        ridge = RidgeCV([RIDGE_PENALTY], scoring="neg_mean_squared_error", store_cv_results=True)
         counts = None if weights is None else weights.cpu().double().numpy()
         ridge.fit(self.scale(pooled).cpu().double().numpy(), targets, sample_weight=counts)
         held_out = ridge.cv_results_[:, :, 0]  # (B, K') each clip by the other clips' fit
-        steepness = STEEPEST / fit_temperature(softmax(STEEPEST * held_out, axis=1), numbers)
+        steepness = MAX_LOGIT_SCALE / fit_temperature(softmax(MAX_LOGIT_SCALE * held_out, axis=1), numbers)
         offsets = steepness * ridge.intercept_
-        self.bias.fill_(float(offsets.min()) - UNSEEN_MARGIN if len(present) < len(self.bias) else 0.0)
+        self.bias.fill_(float(offsets.min()) - UNSEEN_CLASS_MARGIN if len(present) < len(self.bias) else 0.0)
         self.weight[present] = torch.from_numpy(steepness * ridge.coef_).to(self.weight)
         self.bias[present] = torch.from_numpy(offsets).to(self.bias)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K)."""
-        if self.given is not None:
-            return self.given
+        if self.cached_output is not None:
+            return self.cached_output
         return nn.functional.linear(self.scale(self._pool(x, mask)), self.weight, self.bias)  # (B, K)
 
     def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
-        return torch.cat([STATISTICS[name](x, mask) for name in LINEAR], dim=-1)  # (B, S D)
+        return torch.cat([STATISTICS[name](x, mask) for name in LINEAR_STATISTICS], dim=-1)  # (B, S D)

@@ -9,7 +9,7 @@ from hazard.models.heads.base import AttentionPooling, HeadOptions, MeanPooling,
 from hazard.models.heads.temporal_head import TemporalHead
 
 
-class Recurrent(nn.Module):
+class RecurrentBody(nn.Module):
     """A recurrent layer, `nn.LSTM` or `nn.GRU`, as the body of a head: (B, T, P) → (B, T, H), both directions in H."""
 
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], width: int, options: HeadOptions) -> None:
@@ -31,30 +31,30 @@ class Recurrent(nn.Module):
 
 def bilstm_attention(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Reads both ways whatever `options.bidirectional` says."""
-    body = partial(Recurrent, nn.LSTM, options=replace(options, bidirectional=True))
+    body = partial(RecurrentBody, nn.LSTM, options=replace(options, bidirectional=True))
     return TemporalHead(width, classes, options, body=body, pooling=AttentionPooling)
 
 
 def gru(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Gated recurrent units as in Cho et al. 2014; the head is otherwise that of `lstm`."""
-    body = partial(Recurrent, nn.GRU, options=options)
+    body = partial(RecurrentBody, nn.GRU, options=options)
     return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
 
 
 def lstm(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """LSTM as in Hochreiter and Schmidhuber 1997, with forget gates."""
-    body = partial(Recurrent, nn.LSTM, options=options)
+    body = partial(RecurrentBody, nn.LSTM, options=options)
     return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
 
 
-class LstmThenGru(nn.Module):
+class LstmGruBody(nn.Module):
     """(B, T, P) → (B, T, H); `options.layers` of each kind, with dropout between the kinds."""
 
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
-        self.lstm = Recurrent(nn.LSTM, width, options)
+        self.lstm = RecurrentBody(nn.LSTM, width, options)
         self.drop = nn.Dropout(options.dropout)
-        self.gru = Recurrent(nn.GRU, self.lstm.width, options)
+        self.gru = RecurrentBody(nn.GRU, self.lstm.width, options)
         self.width = self.gru.width
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -64,5 +64,5 @@ class LstmThenGru(nn.Module):
 
 def lstm_gru(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """LSTM and GRU on top of each other, the mean of the GRU's states, a linear layer."""
-    body = partial(LstmThenGru, options=options)
+    body = partial(LstmGruBody, options=options)
     return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)

@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from hazard.models.heads.base import HeadOptions, MeanPooling
 from hazard.models.heads.temporal_head import TemporalHead
 
-KERNEL = 3
+KERNEL_STEPS = 3
 
 
 class StepConvolution(nn.Module):
-    """(B, T, P) → (B, T, H) over `KERNEL` steps that lie `dilation` apart; padding counts as zero, as the ends do."""
+    """(B, T, P) → (B, T, H) over `KERNEL_STEPS` steps that lie `dilation` apart; padding counts as zero, as the ends do."""
 
     def __init__(self, width: int, hidden: int, *, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.convolve = nn.Conv1d(width, hidden, KERNEL, padding=dilation, dilation=dilation)
+        self.convolve = nn.Conv1d(width, hidden, KERNEL_STEPS, padding=dilation, dilation=dilation)
         # A step at a time: statistics over a batch or over time would tell a clip of its neighbours and its padding.
         self.finish = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout))
 
@@ -26,7 +26,7 @@ class StepConvolution(nn.Module):
         return self.finish(seen) * real
 
 
-class Block(nn.Module):
+class TcnBlock(nn.Module):
     """Two convolutions, the second looking twice as far, beside a connection that skips them."""
 
     def __init__(self, width: int, hidden: int, *, dilation: int, dropout: float) -> None:
@@ -40,7 +40,7 @@ class Block(nn.Module):
         return self.skip(x) + self.second(self.first(x, mask), mask)
 
 
-class Tcn(nn.Module):
+class TcnBody(nn.Module):
     """(B, T, P) → (B, T, H): a block a layer; one sees 3 steps to each side, two 15, three 63."""
 
     def __init__(self, width: int, options: HeadOptions) -> None:
@@ -48,7 +48,7 @@ class Tcn(nn.Module):
         self.width = options.hidden_size
         widths = [width, *[self.width] * options.layers]
         self.blocks = nn.ModuleList(
-            Block(widths[i], self.width, dilation=4**i, dropout=options.dropout) for i in range(options.layers)
+            TcnBlock(widths[i], self.width, dilation=4**i, dropout=options.dropout) for i in range(options.layers)
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -60,4 +60,4 @@ class Tcn(nn.Module):
 
 def tcn(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """`options.bidirectional` has no say: a convolution looks both ways."""
-    return TemporalHead(width, classes, options, body=partial(Tcn, options=options), pooling=MeanPooling)
+    return TemporalHead(width, classes, options, body=partial(TcnBody, options=options), pooling=MeanPooling)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from hazard.models.heads.base import HeadOptions, Projection
 from hazard.models.heads.motion_inputs import MotionInputs
-from hazard.models.heads.pooled_ridge import PooledPath
+from hazard.models.heads.pooled_ridge import PooledRidge
 
 
-class Body(Protocol):
+class HeadBody(Protocol):
     """An `nn.Module` that looks along time: (B, T, P) and mask (B, T) → (B, T, H), the real steps blind to padding."""
 
     width: int
@@ -36,7 +36,7 @@ class TemporalHead(nn.Module):
     `body` is made from the projection's width, `pooling` from the body's.
     """
 
-    body: Body
+    body: HeadBody
     pooling: Pooling
 
     def __init__(
@@ -45,7 +45,7 @@ class TemporalHead(nn.Module):
         classes: int,
         options: HeadOptions,
         *,
-        body: Callable[[int], Body],
+        body: Callable[[int], HeadBody],
         pooling: Callable[[int], Pooling],
     ) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class TemporalHead(nn.Module):
         self.body = body(self.project.width)
         self.pooling = pooling(self.body.width)
         self.classify = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(self.body.width, classes))
-        self.pooled = PooledPath(width, classes)
+        self.pooled = PooledRidge(width, classes)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
         """Scales, and the pooled path, from training clips."""
@@ -63,13 +63,13 @@ class TemporalHead(nn.Module):
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """The weight of each step (B, T) in the pooling."""
-        return self.pooling.weights(self._hidden(x, mask), mask)
+        return self.pooling.weights(self._compute_hidden(x, mask), mask)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K)."""
-        summary = self.pooling(self._hidden(x, mask), mask)  # (B, H)
+        summary = self.pooling(self._compute_hidden(x, mask), mask)  # (B, H)
         return self.classify(summary) + self.pooled(x, mask)  # (B, K)
 
-    def _hidden(self, x: Tensor, mask: Tensor) -> Tensor:
+    def _compute_hidden(self, x: Tensor, mask: Tensor) -> Tensor:
         steps = self.project(self.inputs(x, mask))  # (B, T, P)
         return self.body(steps, mask)  # (B, T, H)

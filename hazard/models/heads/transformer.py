@@ -10,25 +10,25 @@ from torch.nn import functional as F
 from hazard.models.heads.base import AttentionPooling, HeadOptions
 from hazard.models.heads.temporal_head import TemporalHead
 
-MOST_HEADS = 4
-LONGEST_WAVE = 10_000.0
+MAX_ATTENTION_HEADS = 4
+MAX_WAVELENGTH_STEPS = 10_000.0
 """Steps to one turn of the slowest sine, as in Vaswani et al. 2017."""
 
 
-def positions(steps: int, width: int, like: Tensor) -> Tensor:
+def positional_encoding(steps: int, width: int, like: Tensor) -> Tensor:
     """Sines and cosines (T, H) that tell a step's place; defined for any number of steps, so that none was unseen."""
     place = torch.arange(steps, device=like.device, dtype=torch.float32).unsqueeze(1)  # (T, 1)
     pair = torch.arange((width + 1) // 2, device=like.device, dtype=torch.float32)
-    angle = place * torch.exp(pair * (-2 * math.log(LONGEST_WAVE) / width))  # (T, H / 2)
+    angle = place * torch.exp(pair * (-2 * math.log(MAX_WAVELENGTH_STEPS) / width))  # (T, H / 2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width].to(like.dtype)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Self-attention over the real steps and an MLP a step, each beside a connection that skips it."""
 
     def __init__(self, width: int, *, dropout: float) -> None:
         super().__init__()
-        self.heads = math.gcd(width, MOST_HEADS)
+        self.heads = math.gcd(width, MAX_ATTENTION_HEADS)
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value, self.gather = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(
@@ -49,20 +49,22 @@ class Block(nn.Module):
         return self.gather(found.transpose(1, 2).reshape(batch, steps, width))  # (B, T, H)
 
 
-class Encoder(nn.Module):
+class TransformerBody(nn.Module):
     """(B, T, P) → (B, T, H): places added, a block a layer, normalised at the end."""
 
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
         self.width = options.hidden_size
         self.enter = nn.Linear(width, self.width)
-        self.blocks = nn.ModuleList(Block(self.width, dropout=options.dropout) for _ in range(options.layers))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(self.width, dropout=options.dropout) for _ in range(options.layers)
+        )
         self.finish = nn.LayerNorm(self.width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, H)."""
         x = self.enter(x)  # (B, T, H)
-        x = x + positions(x.shape[1], self.width, x)
+        x = x + positional_encoding(x.shape[1], self.width, x)
         for block in self.blocks:
             x = block(x, mask)
         return self.finish(x)
@@ -70,4 +72,6 @@ class Encoder(nn.Module):
 
 def transformer(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """`options.bidirectional` has no say: every step sees all the others."""
-    return TemporalHead(width, classes, options, body=partial(Encoder, options=options), pooling=AttentionPooling)
+    return TemporalHead(
+        width, classes, options, body=partial(TransformerBody, options=options), pooling=AttentionPooling
+    )

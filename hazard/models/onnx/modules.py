@@ -14,23 +14,23 @@ from torch import Tensor, nn
 
 from features.cache.reduction import Reduction
 from features.errors import SettingsError
-from hazard.models.baselines import statistics_of
-from hazard.models.ensemble import Ensemble, Member, Single
-from hazard.models.head_ensemble import Committee
+from hazard.models.baselines import get_statistics
+from hazard.models.ensemble import Ensemble, EnsembleMember, SingleModel
+from hazard.models.head_ensemble import HeadEnsemble
 from hazard.models.heads import base
 from hazard.models.pooling import STATISTICS
 from hazard.models.predictor import Model, Predictor
 
 
-class Probabilities(nn.Module):
+class FeaturesToProbabilities(nn.Module):
     """x (B, T, D), mask (B, T) → probabilities (B, K), at the model's temperature."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
-        model = predictor.model if isinstance(predictor.model, Ensemble) else _alone(predictor)
+        model = predictor.model if isinstance(predictor.model, Ensemble) else _wrap_in_ensemble(predictor)
         classes = len(predictor.labels)
-        self.members = nn.ModuleList(_module(member.model, member.name, classes) for member in model.members)
-        self.register_buffer("shares", torch.from_numpy(model.shares).float())
+        self.members = nn.ModuleList(_make_module(member.model, member.name, classes) for member in model.members)
+        self.register_buffer("shares", torch.from_numpy(model.normalized_weights).float())
         self.temperature = predictor.info.temperature
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -40,13 +40,15 @@ class Probabilities(nn.Module):
         return probs if self.temperature == 1.0 else (probs.log() / self.temperature).softmax(-1)
 
 
-class WholeChain(nn.Module):
+class FramesToProbabilities(nn.Module):
     """Frames uint8 (B, T, S, S, 3) as the network takes them, mask (B, T) → probabilities (B, K).
 
     A 3D network takes snippets (B, T, L, S, S, 3). Features are rounded to float16 on the way, as in a cache.
     """
 
-    def __init__(self, features: nn.Module, reduction: Reduction | None, probabilities: Probabilities) -> None:
+    def __init__(
+        self, features: nn.Module, reduction: Reduction | None, probabilities: FeaturesToProbabilities
+    ) -> None:
         super().__init__()
         self.features, self.probabilities = features, probabilities
         self.is_selection = reduction is not None and reduction.channels is not None
@@ -55,11 +57,11 @@ class WholeChain(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """(B, K)."""
-        rows = self._reduced(self.features(frames.flatten(0, 1)).half())  # (B T, D)
+        rows = self._reduce(self.features(frames.flatten(0, 1)).half())  # (B T, D)
         x = rows.float().unflatten(0, (frames.shape[0], frames.shape[1]))  # (B, T, D)
         return self.probabilities(x * mask.unsqueeze(-1), mask)
 
-    def _reduced(self, rows: Tensor) -> Tensor:
+    def _reduce(self, rows: Tensor) -> Tensor:
         if self.is_selection:
             return rows[:, self.get_buffer("channels")]
         if "components" not in self._buffers:
@@ -70,7 +72,7 @@ class WholeChain(nn.Module):
 class HeadProbabilities(nn.Module):
     """A committee's probabilities."""
 
-    def __init__(self, head: Committee) -> None:
+    def __init__(self, head: HeadEnsemble) -> None:
         super().__init__()
         self.head = head
 
@@ -84,9 +86,9 @@ class LinearBaseline(nn.Module):
 
     def __init__(self, pipeline: Pipeline, name: str, classes: int) -> None:
         super().__init__()
-        linear, sigmoids = _parts(pipeline, name)
-        self.statistics = statistics_of(pipeline)
-        mean, scale = _columns(pipeline[0])
+        linear, sigmoids = _get_linear_parts(pipeline, name)
+        self.statistics = get_statistics(pipeline)
+        mean, scale = _get_column_scaling(pipeline[0])
         weight, bias = np.atleast_2d(linear.coef_), np.atleast_1d(linear.intercept_)
         if len(pipeline) == 3:
             components = pipeline[1]
@@ -112,9 +114,9 @@ class LinearBaseline(nn.Module):
         pooled = torch.cat([STATISTICS[name](x, mask) for name in self.statistics], dim=-1)  # (B, S D)
         rows = (pooled - get("mean")) / get("scale")
         scores = nn.functional.linear(rows, get("weight"), get("bias")) * get("slope") + get("offset")
-        return self._probs(scores) @ get("met")
+        return self._to_probs(scores) @ get("met")
 
-    def _probs(self, scores: Tensor) -> Tensor:
+    def _to_probs(self, scores: Tensor) -> Tensor:
         if self.is_binary:
             second = scores.sigmoid()  # (B, 1)
             return torch.cat([1 - second, second], dim=-1)
@@ -122,27 +124,27 @@ class LinearBaseline(nn.Module):
         return each / each.sum(-1, keepdim=True)
 
 
-def typical(model: Model, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def training_feature_stats(model: Model, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and deviation (D,) of what the model was trained on, as far as it tells: for probes that do not saturate."""
     first = model.members[0].model if isinstance(model, Ensemble) else model
-    if isinstance(first, Committee):
-        scales = [m for m in first.modules() if isinstance(m, base.Standardise) and len(m.mean) >= width]
+    if isinstance(first, HeadEnsemble):
+        scales = [m for m in first.modules() if isinstance(m, base.Standardize) and len(m.mean) >= width]
         if scales:
             return scales[0].mean[:width].numpy(), scales[0].spread[:width].numpy()
     return np.zeros(width, np.float32), np.ones(width, np.float32)
 
 
-def _alone(predictor: Predictor) -> Ensemble:
+def _wrap_in_ensemble(predictor: Predictor) -> Ensemble:
     assert not isinstance(predictor.model, Ensemble)
-    settings = predictor.info.settings.of(predictor.info.kind, predictor.info.name)
-    return Ensemble((Member(settings, predictor.model),))
+    settings = predictor.info.settings.for_model(predictor.info.kind, predictor.info.name)
+    return Ensemble((EnsembleMember(settings, predictor.model),))
 
 
-def _module(model: Single, name: str, classes: int) -> nn.Module:
-    return HeadProbabilities(model) if isinstance(model, Committee) else LinearBaseline(model, name, classes)
+def _make_module(model: SingleModel, name: str, classes: int) -> nn.Module:
+    return HeadProbabilities(model) if isinstance(model, HeadEnsemble) else LinearBaseline(model, name, classes)
 
 
-def _parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, list]:
+def _get_linear_parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, list]:
     """The linear estimator of a pipeline and the sigmoids that calibrate it, one a class.
 
     Raises SettingsError where the estimator is not linear.
@@ -156,7 +158,7 @@ def _parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, list]:
     )
 
 
-def _columns(transformer: ColumnTransformer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _get_column_scaling(transformer: ColumnTransformer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What each column (S D,) of the pooled clip has taken from it, and is then divided by."""
     weights = transformer.transformer_weights or {}
     means, scales = [], []

@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+ONNX_GATE_ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 """ONNX's order of gates, by torch's: iofc where torch has ifco, zrh where torch has rzn."""
 
-OPSET = 14
+RECURRENT_OPSET = 14
 """The version of both operators, which any runtime of the last years has."""
 
 
-def onnx_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
+def run_onnx_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     """x (B, T, P), mask (B, T) True first and False after → the last layer's states (B, T, d H), zero where padded."""
     lengths = mask.sum(1).to(torch.int32)  # (B,)
     hidden = x.transpose(0, 1)  # (T, B, P)
     for number in range(layer.num_layers):
-        hidden = _one_layer(layer, number, hidden, lengths)  # (T, B, d H)
+        hidden = _run_layer(layer, number, hidden, lengths)  # (T, B, d H)
     return hidden.transpose(0, 1)  # (B, T, d H)
 
 
-def _one_layer(layer: nn.LSTM | nn.GRU, number: int, x: Tensor, lengths: Tensor) -> Tensor:
+def _run_layer(layer: nn.LSTM | nn.GRU, number: int, x: Tensor, lengths: Tensor) -> Tensor:
     suffixes = [f"l{number}", f"l{number}_reverse"][: 2 if layer.bidirectional else 1]
     kind, directions = layer.mode, len(suffixes)
     steps, batch = x.shape[:2]
@@ -39,20 +39,20 @@ def _one_layer(layer: nn.LSTM | nn.GRU, number: int, x: Tensor, lengths: Tensor)
     outputs = [[steps, *states], *[states] * (2 if kind == "LSTM" else 1)]
     hidden = torch.onnx.ops.symbolic_multi_out(
         f"::{kind}",
-        (x, *_weights(layer, suffixes), lengths),
+        (x, *_stack_weights(layer, suffixes), lengths),
         attributes,
         dtypes=[x.dtype] * len(outputs),
         shapes=outputs,
-        version=OPSET,
+        version=RECURRENT_OPSET,
     )[0]  # (T, d, B, H)
     return hidden.transpose(1, 2).flatten(2)  # (T, B, d H)
 
 
-def _weights(layer: nn.LSTM | nn.GRU, suffixes: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+def _stack_weights(layer: nn.LSTM | nn.GRU, suffixes: list[str]) -> tuple[Tensor, Tensor, Tensor]:
     """W (d, G H, P), R (d, G H, H) and the biases of both (d, 2 G H), gates in ONNX's order."""
 
     def ordered(name: str) -> Tensor:
-        gates = torch.tensor(GATES[layer.mode])
+        gates = torch.tensor(ONNX_GATE_ORDER[layer.mode])
         whole = [getattr(layer, f"{name}_{suffix}").unflatten(0, (len(gates), -1)) for suffix in suffixes]
         return torch.stack([parts[gates].flatten(0, 1) for parts in whole])
 

@@ -10,10 +10,10 @@ TIMELINE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class Lost:
+class SignalLoss:
     """Why no more pictures come."""
 
-    what: str
+    kind: str
     """`offline` or `ended`."""
     at: datetime
     """When that was noticed."""
@@ -23,26 +23,26 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Tile:
     """One camera as it is shown. Empty text and None leave their place free."""
 
     name: str
     jpeg: bytes = b""
     """Its newest picture; empty before the first one."""
-    at: datetime | None = None
+    captured_at: datetime | None = None
     """When that came."""
     label: str = ""
     probability: float | None = None
-    of: str = ""
+    probability_label: str = ""
     """The label that the probability is of."""
     threshold: float | None = None
-    since: datetime | None = None
+    event_since: datetime | None = None
     """Since when an event is on; None: none is."""
     curve: tuple[tuple[float, float, float], ...] = ()
     """Start and end second of each window's core, and its probability."""
     events: tuple[Event, ...] = ()
-    seconds: float = 0.0
+    end_seconds: float = 0.0
     """Where the timeline ends, in the seconds of `curve`."""
-    lost: Lost | None = None
+    signal_loss: SignalLoss | None = None
     has_alerts: bool = True
     """Whether its schedule has it watched now."""

@@ -16,23 +16,23 @@ from multiprocessing.connection import Connection
 import cv2
 
 from hazard.monitor.display.mosaic import Canvas
-from hazard.monitor.display.tile import Sight
+from hazard.monitor.display.tile import Tile
 
-TITLE = "hazard monitor"
-FIRST_SIZE = 1280, 720
-LEAST_SIZE, MOST_SIZE = (320, 180), (1920, 1200)
+WINDOW_TITLE = "hazard monitor"
+INITIAL_SIZE = 1280, 720
+MIN_SIZE, MAX_SIZE = (320, 180), (1920, 1200)
 """Of the picture; the desktop scales it for windows beyond."""
-TURN_MILLISECONDS = 40
+KEY_WAIT_MILLISECONDS = 40
 """How long keys and clicks may wait."""
 READY, CLOSED = "ready", "closed"
 NO_GUI = "no gui"
 """What the process says, besides nothing when it died."""
-NICE = 5
-_ESCAPE = 27
+NICENESS = 5
+_ESCAPE_KEY = 27
 
 
 @dataclass(frozen=True)
-class Wish:
+class DisplayState:
     """What whoever sits in front of the window wants to see."""
 
     enlarged: int | None = None
@@ -40,90 +40,90 @@ class Wish:
     is_closed: bool = False
 
 
-def pressed(wish: Wish, key: int, count: int) -> Wish:
+def handle_key(state: DisplayState, key: int, count: int) -> DisplayState:
     """After a key: q closes; a digit enlarges a camera, or leads back; Escape leads back, then closes."""
-    if key == ord("q") or (key == _ESCAPE and wish.enlarged is None):
-        return Wish(wish.enlarged, is_closed=True)
-    if key == _ESCAPE:
-        return Wish()
+    if key == ord("q") or (key == _ESCAPE_KEY and state.enlarged is None):
+        return DisplayState(state.enlarged, is_closed=True)
+    if key == _ESCAPE_KEY:
+        return DisplayState()
     number = key - ord("1")
-    return _toggled(wish, number) if 0 <= number < min(9, count) and count > 1 else wish
+    return _toggle_enlarged(state, number) if 0 <= number < min(9, count) and count > 1 else state
 
 
-def clicked(wish: Wish, number: int | None, count: int) -> Wish:
+def handle_click(state: DisplayState, number: int | None, count: int) -> DisplayState:
     """After a click on a camera, or beside all."""
-    return wish if number is None or count < 2 else _toggled(wish, number)
+    return state if number is None or count < 2 else _toggle_enlarged(state, number)
 
 
-def _toggled(wish: Wish, number: int) -> Wish:
-    return Wish(None if wish.enlarged == number else number)
+def _toggle_enlarged(state: DisplayState, number: int) -> DisplayState:
+    return DisplayState(None if state.enlarged == number else number)
 
 
 def serve_window(connection: Connection) -> None:
     """The process's whole life: it ends when its window is closed, or when its parent ends it or is gone."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # where Qt ends the process, that is expected
     with suppress(OSError):
-        os.nice(NICE)  # frames are judged first
+        os.nice(NICENESS)  # frames are judged first
     cv2.setNumThreads(1)
     try:
-        window = _Window(connection.recv())
+        window = _TileWindow(connection.recv())
     except cv2.error:
         connection.send(NO_GUI)
         return
-    threading.Thread(target=_receive, args=(connection, window.sights), daemon=True).start()
+    threading.Thread(target=_receive_tiles, args=(connection, window.tiles), daemon=True).start()
     connection.send(READY)
-    while not window.wish.is_closed:
-        window.turn()
+    while not window.state.is_closed:
+        window.update()
     connection.send(CLOSED)
 
 
-def _receive(connection: Connection, sights: list[Sight]) -> None:
+def _receive_tiles(connection: Connection, tiles: list[Tile]) -> None:
     """The life of a thread: cameras that changed, by their number, until nobody is there any more to send them."""
     with suppress(EOFError, OSError):
         while True:
             for number, sight in connection.recv().items():
-                sights[number] = sight
+                tiles[number] = sight
     os._exit(0)  # even where the display hangs
 
 
-class _Window:
+class _TileWindow:
     """The window, and what is shown in it."""
 
-    def __init__(self, sights: Sequence[Sight]) -> None:
-        self.sights, self.wish, self._canvas = list(sights), Wish(), Canvas()
-        cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
-        cv2.resizeWindow(TITLE, *FIRST_SIZE)
-        cv2.setMouseCallback(TITLE, self._mouse)
-        self._draw(FIRST_SIZE)
+    def __init__(self, tiles: Sequence[Tile]) -> None:
+        self.tiles, self.state, self._canvas = list(tiles), DisplayState(), Canvas()
+        cv2.namedWindow(WINDOW_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.resizeWindow(WINDOW_TITLE, *INITIAL_SIZE)
+        cv2.setMouseCallback(WINDOW_TITLE, self._handle_mouse)
+        self._draw(INITIAL_SIZE)
         cv2.waitKey(1)
 
-    def turn(self) -> None:
+    def update(self) -> None:
         """Draws what changed; then keys, clicks and the window's own buttons."""
-        self._draw(_fitting(cv2.getWindowImageRect(TITLE)[2:]))
-        key = cv2.waitKey(TURN_MILLISECONDS)
+        self._draw(_fit_size(cv2.getWindowImageRect(WINDOW_TITLE)[2:]))
+        key = cv2.waitKey(KEY_WAIT_MILLISECONDS)
         if key >= 0:
-            self.wish = pressed(self.wish, key & 0xFF, len(self.sights))
-        if not _is_there():
-            self.wish = Wish(is_closed=True)
+            self.state = handle_key(self.state, key & 0xFF, len(self.tiles))
+        if not _is_window_open():
+            self.state = DisplayState(is_closed=True)
 
     def _draw(self, size: tuple[int, int]) -> None:
-        if self._canvas.show(tuple(self.sights), size, self.wish.enlarged):
-            cv2.imshow(TITLE, cv2.cvtColor(self._canvas.image, cv2.COLOR_RGB2BGR))
+        if self._canvas.draw_tiles(tuple(self.tiles), size, self.state.enlarged):
+            cv2.imshow(WINDOW_TITLE, cv2.cvtColor(self._canvas.image, cv2.COLOR_RGB2BGR))
 
-    def _mouse(self, event: int, x: int, y: int, flags: int, more: object) -> None:
+    def _handle_mouse(self, event: int, x: int, y: int, flags: int, more: object) -> None:
         if event == cv2.EVENT_LBUTTONDOWN:
-            self.wish = clicked(self.wish, self._canvas.at(x, y), len(self.sights))
+            self.state = handle_click(self.state, self._canvas.find_tile(x, y), len(self.tiles))
 
 
-def _is_there() -> bool:
+def _is_window_open() -> bool:
     try:
-        return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        return cv2.getWindowProperty(WINDOW_TITLE, cv2.WND_PROP_VISIBLE) >= 1
     except cv2.error:  # Qt without any window
         return False
 
 
-def _fitting(size: Sequence[int]) -> tuple[int, int]:
+def _fit_size(size: Sequence[int]) -> tuple[int, int]:
     """The window's own size in pixels, so that letters stay sharp; within bounds, at the window's shape."""
-    width, height = size if min(size) > 0 else FIRST_SIZE  # not every desktop tells
-    scale = min(1.0, MOST_SIZE[0] / width, MOST_SIZE[1] / height)
-    return max(LEAST_SIZE[0], round(scale * width)), max(LEAST_SIZE[1], round(scale * height))
+    width, height = size if min(size) > 0 else INITIAL_SIZE  # not every desktop tells
+    scale = min(1.0, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
+    return max(MIN_SIZE[0], round(scale * width)), max(MIN_SIZE[1], round(scale * height))

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from hazard.monitor.settings import MonitorSettings
 
-SNAPSHOTS, CLIPS = "snapshots", "clips"
+SNAPSHOTS_FOLDER, CLIPS_FOLDER = "snapshots", "clips"
 """Folders in a monitor's folder."""
 _SLACK_SECONDS = 10.0
 
 
-Record = Callable[..., None]
-"""`LiveSet.record(camera, file, since=…, until=…)`: writes what came between two moments."""
+RecordClip = Callable[..., None]
+"""`LiveCameras.record(camera, file, since=…, until=…)`: writes what came between two moments."""
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _PendingClip:
     camera: str
     file: Path
     since: float
@@ -30,10 +30,10 @@ class EventClips:
 
     settings: MonitorSettings
     clock: Callable[[], float] = time.monotonic
-    wanted: dict[str, _Wanted] = field(default_factory=dict)
+    pending: dict[str, _PendingClip] = field(default_factory=dict)
 
     @property
-    def is_on(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether there are clips at all."""
         return self.settings.longest_clip_seconds > 0
 
@@ -41,29 +41,29 @@ class EventClips:
         """An event that began then; as long as it goes on its clip grows, up to the longest."""
         start = max(start, self.clock() - self.settings.longest_clip_seconds)  # it may have been known for long
         since = start - self.settings.before_seconds
-        self.wanted[event] = _Wanted(camera, file, since, since + self.settings.longest_clip_seconds)
+        self.pending[event] = _PendingClip(camera, file, since, since + self.settings.longest_clip_seconds)
 
     def end(self, event: str, end: float) -> None:
         """It ended then."""
-        if (one := self.wanted.get(event)) is not None:
-            self.wanted[event] = replace(one, until=min(one.until, end + self.settings.after_seconds))
+        if (one := self.pending.get(event)) is not None:
+            self.pending[event] = replace(one, until=min(one.until, end + self.settings.after_seconds))
 
-    def ask(self, record: Record) -> None:
+    def record_due(self, record: RecordClip) -> None:
         """Asks for the clips of which all has come."""
         now = self.clock()
-        for event in [event for event, one in self.wanted.items() if one.until <= now]:
-            self._ask(record, self.wanted.pop(event), now)
+        for event in [event for event, one in self.pending.items() if one.until <= now]:
+            self._record_clip(record, self.pending.pop(event), now)
 
-    def flush(self, record: Record, *, cameras: Collection[str] | None = None) -> None:
+    def record_all(self, record: RecordClip, *, cameras: Collection[str] | None = None) -> None:
         """Asks for all clips, or those of some cameras, as far as they have come: no more will come."""
         now = self.clock()
-        for event in [event for event, one in self.wanted.items() if cameras is None or one.camera in cameras]:
-            self._ask(record, self.wanted.pop(event), now)
+        for event in [event for event, one in self.pending.items() if cameras is None or one.camera in cameras]:
+            self._record_clip(record, self.pending.pop(event), now)
 
-    def _ask(self, record: Record, one: _Wanted, now: float) -> None:
-        record(one.camera, one.file, since=one.since, until=min(one.until, now))
+    def _record_clip(self, record: RecordClip, clip: _PendingClip, now: float) -> None:
+        record(clip.camera, clip.file, since=clip.since, until=min(clip.until, now))
 
 
-def kept_seconds(settings: MonitorSettings, late_seconds: float) -> float:
-    """How much of the past cameras must have at hand where an event is known `late_seconds` after its end at most."""
-    return settings.longest_clip_seconds + late_seconds + _SLACK_SECONDS if settings.longest_clip_seconds else 0.0
+def buffer_seconds(settings: MonitorSettings, max_delay_seconds: float) -> float:
+    """How much of the past cameras must have at hand where an event is known `max_delay_seconds` after its end at most."""
+    return settings.longest_clip_seconds + max_delay_seconds + _SLACK_SECONDS if settings.longest_clip_seconds else 0.0

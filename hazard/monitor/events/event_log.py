@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from features.utils.files import stopped
+from features.utils.files import make_write_error
 
-LOG, OLDER = "events.jsonl", "events.1.jsonl"
-MOST_BYTES = 32_000_000
+LOG_FILE_NAME, OLDER_LOG_FILE_NAME = "events.jsonl", "events.1.jsonl"
+MAX_LOG_BYTES = 32_000_000
 """A log that is larger becomes the older one, in the place of the one before."""
 _TAIL_BYTES = 1_000_000
-_BLOCK = 65_536
+_BLOCK_BYTES = 65_536
 
-Entry = dict[str, Any]
+LogEntry = dict[str, Any]
 
 
 @dataclass
@@ -29,43 +29,43 @@ class EventLog:
     """The log of a folder, open at its end."""
 
     file: Path
-    _opened: IO[bytes]
+    _stream: IO[bytes]
 
     def append(self, entry: Mapping[str, object]) -> None:
         """One line more, on disk when this returns. Raises EnvironmentStopped where the disk does not take it."""
         try:
-            self._opened.write(json.dumps(entry).encode("ascii") + b"\n")
-            self._opened.flush()
-            os.fsync(self._opened.fileno())
+            self._stream.write(json.dumps(entry).encode("ascii") + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
         except OSError as error:
-            raise stopped(error, self.file) from error
+            raise make_write_error(error, self.file) from error
 
     def rotate(self) -> None:
         """Begins a new file where this one has become large."""
-        if self._opened.tell() < MOST_BYTES:
+        if self._stream.tell() < MAX_LOG_BYTES:
             return
         try:
-            self._opened.close()
-            os.replace(self.file, self.file.with_name(OLDER))
-            self._opened = open(self.file, "ab")  # noqa: SIM115 - `open_log` closes it
+            self._stream.close()
+            os.replace(self.file, self.file.with_name(OLDER_LOG_FILE_NAME))
+            self._stream = open(self.file, "ab")  # noqa: SIM115 - `open_event_log` closes it
         except OSError as error:
-            raise stopped(error, self.file) from error
+            raise make_write_error(error, self.file) from error
 
     def close(self) -> None:
         """Nothing more is written."""
-        self._opened.close()
+        self._stream.close()
 
 
 @contextmanager
-def open_log(folder: Path) -> Iterator[EventLog]:
+def open_event_log(folder: Path) -> Iterator[EventLog]:
     """The log of a folder, made if there is none, mended if somebody was killed while writing it."""
-    file = folder / LOG
+    file = folder / LOG_FILE_NAME
     try:
         opened = open(file, "ab")  # noqa: SIM115 - it may be another one by the end
-        os.truncate(file, _whole_bytes(file))
+        os.truncate(file, _count_complete_bytes(file))
         opened.seek(0, os.SEEK_END)
     except OSError as error:
-        raise stopped(error, file) from error
+        raise make_write_error(error, file) from error
     log = EventLog(file, opened)
     try:
         yield log
@@ -73,21 +73,21 @@ def open_log(folder: Path) -> Iterator[EventLog]:
         log.close()
 
 
-def last_entries(folder: Path, *, most_bytes: int = _TAIL_BYTES) -> list[Entry]:
+def read_last_entries(folder: Path, *, max_bytes: int = _TAIL_BYTES) -> list[LogEntry]:
     """What the last so many bytes of the log say, oldest first; lines that nobody of us wrote are passed over."""
     try:
-        with open(folder / LOG, "rb") as file:
+        with open(folder / LOG_FILE_NAME, "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - most_bytes))
+            file.seek(max(0, size - max_bytes))
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise stopped(error, folder / LOG) from error
-    return [entry for line in lines[(size > most_bytes) : -1] if (entry := parsed(line)) is not None]
+        raise make_write_error(error, folder / LOG_FILE_NAME) from error
+    return [entry for line in lines[(size > max_bytes) : -1] if (entry := parse_entry(line)) is not None]
 
 
-def parsed(line: bytes) -> Entry | None:
+def parse_entry(line: bytes) -> LogEntry | None:
     """The entry of a line, or None where it is none."""
     try:
         entry = json.loads(line)
@@ -96,12 +96,12 @@ def parsed(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) and "kind" in entry and "camera" in entry else None
 
 
-def _whole_bytes(file: Path) -> int:
+def _count_complete_bytes(file: Path) -> int:
     """How much of a file its whole lines take."""
     with open(file, "rb") as opened:
         end = opened.seek(0, os.SEEK_END)
         while end:
-            start = max(0, end - _BLOCK)
+            start = max(0, end - _BLOCK_BYTES)
             opened.seek(start)
             at = opened.read(end - start).rfind(b"\n")
             if at >= 0:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from hazard.monitor.events.event_log import Entry
+from hazard.monitor.events.event_log import LogEntry
 
 
 @dataclass
-class Told:
+class OpenEvent:
     """An event that was written down and, as far as anybody knows, is not over."""
 
     id: str
@@ -28,62 +28,62 @@ class Told:
 
 
 @dataclass
-class Standing:
+class MonitorState:
     """Events by camera and label, and since when cameras are offline (ISO 8601)."""
 
-    open: dict[tuple[str, str], Told] = field(default_factory=dict)
-    offline: dict[str, str] = field(default_factory=dict)
+    open_events: dict[tuple[str, str], OpenEvent] = field(default_factory=dict)
+    offline_since: dict[str, str] = field(default_factory=dict)
 
-    def follow(self, entry: Entry) -> None:
+    def apply_entry(self, entry: LogEntry) -> None:
         """What an entry of the log changes; the same again changes nothing."""
         camera = entry["camera"]
         if entry["kind"] == "offline":
-            self.offline[camera] = entry["since"]
+            self.offline_since[camera] = entry["since"]
         elif entry["kind"] == "back":
-            self.offline.pop(camera, None)
+            self.offline_since.pop(camera, None)
         elif entry["kind"] == "event":
-            self._follow_event((camera, entry["label"]), entry)
+            self._apply_event((camera, entry["label"]), entry)
 
-    def _follow_event(self, key: tuple[str, str], entry: Entry) -> None:
+    def _apply_event(self, key: tuple[str, str], entry: LogEntry) -> None:
         if entry["over"] and not entry["is_cut"]:
-            self.open.pop(key, None)
+            self.open_events.pop(key, None)
             return
         files = {name: entry.get(name) for name in ("snapshot", "clip")}
         started, at = (datetime.fromisoformat(entry[name]) for name in ("started", "at"))
-        held = self.open.get(key)
+        held = self.open_events.get(key)
         until = max(at, held.until) if held and held.id == entry["id"] else at
-        self.open[key] = Told(entry["id"], started, until, files, is_cut=entry["is_cut"])
+        self.open_events[key] = OpenEvent(entry["id"], started, until, files, is_cut=entry["is_cut"])
 
 
-def dumped(standing: Standing) -> bytes:
+def dump_state(state: MonitorState) -> bytes:
     """As a file has it."""
     events = [
         {"camera": camera, "label": label, **vars(told), "started": str(told.started), "until": str(told.until)}
-        for (camera, label), told in standing.open.items()
+        for (camera, label), told in state.open_events.items()
     ]
-    return json.dumps({"open": events, "offline": standing.offline}, indent=1).encode()
+    return json.dumps({"open": events, "offline": state.offline_since}, indent=1).encode()
 
 
-def loaded(content: bytes, entries: Iterable[Entry]) -> Standing:
+def load_state(content: bytes, entries: Iterable[LogEntry]) -> MonitorState:
     """What a file and the end of the log say together: the log is the newer one, but does not reach back for ever."""
-    standing = _of_file(content)
+    standing = _parse_state(content)
     for entry in entries:
         try:
-            standing.follow(entry)
+            standing.apply_entry(entry)
         except (KeyError, TypeError, ValueError):  # somebody else's line
             continue
     return standing
 
 
-def _of_file(content: bytes) -> Standing:
+def _parse_state(content: bytes) -> MonitorState:
     try:
         tree: Mapping[str, Any] = json.loads(content)
-        events = {(one["camera"], one["label"]): _told(one) for one in tree["open"]}
-        return Standing(events, {str(camera): str(since) for camera, since in tree["offline"].items()})
+        events = {(one["camera"], one["label"]): _parse_open_event(one) for one in tree["open"]}
+        return MonitorState(events, {str(camera): str(since) for camera, since in tree["offline"].items()})
     except (KeyError, TypeError, ValueError, AttributeError):
-        return Standing()
+        return MonitorState()
 
 
-def _told(values: Mapping[str, Any]) -> Told:
+def _parse_open_event(values: Mapping[str, Any]) -> OpenEvent:
     started, until = (datetime.fromisoformat(values[name]) for name in ("started", "until"))
-    return Told(values["id"], started, until, dict(values["files"]), bool(values["is_cut"]))
+    return OpenEvent(values["id"], started, until, dict(values["files"]), bool(values["is_cut"]))

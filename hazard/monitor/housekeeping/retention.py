@@ -9,13 +9,13 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-def tidy(folders: Sequence[Path], *, most_bytes: float, most_days: float, now: float | None = None) -> int:
+def remove_old_files(folders: Sequence[Path], *, max_bytes: float, max_days: float, now: float | None = None) -> int:
     """Removes files that are older, and of more than so many bytes the oldest; how many were removed."""
     now = time.time() if now is None else now
-    files = sorted(found for folder in folders for found in _files(folder))  # (time, bytes, path)
+    files = sorted(found for folder in folders for found in _list_files(folder))  # (time, bytes, path)
     total, removed = sum(size for _, size, _ in files), 0
     for changed, size, path in files:
-        if total <= most_bytes and now - changed <= most_days * 86400:
+        if total <= max_bytes and now - changed <= max_days * 86400:
             break
         try:
             os.unlink(path)
@@ -28,7 +28,7 @@ def tidy(folders: Sequence[Path], *, most_bytes: float, most_days: float, now: f
     return removed
 
 
-def _files(folder: Path) -> list[tuple[float, int, str]]:
+def _list_files(folder: Path) -> list[tuple[float, int, str]]:
     """Files that are whole; those being written begin with a dot."""
     found = []
     try:

@@ -9,14 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from features.errors import UserFacingError
-from hazard.monitor.metrics.counters import LATENCIES, Snapshot, Tally
+from hazard.monitor.metrics.counters import LATENCY_BUCKETS_SECONDS, CountersSnapshot, MonitorCounters
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-OUTBOX_SECONDS = 5.0
+OUTBOX_INTERVAL_SECONDS = 5.0
 """The outbox, a database, is asked no more often."""
-COUNTERS = {
+CAMERA_COUNTERS = {
     "hazard_frames_decoded": ("decoded", "Frames that came from the camera."),
     "hazard_frames_picked": ("picked", "Frames at the rate that the model looks at."),
     "hazard_frames_dropped": ("dropped", "Picked frames that nobody took in time."),
@@ -28,40 +28,40 @@ COUNTERS = {
 log = logging.getLogger(__name__)
 
 
-class Exposition:
+class MetricsCollector:
     """A collector of prometheus_client's; any thread may ask it, and none makes the one that watches wait."""
 
-    def __init__(self, tally: Tally, outbox_counts: Callable[[], Mapping[str, int]] | None = None) -> None:
-        self._tally, self._outbox_counts = tally, outbox_counts
+    def __init__(self, counters: MonitorCounters, count_outbox: Callable[[], Mapping[str, int]] | None = None) -> None:
+        self._counters, self._count_outbox = counters, count_outbox
         self._lock = threading.Lock()
-        self._outbox: Mapping[str, int] = {}
-        self._asked = -OUTBOX_SECONDS
+        self._cached_outbox_counts: Mapping[str, int] = {}
+        self._last_outbox_query = -OUTBOX_INTERVAL_SECONDS
 
     def collect(self) -> Iterator["Metric"]:
         """All families, of one snapshot."""
-        snapshot = self._tally.snapshot
+        snapshot = self._counters.snapshot
         yield from _camera_families(snapshot, time.monotonic())
         yield _latency_family(snapshot)
-        yield from _told_families(snapshot)
-        yield from _outbox_families(self._counted_outbox())
+        yield from _event_families(snapshot)
+        yield from _outbox_families(self._read_outbox_counts())
         yield from _program_families(snapshot)
 
-    def _counted_outbox(self) -> Mapping[str, int]:
+    def _read_outbox_counts(self) -> Mapping[str, int]:
         with self._lock:  # of scrapes among each other
-            if self._outbox_counts and time.monotonic() - self._asked >= OUTBOX_SECONDS:
-                self._asked = time.monotonic()
+            if self._count_outbox and time.monotonic() - self._last_outbox_query >= OUTBOX_INTERVAL_SECONDS:
+                self._last_outbox_query = time.monotonic()
                 try:
-                    self._outbox = self._outbox_counts()
+                    self._cached_outbox_counts = self._count_outbox()
                 except UserFacingError as error:
-                    self._outbox = {}  # no number rather than an old one
+                    self._cached_outbox_counts = {}  # no number rather than an old one
                     log.warning("metrics: %s", error)
-            return self._outbox
+            return self._cached_outbox_counts
 
 
-def _camera_families(snapshot: Snapshot, now: float) -> Iterator["Metric"]:
+def _camera_families(snapshot: CountersSnapshot, now: float) -> Iterator["Metric"]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    for name, (field, meaning) in COUNTERS.items():
+    for name, (field, meaning) in CAMERA_COUNTERS.items():
         counter = CounterMetricFamily(name, meaning, labels=["camera"])
         for camera, counters in snapshot.cameras.items():
             counter.add_metric([camera], getattr(counters, field))
@@ -71,27 +71,27 @@ def _camera_families(snapshot: Snapshot, now: float) -> Iterator["Metric"]:
     about = "Seconds since the newest frame came; absent before the first."
     age = GaugeMetricFamily("hazard_camera_last_frame_age_seconds", about, labels=["camera"])
     for camera, counters in snapshot.cameras.items():
-        judged.add_metric([camera], snapshot.judged(camera))
+        judged.add_metric([camera], snapshot.count_judged_frames(camera))
         up.add_metric([camera], float(counters.state == "live"))
         if counters.last_frame_age is not None:
-            age.add_metric([camera], counters.last_frame_age + now - snapshot.at)
+            age.add_metric([camera], counters.last_frame_age + now - snapshot.taken_at)
     yield from (judged, up, age)
 
 
-def _latency_family(snapshot: Snapshot) -> "Metric":
+def _latency_family(snapshot: CountersSnapshot) -> "Metric":
     from prometheus_client.core import HistogramMetricFamily
     from prometheus_client.utils import floatToGoString
 
     about = "Seconds from the arrival of a frame until it was judged and what it meant was put down."
     family = HistogramMetricFamily("hazard_frame_latency_seconds", about, labels=["camera"])
-    bounds = [floatToGoString(bound) for bound in (*LATENCIES, float("inf"))]
+    bounds = [floatToGoString(bound) for bound in (*LATENCY_BUCKETS_SECONDS, float("inf"))]
     for camera, counts in snapshot.latencies.items():
         buckets = [(bound, float(sum(counts[: i + 1]))) for i, bound in enumerate(bounds)]
         family.add_metric([camera], buckets, snapshot.latency_sums[camera])
     return family
 
 
-def _told_families(snapshot: Snapshot) -> Iterator["Metric"]:
+def _event_families(snapshot: CountersSnapshot) -> Iterator["Metric"]:
     from prometheus_client.core import CounterMetricFamily
 
     events = CounterMetricFamily("hazard_events", "Events that began, told of or not.", labels=["camera", "label"])
@@ -117,7 +117,7 @@ def _outbox_families(counts: Mapping[str, int]) -> Iterator["Metric"]:
         yield GaugeMetricFamily("hazard_outbox_dead", about, value=counts["dead"])
 
 
-def _program_families(snapshot: Snapshot) -> Iterator["Metric"]:
+def _program_families(snapshot: CountersSnapshot) -> Iterator["Metric"]:
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
     try:
@@ -126,6 +126,6 @@ def _program_families(snapshot: Snapshot) -> Iterator["Metric"]:
         ours = "unknown"
     facts = {"version": ours, "python": sys.version.split()[0]}
     yield InfoMetricFamily("hazard_build", "What is running.", value=facts)
-    if snapshot.looked:
+    if snapshot.last_poll:
         about = "When cameras were last looked at, in seconds since 1970; it stands still where watching does."
-        yield GaugeMetricFamily("hazard_last_look_timestamp_seconds", about, value=snapshot.looked)
+        yield GaugeMetricFamily("hazard_last_look_timestamp_seconds", about, value=snapshot.last_poll)

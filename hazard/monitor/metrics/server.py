@@ -16,27 +16,27 @@ from importlib.util import find_spec
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
-from features.errors import EnvironmentStopped, SettingsError
-from hazard.monitor.metrics.prometheus import Exposition
+from features.errors import RuntimeEnvironmentError, SettingsError
+from hazard.monitor.metrics.prometheus import MetricsCollector
 from hazard.utils.bind_address import BindAddress
 
-MOST_AT_ONCE = 8
+MAX_CONNECTIONS = 8
 """Connections; more are closed unanswered."""
-CONNECTION_SECONDS = 10.0
+MAX_CONNECTION_SECONDS = 10.0
 """A connection that lasts longer is closed, whatever it is doing."""
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def scrapable(exposition: Exposition, address: BindAddress) -> Iterator[str]:
+def serve_metrics(collector: MetricsCollector, address: BindAddress) -> Iterator[str]:
     """Serves /metrics while the block runs; gives its URL, of port 0 with the port that was found free.
 
     Raises SettingsError without the package and for an unknown host, EnvironmentStopped where nothing can listen there.
     """
     if find_spec("prometheus_client") is None:
         raise SettingsError("--metrics needs prometheus-client: pip install 'hazard-video[metrics]'")
-    with _bound(address, _handler(exposition)) as server:
+    with _bind_server(address, _make_handler(collector)) as server:
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         try:
             yield f"http://{address._replace(port=server.server_address[1])}/metrics"
@@ -44,13 +44,13 @@ def scrapable(exposition: Exposition, address: BindAddress) -> Iterator[str]:
             server.shutdown()
 
 
-class _Server(ThreadingMixIn, TCPServer):
+class _MetricsServer(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = 2 * MOST_AT_ONCE
+    request_queue_size = 2 * MAX_CONNECTIONS
 
     def __init__(self, address: BindAddress, handler: type) -> None:
-        self._open: dict[socket.socket, float] = {}
+        self._connections: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         self.address_family = family
@@ -59,21 +59,23 @@ class _Server(ThreadingMixIn, TCPServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuses more than a few at once."""
         with self._lock:
-            is_free = len(self._open) < MOST_AT_ONCE
+            is_free = len(self._connections) < MAX_CONNECTIONS
             if is_free:
-                self._open[request] = time.monotonic()
+                self._connections[request] = time.monotonic()
             return is_free
 
     def shutdown_request(self, request: Any) -> None:
         """The end of a connection."""
         with self._lock:
-            self._open.pop(request, None)
+            self._connections.pop(request, None)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """Twice a second: connections that last too long are ended."""
         with self._lock:
-            late = [one for one, began in self._open.items() if time.monotonic() - began > CONNECTION_SECONDS]
+            late = [
+                one for one, began in self._connections.items() if time.monotonic() - began > MAX_CONNECTION_SECONDS
+            ]
         for request in late:
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)  # its thread wakes up and closes it
@@ -85,11 +87,11 @@ class _Server(ThreadingMixIn, TCPServer):
             log.warning("metrics: a scrape failed: %s: %s", type(error).__name__, error)
 
 
-def _handler(exposition: Exposition) -> type:
+def _make_handler(collector: MetricsCollector) -> type:
     from prometheus_client import CollectorRegistry, MetricsHandler, ProcessCollector
 
     own = CollectorRegistry(auto_describe=True)
-    own.register(exposition)
+    own.register(collector)
     ProcessCollector(registry=own)
 
     class Handler(MetricsHandler):
@@ -105,11 +107,11 @@ def _handler(exposition: Exposition) -> type:
     return Handler
 
 
-def _bound(address: BindAddress, handler: type) -> _Server:
+def _bind_server(address: BindAddress, handler: type) -> _MetricsServer:
     try:
-        return _Server(address, handler)
+        return _MetricsServer(address, handler)
     except socket.gaierror:
         raise SettingsError(f"--metrics {address}: no such host; give an address of this machine, or 0.0.0.0") from None
     except OSError as error:
         said = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
-        raise EnvironmentStopped(f"--metrics {address}: {said}; give another with --metrics [HOST:]PORT") from None
+        raise RuntimeEnvironmentError(f"--metrics {address}: {said}; give another with --metrics [HOST:]PORT") from None

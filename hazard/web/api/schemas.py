@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from hazard.web.http.uploads import FIELD
+from hazard.web.http.uploads import FILE_FIELD
 
 
 class Problem(BaseModel):
@@ -135,7 +135,7 @@ class Health(BaseModel):
     queued: int
 
 
-_SAID = {
+_STATUS_DESCRIPTIONS = {
     400: "Malformed, or the wrong host",
     401: "The token is missing",
     403: "Sent by a page of another site",
@@ -153,21 +153,23 @@ _SAID = {
 }
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, besides those that every route has."""
-    return {status: {"model": Problem, "description": _SAID[status]} for status in (400, 401, 403, *statuses)}
+    return {
+        status: {"model": Problem, "description": _STATUS_DESCRIPTIONS[status]} for status in (400, 401, 403, *statuses)
+    }
 
 
-INPUT = {
+VIDEO_REQUEST_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": [FIELD],
+                    "required": [FILE_FIELD],
                     "properties": {
-                        FIELD: {"type": "string", "format": "binary", "description": "The video"},
+                        FILE_FIELD: {"type": "string", "format": "binary", "description": "The video"},
                         "model": {"type": "string", "description": "One of /models"},
                     },
                     "additionalProperties": False,
@@ -189,9 +191,9 @@ INPUT = {
 }
 
 
-def binary(*kinds: str, said: str) -> dict[str, Any]:
+def describe_binary(*media_types: str, description: str) -> dict[str, Any]:
     """An answer that is no JSON."""
     return {
-        "description": said,
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds},
+        "description": description,
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types},
     }

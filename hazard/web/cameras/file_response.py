@@ -7,51 +7,53 @@ from collections.abc import Iterator
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-BLOCK_BYTES = 1 << 18
+SEND_BLOCK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-def file_answer(opened: int, request: Request, *, kind: str, name: str) -> Response:
+def make_file_response(descriptor: int, request: Request, *, media_type: str, name: str) -> Response:
     """The file, closed when it is sent. One range at most (RFC 9110): players ask for no more."""
-    status = os.fstat(opened)
+    status = os.fstat(descriptor)
     tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     headers = {"Accept-Ranges": "bytes", "ETag": tag, "Content-Disposition": f'inline; filename="{name}"'}
     if request.headers.get("if-none-match") == tag:
-        os.close(opened)
+        os.close(descriptor)
         return Response(status_code=304, headers=headers)
     is_same = request.headers.get("if-range", tag) == tag
     asked = _RANGE.fullmatch(request.headers.get("range", "")) if is_same else None
     if asked is None or not any(asked.groups()):
-        return _streamed(opened, 0, status.st_size, headers, kind, 200)
-    first, end = _span(asked[1], asked[2], status.st_size)
+        return _stream_range(descriptor, 0, status.st_size, headers, media_type, 200)
+    first, end = _parse_range(asked[1], asked[2], status.st_size)
     if first >= end:
-        os.close(opened)
+        os.close(descriptor)
         return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{status.st_size}"})
     headers |= {"Content-Range": f"bytes {first}-{end - 1}/{status.st_size}"}
-    return _streamed(opened, first, end, headers, kind, 206)
+    return _stream_range(descriptor, first, end, headers, media_type, 206)
 
 
-def _span(first: str, last: str, size: int) -> tuple[int, int]:
+def _parse_range(first: str, last: str, size: int) -> tuple[int, int]:
     if not first:
         return max(0, size - int(last[:18])), size
     return int(first[:18]), min(size, int(last[:18]) + 1) if last else size
 
 
-def _streamed(opened: int, first: int, end: int, headers: dict[str, str], kind: str, status: int) -> Response:
+def _stream_range(
+    descriptor: int, first: int, end: int, headers: dict[str, str], media_type: str, status: int
+) -> Response:
     headers |= {"Content-Length": str(end - first)}
-    return StreamingResponse(_Blocks(opened, first, end), status, headers, media_type=kind)
+    return StreamingResponse(_FileRange(descriptor, first, end), status, headers, media_type=media_type)
 
 
-class _Blocks:
+class _FileRange:
     """The bytes of a file, which is closed with this."""
 
-    def __init__(self, opened: int, first: int, end: int) -> None:
-        self._file = open(opened, "rb", buffering=0)  # noqa: SIM115 - closed when it is sent, or when this is forgotten
+    def __init__(self, descriptor: int, first: int, end: int) -> None:
+        self._file = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - closed when it is sent, or when this is forgotten
         self._first, self._end = first, end
 
     def __iter__(self) -> Iterator[bytes]:
         with self._file as file:
             at = self._first
-            while at < self._end and (block := os.pread(file.fileno(), min(BLOCK_BYTES, self._end - at), at)):
+            while at < self._end and (block := os.pread(file.fileno(), min(SEND_BLOCK_BYTES, self._end - at), at)):
                 at += len(block)
                 yield block

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hazard.monitor.events.event_log import LOG, OLDER, Entry, parsed
+from hazard.monitor.events.event_log import LOG_FILE_NAME, OLDER_LOG_FILE_NAME, LogEntry, parse_entry
 
-BLOCK_BYTES = 1 << 20
-LONGEST_LINE = 1 << 18
+READ_BLOCK_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 18
 """No line of a monitor is nearly as long; what is longer is passed over."""
 
 
@@ -19,73 +19,73 @@ class LogTail:
 
     folder: Path
     _file: int | None = None
-    _name: tuple[int, int] = (0, 0)  # device and inode
-    _at: int = 0
-    _is_begun: bool = False
+    _file_id: tuple[int, int] = (0, 0)  # device and inode
+    _offset: int = 0
+    _has_started: bool = False
 
-    def news(self) -> Iterator[Entry]:
+    def read_new_entries(self) -> Iterator[LogEntry]:
         """What came since the last call, oldest first; at first all that there is. Half a line waits for its rest.
 
         Lines of others are passed over. A log that is not there, or that may not be read, has no news.
         """
-        if not self._is_begun:
-            self._is_begun = True
-            self._open(OLDER)
-            yield from self._rest()
+        if not self._has_started:
+            self._has_started = True
+            self._open(OLDER_LOG_FILE_NAME)
+            yield from self._read_entries()
         while self._is_replaced():
-            yield from self._rest()  # what was written before it was put away
-            before = self._name
-            if before != _name_of(self.folder / OLDER) and self._open(OLDER):
-                yield from self._rest()  # it was put away more than once meanwhile
-            if not self._open(LOG):
+            yield from self._read_entries()  # what was written before it was put away
+            before = self._file_id
+            if before != _find_file_id(self.folder / OLDER_LOG_FILE_NAME) and self._open(OLDER_LOG_FILE_NAME):
+                yield from self._read_entries()  # it was put away more than once meanwhile
+            if not self._open(LOG_FILE_NAME):
                 return
-        yield from self._rest()
+        yield from self._read_entries()
 
     def close(self) -> None:
         """Nothing more is read."""
         if self._file is not None:
             os.close(self._file)
-        self._file, self._name, self._at = None, (0, 0), 0
+        self._file, self._file_id, self._offset = None, (0, 0), 0
 
     def _is_replaced(self) -> bool:
-        name = _name_of(self.folder / LOG)
-        return name is not None and name != self._name
+        name = _find_file_id(self.folder / LOG_FILE_NAME)
+        return name is not None and name != self._file_id
 
     def _open(self, name: str) -> bool:
-        opened = open_plain(self.folder / name)
+        opened = open_regular_file(self.folder / name)
         if opened is None:
             return False
         self.close()
         status = os.fstat(opened)
-        self._file, self._name = opened, (status.st_dev, status.st_ino)
+        self._file, self._file_id = opened, (status.st_dev, status.st_ino)
         return True
 
-    def _rest(self) -> Iterator[Entry]:
+    def _read_entries(self) -> Iterator[LogEntry]:
         """Entries of the whole lines from here on."""
         if self._file is None:
             return
-        if os.fstat(self._file).st_size < self._at:
-            self._at = 0  # somebody made it anew in its place
+        if os.fstat(self._file).st_size < self._offset:
+            self._offset = 0  # somebody made it anew in its place
         is_skipping = False
-        while block := os.pread(self._file, BLOCK_BYTES, self._at):
+        while block := os.pread(self._file, READ_BLOCK_BYTES, self._offset):
             end = block.rfind(b"\n") + 1
             if not end:
-                if len(block) < LONGEST_LINE:
+                if len(block) < MAX_LINE_BYTES:
                     return
-                is_skipping, self._at = True, self._at + len(block)
+                is_skipping, self._offset = True, self._offset + len(block)
                 continue
-            self._at += end
+            self._offset += end
             lines = block[:end].split(b"\n")
             for line in lines[is_skipping:-1]:
-                if (entry := _entry(line)) is not None:
+                if (entry := _parse_entry(line)) is not None:
                     yield entry
             is_skipping = False
 
 
-def open_plain(path: Path | str, *, folder: int | None = None) -> int | None:
+def open_regular_file(path: Path | str, *, folder_fd: int | None = None) -> int | None:
     """A descriptor of a plain file to read; None where there is none, and for links, pipes and devices."""
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except (OSError, ValueError):
         return None
     if stat.S_ISREG(os.fstat(opened).st_mode):
@@ -94,14 +94,14 @@ def open_plain(path: Path | str, *, folder: int | None = None) -> int | None:
     return None
 
 
-def _entry(line: bytes) -> Entry | None:
+def _parse_entry(line: bytes) -> LogEntry | None:
     try:
-        return parsed(line) if len(line) < LONGEST_LINE else None
+        return parse_entry(line) if len(line) < MAX_LINE_BYTES else None
     except RecursionError:  # a hundred thousand brackets
         return None
 
 
-def _name_of(path: Path) -> tuple[int, int] | None:
+def _find_file_id(path: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(path, follow_symlinks=False)
     except OSError:

@@ -8,15 +8,15 @@ from threading import RLock
 from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from hazard.web.cameras.events import Seen
-from hazard.web.cameras.feedback import Mark, Marks, Word, model_labels, open_marks
-from hazard.web.cameras.sites import Watch, open_watch
-from hazard.web.cameras.statistics import Figures, day_start, figures, local_zone, zone_of
+from hazard.web.cameras.events import RecordedEvent
+from hazard.web.cameras.feedback import Feedback, FeedbackStore, Verdict, make_model_labels_reader, open_feedback
+from hazard.web.cameras.sites import MonitorSites, open_monitor_sites
+from hazard.web.cameras.statistics import EventStatistics, compute_statistics, day_start, find_zone, local_zone
 from hazard.web.settings import ServeSettings
 
-Marked = Literal["", "none", "any", "right", "wrong"]
-Place = tuple[float, str]
-MOST_ANSWERS = 16
+FeedbackFilter = Literal["", "none", "any", "right", "wrong"]
+EventPosition = tuple[float, str]
+MAX_CACHED_ANSWERS = 16
 """Kept of each kind while nothing changes."""
 _YEAR_3000 = 32_503_680_000
 _CURSOR = re.compile(r"(\d{1,12}\.\d{1,9})~([0-9a-f]{24})")
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EventFilter:
     """Which events somebody wants to see; what is empty is not asked for."""
 
     site: str = ""
@@ -32,14 +32,14 @@ class Wanted:
     label: str = ""
     since: float | None = None
     before: float | None = None
-    marked: Marked = ""
+    marked: FeedbackFilter = ""
 
 
 @dataclass(frozen=True)
-class Page:
+class EventPage:
     """A piece of a long list, newest first."""
 
-    events: list[Seen]
+    events: list[RecordedEvent]
     total: int
     """Of all pieces."""
     next: str
@@ -47,94 +47,102 @@ class Page:
 
 
 @dataclass
-class Sights:
+class CameraQueries:
     """All that pages and programs ask of cameras."""
 
-    watch: Watch
-    marks: dict[str, Marks]
-    labels: Callable[[], list[tuple[str, ...]]]
+    monitor_sites: MonitorSites
+    feedback_stores: dict[str, FeedbackStore]
+    read_model_labels: Callable[[], list[tuple[str, ...]]]
     """What the models of the settings may call a clip."""
     zone: ZoneInfo
     """Where the server stands."""
     _lock: RLock = field(default_factory=RLock, repr=False)
-    _kept: dict[tuple[object, ...], object] = field(default_factory=dict, repr=False)
+    _cache: dict[tuple[object, ...], object] = field(default_factory=dict, repr=False)
 
-    def found(self, wanted: Wanted) -> list[Seen]:
+    def find_events(self, event_filter: EventFilter) -> list[RecordedEvent]:
         """All events of a kind, newest first."""
-        self.watch.look()
-        return self._once(("found", wanted), lambda: self._filtered(wanted))
+        self.monitor_sites.refresh()
+        return self._compute_once(("found", event_filter), lambda: self._filter_events(event_filter))
 
-    def page(self, wanted: Wanted, *, cursor: str = "", limit: int) -> Page:
+    def find_page(self, event_filter: EventFilter, *, cursor: str = "", limit: int) -> EventPage:
         """A piece of them. Raises ValueError for a cursor that is none."""
-        events, place = self.found(wanted), parse_cursor(cursor)
-        first = 0 if place is None else _first_before(events, place)
+        events, place = self.find_events(event_filter), parse_cursor(cursor)
+        first = 0 if place is None else _count_not_before(events, place)
         piece = events[first : first + limit]
         is_last = first + limit >= len(events)
-        return Page(piece, len(events), "" if is_last else cursor_of(piece[-1]))
+        return EventPage(piece, len(events), "" if is_last else make_cursor(piece[-1]))
 
-    def figures(self, wanted: Wanted, zone: ZoneInfo) -> Figures:
+    def compute_statistics(self, event_filter: EventFilter, zone: ZoneInfo) -> EventStatistics:
         """Them in numbers."""
-        events = self.found(wanted)
-        return self._once(("figures", wanted, zone.key), lambda: figures(events, self.word, zone))
+        events = self.find_events(event_filter)
+        return self._compute_once(
+            ("figures", event_filter, zone.key), lambda: compute_statistics(events, self.verdict, zone)
+        )
 
-    def word(self, event: Seen) -> Word:
+    def verdict(self, event: RecordedEvent) -> Verdict:
         """What somebody said of an event."""
-        return self.marks[event.site].word(event.key)
+        return self.feedback_stores[event.site].verdict(event.key)
 
-    def mark(self, event: Seen) -> Mark | None:
+    def feedback(self, event: RecordedEvent) -> Feedback | None:
         """All that was said of it."""
-        return self.marks[event.site].get(event.key)
+        return self.feedback_stores[event.site].get(event.key)
 
-    def put_mark(self, event: Seen, word: Word, label: str = "") -> None:
+    def save_feedback(self, event: RecordedEvent, verdict: Verdict, label: str = "") -> None:
         """On disk when this returns. Raises EnvironmentStopped."""
-        if self.marks[event.site].put(event, word, label, self.watch.clock()):
-            self.watch.touch()
+        if self.feedback_stores[event.site].save(event, verdict, label, self.monitor_sites.clock()):
+            self.monitor_sites.mark_changed()
 
-    def marked_clips(self, site: str, *, with_removed: bool) -> list[Mark]:
+    def list_feedback(self, site: str, *, with_removed: bool) -> list[Feedback]:
         """The marks of a site; those whose clip is gone only where asked for."""
-        marks = self.marks[site].all()
-        return [mark for mark in marks if with_removed or self.watch.has_clip(site, mark.clip)]
+        marks = self.feedback_stores[site].list_all()
+        return [mark for mark in marks if with_removed or self.monitor_sites.has_clip(site, mark.clip)]
 
-    def _filtered(self, wanted: Wanted) -> list[Seen]:
-        before = None if wanted.before is None else (wanted.before, "")
+    def _filter_events(self, event_filter: EventFilter) -> list[RecordedEvent]:
+        before = None if event_filter.before is None else (event_filter.before, "")
         return [
-            event for event in self.watch.newest_first(wanted.site, before=before) if self._is_wanted(event, wanted)
+            event
+            for event in self.monitor_sites.list_newest_first(event_filter.site, before_position=before)
+            if self._matches(event, event_filter)
         ]
 
-    def _is_wanted(self, event: Seen, wanted: Wanted) -> bool:
-        if (wanted.camera or event.camera) != event.camera or (wanted.label or event.label) != event.label:
+    def _matches(self, event: RecordedEvent, event_filter: EventFilter) -> bool:
+        if (event_filter.camera or event.camera) != event.camera or (event_filter.label or event.label) != event.label:
             return False
-        if wanted.since is not None and event.started < wanted.since:
+        if event_filter.since is not None and event.started < event_filter.since:
             return False
-        return not wanted.marked or self._is_said(event, wanted.marked)
+        return not event_filter.marked or self._matches_feedback(event, event_filter.marked)
 
-    def _is_said(self, event: Seen, marked: Marked) -> bool:
-        word = self.word(event)
-        return bool(word) if marked == "any" else word == ("" if marked == "none" else marked)
+    def _matches_feedback(self, event: RecordedEvent, feedback_filter: FeedbackFilter) -> bool:
+        word = self.verdict(event)
+        return (
+            bool(word) if feedback_filter == "any" else word == ("" if feedback_filter == "none" else feedback_filter)
+        )
 
-    def _once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
+    def _compute_once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
         """The same answer as long as nothing changes."""
         with self._lock:
-            full = (self.watch.tag, *key)
-            if full not in self._kept:
-                if len(self._kept) >= MOST_ANSWERS or any(one[0] != full[0] for one in self._kept):
-                    self._kept.clear()
-                self._kept[full] = make()
-            return self._kept[full]  # type: ignore[return-value]
+            full = (self.monitor_sites.version_tag, *key)
+            if full not in self._cache:
+                if len(self._cache) >= MAX_CACHED_ANSWERS or any(one[0] != full[0] for one in self._cache):
+                    self._cache.clear()
+                self._cache[full] = make()
+            return self._cache[full]  # type: ignore[return-value]
 
 
-def open_sights(settings: ServeSettings) -> Sights:
+def open_camera_queries(settings: ServeSettings) -> CameraQueries:
     """What the monitors of the settings saw. Raises EnvironmentStopped where marks cannot be kept."""
-    marks = open_marks(settings.data / "marks", settings.monitors)
-    return Sights(open_watch(settings.monitors), marks, model_labels(settings.models), local_zone())
+    marks = open_feedback(settings.data / "marks", settings.monitors)
+    return CameraQueries(
+        open_monitor_sites(settings.monitors), marks, make_model_labels_reader(settings.models), local_zone()
+    )
 
 
-def cursor_of(event: Seen) -> str:
+def make_cursor(event: RecordedEvent) -> str:
     """What the next piece is asked for by."""
     return f"{event.started:.6f}~{event.key}"
 
 
-def parse_cursor(text: str) -> Place | None:
+def parse_cursor(text: str) -> EventPosition | None:
     """The place that a cursor names. Raises ValueError."""
     if not text:
         return None
@@ -147,7 +155,7 @@ def parse_zone(name: str, default: ZoneInfo) -> ZoneInfo:
     """A time zone, or the default where none is named. Raises ValueError."""
     if not name:
         return default
-    if (zone := zone_of(name)) is None:
+    if (zone := find_zone(name)) is None:
         raise ValueError(f"zone: expected a time zone such as Europe/Berlin, got '{name[:40]}'")
     return zone
 
@@ -170,12 +178,12 @@ def parse_moment(text: str, zone: ZoneInfo, *, name: str, days: int = 0) -> floa
         raise ValueError(f"{name}: {said}, got '{text[:40]}'") from None
 
 
-def _first_before(events: Sequence[Seen], place: Place) -> int:
+def _count_not_before(events: Sequence[RecordedEvent], position: EventPosition) -> int:
     """How many of a list, newest first, are no older than a place."""
     low, high = 0, len(events)
     while low < high:
         middle = (low + high) // 2
-        if (round(events[middle].started, 6), events[middle].key) >= place:
+        if (round(events[middle].started, 6), events[middle].key) >= position:
             low = middle + 1
         else:
             high = middle

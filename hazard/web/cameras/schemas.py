@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hazard.web.cameras.events import Seen, as_time
-from hazard.web.cameras.feedback import LONGEST_LABEL, Mark, Word
-from hazard.web.cameras.queries import Page, Sights
-from hazard.web.cameras.sites import CameraState, CameraView, EventState, FileState
-from hazard.web.cameras.statistics import Figures, Tally
+from hazard.web.cameras.events import RecordedEvent, format_time
+from hazard.web.cameras.feedback import MAX_LABEL_LENGTH, Feedback, Verdict
+from hazard.web.cameras.queries import CameraQueries, EventPage
+from hazard.web.cameras.sites import CameraState, CameraStatus, FileState, RecordedEventState
+from hazard.web.cameras.statistics import EventStatistics, FeedbackCounts
 
 
 class EventFile(BaseModel):
@@ -30,13 +30,13 @@ class EventFacts(BaseModel):
     ended: str | None
     """Null while it goes on; of an event that was lost sight of, when it was last heard of."""
     seconds: float | None
-    state: EventState
+    state: RecordedEventState
     is_muted: bool
     """One alert too many of that camera in a minute: nobody was told."""
     is_alerted: bool
     probability: float
     """The highest."""
-    mark: Word
+    mark: Verdict
     """What a person said of it."""
     mark_label: str
     """What it was, where the person said so."""
@@ -80,9 +80,9 @@ class NewMark(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    mark: Word
+    mark: Verdict
     """Nothing takes it back."""
-    label: str = Field("", max_length=LONGEST_LABEL)
+    label: str = Field("", max_length=MAX_LABEL_LENGTH)
     """What it really was, where it was wrong."""
 
 
@@ -130,18 +130,18 @@ class Statistics(BaseModel):
     """The last year at most."""
 
 
-def event_facts(sights: Sights, event: Seen) -> EventFacts:
+def event_facts(queries: CameraQueries, event: RecordedEvent) -> EventFacts:
     """An event as JSON has it."""
-    state = sights.watch.state_of(event)
+    state = queries.monitor_sites.state_of(event)
     ended = None if state == "going on" else event.until
-    mark: Mark | None = sights.mark(event)
+    mark: Feedback | None = queries.feedback(event)
     return EventFacts(
         key=event.key,
         site=event.site,
         camera=event.camera,
         label=event.label,
-        started=as_time(event.started),
-        ended=None if ended is None else as_time(ended),
+        started=format_time(event.started),
+        ended=None if ended is None else format_time(ended),
         seconds=None if ended is None else round(ended - event.started, 3),
         state=state,
         is_muted=event.is_muted,
@@ -149,51 +149,53 @@ def event_facts(sights: Sights, event: Seen) -> EventFacts:
         probability=event.probability,
         mark=mark.mark if mark else "",
         mark_label=mark.label if mark else "",
-        snapshot=_file(sights, event, "snapshot"),
-        clip=_file(sights, event, "clip"),
+        snapshot=_event_file(queries, event, "snapshot"),
+        clip=_event_file(queries, event, "clip"),
         page=f"/cameras/events/{event.key}",
     )
 
 
-def event_list(sights: Sights, page: Page) -> EventList:
+def event_list(queries: CameraQueries, page: EventPage) -> EventList:
     """A piece of a long list as JSON has it."""
-    events = [event_facts(sights, event) for event in page.events]
+    events = [event_facts(queries, event) for event in page.events]
     return EventList(events=events, total=page.total, next=page.next or None)
 
 
-def camera_facts(sights: Sights, view: CameraView) -> CameraFacts:
+def camera_facts(queries: CameraQueries, camera: CameraStatus) -> CameraFacts:
     """A camera as JSON has it."""
-    pictured = view.pictured
-    is_there = pictured is not None and sights.watch.file_state(pictured, "snapshot") == "there"
+    pictured = camera.newest_with_snapshot
+    is_there = pictured is not None and queries.monitor_sites.file_state(pictured, "snapshot") == "there"
     return CameraFacts(
-        site=view.site,
-        name=view.name,
-        state=view.state,
-        since=None if view.since is None else as_time(view.since),
-        reason=view.reason,
-        last_event=event_facts(sights, view.newest) if view.newest else None,
+        site=camera.site,
+        name=camera.name,
+        state=camera.state,
+        since=None if camera.since is None else format_time(camera.since),
+        reason=camera.reason,
+        last_event=event_facts(queries, camera.newest_event) if camera.newest_event else None,
         picture=f"/api/events/{pictured.key}/snapshot" if pictured and is_there else None,
     )
 
 
-def statistics(figures: Figures, zone: str) -> Statistics:
+def statistics_facts(numbers: EventStatistics, zone: str) -> Statistics:
     """Numbers as JSON has them."""
     return Statistics(
         zone=zone,
-        total=Counted(**_counted(figures.total)),
-        by_hour=figures.by_hour,
-        by_weekday=figures.by_weekday,
-        by_camera=[CameraCount(site=site, camera=name, **_counted(one)) for (site, name), one in figures.by_camera],
-        by_label=[LabelCount(label=label, **_counted(one)) for label, one in figures.by_label],
-        by_day=[DayCount(day=day.isoformat(), **_counted(one)) for day, one in figures.by_day],
+        total=Counted(**_count_fields(numbers.total)),
+        by_hour=numbers.by_hour,
+        by_weekday=numbers.by_weekday,
+        by_camera=[
+            CameraCount(site=site, camera=name, **_count_fields(one)) for (site, name), one in numbers.by_camera
+        ],
+        by_label=[LabelCount(label=label, **_count_fields(one)) for label, one in numbers.by_label],
+        by_day=[DayCount(day=day.isoformat(), **_count_fields(one)) for day, one in numbers.by_day],
     )
 
 
-def _counted(tally: Tally) -> dict:
+def _count_fields(counts: FeedbackCounts) -> dict:
     names = ("count", "right", "wrong", "share_confirmed")
-    return {name: getattr(tally, name) for name in names}
+    return {name: getattr(counts, name) for name in names}
 
 
-def _file(sights: Sights, event: Seen, kind: Literal["snapshot", "clip"]) -> EventFile:
-    state = sights.watch.file_state(event, kind)
+def _event_file(queries: CameraQueries, event: RecordedEvent, kind: Literal["snapshot", "clip"]) -> EventFile:
+    state = queries.monitor_sites.file_state(event, kind)
     return EventFile(state=state, url=f"/api/events/{event.key}/{kind}" if state == "there" else None)

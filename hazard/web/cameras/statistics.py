@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from hazard.web.cameras.events import Seen
-from hazard.web.cameras.feedback import Word
+from hazard.web.cameras.events import RecordedEvent
+from hazard.web.cameras.feedback import Verdict
 
-MOST_DAYS = 366
+MAX_TREND_DAYS = 366
 """Of the trend; earlier days are not in it."""
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
-class Tally:
+class FeedbackCounts:
     """How many events, and what people said of them."""
 
     count: int = 0
@@ -33,26 +33,28 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Figures:
+class EventStatistics:
     """Events counted in all ways, in the hours and days of one time zone."""
 
-    total: Tally
+    total: FeedbackCounts
     by_hour: list[int]  # 24, from midnight
     by_weekday: list[int]  # 7, from Monday
-    by_camera: list[tuple[tuple[str, str], Tally]]
+    by_camera: list[tuple[tuple[str, str], FeedbackCounts]]
     """By (site, camera), most first."""
-    by_label: list[tuple[str, Tally]]
-    by_day: list[tuple[date, Tally]]
+    by_label: list[tuple[str, FeedbackCounts]]
+    by_day: list[tuple[date, FeedbackCounts]]
     """From the first day to the last, quiet ones too."""
 
 
-def figures(events: Sequence[Seen], word: Callable[[Seen], Word], zone: tzinfo) -> Figures:
+def compute_statistics(
+    events: Sequence[RecordedEvent], find_verdict: Callable[[RecordedEvent], Verdict], zone: tzinfo
+) -> EventStatistics:
     """Counts events by when they began."""
-    words = [word(event) for event in events]
+    words = [find_verdict(event) for event in events]
     hours: Counter[tuple[date, int]] = Counter()
-    by_day: dict[date, Counter[Word]] = {}
-    by_camera: dict[tuple[str, str], Counter[Word]] = {}
-    by_label: dict[str, Counter[Word]] = {}
+    by_day: dict[date, Counter[Verdict]] = {}
+    by_camera: dict[tuple[str, str], Counter[Verdict]] = {}
+    by_label: dict[str, Counter[Verdict]] = {}
     for event, said in zip(events, words, strict=True):
         moment = datetime.fromtimestamp(event.started, zone)
         day = moment.date()
@@ -60,13 +62,13 @@ def figures(events: Sequence[Seen], word: Callable[[Seen], Word], zone: tzinfo) 
         by_day.setdefault(day, Counter())[said] += 1
         by_camera.setdefault((event.site, event.camera), Counter())[said] += 1
         by_label.setdefault(event.label, Counter())[said] += 1
-    return Figures(
-        total=_tally(Counter(words)),
-        by_hour=_summed([(hour, count) for (_, hour), count in hours.items()], 24),
-        by_weekday=_summed([(day.weekday(), count) for (day, _), count in hours.items()], 7),
-        by_camera=_most_first(by_camera),
-        by_label=_most_first(by_label),
-        by_day=_all_days(by_day),
+    return EventStatistics(
+        total=_count_feedback(Counter(words)),
+        by_hour=_sum_by_index([(hour, count) for (_, hour), count in hours.items()], 24),
+        by_weekday=_sum_by_index([(day.weekday(), count) for (day, _), count in hours.items()], 7),
+        by_camera=_sort_most_first(by_camera),
+        by_label=_sort_most_first(by_label),
+        by_day=_fill_days(by_day),
     )
 
 
@@ -75,12 +77,12 @@ def local_zone() -> ZoneInfo:
     named = os.environ.get("TZ", "").lstrip(":")
     place = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
     for name in (named, place):
-        if name and (zone := zone_of(name)):
+        if name and (zone := find_zone(name)):
             return zone
     return ZoneInfo("UTC")
 
 
-def zone_of(name: str) -> ZoneInfo | None:
+def find_zone(name: str) -> ZoneInfo | None:
     """A time zone by its name, such as `Europe/Berlin`."""
     try:
         return ZoneInfo(name)
@@ -93,25 +95,27 @@ def day_start(day: date, zone: tzinfo) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()
 
 
-def _tally(words: "Counter[Word]") -> Tally:
-    return Tally(words.total(), words["right"], words["wrong"])
+def _count_feedback(verdicts: "Counter[Verdict]") -> FeedbackCounts:
+    return FeedbackCounts(verdicts.total(), verdicts["right"], verdicts["wrong"])
 
 
-def _summed(counts: Sequence[tuple[int, int]], size: int) -> list[int]:
+def _sum_by_index(counts: Sequence[tuple[int, int]], size: int) -> list[int]:
     total = [0] * size
     for place, count in counts:
         total[place] += count
     return total
 
 
-def _most_first(counted: "dict[Key, Counter[Word]]") -> "list[tuple[Key, Tally]]":
-    return sorted(((key, _tally(words)) for key, words in counted.items()), key=lambda pair: (-pair[1].count, pair[0]))
+def _sort_most_first(counted: "dict[Key, Counter[Verdict]]") -> "list[tuple[Key, FeedbackCounts]]":
+    return sorted(
+        ((key, _count_feedback(words)) for key, words in counted.items()), key=lambda pair: (-pair[1].count, pair[0])
+    )
 
 
-def _all_days(by_day: "dict[date, Counter[Word]]") -> list[tuple[date, Tally]]:
+def _fill_days(by_day: "dict[date, Counter[Verdict]]") -> list[tuple[date, FeedbackCounts]]:
     if not by_day:
         return []
     last = max(by_day)
-    first = max(min(by_day), last - timedelta(days=MOST_DAYS - 1))
+    first = max(min(by_day), last - timedelta(days=MAX_TREND_DAYS - 1))
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    return [(day, _tally(by_day.get(day, Counter()))) for day in days]
+    return [(day, _count_feedback(by_day.get(day, Counter()))) for day in days]

@@ -10,18 +10,18 @@ from pathlib import Path
 from features.errors import ClipError, UserFacingError
 from hazard.web.engine.model_facts import ModelFacts
 
-Alive = Callable[[], None]
+AliveCallback = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenModelTask:
     """Opens a model."""
 
     model: str
 
 
 @dataclass(frozen=True)
-class Look:
+class AnalyseTask:
     """Says what happens in a job's video."""
 
     folder: Path
@@ -31,7 +31,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Annotate:
+class AnnotateTask:
     """Writes a job's video with what was seen drawn in."""
 
     folder: Path
@@ -39,14 +39,14 @@ class Annotate:
 
 
 @dataclass(frozen=True)
-class Preview:
+class PreviewTask:
     """Writes a job's video as browsers play it."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
-class Looked:
+class AnalysisResult:
     """What came of a video; more is in the job's folder."""
 
     seconds: float
@@ -58,4 +58,4 @@ class Looked:
     media: str
 
 
-Outcome = ModelFacts | Looked | UserFacingError | ClipError | None
+TaskResult = ModelFacts | AnalysisResult | UserFacingError | ClipError | None

@@ -9,27 +9,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features.encoders.base import Encoder
+from features.encoders.base import FrameEncoder
 from features.encoders.factory import open_encoder
 from features.extraction.jobs import DecodeJob, ExtractJob
 from features.types import Clip
-from hazard.inference.recognizer import Judge, open_judge
+from hazard.inference.recognizer import Recognizer, open_recognizer
 from hazard.inference.settings import InferSettings
-from hazard.inference.windowing import windows_of
-from hazard.models.input_spec import MODEL_JSON, check_spec, model_weights, read_source
+from hazard.inference.windowing import choose_windows
+from hazard.models.input_spec import MODEL_JSON, check_model_spec, find_model_weights, read_input_spec
 from hazard.web.engine.model_facts import ModelFacts
 
-MOST = 3
+MAX_OPEN_MODELS = 3
 """Models that are held; each is about as large as its backbone."""
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 
 @dataclass
-class Counted:
+class CountingEncoder:
     """What stands between the decoder and the encoder: it tells how many rows were encoded."""
 
-    encoder: Encoder
-    told: Callable[[int], None] = lambda rows: None
+    encoder: FrameEncoder
+    on_encoded: Callable[[int], None] = lambda rows: None
 
     @property
     def batch_size(self) -> int:
@@ -39,60 +39,62 @@ class Counted:
     def encode(self, frames: Any) -> Any:
         """As the encoder does."""
         features = self.encoder.encode(frames)
-        self.told(len(frames))
+        self.on_encoded(len(frames))
         return features
 
 
 @dataclass(frozen=True)
-class OpenJob(ExtractJob):
+class OpenModelJob(ExtractJob):
     """An extraction whose backbone is open already."""
 
-    counted: Counted | None = None
+    counting_encoder: CountingEncoder | None = None
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> FrameEncoder:
         """The open one."""
-        return self.counted  # type: ignore[return-value]
+        return self.counting_encoder  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenModel:
     """A model and its backbone, ready to look at clips."""
 
     facts: ModelFacts
-    judge: Judge
+    recognizer: Recognizer
     decoder: DecodeJob
-    counted: Counted
-    look: Callable[[Clip, Callable[[], None]], Any]
+    counting_encoder: CountingEncoder
+    analyse: Callable[[Clip, Callable[[], None]], Any]
 
 
-class Models:
+class ModelCache:
     """The models of the settings, by name."""
 
     def __init__(self, folders: Mapping[str, Path], infer: InferSettings, scratch: Path) -> None:
         self._folders, self._infer, self._scratch = folders, infer, scratch
-        self._open: OrderedDict[str, Opened] = OrderedDict()
+        self._open_models: OrderedDict[str, OpenModel] = OrderedDict()
 
-    def get(self, name: str, alive: Callable[[], None]) -> Opened:
+    def get(self, name: str, report_alive: Callable[[], None]) -> OpenModel:
         """Raises SettingsError, ArtefactRefused or EnvironmentStopped where it cannot be opened."""
-        if name not in self._open:
-            while len(self._open) >= MOST:
-                self._open.popitem(last=False)
-            with beating(alive):
-                self._open[name] = self._opened(name)
-        self._open.move_to_end(name)
-        return self._open[name]
+        if name not in self._open_models:
+            while len(self._open_models) >= MAX_OPEN_MODELS:
+                self._open_models.popitem(last=False)
+            with send_heartbeats(report_alive):
+                self._open_models[name] = self._open_model(name)
+        self._open_models.move_to_end(name)
+        return self._open_models[name]
 
-    def _opened(self, name: str) -> Opened:
+    def _open_model(self, name: str) -> OpenModel:
         folder = self._folders[name]
-        source = read_source(folder)
-        check_spec(source.spec)
-        windows = windows_of(source, self._infer)
-        weights = model_weights(source.spec, self._infer.weights, hint=source.weights_file)
-        decoder = DecodeJob(source.spec, with_pictures=True, windows=windows)
-        decoder.quieten(with_torch=True)  # before the backbone is built: threads change the last bits of its numbers
-        judge = open_judge(folder, self._infer, stride_seconds=windows.stride_seconds)
+        source = read_input_spec(folder)
+        check_model_spec(source.spec)
+        windows = choose_windows(source, self._infer)
+        weights = find_model_weights(source.spec, self._infer.weights, hint=source.weights_file)
+        decoder = DecodeJob(source.spec, with_thumbnails=True, windows=windows)
+        decoder.configure_libraries(
+            with_torch=True
+        )  # before the backbone is built: threads change the last bits of its numbers
+        judge = open_recognizer(folder, self._infer, stride_seconds=windows.stride_seconds)
         with open_encoder(source.spec, weights, self._infer, scratch=self._scratch) as encoder:
-            counted = Counted(encoder)
+            counted = CountingEncoder(encoder)
         facts = ModelFacts(
             name=name,
             labels=judge.decision.labels,
@@ -102,17 +104,19 @@ class Models:
             backbone=source.spec.backbone,
             created=datetime.fromtimestamp((folder / MODEL_JSON).stat().st_mtime, UTC),
         )
-        return Opened(facts, judge, decoder, counted, OpenJob(decoder, weights, None, counted=counted).start())
+        return OpenModel(
+            facts, judge, decoder, counted, OpenModelJob(decoder, weights, None, counting_encoder=counted).start()
+        )
 
 
 @contextmanager
-def beating(alive: Callable[[], None]) -> Iterator[None]:
+def send_heartbeats(report_alive: Callable[[], None]) -> Iterator[None]:
     """Says that this process lives while it does what says nothing, such as opening a model."""
     is_over = threading.Event()
 
     def beat() -> None:
-        while not is_over.wait(BEAT_SECONDS):
-            alive()
+        while not is_over.wait(HEARTBEAT_SECONDS):
+            report_alive()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

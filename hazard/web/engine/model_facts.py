@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hazard.web.jobs.store import iso
+from hazard.web.jobs.store import format_utc
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,5 @@ class ModelFacts:
             "threshold": self.threshold,
             "window_seconds": self.window_seconds,
             "backbone": self.backbone,
-            "created": iso(self.created),
+            "created": format_utc(self.created),
         }

@@ -4,70 +4,77 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from features.utils.files import is_full, move_whole, scratch_folder, stopped
-from features.video.container import opened_video
-from hazard.rendering.mp4_writer import Mp4, sound_mode
-from hazard.rendering.playback import End, Piece, Shot, Sound, played, within
-from hazard.utils.prefetch import ahead
+from features.utils.files import is_disk_full, make_scratch_folder, make_write_error, move_into_place
+from features.video.container import open_video
+from hazard.rendering.mp4_writer import Mp4Writer, choose_audio_mode
+from hazard.rendering.playback import AudioPacket, EndOfPlayback, MediaItem, PlayedFrame, fit_size, open_playback
+from hazard.utils.prefetch import prefetch
 
-CODECS = {"video/mp4": ("h264", "av1", "vp9"), "video/webm": ("vp8", "vp9", "av1")}
-PIXELS = ("yuv420p", "yuvj420p")
+PLAYABLE_CODECS = {"video/mp4": ("h264", "av1", "vp9"), "video/webm": ("vp8", "vp9", "av1")}
+PLAYABLE_PIXEL_FORMATS = ("yuv420p", "yuvj420p")
 """Eight bits and quarter colour: other H.264 is for professionals' players."""
-SOUNDS = ("aac", "mp3", "mp3float", "opus", "vorbis", "flac")
-LONGEST, SHORTEST = 1280, 720
+PLAYABLE_AUDIO_CODECS = ("aac", "mp3", "mp3float", "opus", "vorbis", "flac")
+MAX_LONG_SIDE, MAX_SHORT_SIDE = 1280, 720
 """Sides of what is made anew: a page shows no more, and others wait meanwhile."""
-_QUICKTIME = "qt"
-_HEADER = 4096
+_QUICKTIME_BRAND = "qt"
+_HEADER_BYTES = 4096
 
 
-def media_type(file: Path) -> str:
+def find_media_type(file: Path) -> str:
     """`video/mp4` or `video/webm` where every browser of today plays the file; else empty. Raises ClipError."""
-    with opened_video(file) as (container, stream):
-        kind = _container(file, container.format.name, container.metadata.get("major_brand", ""))
+    with open_video(file) as (container, stream):
+        kind = _container_media_type(file, container.format.name, container.metadata.get("major_brand", ""))
         codec = stream.codec_context
-        is_played = codec.name.removeprefix("lib") in _decoders(kind) and codec.pix_fmt in PIXELS
-        is_heard = all(s.codec_context and s.codec_context.name in SOUNDS for s in container.streams.audio)
+        is_played = (
+            codec.name.removeprefix("lib") in _playable_decoders(kind) and codec.pix_fmt in PLAYABLE_PIXEL_FORMATS
+        )
+        is_heard = all(
+            s.codec_context and s.codec_context.name in PLAYABLE_AUDIO_CODECS for s in container.streams.audio
+        )
         return kind if is_played and is_heard else ""
 
 
-def _decoders(kind: str) -> tuple[str, ...]:
+def _playable_decoders(kind: str) -> tuple[str, ...]:
     """FFmpeg calls some decoders after the library that they are: libdav1d is AV1."""
-    return (*CODECS.get(kind, ()), *(("dav1d",) if kind else ()))
+    return (*PLAYABLE_CODECS.get(kind, ()), *(("dav1d",) if kind else ()))
 
 
-def _container(file: Path, name: str, brand: str) -> str:
+def _container_media_type(file: Path, name: str, brand: str) -> str:
     if name.startswith("mov,mp4"):
-        return "" if brand.strip() == _QUICKTIME else "video/mp4"
+        return "" if brand.strip() == _QUICKTIME_BRAND else "video/mp4"
     if name.startswith("matroska"):
         with open(file, "rb") as opened:
-            return "video/webm" if b"webm" in opened.read(_HEADER) else ""
+            return "video/webm" if b"webm" in opened.read(_HEADER_BYTES) else ""
     return ""
 
 
-def write_preview(source: Path, target: Path, *, alive: Callable[[], None]) -> None:
+def write_preview(source: Path, target: Path, *, report_alive: Callable[[], None]) -> None:
     """An MP4 of a video, written whole or not at all. Raises ClipError and EnvironmentStopped."""
-    with scratch_folder(target) as scratch:
+    with make_scratch_folder(target) as scratch:
         with (
-            played(source, partial(within, longest=LONGEST, shortest=SHORTEST)) as (sound, pieces),
-            ahead(pieces) as coming,
+            open_playback(source, partial(fit_size, max_long_side=MAX_LONG_SIDE, max_short_side=MAX_SHORT_SIDE)) as (
+                sound,
+                pieces,
+            ),
+            prefetch(pieces) as coming,
         ):
-            movie = Mp4(scratch / "video.mp4", sound=sound, mode=sound_mode(sound))
+            movie = Mp4Writer(scratch / "video.mp4", audio_stream=sound, audio_mode=choose_audio_mode(sound))
             try:
                 for piece in coming:
-                    alive()
-                    _put(movie, piece)
+                    report_alive()
+                    _write_piece(movie, piece)
             except OSError as error:
-                raise (stopped(error, target) if is_full(error) else error) from error
+                raise (make_write_error(error, target) if is_disk_full(error) else error) from error
             finally:
                 movie.abandon()
-        move_whole(scratch / "video.mp4", target)
+        move_into_place(scratch / "video.mp4", target)
 
 
-def _put(movie: Mp4, piece: Piece) -> None:
+def _write_piece(movie: Mp4Writer, piece: MediaItem) -> None:
     match piece:
-        case Shot(seconds, image):
-            movie.show(seconds, image)
-        case Sound(seconds, packet):
-            movie.hear(seconds, packet)
-        case End(seconds):
+        case PlayedFrame(seconds, image):
+            movie.write_frame(seconds, image)
+        case AudioPacket(seconds, packet):
+            movie.write_audio_packet(seconds, packet)
+        case EndOfPlayback(seconds):
             movie.finish(seconds)

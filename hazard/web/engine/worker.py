@@ -11,52 +11,62 @@ import cv2
 import numpy as np
 
 from features.errors import ClipError, UserFacingError
-from features.types import Clip, Extracted, Failure, Unchanged
+from features.types import Clip, ExtractedClip, Failure, UnchangedClip
 from features.utils.files import write_atomically
-from features.video.container import opened_video
-from features.video.sampling import pick_rows
-from features.video.windows import pick_windows
-from hazard.events.decision import Decision, decide, decision_of
-from hazard.inference.predict import predictions
-from hazard.inference.result_store import Stamp, open_results
+from features.video.container import open_video
+from features.video.sampling import make_row_sampler
+from features.video.windows import make_window_sampler
+from hazard.events.decision import Decision, decide_clip, parse_decision
+from hazard.inference.predict import predict_outcomes
+from hazard.inference.result_store import FileStat, open_result_store
 from hazard.inference.settings import InferSettings
 from hazard.rendering.annotate import annotate_video
 from hazard.types import ClipPrediction
-from hazard.web.engine.answers import answer_of, confidence_of, segments_csv
-from hazard.web.engine.messages import Alive, Annotate, Look, Looked, Open, Outcome, Preview
-from hazard.web.engine.model_cache import Models, Opened
-from hazard.web.engine.preview import media_type, write_preview
-from hazard.web.jobs.progress import Reached
-from hazard.web.jobs.store import FILES, VIDEO
+from hazard.web.engine.answers import format_segments_csv, label_confidence, make_answer
+from hazard.web.engine.messages import (
+    AliveCallback,
+    AnalyseTask,
+    AnalysisResult,
+    AnnotateTask,
+    OpenModelTask,
+    PreviewTask,
+    TaskResult,
+)
+from hazard.web.engine.model_cache import ModelCache, OpenModel
+from hazard.web.engine.preview import find_media_type, write_preview
+from hazard.web.jobs.progress import ProgressFile
+from hazard.web.jobs.store import JOB_FILES, VIDEO_NAME
 
 if TYPE_CHECKING:
-    from hazard.inference.zero_shot import Namer
+    from hazard.inference.zero_shot import ZeroShotNamer
 
 
-ALMOST = 0.99
+FRAMES_DONE_SHARE = 0.99
 """How far a video is whose frames are all looked at, while its answer is written."""
 
 
-class Worker:
+class AnalysisWorker:
     """Does one order at a time."""
 
     def __init__(self, models: Mapping[str, Path], infer: InferSettings, scratch: Path) -> None:
         av.logging.set_level(None)
         cv2.setNumThreads(1)
-        self._models = Models(models, infer, scratch)
+        self._models = ModelCache(models, infer, scratch)
 
-    def do(self, order: Open | Look | Annotate | Preview, alive: Alive) -> Outcome:
+    def run_task(
+        self, task: OpenModelTask | AnalyseTask | AnnotateTask | PreviewTask, report_alive: AliveCallback
+    ) -> TaskResult:
         """What came of it. Whatever a video makes a library raise is the video's failure, never this process's end."""
         try:
-            match order:
-                case Open():
-                    return self._models.get(order.model, alive).facts
-                case Look():
-                    return self._look(order, alive)
-                case Annotate():
-                    self._annotate(order, alive)
-                case Preview():
-                    self._preview(order, alive)
+            match task:
+                case OpenModelTask():
+                    return self._models.get(task.model, report_alive).facts
+                case AnalyseTask():
+                    return self._analyse(task, report_alive)
+                case AnnotateTask():
+                    self._annotate(task, report_alive)
+                case PreviewTask():
+                    self._write_preview(task, report_alive)
             return None
         except (ClipError, UserFacingError) as error:
             return error
@@ -65,108 +75,127 @@ class Worker:
         except Exception as error:
             return ClipError("internal", f"{type(error).__name__}: {error}".splitlines()[0])
 
-    def _look(self, order: Look, alive: Alive) -> Looked:
-        told = Reached(order.folder)
+    def _analyse(self, task: AnalyseTask, report_alive: AliveCallback) -> AnalysisResult:
+        told = ProgressFile(task.folder)
         told(0.0)
-        opened = self._models.get(order.model, alive)
-        video = order.folder / VIDEO
-        clip = Clip(path=order.name, file=video)
-        meter = _Meter(told, alive, *_wanted(video, opened))
-        opened.counted.told = meter.encoded
-        outcome = opened.look(clip, meter.decoded)
-        assert not isinstance(outcome, Unchanged)
+        opened = self._models.get(task.model, report_alive)
+        video = task.folder / VIDEO_NAME
+        clip = Clip(path=task.name, file=video)
+        meter = _ProgressMeter(told, report_alive, *_estimate_frames_and_rows(video, opened))
+        opened.counting_encoder.on_encoded = meter.count_encoded
+        outcome = opened.analyse(clip, meter.count_decoded)
+        assert not isinstance(outcome, UnchangedClip)
         if isinstance(outcome, Failure):
             raise ClipError(outcome.stage, outcome.reason)
-        return _written(order, self._said(outcome, opened, clip, alive), opened.judge.decision)
-
-    def _said(self, outcome: Extracted, opened: Opened, clip: Clip, alive: Alive) -> ClipPrediction:
-        decision, namer = opened.judge.decision, opened.judge.namer
-        found = decide(predictions([outcome], opened.judge.predictor)[0], decision)
-        return replace(found, zero_shot=_names(clip, namer, alive)) if namer and found.is_unknown else found
-
-    def _annotate(self, order: Annotate, alive: Alive) -> None:
-        told = Reached(order.folder)
-        told(0.0)
-        with open_results(order.folder) as results:
-            kept, noted = next(iter(results)), results.noted("decision")
-            names = results.noted("zero_shot")
-        decision = decision_of(noted)
-        clip = replace(decide(kept, decision), zero_shot=tuple((name, p) for name, p in names))
-        video, target = order.folder / VIDEO, order.folder / FILES["annotated"]
-        length = max(clip.duration, 1e-6)
-        annotate_video(
-            video, target, clip, decision=decision, alive=alive, progress=lambda seconds: told(seconds / length)
+        return _write_results(
+            task, self._make_prediction(outcome, opened, clip, report_alive), opened.recognizer.decision
         )
 
-    def _preview(self, order: Preview, alive: Alive) -> None:
-        told = Reached(order.folder)
+    def _make_prediction(
+        self, outcome: ExtractedClip, model: OpenModel, clip: Clip, report_alive: AliveCallback
+    ) -> ClipPrediction:
+        decision, namer = model.recognizer.decision, model.recognizer.namer
+        found = decide_clip(predict_outcomes([outcome], model.recognizer.predictor)[0], decision)
+        return (
+            replace(found, zero_shot=_find_zero_shot_names(clip, namer, report_alive))
+            if namer and found.is_unknown
+            else found
+        )
+
+    def _annotate(self, task: AnnotateTask, report_alive: AliveCallback) -> None:
+        told = ProgressFile(task.folder)
         told(0.0)
-        write_preview(order.folder / VIDEO, order.folder / FILES["preview"], alive=alive)
+        with open_result_store(task.folder) as results:
+            kept, noted = next(iter(results)), results.read_fact("decision")
+            names = results.read_fact("zero_shot")
+        decision = parse_decision(noted)
+        clip = replace(decide_clip(kept, decision), zero_shot=tuple((name, p) for name, p in names))
+        video, target = task.folder / VIDEO_NAME, task.folder / JOB_FILES["annotated"]
+        length = max(clip.duration, 1e-6)
+        annotate_video(
+            video, target, clip, decision=decision, alive=report_alive, progress=lambda seconds: told(seconds / length)
+        )
+
+    def _write_preview(self, task: PreviewTask, report_alive: AliveCallback) -> None:
+        told = ProgressFile(task.folder)
+        told(0.0)
+        write_preview(task.folder / VIDEO_NAME, task.folder / JOB_FILES["preview"], report_alive=report_alive)
 
 
-class _Meter:
+class _ProgressMeter:
     """How far a video is: by its frames that were decoded, or by those that were encoded of the wanted ones."""
 
-    def __init__(self, told: Callable[[float], None], alive: Alive, frames: int, wanted: int) -> None:
-        self._told, self._alive = told, alive
-        self._frames, self._wanted = max(frames, 1), max(wanted, 1)
-        self._decoded = self._encoded = 0
+    def __init__(
+        self,
+        write_progress: Callable[[float], None],
+        report_alive: AliveCallback,
+        expected_frames: int,
+        expected_rows: int,
+    ) -> None:
+        self._write_progress, self._report_alive = write_progress, report_alive
+        self._expected_frames, self._expected_rows = max(expected_frames, 1), max(expected_rows, 1)
+        self._decoded_frames = self._encoded_rows = 0
 
-    def decoded(self) -> None:
-        self._decoded += 1
-        self._tell()
+    def count_decoded(self) -> None:
+        self._decoded_frames += 1
+        self._report_progress()
 
-    def encoded(self, rows: int) -> None:
-        self._encoded += rows
-        self._tell()
+    def count_encoded(self, rows: int) -> None:
+        self._encoded_rows += rows
+        self._report_progress()
 
-    def _tell(self) -> None:
-        self._alive()
-        self._told(min(max(self._decoded / self._frames, self._encoded / self._wanted), ALMOST))
+    def _report_progress(self) -> None:
+        self._report_alive()
+        self._write_progress(
+            min(
+                max(self._decoded_frames / self._expected_frames, self._encoded_rows / self._expected_rows),
+                FRAMES_DONE_SHARE,
+            )
+        )
 
 
-def _wanted(video: Path, opened: Opened) -> tuple[int, int]:
+def _estimate_frames_and_rows(video: Path, model: OpenModel) -> tuple[int, int]:
     """About how many frames a video has, by its header, and how many rows will be encoded of it."""
-    with opened_video(video) as (container, stream):
+    with open_video(video) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         seconds = float(container.duration or 0) / 1e6
         if seconds <= 0 or not 0 < rate < 1000:
             return stream.frames, stream.frames
-    spec, windows = opened.decoder.spec, opened.decoder.windows
-    pick = pick_windows(spec.sampling, windows) if windows else pick_rows(spec.sampling)
-    times = np.arange(0.0, min(seconds, LONGEST_SECONDS), 1 / rate)
+    spec, windows = model.decoder.spec, model.decoder.windows
+    pick = make_window_sampler(spec.sampling, windows) if windows else make_row_sampler(spec.sampling)
+    times = np.arange(0.0, min(seconds, MAX_VIDEO_SECONDS), 1 / rate)
     rows = pick(times, 0.0, seconds)
     return len(times), len(np.unique(np.concatenate([each.reshape(len(each), -1) for each in rows.values()]), axis=0))
 
 
-LONGEST_SECONDS = 48 * 3600.0
+MAX_VIDEO_SECONDS = 48 * 3600.0
 """Whatever a header says."""
 
 
-def _written(order: Look, clip: ClipPrediction, decision: Decision) -> Looked:
+def _write_results(task: AnalyseTask, clip: ClipPrediction, decision: Decision) -> AnalysisResult:
     """All files but the record: whoever sees them sees the whole of them."""
-    folder = order.folder
-    with open_results(folder) as results:
+    folder = task.folder
+    with open_result_store(folder) as results:
         results.clear()
-        results.add(clip, Stamp(-1, -1))
-        results.note("decision", asdict(decision))
-        results.note("zero_shot", clip.zero_shot)
-    answer = answer_of(order.id, order.name, order.model, clip, decision)
-    write_atomically(folder / FILES["csv"], segments_csv(clip, decision).encode("utf-8", "backslashreplace"))
-    if (picture := _poster(clip)) is not None:
-        write_atomically(folder / FILES["picture"], picture)
-    write_atomically(folder / FILES["answer"], json.dumps(answer).encode())
-    return Looked(
+        results.add(clip, FileStat(-1, -1))
+        results.write_fact("decision", asdict(decision))
+        results.write_fact("zero_shot", clip.zero_shot)
+    answer = make_answer(task.id, task.name, task.model, clip, decision)
+    write_atomically(folder / JOB_FILES["csv"], format_segments_csv(clip, decision).encode("utf-8", "backslashreplace"))
+    if (picture := _pick_thumbnail(clip)) is not None:
+        write_atomically(folder / JOB_FILES["picture"], picture)
+    write_atomically(folder / JOB_FILES["answer"], json.dumps(answer).encode())
+    return AnalysisResult(
         clip.duration,
         clip.label,
-        confidence_of(clip, decision),
+        label_confidence(clip, decision),
         clip.is_unknown,
         clip.reason if clip.status == "partial" else "",
-        media_type(folder / VIDEO),
+        find_media_type(folder / VIDEO_NAME),
     )
 
 
-def _poster(clip: ClipPrediction) -> bytes | None:
+def _pick_thumbnail(clip: ClipPrediction) -> bytes | None:
     """The picture nearest to the middle of the likeliest event, or of the video."""
     if not clip.thumbnails:
         return None
@@ -176,11 +205,13 @@ def _poster(clip: ClipPrediction) -> bytes | None:
     return clip.thumbnails[nearest]
 
 
-def _names(clip: Clip, namer: "Namer", alive: Alive) -> tuple[tuple[str, float], ...]:
+def _find_zero_shot_names(
+    clip: Clip, namer: "ZeroShotNamer", report_alive: AliveCallback
+) -> tuple[tuple[str, float], ...]:
     """What CLIP calls it; nothing where its frames cannot be had again."""
-    from hazard.inference.zero_shot import read_some
+    from hazard.inference.zero_shot import read_sampled_frames
 
     try:
-        return namer.name_frames(read_some(clip, namer.preprocessing, alive))
+        return namer.name_frames(read_sampled_frames(clip, namer.preprocessing, report_alive))
     except ClipError:
         return ()

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hazard.inference.settings import InferSettings
-from hazard.web.engine.messages import Alive, Outcome
+from hazard.web.engine.messages import AliveCallback, TaskResult
 
 
 @dataclass(frozen=True)
-class WorkJob:
+class AnalysisWorkerJob:
     """A worker's whole work."""
 
     models: Mapping[str, Path]
@@ -18,8 +18,8 @@ class WorkJob:
     scratch: Path
     """A folder for what is needed for seconds only."""
 
-    def start(self) -> Callable[[Any, Alive], Outcome]:
+    def start(self) -> Callable[[Any, AliveCallback], TaskResult]:
         """Quiet libraries of one thread; a model is opened when it is needed."""
-        from hazard.web.engine.worker import Worker
+        from hazard.web.engine.worker import AnalysisWorker
 
-        return Worker(self.models, self.infer, self.scratch).do
+        return AnalysisWorker(self.models, self.infer, self.scratch).run_task

@@ -16,24 +16,24 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from features.utils.text import printable
-from hazard.web.errors import Refused
-from hazard.web.metrics import Counts
+from features.utils.text import make_printable
+from hazard.web.errors import RequestError
+from hazard.web.metrics import ServerCounts
 from hazard.web.settings import ServeSettings
 
-COOKIE = "hazard"
+COOKIE_NAME = "hazard"
 SESSION_SECONDS = 12 * 3600
-MOST_SESSIONS = 1000
-RETRY_SECONDS = 5
+MAX_SESSIONS = 1000
+RETRY_AFTER_SECONDS = 5
 """When to try again what was too much."""
-OPEN = ("/healthz", "/login", "/static/")
+PUBLIC_PATHS = ("/healthz", "/login", "/static/")
 """What needs no token."""
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",  # with no-referrer, forms come with the origin `null`
@@ -41,20 +41,20 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_SAFE = ("GET", "HEAD", "OPTIONS")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 log = logging.getLogger(__name__)
 
 
-def problem(status: int, reason: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(status: int, reason: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An error as every route answers it: one line, and the status again."""
-    return JSONResponse({"error": printable(reason), "status": status}, status, headers=dict(headers or {}))
+    return JSONResponse({"error": make_printable(reason), "status": status}, status, headers=dict(headers or {}))
 
 
-def problem_of(refused: Refused) -> JSONResponse:
+def request_error_response(error: RequestError) -> JSONResponse:
     """A refusal as an answer."""
-    wait = {"Retry-After": str(RETRY_SECONDS)} if refused.status in (429, 503) else {}
-    return problem(refused.status, refused.reason, headers=wait)
+    wait = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
+    return error_response(error.status, error.reason, headers=wait)
 
 
 @dataclass
@@ -62,48 +62,50 @@ class Sessions:
     """Browsers that gave the token. They are forgotten when the server ends."""
 
     token: str = field(repr=False)
-    until: dict[str, float] = field(default_factory=dict, repr=False)
+    expiry_times: dict[str, float] = field(default_factory=dict, repr=False)
 
-    def is_token(self, text: str) -> bool:
+    def is_valid_token(self, text: str) -> bool:
         """Whether somebody knows the token; how long the comparison takes says nothing about it."""
         return hmac.compare_digest(_digest(text), _digest(self.token))
 
-    def open(self) -> str:
+    def open_session(self) -> str:
         """The secret of a new session."""
         now = time.monotonic()
-        self.until = {key: end for key, end in self.until.items() if end > now}
-        while len(self.until) >= MOST_SESSIONS:
-            del self.until[next(iter(self.until))]
+        self.expiry_times = {key: end for key, end in self.expiry_times.items() if end > now}
+        while len(self.expiry_times) >= MAX_SESSIONS:
+            del self.expiry_times[next(iter(self.expiry_times))]
         secret = secrets.token_urlsafe(32)
-        self.until[_digest(secret).hex()] = now + SESSION_SECONDS
+        self.expiry_times[_digest(secret).hex()] = now + SESSION_SECONDS
         return secret
 
-    def close(self, secret: str) -> None:
+    def close_session(self, secret: str) -> None:
         """Its cookie opens nothing any more."""
-        self.until.pop(_digest(secret).hex(), None)
+        self.expiry_times.pop(_digest(secret).hex(), None)
 
-    def is_known(self, headers: Headers) -> bool:
+    def is_authenticated(self, headers: Headers) -> bool:
         """Whether a request carries the token or the cookie of a session."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.is_token(given.strip()):
+        if scheme.lower() == "bearer" and self.is_valid_token(given.strip()):
             return True
-        return self.until.get(_digest(session_of(headers)).hex(), 0.0) > time.monotonic()
+        return self.expiry_times.get(_digest(read_session_cookie(headers)).hex(), 0.0) > time.monotonic()
 
 
-def session_of(headers: Headers) -> str:
+def read_session_cookie(headers: Headers) -> str:
     """The secret in a request's cookie, empty without one."""
     cookies = SimpleCookie()
     try:
         cookies.load("; ".join(headers.getlist("cookie")))
     except CookieError:
         return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    return cookies[COOKIE_NAME].value if COOKIE_NAME in cookies else ""
 
 
-class Guard:
+class GuardMiddleware:
     """The outermost layer: refuses what must not be asked, and lets no error out but as one line."""
 
-    def __init__(self, app: ASGIApp, *, settings: ServeSettings, sessions: Sessions | None, counts: Counts) -> None:
+    def __init__(
+        self, app: ASGIApp, *, settings: ServeSettings, sessions: Sessions | None, counts: ServerCounts
+    ) -> None:
         self.app, self.settings, self.sessions, self.counts = app, settings, sessions, counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,49 +124,49 @@ class Guard:
             await send(message)
 
         try:
-            answer = self._objection(scope)
+            answer = self._find_rejection(scope)
             await (answer or self.app)(scope, receive, guarded)
         except Exception as error:
-            log.error("%s %s: %s: %s", scope["method"], scope["path"], type(error).__name__, printable(str(error)))
+            log.error("%s %s: %s: %s", scope["method"], scope["path"], type(error).__name__, make_printable(str(error)))
             if not started:
-                await problem(500, "the server made a mistake; its log says which")(scope, receive, guarded)
+                await error_response(500, "the server made a mistake; its log says which")(scope, receive, guarded)
         except asyncio.CancelledError:  # the server ends before the answer is whole
             if not started:
-                await problem(503, "the server is ending")(scope, receive, guarded)
+                await error_response(503, "the server is ending")(scope, receive, guarded)
 
-    def _objection(self, scope: Scope) -> Response | None:
+    def _find_rejection(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         try:
-            check_host(headers, self.settings, reached=(scope.get("server") or ("", None))[0])
-            if scope["method"] not in _SAFE:
+            check_host(headers, self.settings, local_ip=(scope.get("server") or ("", None))[0])
+            if scope["method"] not in _SAFE_METHODS:
                 check_origin(headers)
-        except Refused as refused:
-            return problem_of(refused)
-        if self.sessions is None or is_open(scope["path"]) or self.sessions.is_known(headers):
+        except RequestError as refused:
+            return request_error_response(refused)
+        if self.sessions is None or is_public_path(scope["path"]) or self.sessions.is_authenticated(headers):
             return None
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             query = scope["query_string"].decode("latin-1")
             return RedirectResponse("/login?next=" + quote(scope["path"] + (f"?{query}" if query else "")), 303)
         said = "give the token: Authorization: Bearer TOKEN"
-        return problem(401, said, headers={"WWW-Authenticate": "Bearer"})
+        return error_response(401, said, headers={"WWW-Authenticate": "Bearer"})
 
 
-def is_open(path: str) -> bool:
+def is_public_path(path: str) -> bool:
     """Whether a path needs no token."""
-    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN)
+    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in PUBLIC_PATHS)
 
 
-def check_host(headers: Headers, settings: ServeSettings, *, reached: str) -> None:
+def check_host(headers: Headers, settings: ServeSettings, *, local_ip: str) -> None:
     """Raises Refused where a browser was led here by another name: its page could read all answers (DNS rebinding).
 
     `reached` is the address of this machine that the connection came to.
     """
     given = headers.getlist("host")
-    name = _host_name(given[0]) if len(given) == 1 else ""
-    known = {"localhost", "127.0.0.1", "::1", settings.host.lower(), reached.lower()}
+    name = _parse_host_name(given[0]) if len(given) == 1 else ""
+    known = {"localhost", "127.0.0.1", "::1", settings.host.lower(), local_ip.lower()}
     known |= {host.lower() for host in settings.hosts}
     if not name or name not in known:
-        raise Refused(400, f"the host '{name}' is not one of this server; the setting serve.hosts names more")
+        raise RequestError(400, f"the host '{name}' is not one of this server; the setting serve.hosts names more")
 
 
 def check_origin(headers: Headers) -> None:
@@ -173,16 +175,16 @@ def check_origin(headers: Headers) -> None:
     origin = headers.get("origin")
     is_own = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
     if site not in ("same-origin", "none") or not is_own:
-        raise Refused(403, "a page of another site may not do this")
+        raise RequestError(403, "a page of another site may not do this")
 
 
-def local_path(text: str) -> str:
+def local_redirect_path(text: str) -> str:
     """Where to go after signing in: a path of this server, `/` for anything else."""
     is_local = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
     return text if is_local else "/"
 
 
-def _host_name(host: str) -> str:
+def _parse_host_name(host: str) -> str:
     """Without the port, the brackets and a last dot; empty for what is no host."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
@@ -196,7 +198,7 @@ def _host_name(host: str) -> str:
 
 def _add_headers(scope: Scope, message: Message) -> None:
     headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
+    for name, value in SECURITY_HEADERS.items():
         headers[name] = value
     is_static = scope["path"].startswith("/static/")
     headers["Cache-Control"] = "no-cache" if is_static else "no-store"

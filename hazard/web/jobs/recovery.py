@@ -3,32 +3,32 @@
 import shutil
 from pathlib import Path
 
-from hazard.web.jobs.queue import Task, Waiting
-from hazard.web.jobs.store import VIDEO, Jobs
+from hazard.web.jobs.queue import Task, TaskQueue
+from hazard.web.jobs.store import VIDEO_NAME, JobStore
 
 
-def empty(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
     """Removes what is left of uploads and work that nobody finished."""
     for each in folder.iterdir():
         shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
 
 
-def go_on(jobs: Jobs, looks: Waiting, fetches: Waiting) -> None:
+def requeue_unfinished(jobs: JobStore, analysis_queue: TaskQueue, fetch_queue: TaskQueue) -> None:
     """What an earlier server did not finish waits again."""
     for job in jobs.recover():
         if not job.is_over:
-            is_there = (jobs.place(job.id) / VIDEO).is_file()
+            is_there = (jobs.job_folder(job.id) / VIDEO_NAME).is_file()
             jobs.update(job.id, state="queued")
-            (looks if is_there else fetches).put(Task("look" if is_there else "fetch", job.id))
+            (analysis_queue if is_there else fetch_queue).put(Task("look" if is_there else "fetch", job.id))
         elif job.state == "done":
             if job.is_annotating:
-                looks.put(Task("annotate", job.id))
+                analysis_queue.put(Task("annotate", job.id))
             if not job.media and not job.has_preview:
-                looks.put(Task("preview", job.id))
+                analysis_queue.put(Task("preview", job.id))
 
 
-def rest(jobs: Jobs) -> None:
+def requeue_interrupted(jobs: JobStore) -> None:
     """That a server was stopped is no fault of what it was at."""
-    for job in jobs.all():
+    for job in jobs.list_all():
         if job.state in ("decoding", "fetching"):
             jobs.update(job.id, state="queued", attempts=max(0, job.attempts - 1))

@@ -17,30 +17,30 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from features.utils.files import write_atomically
 
-State = Literal["queued", "fetching", "decoding", "done", "failed"]
-ENDED: tuple[State, ...] = ("done", "failed")
-ALPHABET = string.digits + string.ascii_lowercase
+JobState = Literal["queued", "fetching", "decoding", "done", "failed"]
+FINAL_STATES: tuple[JobState, ...] = ("done", "failed")
+ID_ALPHABET = string.digits + string.ascii_lowercase
 ID_LENGTH = 26
 """134 bits: nobody guesses a job of somebody else's."""
-RECORD, VIDEO = "job.json", "video"
-FILES: Mapping[str, str] = {
-    "upload": VIDEO,
+RECORD_NAME, VIDEO_NAME = "job.json", "video"
+JOB_FILES: Mapping[str, str] = {
+    "upload": VIDEO_NAME,
     "preview": "preview.mp4",
     "annotated": "annotated.mp4",
     "csv": "result.csv",
     "picture": "picture.jpg",
     "answer": "answer.json",
 }
-PLAYED = ("video/mp4", "video/webm")
+PLAYABLE_TYPES = ("video/mp4", "video/webm")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
+class VideoJob:
     """What is known of one video."""
 
     id: str
@@ -49,7 +49,7 @@ class Job:
     model: str
     created: datetime
     expires: datetime
-    state: State = "queued"
+    state: JobState = "queued"
     reason: str = ""
     """Why it failed, or was read only in part."""
     stage: str = ""
@@ -79,7 +79,7 @@ class Job:
     @property
     def is_over(self) -> bool:
         """Whether it is done or failed."""
-        return self.state in ENDED
+        return self.state in FINAL_STATES
 
     def as_json(self) -> dict[str, Any]:
         """What the API says of it."""
@@ -92,8 +92,8 @@ class Job:
             "state": self.state,
             "progress": round(self.progress, 3),
             "place": self.place,
-            "created": iso(self.created),
-            "expires": iso(self.expires),
+            "created": format_utc(self.created),
+            "expires": format_utc(self.expires),
             "seconds": self.seconds,
             "reason": self.reason,
             "label": self.label,
@@ -113,108 +113,108 @@ class Job:
         }
 
 
-def iso(moment: datetime) -> str:
+def format_utc(time: datetime) -> str:
     """UTC to the second, as `2026-01-02T03:04:05Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Jobs:
+class JobStore:
     """All jobs of a folder. Whoever waits for a change waits on `changed`."""
 
     def __init__(self, folder: Path, *, keep_seconds: float, clock: Callable[[], float]) -> None:
         self.folder = folder
         self.changed = threading.Condition(threading.RLock())
-        self._keep, self._clock = timedelta(seconds=keep_seconds), clock
-        self._jobs: dict[str, Job] = {}
+        self._lifetime, self._clock = timedelta(seconds=keep_seconds), clock
+        self._jobs: dict[str, VideoJob] = {}
         self._sizes: dict[str, int] = {}
 
-    def recover(self) -> list[Job]:
+    def recover(self) -> list[VideoJob]:
         """Knows what lies in the folder, oldest first; what is no job, or has lost its file, is removed."""
         for place in self.folder.iterdir():
-            job = _read(place / RECORD, place.name)
-            if job is None or not (job.address or (place / VIDEO).is_file()):
+            job = _read_job(place / RECORD_NAME, place.name)
+            if job is None or not (job.address or (place / VIDEO_NAME).is_file()):
                 log.warning("what is left of job %s is removed: its file or its record is gone", place.name)
-                _remove(place)
+                _remove_folder(place)
                 continue
-            self._jobs[job.id], self._sizes[job.id] = job, _size(place)
+            self._jobs[job.id], self._sizes[job.id] = job, _measure_folder(place)
         self._jobs = dict(sorted(self._jobs.items(), key=lambda pair: pair[1].created))
         return list(self._jobs.values())
 
-    def add(self, *, name: str, model: str, file: Path | None = None, address: str = "") -> Job:
+    def add(self, *, name: str, model: str, file: Path | None = None, url: str = "") -> VideoJob:
         """A new job, on disk; `file` is moved into its folder. Raises EnvironmentStopped or OSError."""
         now = self.now()
-        identity = "".join(secrets.choice(ALPHABET) for _ in range(ID_LENGTH))
-        job = Job(identity, name, model, now, now + self._keep, address=address)
-        place = self.place(identity)
+        identity = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+        job = VideoJob(identity, name, model, now, now + self._lifetime, address=url)
+        place = self.job_folder(identity)
         try:
             place.mkdir()
-            write_atomically(place / RECORD, _dumped(job))
+            write_atomically(place / RECORD_NAME, _dump_job(job))
             if file is not None:
-                shutil.move(file, place / VIDEO)
-        except (OSError, EnvironmentStopped):
-            _remove(place)
+                shutil.move(file, place / VIDEO_NAME)
+        except (OSError, RuntimeEnvironmentError):
+            _remove_folder(place)
             raise
         with self.changed:
-            self._jobs[identity], self._sizes[identity] = job, _size(place)
+            self._jobs[identity], self._sizes[identity] = job, _measure_folder(place)
             self.changed.notify_all()
         return job
 
-    def get(self, identity: str) -> Job | None:
+    def get(self, job_id: str) -> VideoJob | None:
         """None where there is no such job."""
         with self.changed:
-            return self._jobs.get(identity)
+            return self._jobs.get(job_id)
 
-    def all(self) -> list[Job]:
+    def list_all(self) -> list[VideoJob]:
         """Newest first."""
         with self.changed:
             return list(reversed(self._jobs.values()))
 
-    def place(self, identity: str) -> Path:
+    def job_folder(self, job_id: str) -> Path:
         """The folder of a job."""
-        return self.folder / identity
+        return self.folder / job_id
 
-    def update(self, identity: str, **facts: Any) -> Job | None:
+    def update(self, job_id: str, **facts: Any) -> VideoJob | None:
         """Changes facts of a job, here and on disk; None where it was deleted meanwhile.
 
         What a full disk does not take down is found out again by the next server.
         """
         with self.changed:
-            if identity not in self._jobs:
+            if job_id not in self._jobs:
                 return None
-            job = self._jobs[identity] = replace(self._jobs[identity], **facts)
+            job = self._jobs[job_id] = replace(self._jobs[job_id], **facts)
             try:
-                write_atomically(self.place(identity) / RECORD, _dumped(job))
-            except EnvironmentStopped as error:
-                log.warning("job %s: %s", identity, error)
-            self._sizes[identity] = _size(self.place(identity))
+                write_atomically(self.job_folder(job_id) / RECORD_NAME, _dump_job(job))
+            except RuntimeEnvironmentError as error:
+                log.warning("job %s: %s", job_id, error)
+            self._sizes[job_id] = _measure_folder(self.job_folder(job_id))
             self.changed.notify_all()
             return job
 
-    def remove(self, identity: str) -> bool:
+    def remove(self, job_id: str) -> bool:
         """Whether there was such a job; nothing of it is left."""
         with self.changed:
-            known = self._jobs.pop(identity, None) is not None
-            self._sizes.pop(identity, None)
+            known = self._jobs.pop(job_id, None) is not None
+            self._sizes.pop(job_id, None)
             self.changed.notify_all()
-        self.sweep(identity)
+        self.remove_leftovers(job_id)
         return known
 
-    def sweep(self, identity: str) -> None:
+    def remove_leftovers(self, job_id: str) -> None:
         """Removes what a worker may have left in the folder of a job that is gone."""
-        if self.get(identity) is None:
-            _remove(self.place(identity))
+        if self.get(job_id) is None:
+            _remove_folder(self.job_folder(job_id))
 
-    def expired(self) -> list[str]:
+    def find_expired(self) -> list[str]:
         """Jobs that are over and past their time."""
         now = self.now()
-        return [job.id for job in self.all() if job.is_over and job.expires <= now]
+        return [job.id for job in self.list_all() if job.is_over and job.expires <= now]
 
-    def oldest_over(self, keep_bytes: int) -> list[str]:
-        """The oldest jobs that are over, so many that without them the others fit into `keep_bytes`."""
+    def find_oldest_over(self, max_bytes: int) -> list[str]:
+        """The oldest jobs that are over, so many that without them the others fit into `max_bytes`."""
         with self.changed:
-            over, sum_bytes = [], self.bytes
+            over, sum_bytes = [], self.total_bytes
             for job in self._jobs.values():
-                if sum_bytes <= keep_bytes:
+                if sum_bytes <= max_bytes:
                     break
                 if job.is_over:
                     over.append(job.id)
@@ -222,7 +222,7 @@ class Jobs:
             return over
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """What all of them take on the disk."""
         with self.changed:
             return sum(self._sizes.values())
@@ -232,38 +232,38 @@ class Jobs:
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
-_SHOWN_ONLY = ("progress", "place", "annotated_share")
+_TRANSIENT_FIELDS = ("progress", "place", "annotated_share")
 
 
-def _dumped(job: Job) -> bytes:
-    facts = {key: value for key, value in asdict(job).items() if key not in _SHOWN_ONLY}
+def _dump_job(job: VideoJob) -> bytes:
+    facts = {key: value for key, value in asdict(job).items() if key not in _TRANSIENT_FIELDS}
     facts |= {"created": job.created.timestamp(), "expires": job.expires.timestamp()}
     return (json.dumps(facts) + "\n").encode()
 
 
-def _read(file: Path, identity: str) -> Job | None:
+def _read_job(file: Path, job_id: str) -> VideoJob | None:
     """None for what is none, or another's."""
     try:
         facts = json.loads(file.read_bytes())
         moments = {key: datetime.fromtimestamp(facts[key], UTC) for key in ("created", "expires")}
-        job = Job(**{key: facts[key] for key in facts if key in _FACTS} | moments)
+        job = VideoJob(**{key: facts[key] for key in facts if key in _STORED_FIELDS} | moments)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return job if job.id == identity else None
+    return job if job.id == job_id else None
 
 
-_FACTS = {each.name for each in fields(Job)} - set(_SHOWN_ONLY)
+_STORED_FIELDS = {each.name for each in fields(VideoJob)} - set(_TRANSIENT_FIELDS)
 
 
-def _size(place: Path) -> int:
+def _measure_folder(folder: Path) -> int:
     try:
-        return sum(entry.stat().st_size for entry in place.iterdir() if entry.is_file())
+        return sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file())
     except OSError:
         return 0
 
 
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place, ignore_errors=True)
+def _remove_folder(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
     else:
-        place.unlink(missing_ok=True)
+        folder.unlink(missing_ok=True)

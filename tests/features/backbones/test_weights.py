@@ -10,7 +10,7 @@ from torch import nn
 from features.backbones.loading import load_backbone
 from features.backbones.registry import BACKBONES, get_backbone
 from features.backbones.weights import find_weights, weights_digest
-from features.errors import ArtefactRefused, SettingsError
+from features.errors import ArtifactError, SettingsError
 from tests.features.backbones.test_registry import add_tiny_clip
 
 
@@ -73,7 +73,7 @@ def test_weights_that_do_not_fit_are_refused(network: nn.Module, tmp_path: Path,
     else:
         file = tmp_path / "w.safetensors"
         file.write_bytes(b"\xff" * 100)
-    with pytest.raises(ArtefactRefused, match="refused") as raised:
+    with pytest.raises(ArtifactError, match="refused") as raised:
         load_backbone("mobilenet_v2", file)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "canary").exists()
@@ -114,7 +114,7 @@ def test_a_fine_tuned_network_is_taken_out_of_whatever_it_was_in(number: int, tm
     torch.save({"model_state_dict": classifier(name, network, wrapper), "epoch": 3}, tmp_path / "mine.pt")
     torch.save(network.state_dict(), tmp_path / "plain.pt")
     assert weights_digest(name, tmp_path / "mine.pt") == weights_digest(name, tmp_path / "plain.pt")
-    with pytest.raises(ArtefactRefused, match="is it another architecture") as raised:
+    with pytest.raises(ArtifactError, match="is it another architecture") as raised:
         weights_digest(other, tmp_path / "mine.pt")
     assert "\n" not in str(raised.value)
 
@@ -123,7 +123,7 @@ def test_a_deeper_network_of_the_same_kind_is_refused(tmp_path: Path) -> None:
     import torchvision
 
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "resnet34.pth")
-    with pytest.raises(ArtefactRefused, match=r"'layer1\.2\..*' is no part of resnet18; is it a larger"):
+    with pytest.raises(ArtifactError, match=r"'layer1\.2\..*' is no part of resnet18; is it a larger"):
         load_backbone("resnet18", tmp_path / "resnet34.pth")
 
 
@@ -131,7 +131,7 @@ def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
     network = get_backbone("resnet18").build()
     both = classifier("resnet18", network, "student.") | classifier("resnet18", network, "teacher.")
     torch.save(both, tmp_path / "both.pth")
-    with pytest.raises(ArtefactRefused, match=r"2 networks that fit resnet18.*'student\.', 'teacher\.'"):
+    with pytest.raises(ArtifactError, match=r"2 networks that fit resnet18.*'student\.', 'teacher\.'"):
         load_backbone("resnet18", tmp_path / "both.pth")
 
 
@@ -139,7 +139,7 @@ def test_a_torchscript_archive_is_refused_by_name(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "ViT-B-32.pt")
-    with pytest.raises(ArtefactRefused, match=r"refused: a TorchScript archive.*open_clip_model\.safetensors"):
+    with pytest.raises(ArtifactError, match=r"refused: a TorchScript archive.*open_clip_model\.safetensors"):
         load_backbone("mobilenet_v2", tmp_path / "ViT-B-32.pt")
 
 
@@ -151,7 +151,7 @@ def test_weights_of_timm_are_converted_as_timm_does(tmp_path: Path) -> None:
     digests = {weights_digest("timm:test_vit", tmp_path / name) for name in ("now.pth", "old.pth")}
     assert len(digests) == 1
     torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(ArtefactRefused, match="refused"):
+    with pytest.raises(ArtifactError, match="refused"):
         load_backbone("timm:test_vit", tmp_path / "other.pth")
 
 

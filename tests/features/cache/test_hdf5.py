@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from features.cache.hdf5 import Cache, read_cache, read_header, verify_cache, write_cache
-from features.cache.parts import track_rows
+from features.cache.parts import make_track_rows
 from features.cache.reduction import Reduction
-from features.cache.tables import clip_table, failure_table
-from features.errors import ArtefactRefused, DamagedCache, SettingsError
+from features.cache.tables import make_clip_table, make_failure_table
+from features.errors import ArtifactError, DamagedCacheError, SettingsError
 from features.types import Clip, Failure, FeatureTrack
 from tests.features.test_spec import spec
 
@@ -33,8 +33,8 @@ def write(path: Path, tracks: list[FeatureTrack], **changes: object) -> Path:
         "spec": spec(reduction_digest="e" * 64),
         "reduction": Reduction("select:6", channels=np.arange(6)),
         "reduction_rows": "train",
-        "clips": clip_table(track_rows(tracks)),
-        "failures": failure_table([Failure(Clip("bad.mp4", Path("bad.mp4")), "open", "empty file")]),
+        "clips": make_clip_table(make_track_rows(tracks)),
+        "failures": make_failure_table([Failure(Clip("bad.mp4", Path("bad.mp4")), "open", "empty file")]),
     }
     write_cache(content, ((t.features, t.times) for t in tracks), **(options | changes))
     path.write_bytes(content.getvalue())
@@ -93,7 +93,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_harmless(path: Path) -> None:
         path.write_bytes(damaged)
         try:
             assert (read_cache(path).features == expected).all()
-        except ArtefactRefused as error:
+        except ArtifactError as error:
             assert str(path) in str(error)
             refused += 1
     assert refused > 5
@@ -107,7 +107,7 @@ def test_a_shape_that_the_file_cannot_hold_takes_no_memory(
 ) -> None:
     with h5py.File(path, "a") as file:
         file[name].resize((rows, *file[name].shape[1:]))
-    with pytest.raises(DamagedCache, match=f"/{name} cannot be .* in a file of"):
+    with pytest.raises(DamagedCacheError, match=f"/{name} cannot be .* in a file of"):
         read(path)
 
 
@@ -115,7 +115,7 @@ def test_a_shape_that_the_file_cannot_hold_takes_no_memory(
 def test_a_truncated_cache_is_refused(path: Path, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(ArtefactRefused, match="refused"):
+    with pytest.raises(ArtifactError, match="refused"):
         read_cache(path)
 
 
@@ -124,16 +124,16 @@ def test_absent_and_foreign_files(tmp_path: Path) -> None:
         read_cache(tmp_path / "none.h5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["features"] = np.zeros(3)
-    with pytest.raises(ArtefactRefused):
+    with pytest.raises(ArtifactError):
         read_cache(tmp_path / "foreign.h5")
 
 
 def test_a_cache_of_another_version_is_not_called_damaged(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["spec"] = json.dumps(json.loads(file.attrs["spec"]) | {"gravity": 9.81})
-    with pytest.raises(ArtefactRefused, match=r"another version .* differ in: gravity") as caught:
+    with pytest.raises(ArtifactError, match=r"another version .* differ in: gravity") as caught:
         read_cache(path)
-    assert not isinstance(caught.value, DamagedCache)
+    assert not isinstance(caught.value, DamagedCacheError)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_wrong_content_is_refused_with_expected_and_got(path: Path, name: str, v
     with h5py.File(path, "r+") as file:
         del file[name]
         file[name] = value
-    with pytest.raises(ArtefactRefused, match=said):
+    with pytest.raises(ArtifactError, match=said):
         read_cache(path)
 
 
@@ -166,8 +166,8 @@ def test_not_a_number_is_refused_when_written(tmp_path: Path, tracks: list[Featu
             width=6,
             spec=spec(),
             reduction=None,
-            clips=clip_table(track_rows(tracks[:1])),
-            failures=failure_table([]),
+            clips=make_clip_table(make_track_rows(tracks[:1])),
+            failures=make_failure_table([]),
         )
 
 
@@ -186,6 +186,6 @@ def test_a_full_disk_is_an_error_not_a_crash() -> None:
             width=6,
             spec=spec(),
             reduction=None,
-            clips=clip_table(track_rows(tracks)),
-            failures=failure_table([]),
+            clips=make_clip_table(make_track_rows(tracks)),
+            failures=make_failure_table([]),
         )

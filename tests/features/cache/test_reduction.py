@@ -5,8 +5,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.cache.reduction import BLOCK_ROWS, FITS, Reduction, fit, parse
-from features.errors import ArtefactRefused, SettingsError
+from features.cache.reduction import BLOCK_ROWS, FITTERS, Reduction, fit, parse_reduction
+from features.errors import ArtifactError, SettingsError
 
 RNG = np.random.default_rng(0)
 TRACKS = [RNG.normal(size=(12, 20)).astype(np.float16) for _ in range(9)]
@@ -19,7 +19,7 @@ def loud_tracks() -> list[NDArray[np.float16]]:
     return [(rng.normal(size=(12, 20)) @ mix * np.linspace(0.1, 4, 20) + 2).astype(np.float16) for _ in range(9)]
 
 
-@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("kind", FITTERS)
 def test_fit_apply_and_arrays(kind: str) -> None:
     reduction = fit(f"{kind}:6", TRACKS, width=20)
     assert reduction is not None
@@ -104,7 +104,7 @@ def test_one_pass_over_tracks_of_any_length_gives_what_all_rows_at_once_give() -
 @pytest.mark.parametrize("text", ["selct:5", "select", "select:0", "select:21", "pca:x", "none:3", ""])
 def test_wrong_reduction_is_one_clear_line(text: str) -> None:
     with pytest.raises(SettingsError):
-        parse(text, width=20)
+        parse_reduction(text, width=20)
 
 
 def test_pca_of_too_few_rows_says_so() -> None:
@@ -114,5 +114,5 @@ def test_pca_of_too_few_rows_says_so() -> None:
 
 def test_foreign_arrays_are_refused() -> None:
     for arrays in ({}, {"weights": np.zeros(3)}, {"mean": np.zeros(3, np.float32)}):
-        with pytest.raises(ArtefactRefused):
+        with pytest.raises(ArtifactError):
             Reduction.from_arrays("pca:2", arrays)

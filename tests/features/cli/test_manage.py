@@ -16,7 +16,7 @@ import pytest
 from features.cache.consolidate import consolidate
 from features.cache.hdf5 import read_cache, read_header
 from features.cache.parts import parts_folder, write_part
-from features.cache.tables import failure_table
+from features.cache.tables import make_failure_table
 from features.cli.extract import extract_features
 from features.cli.manage import features
 from features.sources.shards import Shard
@@ -28,7 +28,7 @@ from tests.helpers.data.videos import write_numbered
 from tests.helpers.paths import ROOT
 
 TORCH = ("--runtime", "torch")
-RAW = {"spec": spec(reduction="none"), "reduction": None, "reduction_rows": "", "failures": failure_table([])}
+RAW = {"spec": spec(reduction="none"), "reduction": None, "reduction_rows": "", "failures": make_failure_table([])}
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_verify_names_damage(cache: Path, clips: Path, run: Run) -> None:
 
 
 def raw_cache(path: Path, tracks: list[FeatureTrack], failed: tuple[str, ...] = (), **changes: object) -> Path:
-    failures = failure_table([Failure(Clip(name, Path(name)), "open", f"in {path.stem}") for name in failed])
+    failures = make_failure_table([Failure(Clip(name, Path(name)), "open", f"in {path.stem}") for name in failed])
     return write(path, tracks, **(RAW | {"failures": failures} | changes))
 
 
@@ -317,10 +317,10 @@ def test_merge_of_a_damaged_cache_writes_nothing(tmp_path: Path, run: Run) -> No
 
 def test_shards_divide_the_clips_by_their_paths() -> None:
     paths = [f"class/{i}.mp4" for i in range(1000)]
-    taken = [[path for path in paths if Shard(i, 3).takes(path)] for i in (1, 2, 3)]
+    taken = [[path for path in paths if Shard(i, 3).contains(path)] for i in (1, 2, 3)]
     assert sorted(path for own in taken for path in own) == sorted(paths)
     assert min(map(len, taken)) > 280
-    assert Shard(1, 3).takes("class/0.mp4")  # as long as the hash stays what it is
+    assert Shard(1, 3).contains("class/0.mp4")  # as long as the hash stays what it is
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"])
@@ -331,10 +331,10 @@ def test_a_wrong_shard_is_a_usage_error(numbered: Path, tmp_path: Path, extract:
 
 def test_the_last_shard_builds_the_cache(made: Path, tmp_path: Path, extract: Run, run: Run) -> None:
     output, whole = tmp_path / "s.h5", read_header(made / "c.h5")
-    own = sum(Shard(1, 2).takes(path) for path in [*whole.clips.path, *whole.failures.path])
+    own = sum(Shard(1, 2).contains(path) for path in [*whole.clips.path, *whole.failures.path])
     assert 0 < own < 7
     first = extract(made / "clips", "-o", output, "--shard", "1/2", *TORCH)
-    has_bad = Shard(1, 2).takes("calm/bad.mp4")
+    has_bad = Shard(1, 2).contains("calm/bad.mp4")
     assert first.code == (3 if has_bad else 0)
     assert f"7 clips, of which shard 1/2 takes {own}: {own} to extract" in first.out
     assert f"{own} of 7 clips are done, in parts beside {output}; the last shard, or a run without" in first.out

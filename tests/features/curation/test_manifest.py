@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from features.cli.manage import features
-from features.curation.near_duplicates import join_alike, prints_of
-from features.curation.splitting import divide_groups, read_shares
+from features.curation.near_duplicates import make_fingerprints, merge_near_duplicates
+from features.curation.splitting import assign_splits, parse_shares
 from features.errors import SettingsError
 from features.sources.discover import find_clips
 from features.types import SPLITS
@@ -267,35 +267,40 @@ def test_real_clips_of_one_scene_are_found(real_clips: Path, tmp_path: Path, mak
 def test_shares_are_reached_where_groups_allow() -> None:
     labels = [f"class{i % 3}" for i in range(600)]
     groups = [f"{i % 3}_{i // 15}" for i in range(600)]  # 120 groups of five
-    splits = divide_groups(labels, groups, read_shares("70/15/15"), seed=1)
+    splits = assign_splits(labels, groups, parse_shares("70/15/15"), seed=1)
     for label in set(labels):
         met = [s for s, own in zip(splits, labels, strict=True) if own == label]
         assert [met.count(side) for side in SPLITS] == [140, 30, 30]
     assert len({(g, s) for g, s in zip(groups, splits, strict=True)}) == 120
-    assert splits == divide_groups(labels, groups, read_shares("70/15/15"), seed=1)
-    assert splits != divide_groups(labels, groups, read_shares("70/15/15"), seed=2)
+    assert splits == assign_splits(labels, groups, parse_shares("70/15/15"), seed=1)
+    assert splits != assign_splits(labels, groups, parse_shares("70/15/15"), seed=2)
 
 
 def test_rare_classes_are_trained_on_first_and_then_tested() -> None:
-    splits = divide_groups(["rare", "rare", *["usual"] * 40], [f"g{i}" for i in range(42)], read_shares("70/15/15"))
+    splits = assign_splits(["rare", "rare", *["usual"] * 40], [f"g{i}" for i in range(42)], parse_shares("70/15/15"))
     assert sorted(splits[:2]) == ["test", "train"]
-    assert divide_groups(["a"], ["g"], read_shares("80/20")) == ["train"]
+    assert assign_splits(["a"], ["g"], parse_shares("80/20")) == ["train"]
 
 
 @pytest.mark.parametrize("text", ["", "70", "a/b", "70/-5/35", "nan/50/50", "70/15/15/0"])
 def test_shares_that_make_no_sense(text: str) -> None:
     with pytest.raises(SettingsError):
-        read_shares(text)
+        parse_shares(text)
 
 
 def test_frames_that_show_nothing_join_nothing() -> None:
     dark = np.full((2, 64, 64, 3), 3, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8).repeat(8, 1).repeat(8, 2).repeat(3, 3)
-    prints = [prints_of(dark), prints_of(dark), prints_of(noise), prints_of(noise // 2 + 60)]
-    assert join_alike(prints, list("abcd")).tolist() == [0, 1, 2, 2]
+    prints = [
+        make_fingerprints(dark),
+        make_fingerprints(dark),
+        make_fingerprints(noise),
+        make_fingerprints(noise // 2 + 60),
+    ]
+    assert merge_near_duplicates(prints, list("abcd")).tolist() == [0, 1, 2, 2]
 
 
 def test_one_file_is_one_scene(tmp_path: Path) -> None:
     assert write_numbered(tmp_path / "a.mp4", 3).is_file()
     prints = [np.zeros((3, 256), np.float32)] * 3
-    assert join_alike(prints, ["same", "other", "same"]).tolist() == [0, 1, 0]
+    assert merge_near_duplicates(prints, ["same", "other", "same"]).tolist() == [0, 1, 0]

@@ -6,20 +6,20 @@ import torch
 
 from features.backbones.loading import load_backbone
 from features.backbones.registry import BACKBONES, pooled_width
-from features.encoders.base import Encoder, TooLargeBatch
+from features.encoders.base import BatchTooLargeError, FrameEncoder
 from features.encoders.devices import pick_devices
-from features.encoders.openvino_convert import convert
-from features.encoders.openvino_encoder import openvino_encoder
-from features.encoders.torch_encoder import fold_batch_norms, pool, torch_encoder
-from features.errors import ClipError, EnvironmentStopped, SettingsError
+from features.encoders.openvino_convert import convert_network
+from features.encoders.openvino_encoder import make_openvino_encoder
+from features.encoders.torch_encoder import fold_batch_norms, make_torch_encoder, pool_maps
+from features.errors import ClipError, RuntimeEnvironmentError, SettingsError
 from features.spec import FeatureSpec, Preprocessing, Sampling
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
 
 
-def encoder(**options: object) -> Encoder:
+def encoder(**options: object) -> FrameEncoder:
     network = load_backbone("mobilenet_v2", None)
-    return torch_encoder(network, preprocessing=BACKBONES["mobilenet_v2"].preprocessing, pooling="avg", **options)
+    return make_torch_encoder(network, preprocessing=BACKBONES["mobilenet_v2"].preprocessing, pooling="avg", **options)
 
 
 def test_a_feature_does_not_depend_on_the_batch_it_is_in() -> None:
@@ -53,7 +53,7 @@ def test_a_norm_that_does_more_is_not_folded() -> None:
 @pytest.mark.parametrize("pooling", ["avg", "max", "avg+max"])
 def test_pooling(pooling: str) -> None:
     maps = torch.rand(3, 1280, 7, 7)
-    pooled = pool(maps, pooling)
+    pooled = pool_maps(maps, pooling)
     assert pooled.shape == (3, pooled_width("mobilenet_v2", pooling))
     assert pooled[:, :1280].allclose(maps.amax((2, 3)) if pooling == "max" else maps.mean((2, 3)))
 
@@ -68,7 +68,7 @@ def test_a_feature_that_is_not_finite_is_a_failure() -> None:
     broken = torch.nn.Conv2d(3, 4, 1)
     torch.nn.init.constant_(broken.weight, float("inf"))
     with pytest.raises(ClipError, match="NaN or infinity"):
-        torch_encoder(broken, preprocessing=Preprocessing(), pooling="avg").encode(FRAMES[:1])
+        make_torch_encoder(broken, preprocessing=Preprocessing(), pooling="avg").encode(FRAMES[:1])
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
@@ -88,10 +88,10 @@ def test_a_batch_that_does_not_fit_is_halved_for_good() -> None:
     def forward(frames: np.ndarray) -> np.ndarray:
         sizes.append(len(frames))
         if len(frames) > 2:
-            raise TooLargeBatch
+            raise BatchTooLargeError
         return frames.reshape(len(frames), -1)[:, :4].astype(np.float32)
 
-    encoder = Encoder(forward, batch_size=8)
+    encoder = FrameEncoder(forward, batch_size=8)
     frames = np.arange(9 * 12, dtype=np.uint8).reshape(9, 2, 2, 3)
     assert (encoder.encode(frames) == frames.reshape(9, -1)[:, :4]).all()
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
@@ -100,10 +100,10 @@ def test_a_batch_that_does_not_fit_is_halved_for_good() -> None:
 
 def test_not_even_one_frame_fits() -> None:
     def forward(frames: np.ndarray) -> np.ndarray:
-        raise TooLargeBatch
+        raise BatchTooLargeError
 
-    with pytest.raises(EnvironmentStopped, match="does not hold a single frame"):
-        Encoder(forward, batch_size=2).encode(FRAMES)
+    with pytest.raises(RuntimeEnvironmentError, match="does not hold a single frame"):
+        FrameEncoder(forward, batch_size=2).encode(FRAMES)
 
 
 def test_torch_says_that_memory_is_short() -> None:
@@ -113,8 +113,8 @@ def test_torch_says_that_memory_is_short() -> None:
                 raise torch.OutOfMemoryError
             return x
 
-    small = torch_encoder(Large(), preprocessing=Preprocessing(), pooling="avg", batch_size=4)
-    alone = torch_encoder(Large(), preprocessing=Preprocessing(), pooling="avg", batch_size=1)
+    small = make_torch_encoder(Large(), preprocessing=Preprocessing(), pooling="avg", batch_size=4)
+    alone = make_torch_encoder(Large(), preprocessing=Preprocessing(), pooling="avg", batch_size=1)
     assert (small.encode(FRAMES) == alone.encode(FRAMES)).all()
     assert small.batch_size == 2
 
@@ -131,8 +131,8 @@ def test_openvino_gives_what_torch_gives(tmp_path: Path, precision: str, toleran
         pooling="avg+max",
         precision=precision,
     )
-    found = openvino_encoder(convert(spec, None, tmp_path), spec).encode(FRAMES).astype(np.float32)
-    expected = torch_encoder(
+    found = make_openvino_encoder(convert_network(spec, None, tmp_path), spec).encode(FRAMES).astype(np.float32)
+    expected = make_torch_encoder(
         load_backbone("mobilenet_v2", None), preprocessing=spec.preprocessing, pooling="avg+max"
     ).encode(FRAMES)
     assert found.shape == (5, 2560)

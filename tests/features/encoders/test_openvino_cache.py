@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from features.backbones.loading import load_backbone, tensors_digest
 from features.backbones.registry import BACKBONES
 from features.backbones.weights import weights_digest
-from features.encoders.openvino_cache import ENTRY, MOST, NETWORK, kept_network
+from features.encoders.openvino_cache import ENTRY_FILE, MAX_CACHED_NETWORKS, NETWORK_FILES, get_openvino_network
 from features.spec import FeatureSpec, Sampling
-from features.utils.user_cache import kept_folder
+from features.utils.user_cache import find_cache_dir
 
 Kept = Callable[..., int]
 
@@ -47,18 +47,18 @@ def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
 
     def convert(asked: FeatureSpec, weights: Path | None, folder: Path) -> Path:
         converted.append(asked)
-        for name in NETWORK:
+        for name in NETWORK_FILES:
             (folder / name).write_text(f"{name} {asked.fingerprint}")
-        return folder / NETWORK[0]
+        return folder / NETWORK_FILES[0]
 
-    monkeypatch.setattr("features.encoders.openvino_convert.convert", convert)
+    monkeypatch.setattr("features.encoders.openvino_convert.convert_network", convert)
 
     def take_it(asked: FeatureSpec, *, made_for: FeatureSpec | None = None) -> int:
         place = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
         place.mkdir()
-        assert kept_network(asked, None, place) == place / NETWORK[0]
-        assert [(place / name).read_text() for name in NETWORK] == [
-            f"{name} {(made_for or asked).fingerprint}" for name in NETWORK
+        assert get_openvino_network(asked, None, place) == place / NETWORK_FILES[0]
+        assert [(place / name).read_text() for name in NETWORK_FILES] == [
+            f"{name} {(made_for or asked).fingerprint}" for name in NETWORK_FILES
         ]
         return len(converted)
 
@@ -98,13 +98,13 @@ def test_other_weights_never_get_a_kept_network(take: Kept) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        lambda entry: (entry / NETWORK[0]).write_text("xml"),
-        lambda entry: (entry / NETWORK[1]).write_bytes(b""),
-        lambda entry: (entry / NETWORK[1]).unlink(),
-        lambda entry: (entry / ENTRY).write_text("{"),
-        lambda entry: (entry / ENTRY).write_text("[]"),
-        lambda entry: (entry / ENTRY).write_text((entry / ENTRY).read_text().replace("avg", "max")),
-        lambda entry: (entry / ENTRY).unlink(),
+        lambda entry: (entry / NETWORK_FILES[0]).write_text("xml"),
+        lambda entry: (entry / NETWORK_FILES[1]).write_bytes(b""),
+        lambda entry: (entry / NETWORK_FILES[1]).unlink(),
+        lambda entry: (entry / ENTRY_FILE).write_text("{"),
+        lambda entry: (entry / ENTRY_FILE).write_text("[]"),
+        lambda entry: (entry / ENTRY_FILE).write_text((entry / ENTRY_FILE).read_text().replace("avg", "max")),
+        lambda entry: (entry / ENTRY_FILE).unlink(),
     ],
     ids=["other xml", "empty bin", "no bin", "no json", "other json", "other key", "no entry"],
 )
@@ -116,15 +116,15 @@ def test_a_damaged_entry_is_made_anew(take: Kept, folder: Path, harm: Callable[[
 
 def test_the_last_used_ones_are_kept(take: Kept, folder: Path) -> None:
     pictures = BACKBONES["mobilenet_v2"].preprocessing
-    specs = [spec(preprocessing=pictures.model_copy(update={"size": 64 + i})) for i in range(MOST + 1)]
-    for age, one in enumerate(specs[:MOST]):
+    specs = [spec(preprocessing=pictures.model_copy(update={"size": 64 + i})) for i in range(MAX_CACHED_NETWORKS + 1)]
+    for age, one in enumerate(specs[:MAX_CACHED_NETWORKS]):
         take(one)
         newest = max((folder / "openvino").iterdir(), key=lambda entry: entry.stat().st_mtime)
         os.utime(newest, (age, age))
     take(specs[0])  # used again
-    assert take(specs[MOST]) == MOST + 1
-    assert len(list((folder / "openvino").iterdir())) == MOST
-    assert [take(specs[0]), take(specs[1])] == [MOST + 1, MOST + 2]
+    assert take(specs[MAX_CACHED_NETWORKS]) == MAX_CACHED_NETWORKS + 1
+    assert len(list((folder / "openvino").iterdir())) == MAX_CACHED_NETWORKS
+    assert [take(specs[0]), take(specs[1])] == [MAX_CACHED_NETWORKS + 1, MAX_CACHED_NETWORKS + 2]
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "a file"])
@@ -139,13 +139,13 @@ def test_a_folder_that_cannot_be_written_is_done_without(
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert kept_folder("k") == tmp_path / "caches/k"
+    assert find_cache_dir("k") == tmp_path / "caches/k"
     monkeypatch.delenv("HAZARD_CACHE_DIR")
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert kept_folder("k") == Path("/home/someone/.cache/hazard-video/k")
+    assert find_cache_dir("k") == Path("/home/someone/.cache/hazard-video/k")
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/someone")
-    assert kept_folder("k") == Path("/var/cache/someone/hazard-video/k")
+    assert find_cache_dir("k") == Path("/var/cache/someone/hazard-video/k")
 
 
 def weights(file: Path, seed: int) -> Path:

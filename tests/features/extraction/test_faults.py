@@ -40,18 +40,18 @@ import numpy as np
 import pytest
 import torch
 
-from features.cache.hdf5 import Header, read_cache, read_header
+from features.cache.hdf5 import CacheHeader, read_cache, read_header
 from features.cache.parts import parts_folder
 from features.config import ExtractSettings
-from features.errors import ArtefactRefused, EnvironmentStopped
+from features.errors import ArtifactError, RuntimeEnvironmentError
 from features.extraction.extract import extract_to_cache
 from features.sources.discover import find_clips
 from features.spec import Sampling
 from features.types import FrameBatch
-from features.utils.files import sweep_temporary
+from features.utils.files import remove_stale_temporaries
 from features.utils.worker_pool import run_tasks
 from features.video.decoder import read_frames
-from features.video.sampling import pick_rows
+from features.video.sampling import make_row_sampler
 from hazard.cli.train import train_temporal
 from tests.conftest import Run
 from tests.helpers.data.planted import ODD_NAMES, PLAYLISTS, Misbehaving, plant, watched
@@ -75,7 +75,7 @@ def _quiet() -> None:
 
 
 @pytest.fixture(scope="module")
-def harvest(tmp_path_factory: pytest.TempPathFactory) -> Header:
+def harvest(tmp_path_factory: pytest.TempPathFactory) -> CacheHeader:
     """The cache of one run over all the planted files."""
     folder = tmp_path_factory.mktemp("faults")
     plant(folder)
@@ -87,7 +87,7 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> Header:
     return summary.header
 
 
-def ledger(header: Header, start: str) -> dict[str, str]:
+def ledger(header: CacheHeader, start: str) -> dict[str, str]:
     """File to stage and reason, of the files whose name begins so; none of them has features."""
     table = header.failures
     found = {
@@ -99,35 +99,35 @@ def ledger(header: Header, start: str) -> dict[str, str]:
     return found
 
 
-def kept(header: Header, path: str) -> tuple[str, float, int]:
+def kept(header: CacheHeader, path: str) -> tuple[str, float, int]:
     """Status, decoded share and rows of a clip that has features."""
     assert path not in header.failures.path
     i = header.clips.path.tolist().index(path)
     return str(header.clips.status[i]), float(header.clips.decoded_share[i]), int(header.clips.length[i])
 
 
-def test_row_01_zero_bytes(harvest: Header) -> None:
+def test_row_01_zero_bytes(harvest: CacheHeader) -> None:
     assert ledger(harvest, "01") == {"01 zero.mp4": "open: empty file"}
 
 
-def test_row_02_text_and_noise(harvest: Header) -> None:
+def test_row_02_text_and_noise(harvest: CacheHeader) -> None:
     found = ledger(harvest, "02")
     assert len(found) == 2
     assert all(reason.startswith("open: not a video") for reason in found.values())
 
 
-def test_row_03_images(harvest: Header) -> None:
+def test_row_03_images(harvest: CacheHeader) -> None:
     found = ledger(harvest, "03")
     assert found.keys() == {"03 image.mp4", "03 image.avi"}
     assert all(reason.startswith("open: not a video") for reason in found.values())
 
 
-def test_row_04_no_index(harvest: Header) -> None:
+def test_row_04_no_index(harvest: CacheHeader) -> None:
     assert ledger(harvest, "04")["04 no index.mp4"].startswith("open: not a video, or damaged")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
-def test_row_05_truncated(harvest: Header, suffix: str) -> None:
+def test_row_05_truncated(harvest: CacheHeader, suffix: str) -> None:
     status, share, rows = kept(harvest, f"05 0.8.{suffix}")
     assert (status, rows) == ("partial", 12)
     assert 0.6 < share < 0.9
@@ -135,7 +135,7 @@ def test_row_05_truncated(harvest: Header, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
-def test_row_06_overwritten_in_the_middle(harvest: Header, suffix: str) -> None:
+def test_row_06_overwritten_in_the_middle(harvest: CacheHeader, suffix: str) -> None:
     status, share, rows = kept(harvest, f"06.{suffix}")
     assert status == "partial"
     assert 0.5 <= share < 0.95
@@ -149,7 +149,7 @@ def test_row_06_a_variable_frame_rate_is_no_damage(tmp_path: Path) -> None:
     assert batch.decoded_share == 1.0
 
 
-def test_row_07_bit_flips(harvest: Header) -> None:
+def test_row_07_bit_flips(harvest: CacheHeader) -> None:
     assert re.match(r"decode: (only \d+%|no frame)", ledger(harvest, "07")["07 many.mp4"])
     status, share, _ = kept(harvest, "07 few.mp4")
     assert status == "partial"
@@ -172,20 +172,20 @@ def test_row_07_hardly_a_garbage_picture_is_taken_for_sound(tmp_path: Path) -> N
 
 
 def seen(path: Path) -> FrameBatch:
-    return read_frames(path, pick_rows(Sampling(frames=100)), lambda image: image)
+    return read_frames(path, make_row_sampler(Sampling(frames=100)), lambda image: image)
 
 
-def test_row_08_audio_only(harvest: Header) -> None:
+def test_row_08_audio_only(harvest: CacheHeader) -> None:
     assert ledger(harvest, "08") == {"08.mp4": "open: no video stream"}
 
 
-def test_row_09_no_frames(harvest: Header) -> None:
+def test_row_09_no_frames(harvest: CacheHeader) -> None:
     found = ledger(harvest, "09")
     assert found["09.avi"] == "decode: no frame could be decoded"
     assert found["09.mp4"] == "open: no video stream"  # an MP4 does not even list a track without a sample
 
 
-def test_row_10_one_frame_is_one_row(harvest: Header) -> None:
+def test_row_10_one_frame_is_one_row(harvest: CacheHeader) -> None:
     assert kept(harvest, "10.mp4") == ("ok", 1.0, 1)
 
 
@@ -211,7 +211,7 @@ def test_row_13_enormous_frames_are_refused_from_the_header(tmp_path: Path, suff
         (tmp_path / "lying.mov").write_bytes(data)
     for file in tmp_path.iterdir():
         grown = grown_bytes(f"""
-            try: read_frames(Path({str(file)!r}), pick_rows(Sampling()), lambda image: image)
+            try: read_frames(Path({str(file)!r}), make_row_sampler(Sampling()), lambda image: image)
             except ClipError as error: assert 'frame too large: 15360x8640' in error.reason, error
             else: raise SystemExit(1)
         """)
@@ -225,7 +225,7 @@ def grown_bytes(body: str) -> int:
         [
             "import resource; from pathlib import Path",
             "from features.errors import ClipError; from features.spec import Sampling",
-            "from features.video.sampling import pick_rows",
+            "from features.video.sampling import make_row_sampler",
             "from features.video.decoder import read_frames",
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024",
             "before = peak()",
@@ -242,7 +242,7 @@ def misbehaved(tmp_path: Path, numbered: Path, extract: Run, monkeypatch: pytest
     """A run over three sound clips, one that hangs its decoder and one that crashes it."""
     for name in ("a", "b hang", "c", "d crash", "e"):
         shutil.copy(numbered / "calm" / "0.mp4", tmp_path / f"{name}.mp4")
-    monkeypatch.setattr("features.stream.ExtractJob", Misbehaving)
+    monkeypatch.setattr("features.extraction.local_engine.ExtractJob", Misbehaving)
     return lambda: extract(tmp_path, "-o", tmp_path / "c.h5", "--set", "deadline_seconds=4")
 
 
@@ -284,7 +284,7 @@ def test_row_15_a_worker_that_dies_idle_loses_nothing() -> None:
     assert sorted(done) == [("quick", "quick"), ("slow", "slow")]
 
 
-def test_row_16_pipes_devices_and_folders(harvest: Header) -> None:
+def test_row_16_pipes_devices_and_folders(harvest: CacheHeader) -> None:
     found = ledger(harvest, "16")
     assert found.pop("16 gone.mp4") == "open: no such file or directory"
     assert found == dict.fromkeys(
@@ -505,7 +505,7 @@ def test_row_25_stale_temporary_files_are_swept_and_live_ones_kept(
     assert extract(numbered, "-o", output, "--reduce", "none").code == 0
     assert not any(file.exists() for file in stale)
     assert all(file.exists() for file in live)
-    assert sweep_temporary(tmp_path) == 0
+    assert remove_stale_temporaries(tmp_path) == 0
 
 
 @pytest.fixture
@@ -599,11 +599,11 @@ def test_row_26_damage_is_never_carried_into_a_new_cache(numbered: Path, tmp_pat
         with h5py.File(output, "r+") as file:  # no checksum covers an attribute
             file.attrs["content_digest"] = "0" * 64
 
-    with pytest.raises(ArtefactRefused, match="does not match its digest"):
+    with pytest.raises(ArtifactError, match="does not match its digest"):
         extract_to_cache(clips, output, SETTINGS, announce=damage)
     damaged = output.read_bytes()
     summary = extract_to_cache(clips, output, SETTINGS)
-    assert (summary.kept, summary.extracted) == (len(clips) - 4, 4)
+    assert (summary.cached, summary.extracted) == (len(clips) - 4, 4)
     assert len(read_cache(output).clips) == len(clips)
     assert (tmp_path / "c.h5.damaged").read_bytes() == damaged
 
@@ -640,7 +640,7 @@ def test_row_28_part_missing_at_consolidation(
     """It was there when the work was planned, and is gone when the cache is built."""
     output, clips = tmp_path / "c.h5", find_clips([numbered])
     lost = read_header(parts[1]).clips.path[0]
-    with pytest.raises(EnvironmentStopped, match=rf"missing or damaged.*run the same command again.*{lost}"):
+    with pytest.raises(RuntimeEnvironmentError, match=rf"missing or damaged.*run the same command again.*{lost}"):
         extract_to_cache(clips, output, SETTINGS, announce=lambda plan: disturb(parts))
     assert not output.exists()
     header = extract_to_cache(clips, output, SETTINGS).header
@@ -660,7 +660,9 @@ def test_row_28_part_that_vanishes_as_soon_as_it_is_written(
             removed.append(found[0])
         return False
 
-    with pytest.raises(EnvironmentStopped, match=r"run the same command again to extract what they held: \w+/\d.mp4$"):
+    with pytest.raises(
+        RuntimeEnvironmentError, match=r"run the same command again to extract what they held: \w+/\d.mp4$"
+    ):
         extract_to_cache(clips, output, SETTINGS, is_stopped=is_stopped)
     header = extract_to_cache(clips, output, SETTINGS).header
     assert header is not None
@@ -705,7 +707,7 @@ def test_rows_30_31_crafted_caches_are_refused_by_training(
     assert "Traceback" not in ran.err
 
 
-def test_row_36_odd_names_are_processed(harvest: Header) -> None:
+def test_row_36_odd_names_are_processed(harvest: CacheHeader) -> None:
     names = [name.decode("utf-8", "backslashreplace") for name in ODD_NAMES]
     for name in names:
         assert kept(harvest, f"36 {name}") == ("ok", 1.0, 12)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from features.cache.consolidate import consolidate
-from features.cache.hdf5 import Header, read_header, verify_cache
+from features.cache.hdf5 import CacheHeader, read_header, verify_cache
 from features.cache.parts import parts_folder, read_parts, remove_parts, write_part
 from features.config import ExtractSettings
 from features.extraction.extract import extract_to_cache
@@ -43,7 +43,7 @@ def _without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     without_videos(monkeypatch)
 
 
-def extract(output: Path, clips: Sequence[Clip] = CLIPS, settings: ExtractSettings = SETTINGS) -> Header:
+def extract(output: Path, clips: Sequence[Clip] = CLIPS, settings: ExtractSettings = SETTINGS) -> CacheHeader:
     header = extract_to_cache(clips, output, settings).header
     assert header is not None
     return header

@@ -8,15 +8,15 @@ import pytest
 from features.backbones.loading import load_backbone
 from features.backbones.weights import weights_digest
 from features.config import RunSettings
-from features.encoders.base import Encoder
+from features.encoders.base import FrameEncoder
 from features.encoders.factory import check_devices
-from features.encoders.torch_encoder import torch_encoder
+from features.encoders.torch_encoder import make_torch_encoder
 from features.errors import SettingsError
-from features.extraction.jobs import Decoded, DecodeJob, ViewFrames
+from features.extraction.jobs import DecodedClip, DecodeJob, ViewFrames
 from features.extraction.local_engine import encode_batches, extract_clips
 from features.sources.discover import find_clips
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.types import Clip, Extracted, Failure
+from features.types import Clip, ExtractedClip, Failure
 from features.utils.worker_pool import run_tasks
 
 SPEC = FeatureSpec(
@@ -33,12 +33,15 @@ def test_batches_of_many_clips_give_each_clip_its_own_features(numbered: Path) -
     clips = [*find_clips([numbered]), Clip("absent.mp4", Path("absent.mp4"))]
     network = load_backbone("mobilenet_v2", None)
     encoders = [
-        torch_encoder(network, preprocessing=SPEC.preprocessing, pooling="avg", batch_size=size) for size in (7, 11)
+        make_torch_encoder(network, preprocessing=SPEC.preprocessing, pooling="avg", batch_size=size)
+        for size in (7, 11)
     ]
     decoded = (result for _, result in run_tasks(DecodeJob(SPEC), clips, workers=2, deadline_seconds=60))
-    fed = {o.tracks[0].clip.path: o.tracks[0] for o in encode_batches(decoded, encoders) if isinstance(o, Extracted)}
+    fed = {
+        o.tracks[0].clip.path: o.tracks[0] for o in encode_batches(decoded, encoders) if isinstance(o, ExtractedClip)
+    }
     plain = extract_clips(clips, SPEC, None, RunSettings(device="cpu", runtime="torch", workers=1))
-    alone = {o.tracks[0].clip.path: o.tracks[0] for o in plain if isinstance(o, Extracted)}
+    alone = {o.tracks[0].clip.path: o.tracks[0] for o in plain if isinstance(o, ExtractedClip)}
     assert fed.keys() == alone.keys()
     assert len(fed) == 6
     for path, track in alone.items():
@@ -46,9 +49,9 @@ def test_batches_of_many_clips_give_each_clip_its_own_features(numbered: Path) -
         assert (fed[path].times == track.times).all()
 
 
-def decoded_clip(name: str, value: int) -> Decoded:
+def decoded_clip(name: str, value: int) -> DecodedClip:
     view = ViewFrames("none", np.full((3, 4, 4, 3), value, np.uint8), np.arange(3.0))
-    return Decoded(Clip(name, Path(name)), (view,), duration=3.0, decoded_share=1.0, decode_seconds=0.0)
+    return DecodedClip(Clip(name, Path(name)), (view,), duration=3.0, decoded_share=1.0, decode_seconds=0.0)
 
 
 def test_a_clip_that_spoils_a_batch_fails_alone() -> None:
@@ -57,8 +60,8 @@ def test_a_clip_that_spoils_a_batch_fails_alone() -> None:
         return np.where(features == 13, np.nan, features)
 
     clips = [decoded_clip(str(value), value) for value in (3, 13, 5)]
-    outcomes = list(encode_batches(clips, [Encoder(forward, batch_size=100)]))
-    assert [type(outcome) for outcome in outcomes] == [Extracted, Failure, Extracted]
+    outcomes = list(encode_batches(clips, [FrameEncoder(forward, batch_size=100)]))
+    assert [type(outcome) for outcome in outcomes] == [ExtractedClip, Failure, ExtractedClip]
     failure = outcomes[1]
     assert isinstance(failure, Failure)
     assert "NaN" in failure.reason

@@ -17,17 +17,17 @@ import pytest
 from features.cache.hdf5 import verify_cache
 from features.cache.parts import parts_folder
 from features.config import ExtractSettings
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from features.extraction.extract import extract_to_cache
 from features.extraction.local_engine import extract_clips
-from features.extraction.ray_actor_pool import Crew
-from features.extraction.ray_actors import Shipment, Worker
-from features.extraction.ray_engine import Layout, extract_on_cluster
-from features.extraction.ray_scheduler import ATTEMPTS, Schedule
+from features.extraction.ray_actor_pool import ActorPool
+from features.extraction.ray_actors import ClipActor, PackedJob
+from features.extraction.ray_engine import ActorLayout, extract_on_cluster
+from features.extraction.ray_scheduler import MAX_ATTEMPTS, Scheduler
 from features.extraction.spec_builder import build_spec
 from features.sources.discover import find_clips
-from features.types import Clip, Extracted, Failure
-from features.utils.worker_pool import Lost
+from features.types import Clip, ExtractedClip, Failure
+from features.utils.worker_pool import LostTask
 from tests.conftest import Run
 from tests.features.utils.test_worker_pool import DEADLINE, Obedient
 from tests.helpers.data.videos import write_numbered
@@ -67,17 +67,17 @@ def test_one_machine(videos: Path, tmp_path: Path, extract: Run) -> None:
 
 
 def test_a_worker_outlives_clips_that_hang_or_crash() -> None:
-    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
+    worker = ClipActor(PackedJob(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
     results = [pickle.loads(worker.work(pickle.dumps(task))[1]) for task in ("a", "crash", "b", "hang", "c")]
     assert results[0::2] == ["A", "B", "C"]
-    assert results[1] == Lost("decode", "the decoder crashed (SIGSEGV)")
-    assert results[3] == Lost("decode", f"timeout: nothing decoded for {DEADLINE:g} s")
+    assert results[1] == LostTask("decode", "the decoder crashed (SIGSEGV)")
+    assert results[3] == LostTask("decode", f"timeout: nothing decoded for {DEADLINE:g} s")
 
 
 def test_a_node_that_does_not_see_the_videos_stops_the_job() -> None:
-    worker = Worker(Shipment(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
-    with pytest.raises(EnvironmentStopped, match=r"does not see /absent/a\.mp4"):
-        worker.ready([__file__, "/absent/a.mp4"])
+    worker = ClipActor(PackedJob(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
+    with pytest.raises(RuntimeEnvironmentError, match=r"does not see /absent/a\.mp4"):
+        worker.set_up([__file__, "/absent/a.mp4"])
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_workers_decode_and_encoders_encode(cluster: "ray.cluster_utils.Cluster"
     settings = SETTINGS.model_copy(update={"address": cluster.address, "batch_size": 5})
     spec, weights = build_spec(settings)
     clips = [*find_clips([videos]), Clip("absent.mp4", tmp_path / "absent.mp4")]
-    outcomes = list(extract_on_cluster(clips, spec, weights, settings, layout=Layout(encoders=1)))
+    outcomes = list(extract_on_cluster(clips, spec, weights, settings, layout=ActorLayout(encoders=1)))
     alone = extract_clips(clips, spec, weights, settings.model_copy(update={"engine": "local", "batch_size": 1}))
-    expected = {o.tracks[0].clip.path: o.tracks[0].features for o in alone if isinstance(o, Extracted)}
-    got = {o.tracks[0].clip.path: o.tracks[0].features for o in outcomes if isinstance(o, Extracted)}
+    expected = {o.tracks[0].clip.path: o.tracks[0].features for o in alone if isinstance(o, ExtractedClip)}
+    got = {o.tracks[0].clip.path: o.tracks[0].features for o in outcomes if isinstance(o, ExtractedClip)}
     assert got.keys() == expected.keys()
     assert len(got) == 4
     assert all(np.abs(got[path].astype(np.float32) - expected[path]).max() < 2e-3 for path in got)
@@ -177,7 +177,7 @@ class Blind:
     """A worker on a node that lacks something."""
 
     def ready(self, samples: list[str]) -> int:
-        raise EnvironmentStopped("node far does not see it")
+        raise RuntimeEnvironmentError("node far does not see it")
 
 
 @pytest.mark.long
@@ -186,15 +186,15 @@ def test_a_clip_that_kills_its_workers_is_a_failure_and_costs_no_other() -> None
     try:
         make: Callable[[], object] = partial(ray.remote(Mortal).remote)
         clips = [Clip(f"{'poison' if i == 4 else 'good'}{i}", Path(f"{i}.mp4")) for i in range(12)]
-        schedule = Schedule(clips, Crew(make, lambda: 2, samples=[], ahead=2), None)
+        schedule = Scheduler(clips, ActorPool(make, lambda: 2, sample_files=[], tasks_per_actor=2), None)
         outcomes = [outcome for outcome in schedule.run(lambda: False) if isinstance(outcome, Failure)]
-        blind = Crew(ray.remote(Blind).remote, lambda: 1, samples=[], ahead=2)
-        with pytest.raises(EnvironmentStopped, match="node far does not see it"):
-            list(Schedule(clips, blind, None).run(lambda: False))
+        blind = ActorPool(ray.remote(Blind).remote, lambda: 1, sample_files=[], tasks_per_actor=2)
+        with pytest.raises(RuntimeEnvironmentError, match="node far does not see it"):
+            list(Scheduler(clips, blind, None).run(lambda: False))
     finally:
         ray.shutdown()
     reasons = {outcome.clip.path: outcome.reason for outcome in outcomes}
-    assert f"took its worker with it {ATTEMPTS} times" in reasons.pop("poison4")
+    assert f"took its worker with it {MAX_ATTEMPTS} times" in reasons.pop("poison4")
     assert reasons == {clip.path: "done" for clip in clips if clip.path != "poison4"}
     assert len(outcomes) == len(clips)
 

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from features.live.cameras import LiveSet, open_cameras
-from features.live.source import Camera, Patience
-from features.live.types import LiveFrame, Notice
+from features.live.cameras import LiveCameras, open_cameras
+from features.live.source import Camera, Timeouts
+from features.live.types import LiveFrame, StatusChange
 from features.spec import Preprocessing
 from tests.helpers.data.videos import SIZE, numbered_frame, read_number, truncate, write_numbered
 from tests.helpers.servers.rtsp import MISSING, has_server, rtsp_camera, silent_server
 
 WHOLE = Preprocessing(size=SIZE[0], fit="squash")
-IMPATIENT = Patience(open_seconds=2, read_seconds=2, hang_seconds=5)
+IMPATIENT = Timeouts(open_seconds=2, read_seconds=2, hang_seconds=5)
 needs_rtsp = pytest.mark.skipif(not has_server(), reason=MISSING)
 
 
@@ -36,9 +36,11 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_numbered(tmp_path_factory.mktemp("live") / "recording.mp4", 250)
 
 
-def collect(live: LiveSet, is_enough: Callable[[list[Any]], bool], limit: float = 90.0) -> list[LiveFrame | Notice]:
+def collect(
+    live: LiveCameras, is_enough: Callable[[list[Any]], bool], limit: float = 90.0
+) -> list[LiveFrame | StatusChange]:
     """What comes until it is enough."""
-    found: list[LiveFrame | Notice] = []
+    found: list[LiveFrame | StatusChange] = []
     deadline = time.monotonic() + limit
     while not is_enough(found):
         assert time.monotonic() < deadline, (found[-3:], live.counters())
@@ -46,17 +48,17 @@ def collect(live: LiveSet, is_enough: Callable[[list[Any]], bool], limit: float 
     return found
 
 
-def frames_of(found: list[LiveFrame | Notice], camera: str = "yard") -> list[LiveFrame]:
+def frames_of(found: list[LiveFrame | StatusChange], camera: str = "yard") -> list[LiveFrame]:
     return [item for item in found if isinstance(item, LiveFrame) and item.camera == camera]
 
 
-def kinds_of(found: list[LiveFrame | Notice], camera: str = "yard") -> list[str]:
-    return [item.kind for item in found if isinstance(item, Notice) and item.camera == camera]
+def kinds_of(found: list[LiveFrame | StatusChange], camera: str = "yard") -> list[str]:
+    return [item.kind for item in found if isinstance(item, StatusChange) and item.camera == camera]
 
 
 def test_a_replay_gives_the_very_frames_of_the_file_and_drops_none(recording: Path) -> None:
     cameras = [Camera("yard", str(recording)), Camera("gate", str(recording))]
-    with open_cameras(cameras, WHOLE, 5, is_paced=False, picture_width=40, kept=2) as live:
+    with open_cameras(cameras, WHOLE, 5, is_paced=False, thumbnail_width=40, ring_frames=2) as live:
         found = collect(live, lambda _: live.is_over)
         counters = live.counters()["yard"]
     assert (counters.state, counters.decoded, counters.picked, counters.dropped) == ("ended", 250, 50, 0)
@@ -70,7 +72,7 @@ def test_a_replay_gives_the_very_frames_of_the_file_and_drops_none(recording: Pa
 
 
 def test_a_slow_consumer_sees_the_present_and_knows_what_it_missed(recording: Path) -> None:
-    with open_cameras([Camera("yard", str(recording), is_repeated=True)], WHOLE, 25, kept=4) as live:
+    with open_cameras([Camera("yard", str(recording), is_repeated=True)], WHOLE, 25, ring_frames=4) as live:
         before = frames_of(collect(live, frames_of))[-1]
         busy = time.monotonic() + 1.0
         threading.Event().wait(1.0)  # the consumer is elsewhere
@@ -82,15 +84,15 @@ def test_a_slow_consumer_sees_the_present_and_knows_what_it_missed(recording: Pa
 
 
 def test_a_frozen_reader_and_a_crashed_one_are_replaced(recording: Path) -> None:
-    with open_cameras([Camera("yard", str(recording))], WHOLE, 5, patience=IMPATIENT, silence_seconds=1) as live:
+    with open_cameras([Camera("yard", str(recording))], WHOLE, 5, timeouts=IMPATIENT, silence_seconds=1) as live:
         collect(live, frames_of)
-        process = live._watched[0]._process
+        process = live._processes[0]._process
         os.kill(process.pid or 0, signal.SIGSEGV)
         found = collect(live, lambda found: any(frame.session == 2 for frame in frames_of(found)))
         assert "the decoder crashed (SIGSEGV)" in live.counters()["yard"].reason
         assert live.counters()["yard"].reconnects == 1
         assert kinds_of(found) in ([], ["offline", "back"])  # as the machine is quick or slow
-        os.kill(live._watched[0]._process.pid or 0, signal.SIGSTOP)
+        os.kill(live._processes[0]._process.pid or 0, signal.SIGSTOP)
         found = collect(live, lambda found: any(frame.session == 3 for frame in frames_of(found)))
         assert kinds_of(found) == ["offline", "back"]
         assert "the reader hung" in live.counters()["yard"].reason
@@ -100,7 +102,7 @@ def test_a_file_that_is_none_is_tried_again_and_then_offline(tmp_path: Path) -> 
     source = tmp_path / "none.mp4"
     with open_cameras([Camera("yard", str(source))], WHOLE, 5, silence_seconds=0.5, random=lambda: 0.0) as live:
         (notice,) = collect(live, len)
-        assert isinstance(notice, Notice) and notice.kind == "offline" and notice.since is None
+        assert isinstance(notice, StatusChange) and notice.kind == "offline" and notice.since is None
         assert notice.reason == "No such file or directory"
         source.symlink_to(write_numbered(tmp_path / "there.mp4", 50))
         assert kinds_of(collect(live, frames_of)) == ["back"]
@@ -127,12 +129,14 @@ def test_a_replay_of_what_is_no_video_ends_and_says_why(tmp_path: Path) -> None:
     file.write_text("no video")
     with open_cameras([Camera("yard", str(file))], WHOLE, 5, is_paced=False) as live:
         (notice,) = collect(live, lambda _: live.is_over)
-    assert isinstance(notice, Notice) and notice.kind == "ended" and "not a video" in notice.reason
+    assert isinstance(notice, StatusChange) and notice.kind == "ended" and "not a video" in notice.reason
 
 
 def test_a_camera_known_to_be_offline_is_not_told_of_again(tmp_path: Path, recording: Path) -> None:
     cameras = [Camera("yard", str(tmp_path / "none.mp4")), Camera("gate", str(recording))]
-    with open_cameras(cameras, WHOLE, 5, silence_seconds=1, random=lambda: 0.1, offline=["yard", "gate"]) as live:
+    with open_cameras(
+        cameras, WHOLE, 5, silence_seconds=1, random=lambda: 0.1, offline_cameras=["yard", "gate"]
+    ) as live:
         found = collect(live, lambda found: len(frames_of(found, "gate")) > 9)
     assert kinds_of(found, "yard") == [] and kinds_of(found, "gate") == ["back"]
 
@@ -234,7 +238,7 @@ def test_a_wrong_password_is_said_without_it(motion_jpeg: str, caplog: pytest.Lo
     caplog.set_level("DEBUG")
     with open_cameras([Camera("yard", source)], WHOLE, 5, silence_seconds=0.5, random=lambda: 0.5) as live:
         (notice,) = collect(live, len)
-    assert isinstance(notice, Notice) and "401 Unauthorized" in notice.reason
+    assert isinstance(notice, StatusChange) and "401 Unauthorized" in notice.reason
     assert "s3cret" not in str(notice) + caplog.text
 
 
@@ -242,14 +246,14 @@ def test_a_silent_server_is_noticed() -> None:
     with silent_server() as port:
         cameras = [Camera("rtsp", f"rtsp://u:s3cret@127.0.0.1:{port}/"), Camera("http", f"http://127.0.0.1:{port}/")]
         began = time.monotonic()
-        with open_cameras(cameras, WHOLE, 5, silence_seconds=3, patience=IMPATIENT) as live:
+        with open_cameras(cameras, WHOLE, 5, silence_seconds=3, timeouts=IMPATIENT) as live:
             found = collect(live, lambda found: len(found) == 2)
             assert 3 <= time.monotonic() - began < 15
-        assert sorted((item.camera, item.kind) for item in found if isinstance(item, Notice)) == [
+        assert sorted((item.camera, item.kind) for item in found if isinstance(item, StatusChange)) == [
             ("http", "offline"),
             ("rtsp", "offline"),
         ]
-        assert all("silent for 2 s" in item.reason for item in found if isinstance(item, Notice))
+        assert all("silent for 2 s" in item.reason for item in found if isinstance(item, StatusChange))
 
 
 @needs_rtsp
@@ -257,7 +261,7 @@ def test_a_real_server_that_is_killed_and_comes_back(recording: Path) -> None:
     with (
         rtsp_camera(recording) as server,
         open_cameras(
-            [Camera("yard", server.address)], WHOLE, 5, silence_seconds=2, patience=IMPATIENT, random=lambda: 0.5
+            [Camera("yard", server.address)], WHOLE, 5, silence_seconds=2, timeouts=IMPATIENT, random=lambda: 0.5
         ) as live,
     ):
         frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 12))

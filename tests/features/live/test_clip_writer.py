@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live.cameras import LiveSet, open_cameras
-from features.live.clip_writer import decoding_times, write_clip
-from features.live.packet_buffer import PACKET_BYTES, Coded, Coding, Keeper, PacketRing
+from features.live.cameras import LiveCameras, open_cameras
+from features.live.clip_writer import make_decoding_times, write_clip
+from features.live.packet_buffer import PACKET_OVERHEAD_BYTES, EncodedPacket, PacketBuffer, PacketTap, StreamParameters
 from features.live.source import Camera
 from tests.features.live.test_cameras import IMPATIENT, WHOLE, collect, frames_of, kinds_of, motion_jpeg, needs_rtsp  # noqa: F401
 from tests.helpers.data.videos import SIZE, numbered_frame, read_number, write_numbered
@@ -38,19 +38,19 @@ STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.04, 0.2, 3.0]), st.integers(0
 SECONDS, MOST = 2.0, 20_000
 
 
-def coded(arrived: float, size: int = 0, *, is_keyframe: bool = True, seconds: float | None = None) -> Coded:
-    return Coded(bytes(size), arrived, is_keyframe, seconds=seconds)
+def coded(arrived: float, size: int = 0, *, is_keyframe: bool = True, seconds: float | None = None) -> EncodedPacket:
+    return EncodedPacket(bytes(size), arrived, is_keyframe, seconds=seconds)
 
 
 @given(STEPS)
 def test_a_ring_is_bounded_and_begins_with_a_keyframe(steps: list[tuple[float, int, bool]]) -> None:
-    ring, now, came = PacketRing(SECONDS, most_bytes=MOST), 0.0, []
+    ring, now, came = PacketBuffer(SECONDS, max_bytes=MOST), 0.0, []
     for step, size, is_keyframe in steps:
         now += step
         came.append(coded(now, size, is_keyframe=is_keyframe))
         ring.add(came[-1])
-        kept = ring.between(-1.0, now)
-        assert ring.size == sum(packet.size for packet in kept) <= MOST
+        kept = ring.packets_between(-1.0, now)
+        assert ring.size_bytes == sum(packet.size_bytes for packet in kept) <= MOST
         assert list(kept) == came[len(came) - len(kept) :]  # the very last, none left out
         if kept:
             assert kept[0].is_keyframe
@@ -59,32 +59,32 @@ def test_a_ring_is_bounded_and_begins_with_a_keyframe(steps: list[tuple[float, i
 
 
 def test_of_a_calm_stream_all_wanted_seconds_are_there() -> None:
-    ring = PacketRing(5.0)
+    ring = PacketBuffer(5.0)
     for number in range(1000):
         ring.add(coded(number * 0.04, is_keyframe=number % 50 == 0, seconds=number * 0.04))
-    kept = ring.between(-1.0, 99.0)
+    kept = ring.packets_between(-1.0, 99.0)
     assert kept[0].arrived <= 39.96 - 5.0 < kept[50].arrived
-    asked = ring.between(37.0, 38.5)
+    asked = ring.packets_between(37.0, 38.5)
     assert asked[0].arrived == pytest.approx(36.0) and asked[-1].arrived == pytest.approx(38.48)
-    assert ring.between(0.0, 10.0) == () and ring.between(40.0, 50.0) == ()
+    assert ring.packets_between(0.0, 10.0) == () and ring.packets_between(40.0, 50.0) == ()
 
 
 def test_keyframes_that_never_come_again_take_no_memory_for_ever() -> None:
-    ring = PacketRing(5.0, most_bytes=100 * PACKET_BYTES)
+    ring = PacketBuffer(5.0, max_bytes=100 * PACKET_OVERHEAD_BYTES)
     for number in range(1000):
         ring.add(coded(number * 0.04, is_keyframe=number == 0))
-        assert ring.size <= 100 * PACKET_BYTES
-    assert ring.between(0.0, 99.0) == ()
+        assert ring.size_bytes <= 100 * PACKET_OVERHEAD_BYTES
+    assert ring.packets_between(0.0, 99.0) == ()
     ring.add(coded(50.0))
-    assert len(ring.between(0.0, 99.0)) == 1
+    assert len(ring.packets_between(0.0, 99.0)) == 1
 
 
 @pytest.mark.parametrize("leap", [-3.0, 30.0])
 def test_what_came_before_a_leap_of_the_clock_is_forgotten(leap: float) -> None:
-    ring = PacketRing(60.0)
+    ring = PacketBuffer(60.0)
     for number in range(100):
         ring.add(coded(number * 0.1, seconds=number * 0.1 + (leap if number >= 70 else 0.0)))
-    assert len(ring.between(0.0, 99.0)) == 30
+    assert len(ring.packets_between(0.0, 99.0)) == 30
 
 
 # What is written.
@@ -92,20 +92,20 @@ def test_what_came_before_a_leap_of_the_clock_is_forgotten(leap: float) -> None:
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40))
 def test_packets_are_decoded_before_they_are_shown(times: list[int]) -> None:
-    decoded = decoding_times(times)
+    decoded = make_decoding_times(times)
     assert all(before < after for before, after in pairwise(decoded))
     if len(set(times)) == len(times):
         assert all(at <= shown for at, shown in zip(decoded, times, strict=True))
-    assert decoding_times(sorted(set(times))) == sorted(set(times))  # nothing is held back without need
+    assert make_decoding_times(sorted(set(times))) == sorted(set(times))  # nothing is held back without need
 
 
-def kept(file: Path) -> tuple[Coding, tuple[Coded, ...]]:
-    keeper = Keeper(1000)
+def kept(file: Path) -> tuple[StreamParameters, tuple[EncodedPacket, ...]]:
+    keeper = PacketTap(1000)
     with av.open(str(file)) as container:
-        for _ in keeper.keeping(container.demux(container.streams.video[0]), container.streams.video[0]):
+        for _ in keeper.pass_through(container.demux(container.streams.video[0]), container.streams.video[0]):
             pass
-    assert keeper.coding
-    return keeper.coding, keeper.ring.between(0.0, time.monotonic())
+    assert keeper.parameters
+    return keeper.parameters, keeper.buffer.packets_between(0.0, time.monotonic())
 
 
 def played(file: Path) -> tuple[list[int], list[float], Any]:
@@ -152,7 +152,7 @@ def test_any_codec_becomes_a_file_that_browsers_play(
         else write_numbered(tmp_path / name, 60, codec=codec, options=options)
     )
     coding, packets = kept(file)
-    assert coding.is_copied == (tag is not None)
+    assert coding.is_browser_playable == (tag is not None)
     assert write_clip(coding, packets, tmp_path / "clip.mp4") == pytest.approx(2.4)
     numbers, times, stream = played(tmp_path / "clip.mp4")
     assert numbers == list(range(60)) and times == pytest.approx([i / 25 for i in range(60)], abs=2e-3)
@@ -184,7 +184,7 @@ def test_a_clip_may_begin_at_any_keyframe_whatever_refers_to_what_was_before(tmp
 
 
 @contextmanager
-def watching(source: str, **options: Any) -> Iterator[LiveSet]:
+def watching(source: str, **options: Any) -> Iterator[LiveCameras]:
     """A camera that has been live for a moment."""
     settings = {"clip_seconds": 5.0, "patience": IMPATIENT, "silence_seconds": 2, "random": lambda: 0.3, **options}
     with open_cameras([Camera("yard", source, is_repeated=True)], WHOLE, 10, **settings) as live:
@@ -192,14 +192,14 @@ def watching(source: str, **options: Any) -> Iterator[LiveSet]:
         yield live
 
 
-def watch_on(live: LiveSet, seconds: float) -> float:
+def watch_on(live: LiveCameras, seconds: float) -> float:
     """Watches for a while; the moment when that was over."""
     end = time.monotonic() + seconds
     collect(live, lambda _: time.monotonic() >= end)
     return time.monotonic()
 
 
-def record(live: LiveSet, file: Path, since: float, until: float) -> None:
+def record(live: LiveCameras, file: Path, since: float, until: float) -> None:
     """Asks for a clip, and watches on until it is there or not to be had."""
     live.record("yard", file, since=since, until=until)
     assert live.is_writing or not file.exists()  # it is asked for, not waited for
@@ -265,7 +265,7 @@ def test_what_came_before_a_camera_was_lost_is_still_to_be_had(recording: Path, 
 @needs_rtsp
 def test_packets_that_are_passed_over_to_catch_up_are_in_the_clip(recording: Path, tmp_path: Path) -> None:
     with rtsp_camera(recording) as server, watching(server.address, clip_seconds=20) as live:
-        began, process = time.monotonic(), live._watched[0]._process.pid or 0
+        began, process = time.monotonic(), live._processes[0]._process.pid or 0
         os.kill(process, signal.SIGSTOP)
         watch_on(live, 3.2)
         os.kill(process, signal.SIGCONT)
@@ -283,7 +283,7 @@ def test_a_disk_that_takes_no_clip_is_a_warning(
     with watching(str(recording)) as live:
         if trouble == "full":
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.prlimit(live._watched[0]._process.pid or 0, resource.RLIMIT_FSIZE, (3000, hard))
+            resource.prlimit(live._processes[0]._process.pid or 0, resource.RLIMIT_FSIZE, (3000, hard))
         elif trouble == "folder":
             file.mkdir()
         began = time.monotonic() - 1
@@ -325,7 +325,7 @@ def test_a_reader_that_is_killed_leaves_nothing_half_written_and_few_orders_wait
     recording: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with watching(str(recording)) as live:
-        process = live._watched[0]._process.pid or 0
+        process = live._processes[0]._process.pid or 0
         os.kill(process, signal.SIGSTOP)
         (tmp_path / f".clip0.mp4.tmp-{socket.gethostname()}-{process}").touch()  # as far as it got
         for number in range(6):
@@ -345,10 +345,10 @@ def test_other_processes_find_their_modules_in_the_fork_server_of_the_readers(re
 import sys
 from features.live.cameras import open_cameras
 from features.live.source import Camera
-from features.utils.worker_pool import worker_context
+from features.utils.worker_pool import make_worker_context
 from features.spec import Preprocessing
 with open_cameras([Camera("yard", {str(recording)!r})], Preprocessing(size=32), 5, preload=["wave"]):
-    context = worker_context(["colorsys"])
+    context = make_worker_context(["colorsys"])
     process = context.Process(target=exec, args=("import sys; sys.exit(7 * ('wave' in sys.modules))",))
     process.start()
     process.join()

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from features.live.frame_ring import Ring, Slot, ring_bytes
-from features.live.health import Health, next_wait, step
+from features.live.frame_ring import FrameRing, RingSlot, ring_bytes
+from features.live.health import CameraHealth, backoff_seconds, update_health
 from features.live.pacing import CatchUp, is_picked
-from features.live.source import Camera, kind_of, mask_credentials
+from features.live.source import Camera, mask_credentials, source_kind
 from features.spec import Preprocessing, Sampling
-from features.video.preprocess import prepare, zoned
-from features.video.sampling import rows_of
+from features.video.preprocess import crop_to_zone, preprocess_frame
+from features.video.sampling import select_rows
 
 
 @pytest.mark.parametrize("fps", [0.5, 2.4, 5, 25, 60])
@@ -21,16 +21,16 @@ def test_the_frames_picked_live_are_those_picked_of_a_file(fps: float, seed: int
     ends = np.append(times[1:], times[-1] + 0.04)
     live = [i for i, (start, end) in enumerate(zip(times, ends, strict=True)) if is_picked(start, end, fps)]
     whole = np.floor(ends[-1] * fps) / fps  # where a rate's last step ends
-    filed = rows_of(times, 0.0, whole, Sampling(kind="rate", frames=None, fps=fps)).ravel().tolist()
+    filed = select_rows(times, 0.0, whole, Sampling(kind="rate", frames=None, fps=fps)).ravel().tolist()
     assert live[: len(filed)] == filed and len(live) - len(filed) <= 1  # live goes on to the last frame's end
 
 
 def told(events: str, *, silence: float = 20.0) -> list[tuple[float, str]]:
     """What is told of `EVENT@SECOND …`."""
-    health, news = Health(0.0), []
+    health, news = CameraHealth(0.0), []
     for text in events.split():
         event, _, at = text.partition("@")
-        health, said = step(health, event, float(at), silence_seconds=silence)  # type: ignore[arg-type]
+        health, said = update_health(health, event, float(at), silence_seconds=silence)  # type: ignore[arg-type]
         news += [(float(at), kind) for kind in said]
     return news
 
@@ -52,24 +52,33 @@ def test_offline_is_told_once_and_back_is_told_once(events: str, news: list[tupl
 
 
 def test_waits_grow_up_to_a_bound_and_are_drawn_over_all_of_their_length() -> None:
-    assert [next_wait(attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5, 6, 7, 10**6)] == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert next_wait(5, lambda: 0.25) == 4 and next_wait(5, lambda: 0.0) == 0
+    assert [backoff_seconds(attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5, 6, 7, 10**6)] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        30,
+        30,
+        30,
+    ]
+    assert backoff_seconds(5, lambda: 0.25) == 4 and backoff_seconds(5, lambda: 0.0) == 0
 
 
 def test_only_a_steady_connection_makes_waits_short_again() -> None:
-    health = Health(0.0)
+    health = CameraHealth(0.0)
     for second in range(5):  # each connection gives a single frame
-        health, _ = step(health, "frame", float(second))
-        health, _ = step(health, "closed", second + 0.5)
-    assert health.attempts == 5
+        health, _ = update_health(health, "frame", float(second))
+        health, _ = update_health(health, "closed", second + 0.5)
+    assert health.failed_attempts == 5
     for second in (10.0, 15.0, 21.0):
-        health, _ = step(health, "frame", second)
-    assert health.attempts == 0
+        health, _ = update_health(health, "frame", second)
+    assert health.failed_attempts == 0
 
 
 def skipped(packets: list[tuple[float, float, bool]]) -> list[bool]:
     catch_up = CatchUp()
-    return [catch_up.skips(seconds, now, is_keyframe=is_key) for seconds, now, is_key in packets]
+    return [catch_up.should_skip(seconds, now, is_keyframe=is_key) for seconds, now, is_key in packets]
 
 
 def test_who_falls_behind_goes_on_from_a_keyframe_that_is_in_time() -> None:
@@ -118,33 +127,35 @@ def test_credentials_are_hidden(text: str, shown: str) -> None:
 
 def test_kinds_of_sources() -> None:
     kinds = {"rtsps://h/x": "rtsp", "http://h/x.m3u8": "http", "0": "device", "a/0.mp4": "file", "C:x.mp4": "file"}
-    assert {source: kind_of(source) for source in kinds} == kinds
+    assert {source: source_kind(source) for source in kinds} == kinds
     with pytest.raises(SettingsError, match=r"concat://\*\*\*@h: expected rtsp, .* got the scheme 'concat'"):
-        kind_of("concat://u:p@h")
+        source_kind("concat://u:p@h")
 
 
 def test_a_zone_shows_all_of_itself_and_nothing_else() -> None:
     image = np.full((100, 200, 3), 10, np.uint8)
     image[20:60, 50:150] = 250
     corners = ((0.25, 0.2), (0.75, 0.2), (0.75, 0.6), (0.25, 0.6))
-    squashed = zoned(image, corners, Preprocessing(size=32, fit="squash"))
+    squashed = crop_to_zone(image, corners, Preprocessing(size=32, fit="squash"))
     assert squashed.shape == (40, 100, 3) and (squashed == 250).all()
-    cropped = prepare(zoned(image, corners, Preprocessing(size=56, resize=64)), Preprocessing(size=56, resize=64))
+    cropped = preprocess_frame(
+        crop_to_zone(image, corners, Preprocessing(size=56, resize=64)), Preprocessing(size=56, resize=64)
+    )
     white = (cropped > 245).all(axis=2)
     assert white[20:36, 2:-2].all() and abs(int(white.sum()) - 56 * 22) < 200  # all 100 x 40, at its own shape
-    triangle = zoned(image, ((0.25, 0.2), (0.75, 0.2), (0.25, 0.6)), Preprocessing(size=32, fit="squash"))
+    triangle = crop_to_zone(image, ((0.25, 0.2), (0.75, 0.2), (0.25, 0.6)), Preprocessing(size=32, fit="squash"))
     assert (triangle[2, 2] == 250).all() and (triangle[-2, -2] == (124, 116, 104)).all()
 
 
 # The ring.
 
 
-def a_ring(kept: int = 3) -> Ring:
-    return Ring(bytearray(ring_bytes(4, kept, with_jpeg=True)), size=4, kept=kept, with_jpeg=True)
+def a_ring(kept: int = 3) -> FrameRing:
+    return FrameRing(bytearray(ring_bytes(4, kept, with_jpeg=True)), size=4, capacity=kept, with_jpeg=True)
 
 
-def a_slot(number: int) -> Slot:
-    return Slot(
+def a_slot(number: int) -> RingSlot:
+    return RingSlot(
         1, number / 10, 1e9 + number, 5.0 + number, np.full((4, 4, 3), number, np.uint8), bytes([number] * number)
     )
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from features.errors import SettingsError
-from features.sources.download.policy import AddressRefused, Rules, check_address, parse_address
-from features.sources.urls import address_clip, as_source, file_name, is_address
+from features.sources.download.policy import DownloadPolicy, ForbiddenUrlError, check_url, parse_url
+from features.sources.urls import is_url, make_download_name, make_url_clip, parse_source
 
 PUBLIC = "93.184.215.14"
 
 
-def resolving(*addresses: str) -> Rules:
-    return Rules(resolve=lambda host, port: list(addresses))
+def resolving(*addresses: str) -> DownloadPolicy:
+    return DownloadPolicy(resolve=lambda host, port: list(addresses))
 
 
 def never(host: str, port: int) -> Sequence[str]:
@@ -78,8 +78,8 @@ def never(host: str, port: int) -> Sequence[str]:
     ],
 )
 def test_hosts_that_are_refused(host: str) -> None:
-    with pytest.raises(AddressRefused):
-        check_address(f"http://{host}/a.mp4", Rules(resolve=never))
+    with pytest.raises(ForbiddenUrlError):
+        check_url(f"http://{host}/a.mp4", DownloadPolicy(resolve=never))
 
 
 @pytest.mark.parametrize(
@@ -98,15 +98,15 @@ def test_hosts_that_are_refused(host: str) -> None:
     ],
 )
 def test_addresses_that_are_refused_without_a_look_up(url: str, said: str) -> None:
-    with pytest.raises(AddressRefused, match=said) as refused:
-        check_address(url, Rules(resolve=never))
+    with pytest.raises(ForbiddenUrlError, match=said) as refused:
+        check_url(url, DownloadPolicy(resolve=never))
     assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "100.64.0.1", "64:ff9b::7f00:1", "::1", "fe80::1%eth0"])
 def test_a_name_is_refused_where_any_of_its_addresses_is(address: str) -> None:
-    with pytest.raises(AddressRefused, match=r"a\.example leads to .*only public addresses are opened"):
-        check_address("http://a.example/", resolving(PUBLIC, address))
+    with pytest.raises(ForbiddenUrlError, match=r"a\.example leads to .*only public addresses are opened"):
+        check_url("http://a.example/", resolving(PUBLIC, address))
 
 
 def test_a_name_is_looked_up_once_and_gives_the_addresses_to_connect_to() -> None:
@@ -116,35 +116,37 @@ def test_a_name_is_looked_up_once_and_gives_the_addresses_to_connect_to() -> Non
         asked.append((host, port))
         return [PUBLIC, "2606:2800:21f::1", PUBLIC]
 
-    target = check_address("HTTPS://Bücher.Example:8443/ä b".replace(" ", "%20") + "?q=ü#t=3", Rules(resolve=resolve))
+    target = check_url(
+        "HTTPS://Bücher.Example:8443/ä b".replace(" ", "%20") + "?q=ü#t=3", DownloadPolicy(resolve=resolve)
+    )
     assert asked == [("xn--bcher-kva.example", 8443)]
-    assert target.addresses == (PUBLIC, "2606:2800:21f::1")
+    assert target.ip_addresses == (PUBLIC, "2606:2800:21f::1")
     assert target.url == "https://xn--bcher-kva.example:8443/%C3%A4%20b?q=%C3%BC"
 
 
 def test_networks_may_be_allowed_one_by_one() -> None:
-    rules = Rules(networks=("192.168.1.0/24", "::1/128"), resolve=never)
-    assert check_address("http://192.168.1.7:8080/a.mp4", rules).addresses == ("192.168.1.7",)
-    assert check_address("http://[::1]:8080/a.mp4", rules).url == "http://[::1]:8080/a.mp4"
+    rules = DownloadPolicy(networks=("192.168.1.0/24", "::1/128"), resolve=never)
+    assert check_url("http://192.168.1.7:8080/a.mp4", rules).ip_addresses == ("192.168.1.7",)
+    assert check_url("http://[::1]:8080/a.mp4", rules).url == "http://[::1]:8080/a.mp4"
     for other in ("192.168.2.1", "[::ffff:192.168.1.7]"):
-        with pytest.raises(AddressRefused):
-            check_address(f"http://{other}/", rules)
+        with pytest.raises(ForbiddenUrlError):
+            check_url(f"http://{other}/", rules)
 
 
 def test_no_address_at_all_is_refused() -> None:
-    with pytest.raises(AddressRefused, match="has no address"):
-        check_address("http://a.example/", resolving())
+    with pytest.raises(ForbiddenUrlError, match="has no address"):
+        check_url("http://a.example/", resolving())
 
 
 def test_parts_of_a_plain_address() -> None:
-    target = parse_address("http://93.184.215.14")
+    target = parse_url("http://93.184.215.14")
     assert (target.host, target.port, target.path, target.url) == (PUBLIC, 80, "/", f"http://{PUBLIC}/")
 
 
 def test_addresses_stay_text() -> None:
-    assert as_source("https://a.example//b.mp4") == "https://a.example//b.mp4"
-    assert as_source("videos//a.mp4") == Path("videos/a.mp4")
-    assert not is_address(Path("https://a")) and not is_address("C:/videos") and is_address("ftp://a")
+    assert parse_source("https://a.example//b.mp4") == "https://a.example//b.mp4"
+    assert parse_source("videos//a.mp4") == Path("videos/a.mp4")
+    assert not is_url(Path("https://a")) and not is_url("C:/videos") and is_url("ftp://a")
 
 
 @pytest.mark.parametrize(
@@ -159,14 +161,15 @@ def test_addresses_stay_text() -> None:
     ],
 )
 def test_downloads_have_readable_names_of_their_own(url: str, readable: str, suffix: str) -> None:
-    name = file_name(url)
+    name = make_download_name(url)
     assert name.startswith(f"{readable}-") and Path(name).suffix == suffix and Path(name).name == name
-    assert name == file_name(url) != file_name(url + "&x")
+    assert name == make_download_name(url) != make_download_name(url + "&x")
 
 
 def test_a_media_fragment_names_a_part_of_one_download() -> None:
     whole, part, rest, anchor = (
-        address_clip(f"https://a.example/b.mp4{fragment}", Path("d")) for fragment in ("", "#t=12,15.5", "#t=3", "#top")
+        make_url_clip(f"https://a.example/b.mp4{fragment}", Path("d"))
+        for fragment in ("", "#t=12,15.5", "#t=3", "#top")
     )
     assert whole.file == part.file == rest.file == anchor.file
     assert (part.path, part.start_seconds, part.end_seconds) == ("https://a.example/b.mp4#t=12,15.5", 12.0, 15.5)
@@ -174,4 +177,4 @@ def test_a_media_fragment_names_a_part_of_one_download() -> None:
     assert (anchor.start_seconds, anchor.end_seconds) == (whole.start_seconds, whole.end_seconds) == (0.0, None)
     for wrong in ("#t=1m30s", "#t=5,3", "#t=5,5"):
         with pytest.raises(SettingsError, match="written as #t=START,END in seconds"):
-            address_clip(f"https://a.example/b.mp4{wrong}", Path("d"))
+            make_url_clip(f"https://a.example/b.mp4{wrong}", Path("d"))

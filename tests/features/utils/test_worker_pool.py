@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from features.errors import EnvironmentStopped
-from features.utils.worker_pool import Lost, run_tasks
+from features.errors import RuntimeEnvironmentError
+from features.utils.worker_pool import LostTask, run_tasks
 
 DEADLINE = 3.0
 
@@ -48,14 +48,14 @@ def test_each_task_is_done_once() -> None:
 
 def test_hang_and_crash_lose_only_their_own_task() -> None:
     results = run(["a", "hang", "b", "crash", "c", "slow but alive", "d"])
-    assert results["hang"] == Lost("decode", f"timeout: nothing decoded for {DEADLINE:g} s")
-    assert results["crash"] == Lost("decode", "the decoder crashed (SIGSEGV)")
+    assert results["hang"] == LostTask("decode", f"timeout: nothing decoded for {DEADLINE:g} s")
+    assert results["crash"] == LostTask("decode", "the decoder crashed (SIGSEGV)")
     assert [results[task] for task in ("a", "b", "c", "d")] == ["A", "B", "C", "D"]
     assert results["slow but alive"] == "SLOW BUT ALIVE"
 
 
 def test_a_worker_that_cannot_start_stops_the_job() -> None:
-    with pytest.raises(EnvironmentStopped, match="no model here"):
+    with pytest.raises(RuntimeEnvironmentError, match="no model here"):
         list(run_tasks(Obedient(broken=True), ["a"], workers=1, deadline_seconds=5))
 
 

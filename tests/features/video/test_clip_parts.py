@@ -15,7 +15,7 @@ from features.sources.discover import find_clips
 from features.spec import Sampling
 from features.types import Clip, FrameBatch
 from features.video.decoder import read_frames
-from features.video.sampling import pick_rows
+from features.video.sampling import make_row_sampler
 from tests.conftest import Run
 from tests.helpers.data.image_folders import write_images
 from tests.helpers.data.videos import read_number, truncate, write_numbered
@@ -69,8 +69,8 @@ def test_a_wrong_part_names_row_and_column(tmp_path: Path, run: Run, row: str, s
 
 
 def read(path: Path, start: float, end: float, *, quick: bool = True, frames: int = 4) -> FrameBatch:
-    pick = pick_rows(Sampling(frames=frames))
-    return read_frames(path, pick, lambda image: image, span=(start, end), quick=quick)
+    pick = make_row_sampler(Sampling(frames=frames))
+    return read_frames(path, pick, lambda image: image, span=(start, end), try_fast=quick)
 
 
 def numbers(batch: FrameBatch) -> list[int]:
@@ -95,7 +95,7 @@ def test_only_the_frames_of_the_part_come(
 ) -> None:
     path = write_numbered(tmp_path / name, 150, **KINDS[name])
     if not held:
-        monkeypatch.setattr("features.video.HELD_BYTES", 0)
+        monkeypatch.setattr("features.video.decoder.MAX_CACHED_PACKET_BYTES", 0)
     batch = read(path, 2.0, 3.6, quick=quick)
     assert numbers(batch) == [55, 65, 75, 85]
     assert batch.times == pytest.approx([0.2, 0.6, 1.0, 1.4], abs=0.021)

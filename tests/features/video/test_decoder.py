@@ -13,7 +13,7 @@ from features.errors import ClipError
 from features.spec import Sampling
 from features.types import FrameBatch
 from features.video.decoder import read_frames
-from features.video.sampling import pick_rows, rows_of
+from features.video.sampling import make_row_sampler, select_rows
 from tests.helpers.data.videos import (
     SIZE,
     make_fifo,
@@ -48,7 +48,7 @@ def numbers(batch: FrameBatch) -> list[int]:
 
 
 def read(path: Path, frames: int = 12) -> FrameBatch:
-    return read_frames(path, pick_rows(Sampling(frames=frames)), lambda image: image)
+    return read_frames(path, make_row_sampler(Sampling(frames=frames)), lambda image: image)
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -65,7 +65,7 @@ def test_evenly_spaced_frames_are_exact_in_every_container(tmp_path: Path, suffi
 def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path, suffix: str) -> None:
     times = [i * 0.04 if i < 50 else 2.0 + (i - 50) * 0.2 for i in range(100)]
     batch = read(write_numbered(tmp_path / f"clip.{suffix}", 100, times=times), frames=6)
-    expected = rows_of(np.array(times), 0, batch.duration, Sampling(frames=6))[:, 0]
+    expected = select_rows(np.array(times), 0, batch.duration, Sampling(frames=6))[:, 0]
     assert numbers(batch) == expected.tolist()
     assert batch.times == pytest.approx(np.array(times)[expected], abs=0.002)
 
@@ -100,10 +100,10 @@ def test_seeking_and_skipping_change_no_pixel(
     """The quick way against plain sequential decoding."""
     path = write_numbered(tmp_path / name, 150, **STREAMS[name])
     if not held:
-        monkeypatch.setattr("features.video.HELD_BYTES", 0)
+        monkeypatch.setattr("features.video.decoder.MAX_CACHED_PACKET_BYTES", 0)
     for frames in (3, 7, 40):
         quick = read(path, frames)
-        sure = read_frames(path, pick_rows(Sampling(frames=frames)), lambda image: image, quick=False)
+        sure = read_frames(path, make_row_sampler(Sampling(frames=frames)), lambda image: image, try_fast=False)
         assert numbers(quick) == numbers(sure)
         assert (quick.data == sure.data).all()
         assert quick.times == pytest.approx(sure.times)
@@ -191,4 +191,4 @@ def test_what_is_no_video_says_why(tmp_path: Path, name: str) -> None:
 def test_enormous_frames_are_refused_by_the_header(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "clip.mp4", 3)
     with pytest.raises(ClipError, match=r"frame too large: 144x32"):
-        read_frames(path, pick_rows(Sampling()), lambda image: image, max_pixels=1000)
+        read_frames(path, make_row_sampler(Sampling()), lambda image: image, max_pixels=1000)

@@ -11,14 +11,14 @@ from features.errors import ClipError
 from features.spec import Sampling
 from features.types import Clip, FrameBatch
 from features.video.reader import read_clip
-from features.video.sampling import pick_rows
+from features.video.sampling import make_row_sampler
 from tests.helpers.data.image_folders import write_images
 from tests.helpers.data.videos import numbered_frame, read_number
 
 
 def read(folder: Path, start: float = 0.0, end: float | None = None, **sampling: object) -> FrameBatch:
     clip = Clip("a", folder, start_seconds=start, end_seconds=end)
-    return read_clip(clip, pick_rows(Sampling(**sampling)), lambda image: image)  # type: ignore[arg-type]
+    return read_clip(clip, make_row_sampler(Sampling(**sampling)), lambda image: image)  # type: ignore[arg-type]
 
 
 def numbers(batch: FrameBatch) -> list[int]:

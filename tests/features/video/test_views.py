@@ -12,12 +12,12 @@ from features.cache.hdf5 import read_cache
 from features.cli.manage import features as features_commands
 from features.errors import SettingsError
 from features.spec import Sampling
-from features.video.sampling import rows_of
-from features.video.views import VIEWS, apply_view, check_views, time_seed, view_seed
+from features.video.sampling import select_rows
+from features.video.views import VIEWS, apply_view, check_views, jitter_seed, view_seed
 from tests.conftest import Run
 from tests.helpers.data.videos import write_textured
 
-PIXEL_VIEWS = [name for name, view in VIEWS.items() if view.pixels]
+PIXEL_VIEWS = [name for name, view in VIEWS.items() if view.make_transform]
 EVEN = Sampling()
 
 
@@ -101,13 +101,13 @@ def test_jitter_of_every_frame_is_refused() -> None:
 
 def test_jitter_reads_other_instants_of_the_same_segments() -> None:
     times = np.arange(240) / 24
-    plain = rows_of(times, 0, 10, EVEN)[:, 0]
-    seed = time_seed("flip+jitter", "digest")
-    jittered = rows_of(times, 0, 10, EVEN, seed=seed)[:, 0]
-    assert time_seed("flip", "digest") is None
+    plain = select_rows(times, 0, 10, EVEN)[:, 0]
+    seed = jitter_seed("flip+jitter", "digest")
+    jittered = select_rows(times, 0, 10, EVEN, seed=seed)[:, 0]
+    assert jitter_seed("flip", "digest") is None
     assert (jittered != plain).any()
     assert (jittered // 20 == np.arange(12)).all()  # one in each twelfth of the clip, as in the plain view
-    np.testing.assert_array_equal(jittered, rows_of(times, 0, 10, EVEN, seed=seed)[:, 0])
+    np.testing.assert_array_equal(jittered, select_rows(times, 0, 10, EVEN, seed=seed)[:, 0])
 
 
 @pytest.fixture(scope="module")

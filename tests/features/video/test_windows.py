@@ -15,10 +15,10 @@ from features.encoders.torch_encoder import build_encoder
 from features.extraction.jobs import DecodeJob
 from features.extraction.local_engine import encode_batches, extract_clips
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.types import Clip, Extracted, window_clip, window_tracks
+from features.types import Clip, ExtractedClip, make_window_clip, split_window_tracks
 from features.utils.worker_pool import run_tasks
 from features.video.decoder import read_frames
-from features.video.windows import Windows, pick_windows, usual_windows, window_spans
+from features.video.windows import Windowing, choose_window_and_stride, make_window_sampler, window_spans
 from hazard.events.decision import window_cores
 from tests.helpers.data.videos import overwrite, read_number, write_numbered
 
@@ -30,7 +30,7 @@ SPEC = FeatureSpec(
     weights_digest=weights_digest("mobilenet_v2", None),
     pooling="avg",
 )
-WINDOWS = Windows(window_seconds=2.0, stride_seconds=1.0, whole_seconds=2.5)
+WINDOWS = Windowing(window_seconds=2.0, stride_seconds=1.0, whole_seconds=2.5)
 SETTINGS = RunSettings(device="cpu", runtime="torch", workers=1)
 SAMPLINGS = (
     Sampling(frames=4),
@@ -48,9 +48,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def extracted(clips: list[Clip], spec: FeatureSpec = SPEC, windows: Windows | None = None) -> Iterator[Extracted]:
+def extracted(clips: list[Clip], spec: FeatureSpec = SPEC, windows: Windowing | None = None) -> Iterator[ExtractedClip]:
     for outcome in extract_clips(clips, spec, None, SETTINGS, windows=windows):
-        assert isinstance(outcome, Extracted), outcome
+        assert isinstance(outcome, ExtractedClip), outcome
         yield outcome
 
 
@@ -59,10 +59,10 @@ def test_windows_are_what_extracting_each_part_gives(video: Path) -> None:
     (found,) = extracted([clip], windows=WINDOWS)
     assert found.windows
     assert found.windows.spans.tolist() == [[0, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7], [5.3, 7.3]]
-    parts = [window_clip(clip, (start, end)) for start, end in found.windows.spans.tolist()]
+    parts = [make_window_clip(clip, (start, end)) for start, end in found.windows.spans.tolist()]
     assert parts[-1].path == "long.mp4#t=5.3,7.3"
     alone = {outcome.clip.path: outcome.tracks[0] for outcome in extracted(parts)}
-    for track in window_tracks(found.windows):
+    for track in split_window_tracks(found.windows):
         assert (track.features == alone[track.clip.path].features).all()
         assert track.times == pytest.approx(alone[track.clip.path].times, abs=1e-6)
         assert (track.clip.label, track.clip.group) == ("", "long.mp4")
@@ -72,8 +72,8 @@ def test_windows_are_what_extracting_each_part_gives(video: Path) -> None:
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.kind)
 def test_every_sampling_is_cut_alike(video: Path, sampling: Sampling) -> None:
-    def numbers(windows: Windows, span: tuple[float, float]) -> dict[object, list[list[int]]]:
-        batch = read_frames(video, pick_windows(sampling, windows), lambda image: image, span=span)
+    def numbers(windows: Windowing, span: tuple[float, float]) -> dict[object, list[list[int]]]:
+        batch = read_frames(video, make_window_sampler(sampling, windows), lambda image: image, span=span)
         shown = np.array([read_number(image) for image in batch.data])
         return {name: shown[rows].tolist() for name, rows in batch.rows.items()}
 
@@ -81,7 +81,7 @@ def test_every_sampling_is_cut_alike(video: Path, sampling: Sampling) -> None:
     assert len(whole) == 7
     for span, rows in whole.items():
         assert isinstance(span, tuple)
-        assert numbers(Windows(2.0, 1.0, 100.0), span) == {"none": rows}
+        assert numbers(Windowing(2.0, 1.0, 100.0), span) == {"none": rows}
 
 
 def test_a_clip_no_longer_than_usual_is_one(video: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_part_of_a_video_is_cut_within_itself(video: Path) -> None:
     (found,) = extracted([part], windows=WINDOWS)
     assert found.windows
     assert found.windows.spans.tolist() == [[2, 4], [3, 5], [4, 6]]
-    assert [track.clip.path for track in window_tracks(found.windows)] == [
+    assert [track.clip.path for track in split_window_tracks(found.windows)] == [
         "long.mp4#t=2,4",
         "long.mp4#t=3,5",
         "long.mp4#t=4,6",
@@ -118,7 +118,7 @@ def test_decoding_here_and_encoding_there_gives_the_same(video: Path) -> None:
     (here,) = extracted([Clip("long.mp4", video)], windows=WINDOWS)
     tasks = run_tasks(DecodeJob(SPEC, windows=WINDOWS), [Clip("long.mp4", video)], workers=1, deadline_seconds=60)
     (there,) = encode_batches([result for _, result in tasks], [build_encoder(SPEC, None)])  # type: ignore[misc]
-    assert isinstance(there, Extracted)
+    assert isinstance(there, ExtractedClip)
     assert here.windows
     assert there.windows
     assert (there.windows.features == here.windows.features).all()
@@ -143,8 +143,8 @@ def test_nothing_is_said_of_windows_that_could_not_be_decoded(tmp_path: Path) ->
 
 @given(seconds=st.floats(0.05, 5000), window=st.floats(0.05, 60), share=st.floats(0.05, 1), whole=st.floats(0.05, 100))
 def test_windows_cover_all_of_a_video_and_no_more(seconds: float, window: float, share: float, whole: float) -> None:
-    windows = Windows(window, window * share, whole)
-    if windows.cuts(seconds) and seconds / windows.stride_seconds < 2000:
+    windows = Windowing(window, window * share, whole)
+    if windows.splits_into_windows(seconds) and seconds / windows.stride_seconds < 2000:
         spans = window_spans(0.0, seconds, windows)
         assert spans[0, 0] == 0
         assert spans[-1, 1] == pytest.approx(seconds, abs=1e-3)
@@ -158,11 +158,11 @@ def test_windows_cover_all_of_a_video_and_no_more(seconds: float, window: float,
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.kind)
 @pytest.mark.parametrize("seconds", [0.7, 2.0, 2.53, 4.1, 10.0])
 def test_usual_windows_share_their_frames(sampling: Sampling, seconds: float) -> None:
-    window, stride = usual_windows(sampling, seconds)
+    window, stride = choose_window_and_stride(sampling, seconds)
     assert window == pytest.approx(seconds, rel=0.25)
     assert stride == pytest.approx(window / 2, rel=0.25)
     times = np.arange(0, 40, 0.04)
-    rows = pick_windows(sampling, Windows(window, stride, window))(times, 0.0, 40.0)
+    rows = make_window_sampler(sampling, Windowing(window, stride, window))(times, 0.0, 40.0)
     grid = len(np.unique(np.concatenate([each.ravel() for each in list(rows.values())[:-1]])))
     if sampling.kind in ("even", "rate"):
         rate = len(next(iter(rows.values()))) / window  # frames a second of one window alone

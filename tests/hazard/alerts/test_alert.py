@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from features.errors import SettingsError
-from hazard.alerts.alert import as_json, as_text, dumped, loaded
+from hazard.alerts.alert import as_json, dump_alert, format_alert, parse_alert
 from hazard.alerts.channels import CHANNELS, mqtt_topic, webhook_body
-from hazard.alerts.settings import KINDS, load_alerts, parse_alerts
+from hazard.alerts.settings import CHANNEL_TYPES, load_alert_settings, parse_alert_settings
 from hazard.alerts.webhooks import AlreadySeen, SeenIds, SignatureRefused, signed_headers, verify, webhook_id
 from tests.helpers.paths import ROOT
 from tests.helpers.servers.receivers import SECRET, START, an_alert
@@ -25,7 +25,7 @@ DOC = ROOT / "docs" / "alerts.md"
 
 def test_an_alert_comes_back_from_its_json():
     alert = an_alert(1, ended=START + timedelta(seconds=9), snapshot=Path("a b/ü.jpg"), camera="gate \udcff")
-    assert loaded(dumped(alert)) == alert
+    assert parse_alert(dump_alert(alert)) == alert
     assert as_json(alert)["started"] == "2026-05-04T08:00:01.000Z"
 
 
@@ -47,7 +47,7 @@ def test_what_is_no_alert_is_refused(changes):
     ],
 )
 def test_people_read_what_where_and_when(kind, title):
-    said = as_text(an_alert(kind=kind))
+    said = format_alert(an_alert(kind=kind))
     assert said[0] == title
     assert "2026-05-04 08:00:00 UTC" in said[1]
 
@@ -97,7 +97,7 @@ def test_a_webhook_of_another_time_is_refused(later):
 
 
 def test_a_replayed_id_is_told_apart():
-    seen = SeenIds(remembered=2)
+    seen = SeenIds(max_ids=2)
     headers = signed_headers(SECRET, "msg_1", BODY, now=NOW)
     seen.add(verify(SECRET, headers, BODY, now=NOW, seen=seen))
     with pytest.raises(AlreadySeen):
@@ -130,7 +130,7 @@ def test_the_check_of_the_documentation_rejects_what_is_forged_and_replayed():
 
 
 def test_channels_and_their_settings_have_the_same_names():
-    assert set(CHANNELS) == set(KINDS)
+    assert set(CHANNELS) == set(CHANNEL_TYPES)
 
 
 def test_channels_are_read_from_a_file(tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ def test_channels_are_read_from_a_file(tmp_path, monkeypatch):
         "    - {kind: webhook, name: room, url: 'http://192.168.1.9/x', secret: 'env:HOOK_SECRET'}\n"
         "    - {kind: mqtt, host: broker}\n"
     )
-    settings = load_alerts(file)
+    settings = load_alert_settings(file)
     assert [channel.name for channel in settings.channels] == ["room", "mqtt"]
     assert settings.channels[0].secret.get_secret_value() == SECRET
     assert SECRET not in repr(settings)
@@ -174,7 +174,7 @@ def test_channels_are_read_from_a_file(tmp_path, monkeypatch):
 )
 def test_a_wrong_setting_is_named_and_no_secret_is_shown(values, complaint):
     with pytest.raises(SettingsError, match=complaint) as error:
-        parse_alerts(values)
+        parse_alert_settings(values)
     assert "topsecret" not in str(error.value)
     assert SECRET not in str(error.value)
 
@@ -186,11 +186,11 @@ def test_a_wrong_setting_is_named_and_no_secret_is_shown(values, complaint):
 def test_a_wrong_file_is_one_line(tmp_path, content, complaint):
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(SettingsError, match=complaint):
-        load_alerts(tmp_path / "a.yaml")
+        load_alert_settings(tmp_path / "a.yaml")
 
 
 def test_topics_keep_neither_wildcards_nor_slashes():
-    (channel,) = parse_alerts({"channels": [{**BROKER, "topic": "site/{camera}/{kind}/{label}"}]}).channels
+    (channel,) = parse_alert_settings({"channels": [{**BROKER, "topic": "site/{camera}/{kind}/{label}"}]}).channels
     assert mqtt_topic(channel, an_alert(camera="a/b+#", label="")) == "site/a_b__/event/_"
 
 

@@ -15,9 +15,9 @@ import yaml
 from features.errors import SettingsError
 from hazard.alerts import channels
 from hazard.alerts.alert import as_json
-from hazard.alerts.channels import CHANNELS, NotDelivered, check_channels
-from hazard.alerts.delivery import attempt_each
-from hazard.alerts.settings import parse_alerts
+from hazard.alerts.channels import CHANNELS, DeliveryError, check_channels
+from hazard.alerts.delivery import try_each_channel
+from hazard.alerts.settings import parse_alert_settings
 from hazard.cli.main import hazard
 from tests.helpers.servers.receivers import PATIENCE, SECRET, an_alert, receiving
 
@@ -26,7 +26,7 @@ needs_broker = pytest.mark.skipif(not MOSQUITTO, reason="no mosquitto; Debian's 
 
 
 def one(**values):
-    return parse_alerts({"channels": [values]}).channels[0]
+    return parse_alert_settings({"channels": [values]}).channels[0]
 
 
 def test_apprise_tells_people_with_the_picture(tmp_path):
@@ -50,7 +50,7 @@ def test_apprise_follows_no_redirect(more):
     pytest.importorskip("apprise")
     with receiving([302]) as receiver:
         channel = one(kind="apprise", url=f"json://127.0.0.1:{receiver.port}/topsecret{more}")
-        with pytest.raises(NotDelivered, match="JSON did not take it") as error:
+        with pytest.raises(DeliveryError, match="JSON did not take it") as error:
             CHANNELS["apprise"](channel, an_alert(), 10.0)
         assert len(receiver.got) == 1
     assert "topsecret" not in str(error.value)
@@ -59,10 +59,10 @@ def test_apprise_follows_no_redirect(more):
 def test_a_missing_library_or_file_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(channels, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"'mqtt' needs paho-mqtt: pip install 'hazard-video\[alerts\]'"):
-        check_channels(parse_alerts({"channels": [{"kind": "mqtt", "host": "x"}]}))
+        check_channels(parse_alert_settings({"channels": [{"kind": "mqtt", "host": "x"}]}))
     hook = {"kind": "webhook", "url": "https://x", "secret": SECRET, "ca_file": str(tmp_path / "ca.pem")}
     with pytest.raises(SettingsError, match=r"ca\.pem is not there"):
-        check_channels(parse_alerts({"channels": [hook]}))
+        check_channels(parse_alert_settings({"channels": [hook]}))
 
 
 def free_port():
@@ -145,7 +145,7 @@ def test_mqtt_reaches_who_subscribed(tmp_path):
         assert json.loads(message.payload) == as_json(an_alert(camera="a/b"))
         with subscribed(port, "site/#", "hazard", "topsecret") as wait_for:
             assert wait_for(1)[0].retain
-        with pytest.raises(NotDelivered, match=r"not authori[sz]ed") as error:
+        with pytest.raises(DeliveryError, match=r"not authori[sz]ed") as error:
             CHANNELS["mqtt"](one(**values, password="topsecret2"), an_alert(), 10.0)
         assert "topsecret" not in str(error.value)
 
@@ -165,11 +165,11 @@ def test_mqtt_checks_the_brokers_certificate(tmp_path, capfd):
         values = {"kind": "mqtt", "host": "127.0.0.1", "port": port, "tls": True}
         with subscribed(port, "hazard/hall/event", ca_file=certificate) as wait_for:
             channel = one(**values, ca_file=str(certificate))
-            ((_, reason, _),) = attempt_each(parse_alerts({"channels": [channel.model_dump()]}), an_alert())
+            ((_, reason, _),) = try_each_channel(parse_alert_settings({"channels": [channel.model_dump()]}), an_alert())
             assert reason is None
             assert len(wait_for(1)) == 1
             assert capfd.readouterr().err == ""
-        with pytest.raises(NotDelivered, match="certificate"):
+        with pytest.raises(DeliveryError, match="certificate"):
             CHANNELS["mqtt"](one(**values), an_alert(), 10.0)
 
 

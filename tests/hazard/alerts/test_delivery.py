@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from features.errors import EnvironmentStopped
-from features.utils.worker_pool import Lost
-from hazard.alerts.delivery import attempt_each, delivering, said
+from features.errors import RuntimeEnvironmentError
+from features.utils.worker_pool import LostTask
+from hazard.alerts.delivery import deliver_alerts, failure_reason, try_each_channel
 from hazard.alerts.outbox import Outbox, open_outbox
 from hazard.alerts.webhooks import SignatureRefused, verify, webhook_id
 from hazard.cli.main import hazard
@@ -29,7 +29,7 @@ from tests.helpers.servers.receivers import PATIENCE, SECRET, an_alert, receivin
 
 @dataclass
 class Attempts:
-    """What `delivering` reports, and a way to wait for it."""
+    """What `deliver_alerts` reports, and a way to wait for it."""
 
     all: list = field(default_factory=list)
     news: threading.Condition = field(default_factory=threading.Condition)
@@ -51,11 +51,11 @@ def ids(*numbers):
 def test_a_bad_receiver_loses_nothing_and_keeps_the_order(tmp_path):
     attempts = Attempts()
     with receiving(["hang", "drip", 500, 302]) as receiver:
-        with delivering(tmp_path / "box", told(receiver.url, deadline_seconds=1), report=attempts) as outbox:
+        with deliver_alerts(tmp_path / "box", told(receiver.url, deadline_seconds=1), report=attempts) as outbox:
             for number in range(20):
                 assert outbox.put(an_alert(number))
             assert outbox.wait_until_empty(PATIENCE)
-            assert outbox.counts() == {"pending": 0, "done": 20, "dead": 0}
+            assert outbox.count_by_state() == {"pending": 0, "done": 20, "dead": 0}
         assert receiver.ids() == ids(*range(20))
         assert [one.headers["webhook-id"] for one in receiver.got[:4]] == ids(0, 0, 0, 0)
         assert len(receiver.got) == 24
@@ -68,7 +68,7 @@ def test_a_bad_receiver_loses_nothing_and_keeps_the_order(tmp_path):
 
 
 def test_what_comes_is_signed_and_each_attempt_anew(tmp_path):
-    with receiving([500]) as receiver, delivering(tmp_path / "box", told(receiver.url)) as outbox:
+    with receiving([500]) as receiver, deliver_alerts(tmp_path / "box", told(receiver.url)) as outbox:
         outbox.put(an_alert(0))
         assert outbox.wait_until_empty(PATIENCE)
         for got in receiver.got:
@@ -82,28 +82,28 @@ def test_channels_do_not_wait_for_each_other(tmp_path):
     with (
         receiving(["hang"] * 100) as bad,
         receiving() as good,
-        delivering(tmp_path / "box", told(bad.url, good.url)) as outbox,
+        deliver_alerts(tmp_path / "box", told(bad.url, good.url)) as outbox,
     ):
         outbox.put(an_alert(0))
         assert bad.hanging.wait(PATIENCE)
         outbox.put(an_alert(1))
-        while outbox.next_of("hook1"):
-            outbox.wait(outbox.news(), 1)
+        while outbox.next_pending("hook1"):
+            outbox.wait_for_change(outbox.change_count(), 1)
         assert good.ids() == ids(0, 1)
-        assert [one.channel for one in outbox.pending()] == ["hook0"] * 2
+        assert [one.channel for one in outbox.list_pending()] == ["hook0"] * 2
 
 
 def test_neither_put_nor_a_stop_waits_for_a_receiver_and_the_next_run_delivers(tmp_path):
     with receiving(["hang"]) as receiver:
         settings = told(receiver.url)
-        with delivering(tmp_path / "box", settings) as outbox:
+        with deliver_alerts(tmp_path / "box", settings) as outbox:
             outbox.put(an_alert(0))
             assert receiver.hanging.wait(PATIENCE)
             began = time.monotonic()
             for number in range(1, 30):
                 outbox.put(an_alert(number))
         assert time.monotonic() - began < PATIENCE / 4
-        with delivering(tmp_path / "box", settings) as outbox:
+        with deliver_alerts(tmp_path / "box", settings) as outbox:
             assert outbox.wait_until_empty(PATIENCE)
         assert receiver.ids() == ids(*range(30))
 
@@ -111,7 +111,7 @@ def test_neither_put_nor_a_stop_waits_for_a_receiver_and_the_next_run_delivers(t
 def test_dead_letters_make_way_and_are_tried_again_when_asked(tmp_path, run):
     box = tmp_path / "box"
     with receiving([410, 410]) as receiver:
-        with delivering(box, told(receiver.url, attempts=2)) as outbox:
+        with deliver_alerts(box, told(receiver.url, attempts=2)) as outbox:
             outbox.put(an_alert(0))
             outbox.put(an_alert(1))
             assert outbox.wait_until_empty(PATIENCE)
@@ -120,22 +120,22 @@ def test_dead_letters_make_way_and_are_tried_again_when_asked(tmp_path, run):
         assert "hook0  hall/event/0  (2 failed: the receiver answered 410)" in listed.out
         assert "0 pending, 1 done, 1 dead" in listed.out
         assert run(hazard, "alert-list", box, "--retry").code == 0
-        with delivering(box, told(receiver.url, attempts=2)) as outbox:
+        with deliver_alerts(box, told(receiver.url, attempts=2)) as outbox:
             assert outbox.wait_until_empty(PATIENCE)
         assert receiver.ids() == ids(1, 0)
 
 
 def test_what_was_acknowledged_is_not_sent_again_where_the_disk_refuses(tmp_path, monkeypatch):
     refusals = iter(range(2))
-    deliver = Outbox.delivered
+    deliver = Outbox.mark_delivered
 
     def delivered(self, delivery):
         if next(refusals, None) is not None:
-            raise EnvironmentStopped("disk full")
+            raise RuntimeEnvironmentError("disk full")
         deliver(self, delivery)
 
-    monkeypatch.setattr(Outbox, "delivered", delivered)
-    with receiving() as receiver, delivering(tmp_path / "box", told(receiver.url)) as outbox:
+    monkeypatch.setattr(Outbox, "mark_delivered", delivered)
+    with receiving() as receiver, deliver_alerts(tmp_path / "box", told(receiver.url)) as outbox:
         outbox.put(an_alert(0))
         outbox.put(an_alert(1))
         assert outbox.wait_until_empty(PATIENCE)
@@ -144,27 +144,29 @@ def test_what_was_acknowledged_is_not_sent_again_where_the_disk_refuses(tmp_path
 
 def test_a_second_process_is_refused(tmp_path):
     with (
-        delivering(tmp_path / "box", told()),
-        pytest.raises(EnvironmentStopped, match="by another process"),
-        delivering(tmp_path / "box", told()),
+        deliver_alerts(tmp_path / "box", told()),
+        pytest.raises(RuntimeEnvironmentError, match="by another process"),
+        deliver_alerts(tmp_path / "box", told()),
     ):
         pass
 
 
 def test_a_process_that_is_lost_is_a_failed_attempt():
-    assert said(Lost("decode", "timeout: nothing decoded for 3 s"), 3.0) == "no answer within 3 s"
-    assert said(Lost("decode", "the decoder crashed (SIGSEGV)"), 3.0) == "the process that sent it crashed"
-    assert said(None, 3.0) is None
+    assert failure_reason(LostTask("decode", "timeout: nothing decoded for 3 s"), 3.0) == "no answer within 3 s"
+    assert (
+        failure_reason(LostTask("decode", "the decoder crashed (SIGSEGV)"), 3.0) == "the process that sent it crashed"
+    )
+    assert failure_reason(None, 3.0) is None
 
 
 CHILD = """
 import sys
 from pathlib import Path
 from tests.helpers.servers.receivers import an_alert, told
-from hazard.alerts.delivery import delivering
+from hazard.alerts.delivery import deliver_alerts
 box, url, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if __name__ == "__main__":
-    with delivering(box, told(url)) as outbox:
+    with deliver_alerts(box, told(url)) as outbox:
         for number in range(first, first + count):
             assert outbox.put(an_alert(number))
             print(number, flush=True)
@@ -203,7 +205,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_only_what_was_under_way_comes_
     numbers = {one: number for number, one in enumerate(ids(*range(10 * kills + 10)))}
     assert [numbers[one] for one in firsts] == sorted(numbers[one] for one in firsts)
     with open_outbox(tmp_path / "box", told(receiver.url)) as outbox:
-        assert outbox.counts()["pending"] == 0
+        assert outbox.count_by_state()["pending"] == 0
 
 
 @contextmanager
@@ -225,6 +227,6 @@ def test_a_silent_receiver_of_any_kind_is_cut_at_the_deadline():
         )
         for channel in settings.channels:
             pytest.importorskip({"apprise": "apprise", "mqtt": "paho"}.get(channel.kind, "json"))
-        for channel, reason, seconds in attempt_each(settings, an_alert()):
+        for channel, reason, seconds in try_each_channel(settings, an_alert()):
             assert reason is not None, channel
             assert seconds < PATIENCE / 4  # with the start of its process

@@ -4,9 +4,9 @@ import sqlite3
 
 import pytest
 
-from features.errors import EnvironmentStopped
-from hazard.alerts.delivery import Pace, longest_wait
-from hazard.alerts.outbox import MOST_DEAD, open_outbox
+from features.errors import RuntimeEnvironmentError
+from hazard.alerts.delivery import RetrySchedule, max_wait_seconds
+from hazard.alerts.outbox import MAX_DEAD_LETTERS, open_outbox
 from tests.helpers.servers.receivers import an_alert, told
 
 A, B = "http://127.0.0.1:1/a", "http://127.0.0.1:1/b"
@@ -52,7 +52,7 @@ def test_what_was_put_is_there_after_a_restart(tmp_path):
         with open_outbox(tmp_path / "box", told(A)) as outbox:
             outbox.put(an_alert(number))
     with open_outbox(tmp_path / "box", told(A)) as outbox:
-        assert [one.alert for one in outbox.pending()] == [an_alert(number) for number in range(3)]
+        assert [one.alert for one in outbox.list_pending()] == [an_alert(number) for number in range(3)]
 
 
 def test_each_channel_has_an_order_of_its_own(outbox):
@@ -88,8 +88,10 @@ def test_what_waits_for_a_channel_that_is_gone_ends_as_a_dead_letter(outbox, tmp
     clock.now += 2 * DAY
     with open_outbox(tmp_path / "out" / "box.sqlite", told(A), clock=clock) as other:
         other.prune()
-        assert [one.channel for one in other.pending()] == ["hook0"]
-        assert [(one.channel, one.reason) for one in other.dead()] == [("hook1", "no such channel any more")]
+        assert [one.channel for one in other.list_pending()] == ["hook0"]
+        assert [(one.channel, one.reason) for one in other.list_dead_letters()] == [
+            ("hook1", "no such channel any more")
+        ]
 
 
 def test_delivered_alerts_are_forgotten_after_some_days(outbox, tmp_path, clock):
@@ -118,20 +120,20 @@ def test_dead_letters_are_bounded(tmp_path, clock):
     with open_outbox(tmp_path / "box", told(A, attempts=1), clock=clock) as outbox:
         for number in range(3):
             outbox.put(an_alert(number))
-            outbox.failed(outbox.next_of("hook0"), "no")
+            outbox.record_failure(outbox.next_pending("hook0"), "no")
         file = sqlite3.connect(tmp_path / "box")
         with file:
             file.executemany(
                 "insert into deliveries (key, channel, state, attempts, changed, reason) "
                 f"values (?, 'gone', 'dead', 1, {clock.now}, '')",
-                [(f"k{number}",) for number in range(MOST_DEAD - 1)],
+                [(f"k{number}",) for number in range(MAX_DEAD_LETTERS - 1)],
             )
         outbox.prune()
-        assert outbox.counts()["dead"] == MOST_DEAD
-        assert [one.alert.id for one in outbox.dead(limit=5)] == ["hall/event/2"]
+        assert outbox.count_by_state()["dead"] == MAX_DEAD_LETTERS
+        assert [one.alert.id for one in outbox.list_dead_letters(limit=5)] == ["hall/event/2"]
         clock.now += 31 * DAY
         outbox.prune()
-        assert outbox.counts()["dead"] == 0
+        assert outbox.count_by_state()["dead"] == 0
     assert rows(tmp_path, "alerts", "box") == 0
 
 
@@ -146,7 +148,7 @@ def rows(folder, table, name="out/box.sqlite"):
 def test_what_is_no_outbox_is_one_line(tmp_path):
     (tmp_path / "box").write_text("nothing of the kind, but long enough to be looked at " * 20)
     with (
-        pytest.raises(EnvironmentStopped, match="box cannot be used: file is not a database"),
+        pytest.raises(RuntimeEnvironmentError, match="box cannot be used: file is not a database"),
         open_outbox(tmp_path / "box", told(A)),
     ):
         pass
@@ -154,12 +156,12 @@ def test_what_is_no_outbox_is_one_line(tmp_path):
 
 def test_waits_double_with_full_jitter_up_to_the_longest():
     settings = told(A, first_retry_seconds=1, longest_retry_seconds=60)
-    assert [longest_wait(k, settings) for k in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
-    pace = Pace()
+    assert [max_wait_seconds(k, settings) for k in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    pace = RetrySchedule()
     for expected in (0.5, 1.0, 2.0, 4.0):
-        pace = pace.after(False, settings, now=100.0, draw=lambda: 0.5)
-        assert pace.wait(settings, now=100.0) == expected
-    assert pace.wait(settings, now=0.0) == 8.0  # a clock that was set back
-    assert pace.after(False, settings, now=100.0, draw=lambda: 0.0).wait(settings, now=100.0) == 0
-    assert pace.after(True, settings, now=100.0, draw=lambda: 0.5) == Pace()
-    assert longest_wait(10_000, settings) == 60
+        pace = pace.after_attempt(False, settings, now=100.0, draw=lambda: 0.5)
+        assert pace.remaining_seconds(settings, now=100.0) == expected
+    assert pace.remaining_seconds(settings, now=0.0) == 8.0  # a clock that was set back
+    assert pace.after_attempt(False, settings, now=100.0, draw=lambda: 0.0).remaining_seconds(settings, now=100.0) == 0
+    assert pace.after_attempt(True, settings, now=100.0, draw=lambda: 0.5) == RetrySchedule()
+    assert max_wait_seconds(10_000, settings) == 60

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from features.cache.hdf5 import Cache, read_cache, write_cache
-from features.cache.tables import clip_table, failure_table
+from features.cache.tables import make_clip_table, make_failure_table
 from features.errors import SettingsError
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from features.types import part_of
+from features.types import add_time_fragment
 from hazard.cli.train import train_temporal
-from hazard.data.corrections import Correction, correct_cache, read_corrections
+from hazard.data.corrections import Correction, apply_corrections, read_corrections
 from hazard.data.sequences import load_sequences
 from hazard.models.model_folder import open_model
 from tests.conftest import Run
@@ -43,7 +43,7 @@ def cached(file: Path, clips: list[dict[str, object]]) -> Cache:
         x[:, :2] += 1.5 * rng.normal(size=(STEPS, 2)) * ("fight" in str(row["path"]))
         blocks.append((x.astype(np.float16), np.arange(STEPS) / 3))
     with open(file, "w+b") as handle:
-        table, none = clip_table(rows), failure_table([])
+        table, none = make_clip_table(rows), make_failure_table([])
         write_cache(handle, blocks, width=WIDTH, spec=spec, reduction=None, clips=table, failures=none)
     return read_cache(file)
 
@@ -51,13 +51,13 @@ def cached(file: Path, clips: list[dict[str, object]]) -> Cache:
 def windows(path: str, seconds: float, *, window: float = 2.0, stride: float = 1.0) -> list[dict[str, object]]:
     """The parts that inference leaves in a cache."""
     starts = np.arange(0, seconds - window + stride / 2, stride)
-    return [{"path": part_of(path, float(s), float(s) + window), "duration": window} for s in starts]
+    return [{"path": add_time_fragment(path, float(s), float(s) + window), "duration": window} for s in starts]
 
 
 def corrected(tmp_path: Path, cache: Cache, *rows: str) -> tuple[dict[str, str], Cache]:
     file = tmp_path / "corrections.csv"
     file.write_text("path,label,start,end\n" + "".join(f"{row}\n" for row in rows))
-    after, _ = correct_cache(cache, file)
+    after, _ = apply_corrections(cache, file)
     return dict(zip(after.clips.path.tolist(), after.clips.label.tolist(), strict=True)), after
 
 

@@ -7,7 +7,7 @@ import pytest
 import features.cache.hdf5
 from hazard.cli.train import train_temporal
 from hazard.data import leakage
-from hazard.data.splits import divide
+from hazard.data.splits import make_splits
 from hazard.types import Sequences
 from tests.helpers.data.sequences import as_cache
 
@@ -46,35 +46,35 @@ COPIED = with_copy(DATA, 0, 10)  # scene00 is in train, scene10 in test
 
 
 def test_clips_of_one_label_and_of_one_group_are_not_reported():
-    assert len(leakage.find_alike(DATA)) == 0
+    assert len(leakage.find_near_duplicates(DATA)) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_narrow_features_of_strangers_are_not_reported(seed):
-    assert len(leakage.find_alike(clips_of_scenes(width=8, seed=seed))) == 0
+    assert len(leakage.find_near_duplicates(clips_of_scenes(width=8, seed=seed))) == 0
 
 
 def test_a_copy_that_is_cut_and_encoded_again_is_found():
-    pairs = leakage.find_alike(COPIED)
+    pairs = leakage.find_near_duplicates(COPIED)
     assert list(zip(pairs.first, pairs.second, strict=True)) == [(0, 10)]
     assert pairs.similarity[0] > 0.9
 
 
 def test_a_copy_inside_its_group_is_no_leak():
-    assert len(leakage.find_alike(with_copy(DATA, 0, 15))) == 0
+    assert len(leakage.find_near_duplicates(with_copy(DATA, 0, 15))) == 0
 
 
 def test_blocks_find_the_same_pairs(monkeypatch):
     copies = with_copy(with_copy(COPIED, 3, 59), 20, 4)
-    whole = leakage.find_alike(copies)
+    whole = leakage.find_near_duplicates(copies)
     monkeypatch.setattr(leakage, "_BLOCK_ROWS", 7)
-    blocks = leakage.find_alike(copies)
+    blocks = leakage.find_near_duplicates(copies)
     assert len(whole) == 3
     np.testing.assert_array_equal(np.stack([whole.first, whole.second]), np.stack([blocks.first, blocks.second]))
 
 
 def test_joined_groups_hold_the_copies_and_nothing_else():
-    joined = leakage.join_alike(COPIED, leakage.find_alike(COPIED))
+    joined = leakage.merge_near_duplicates(COPIED, leakage.find_near_duplicates(COPIED))
     assert joined.groups[0] == joined.groups[10] == "scene00"
     kept = ~np.isin(COPIED.groups, ["scene00", "scene10"])
     np.testing.assert_array_equal(joined.groups[kept], COPIED.groups[kept])
@@ -84,7 +84,7 @@ def test_joined_groups_hold_the_copies_and_nothing_else():
 def test_only_pairs_that_the_split_parts_are_leaks(place, count):
     """Scene 1 is in train, as scene 0 is."""
     data = with_copy(DATA, 0, place)
-    assert len(leakage.across(leakage.find_alike(data), divide(data))) == count
+    assert len(leakage.select_across_split(leakage.find_near_duplicates(data), make_splits(data))) == count
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import features.cache.hdf5
 from features.errors import SettingsError
 from hazard.cli.train import train_temporal
-from hazard.data.official_splits import choose_division, official_splits
+from hazard.data.official_splits import choose_splits, make_official_splits
 from hazard.types import Sequences
 from tests.helpers.data.sequences import as_cache, moving_sequences
 
@@ -53,8 +53,8 @@ def train(monkeypatch, run, tmp_path):
 
 
 def test_each_split_is_a_fold_as_its_list_says(lists):
-    division = official_splits(DATA, lists)
-    assert division.repeats == len(division.folds) == 3 and division.how == "official splits 1, 2, 3 of lists"
+    division = make_official_splits(DATA, lists)
+    assert division.repeats == len(division.folds) == 3 and division.description == "official splits 1, 2, 3 of lists"
     for number, fold in enumerate(division.folds, start=1):
         assert {group[-2:] for group in DATA.groups[fold.test]} == {f"{2 * number - 1:02d}", f"{2 * number:02d}"}
         assert len(fold.train) + len(fold.val) + len(fold.test) == len(DATA)
@@ -94,13 +94,13 @@ def test_hmdb51_s_lists(tmp_path):
             names = [path.split("/")[1] for path in DATA.paths if path.startswith(label)]
             lines = [f"{name} {2 if f'_g{split:02d}_' in name else 1} " for name in names]
             (tmp_path / f"{label}_test_split{split}.txt").write_text("\n".join(lines))
-    division = official_splits(DATA, tmp_path)
+    division = make_official_splits(DATA, tmp_path)
     assert [len(fold.test) for fold in division.folds] == [8, 8, 8]
 
 
 def test_what_the_cache_lacks_is_counted(lists):
     fewer = DATA.take(np.arange(len(DATA) - 3))
-    assert "9 of the lists' entries are not in the cache" in official_splits(fewer, lists).how
+    assert "9 of the lists' entries are not in the cache" in make_official_splits(fewer, lists).description
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_what_the_cache_lacks_is_counted(lists):
 )
 def test_official_lists_go_with_no_other_division(lists, arguments, said):
     with pytest.raises(SettingsError, match=said):
-        choose_division(DATA, split_files=lists, **arguments)
+        choose_splits(DATA, split_files=lists, **arguments)
 
 
 def test_a_folder_without_lists(tmp_path):
     with pytest.raises(SettingsError, match="no numbered split list"):
-        official_splits(DATA, tmp_path)
+        make_official_splits(DATA, tmp_path)
     with pytest.raises(SettingsError, match="is not a folder"):
-        official_splits(DATA, tmp_path / "absent")
+        make_official_splits(DATA, tmp_path / "absent")
 
 
 @pytest.mark.parametrize("given", ["column", "file"])

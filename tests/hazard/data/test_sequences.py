@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from hazard.data.sequences import load_sequences, pad, thin
+from hazard.data.sequences import load_sequences, pad_tracks, subsample_steps
 from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences()
@@ -26,15 +26,15 @@ def test_labels_are_sorted_whatever_the_order_of_the_clips():
 
 
 def test_long_tracks_are_thinned_evenly():
-    assert thin(5, None).tolist() == [0, 1, 2, 3, 4]
-    assert thin(9, 3).tolist() == [0, 4, 8]
+    assert subsample_steps(5, None).tolist() == [0, 1, 2, 3, 4]
+    assert subsample_steps(9, 3).tolist() == [0, 4, 8]
     loaded = load_sequences(as_cache(DATA), max_steps=4)
     assert loaded.x.shape[1] == 4
     np.testing.assert_allclose(loaded.x[0, [0, -1]], DATA.x[0, [0, -1]].astype(np.float16))
 
 
 def test_padding_is_zero_and_masked():
-    x, mask = pad([np.ones((2, 3), np.float16), np.ones((1, 3), np.float16)])
+    x, mask = pad_tracks([np.ones((2, 3), np.float16), np.ones((1, 3), np.float16)])
     assert mask.tolist() == [[True, True], [True, False]]
     assert x[1, 1].tolist() == [0, 0, 0]
 

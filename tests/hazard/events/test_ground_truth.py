@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from features.errors import SettingsError
-from hazard.events.ground_truth import TrueEvent, Watched, check_truth, evaluate_events, harmless_seconds, read_truth
+from hazard.events.ground_truth import (
+    EvaluatedVideo,
+    TrueEvent,
+    check_truth,
+    evaluate_events,
+    harmless_seconds,
+    read_truth,
+)
 from hazard.types import Event
 
 
@@ -14,8 +21,8 @@ def said(start: float, end: float, label: str = "fight", peak: float = 0.9) -> E
     return Event(label, start, end, peak, peak)
 
 
-def watched(truth: list[TrueEvent], events: list[Event], seconds: float = 3600.0, **more: object) -> Watched:
-    return Watched("a.mp4", seconds, truth, events, **more)  # type: ignore[arg-type]
+def watched(truth: list[TrueEvent], events: list[Event], seconds: float = 3600.0, **more: object) -> EvaluatedVideo:
+    return EvaluatedVideo("a.mp4", seconds, truth, events, **more)  # type: ignore[arg-type]
 
 
 FIGHT, LATER = TrueEvent("fight", 100, 120), TrueEvent("fight", 200, 210)

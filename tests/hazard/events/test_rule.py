@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hazard.events.rule import NOTHING, EventRule, EventState, Stretch, find_events, finish, step, under_way
+from hazard.events.rule import (
+    INITIAL_STATE,
+    EventRule,
+    EventSegment,
+    EventState,
+    find_events,
+    finish_event,
+    ongoing_event,
+    update_state,
+)
 
 RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
 
@@ -48,10 +57,10 @@ def test_after_an_event_there_is_quiet():
 
 def test_an_event_is_under_way_once_it_is_long_enough():
     rule = EventRule("fight", 0, enter=0.6, leave=0.3, min_seconds=2)
-    state, seen = NOTHING, []
+    state, seen = INITIAL_STATE, []
     for span, probs in zip(*windows(0.9, 0.9, 0.9), strict=True):
-        state, _ = step(rule, state, span, probs)
-        seen.append(under_way(rule, state) is not None)
+        state, _ = update_state(rule, state, span, probs)
+        seen.append(ongoing_event(rule, state) is not None)
     assert seen == [False, True, True]
 
 
@@ -85,13 +94,13 @@ LAYOUTS = st.tuples(st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0.25, 0.5
 def test_live_and_report_give_the_same_events(rule, probabilities, layout):
     """Live, the state is written down and read back after every window, as over a restart."""
     spans, probs = windows(*probabilities, length=layout[0], stride=layout[1])
-    state, live = NOTHING, []
+    state, live = INITIAL_STATE, []
     for span, row in zip(spans, probs, strict=True):
-        state, ended = step(rule, state, span, row)
+        state, ended = update_state(rule, state, span, row)
         live += ended
         kept = asdict(state)
-        state = EventState(**kept | {"stretch": kept["stretch"] and Stretch(**kept["stretch"])})
-    assert [*live, *finish(rule, state)] == find_events(rule, spans, probs)
+        state = EventState(**kept | {"stretch": kept["stretch"] and EventSegment(**kept["stretch"])})
+    assert [*live, *finish_event(rule, state)] == find_events(rule, spans, probs)
 
 
 @given(RULES, PROBABILITIES, LAYOUTS)

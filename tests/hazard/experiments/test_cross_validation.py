@@ -10,11 +10,11 @@ from click.testing import CliRunner
 import features.cache.hdf5
 from features.errors import SettingsError
 from hazard.cli.train import train_temporal
-from hazard.data.splits import Division, divide
+from hazard.data.splits import CrossValidationSplits, make_splits
 from hazard.experiments import cross_validation
 from hazard.experiments import figures as measuring
-from hazard.experiments.cross_validation import ENSEMBLES
-from hazard.experiments.leaderboard import MARK
+from hazard.experiments.cross_validation import COMPARED_ENSEMBLES
+from hazard.experiments.leaderboard import WITHIN_NOISE_MARK
 from hazard.experiments.run import train_run
 from hazard.metrics import classification as metrics
 from hazard.models.baselines import BASELINES
@@ -44,7 +44,7 @@ def compared(tmp_path_factory):
 def test_a_comparison_ranks_every_head_and_baseline(compared):
     folder, said, summary = compared
     rows = rows_of(folder / "leaderboard.csv")
-    assert {row["model"] for row in rows} == {*HEADS, *BASELINES, *ENSEMBLES}
+    assert {row["model"] for row in rows} == {*HEADS, *BASELINES, *COMPARED_ENSEMBLES}
     values = [float(row["roc_auc"]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert all(float(row["roc_auc_low"]) <= float(row["roc_auc"]) <= float(row["roc_auc_high"]) for row in rows)
@@ -64,14 +64,18 @@ def test_every_model_is_compared_with_the_best_on_the_same_draws(compared):
         assert float(row["accuracy_behind_low"]) <= float(row["accuracy_behind_high"])
         assert 0 < float(row["roc_auc_behind_p"]) <= 1 and 0 <= float(row["accuracy_behind_t_p"]) <= 1
         assert row["within_noise"] == str(int(float(row["roc_auc_behind_low"]) <= 0))
-    marked = {line.split()[0] for line in said.splitlines() if f" {MARK} " in line and line[0] != MARK}
+    marked = {
+        line.split()[0]
+        for line in said.splitlines()
+        if f" {WITHIN_NOISE_MARK} " in line and line[0] != WITHIN_NOISE_MARK
+    }
     assert marked == {row["model"] for row in rows if row["within_noise"] == "1"}
 
 
 def test_an_ensemble_that_wins_is_said_and_the_best_single_model_saved(compared):
     folder, said, summary = compared
     rows = rows_of(folder / "leaderboard.csv")
-    assert {row["model"] for row in rows if row["kind"] == "ensemble"} == set(ENSEMBLES)
+    assert {row["model"] for row in rows if row["kind"] == "ensemble"} == set(COMPARED_ENSEMBLES)
     assert (rows[0]["kind"] == "ensemble") == (f"saved is {summary.info.name}, the best that is one model" in said)
 
 
@@ -144,7 +148,7 @@ def test_repeats_draw_other_folds_and_predict_every_clip_once_in_each(tmp_path):
 
 def test_the_first_repeat_is_what_one_alone_would_be():
     settings = QUICK.model_copy(update={"baseline": "knn"})
-    one, two = (cross_validation.evaluate(DATA, divide(DATA, folds=3, repeats=n), settings) for n in (1, 2))
+    one, two = (cross_validation.cross_validate(DATA, make_splits(DATA, folds=3, repeats=n), settings) for n in (1, 2))
     np.testing.assert_array_equal(one.calibrated.raw, two.calibrated.raw[two.repeats == 0])
 
 
@@ -180,7 +184,7 @@ def test_views_are_for_training_alone(tmp_path):
     assert "views none, crop, flip" in said[1] and "none, crop, flip" in (tmp_path / "a" / "model_card.md").read_text()
     rows = rows_of(tmp_path / "a" / "predictions.csv")
     assert [row["path"] for row in rows] == DATA.paths.tolist()
-    assert summary.figures != train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=said.append).figures
+    assert summary.metrics != train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=said.append).metrics
 
 
 def test_a_baseline_is_the_same_with_and_without_views(tmp_path):
@@ -189,13 +193,13 @@ def test_a_baseline_is_the_same_with_and_without_views(tmp_path):
         train_run(as_cache(data), knn, tmp_path / name, echo=lambda text: None)
         for name, data in (("a", DATA), ("b", with_views(DATA, "flip")))
     ]
-    assert runs[0].figures == runs[1].figures
+    assert runs[0].metrics == runs[1].metrics
 
 
 def test_every_model_is_asked_about_the_same_clips_in_the_same_folds():
-    division = divide(DATA, folds=3)
-    results = cross_validation.compare(DATA, division, QUICK)
-    assert len(results) == len(HEADS) + len(BASELINES) + len(ENSEMBLES)
+    division = make_splits(DATA, folds=3)
+    results = cross_validation.compare_models(DATA, division, QUICK)
+    assert len(results) == len(HEADS) + len(BASELINES) + len(COMPARED_ENSEMBLES)
     for result in results[1:]:
         np.testing.assert_array_equal(result.rows, results[0].rows)
         np.testing.assert_array_equal(result.folds, results[0].folds)
@@ -214,7 +218,7 @@ def test_six_labels_have_a_top5_and_no_positive_label(tmp_path):
     data = moving_sequences(clips=60, labels=tuple("abcdef"), groups=5)
     summary = train_run(as_cache(data), QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=lambda text: None)
     assert summary.info.positive_label is None
-    assert summary.figures["top5_accuracy"]["value"] >= summary.figures["accuracy"]["value"]
+    assert summary.metrics["top5_accuracy"]["value"] >= summary.metrics["accuracy"]["value"]
 
 
 def test_a_positive_label_that_is_none(tmp_path):
@@ -250,22 +254,24 @@ def test_the_saved_temperature_is_that_of_metrics_json_and_predictions(tmp_path,
 
 
 def test_a_temperature_changes_no_binary_ranking_over_all_folds():
-    division = divide(DATA, folds=3)
-    result = cross_validation.evaluate(DATA, division, RIDGE)
+    division = make_splits(DATA, folds=3)
+    result = cross_validation.cross_validate(DATA, division, RIDGE)
     y, raw = DATA.y[result.rows], result.calibrated.raw
     assert result.calibrated.temperature != 1
     for name in ("roc_auc", "accuracy"):
-        before, after = (metrics.headline(y, probs, positive=0)[name] for probs in (raw, result.probs))
+        before, after = (metrics.headline_metrics(y, probs, positive=0)[name] for probs in (raw, result.probs))
         assert after == pytest.approx(before)
 
 
 def test_the_temperature_of_a_single_split_never_asks_the_test_part():
-    fold = divide(DATA).folds[0]
+    fold = make_splits(DATA).folds[0]
     turned = DATA.y.copy()
     turned[fold.test] = 1 - turned[fold.test]
     for settings in (RIDGE, QUICK):
         one, other = (
-            cross_validation.evaluate(data, Division((fold,), "once"), settings).calibrated.temperature
+            cross_validation.cross_validate(
+                data, CrossValidationSplits((fold,), "once"), settings
+            ).calibrated.temperature
             for data in (DATA, replace(DATA, y=turned))
         )
         assert one == other != 1
@@ -291,8 +297,8 @@ def test_false_alarms_without_durations_are_null_and_cannot_be_asked_for(tmp_pat
         train_run(cache, RIDGE.model_copy(update={"false_alarms_per_hour": 1.0}), tmp_path, echo=lambda text: None)
     assert not list(tmp_path.iterdir())
     sequences = replace(DATA, durations=np.full(len(DATA), np.nan))
-    result = cross_validation.evaluate(sequences, divide(sequences, folds=3), RIDGE)
-    assert measuring.measure(sequences, result, RIDGE).figures["false_alarms_per_hour"] is None
+    result = cross_validation.cross_validate(sequences, make_splits(sequences, folds=3), RIDGE)
+    assert measuring.compute_metrics(sequences, result, RIDGE).metrics["false_alarms_per_hour"] is None
 
 
 def test_false_alarms_are_of_two_labels(tmp_path):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from hazard.data.splits import divide
+from hazard.data.splits import make_splits
 from hazard.experiments import leaderboard
-from hazard.experiments.cross_validation import Evaluation, average
-from hazard.models.calibration import calibrate_by
+from hazard.experiments.cross_validation import Evaluation, average_evaluations
+from hazard.models.calibration import calibrate_at_temperature
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import moving_sequences
 
@@ -16,7 +16,7 @@ def result(name, probs, division):
     folds = np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(division.folds)])
     repeats = np.array([fold.repeat for fold in division.folds])[folds]
     said = probs(rows, folds)
-    return Evaluation(name, "head", rows, folds, repeats, said, calibrate_by(said, 1.0), 1.0, 10, (), ())
+    return Evaluation(name, "head", rows, folds, repeats, said, calibrate_at_temperature(said, 1.0), 1.0, 10, (), ())
 
 
 def right_in(folds_where_right):
@@ -32,22 +32,22 @@ def right_in(folds_where_right):
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_the_model_of_a_fold_is_chosen_on_other_clips(repeats):
     """One model is right in all folds but the last, where another is, by luck: that one must not be chosen there."""
-    division = divide(DATA, folds=5, repeats=repeats)
+    division = make_splits(DATA, folds=5, repeats=repeats)
     good, luck = ([n for n in range(5 * repeats) if (n % 5 == 4) is wanted] for wanted in (False, True))
     results = [result("good", right_in(good), division), result("luck", right_in(luck), division)]
-    found = leaderboard.chosen_elsewhere(DATA, results, TrainSettings())
+    found = leaderboard.evaluate_model_choice(DATA, results, TrainSettings())
     assert found["models"] == ["good"] * 5 * repeats
     assert found["accuracy"]["value"] == np.mean(results[0].probs.argmax(1) == DATA.y[results[0].rows]) < 1
 
 
 def test_a_single_split_leaves_nothing_to_choose_on():
-    division = divide(DATA)
-    assert leaderboard.chosen_elsewhere(DATA, [result("a", right_in([0]), division)], TrainSettings()) is None
+    division = make_splits(DATA)
+    assert leaderboard.evaluate_model_choice(DATA, [result("a", right_in([0]), division)], TrainSettings()) is None
 
 
 def test_an_ensemble_is_the_mean_of_its_members():
-    division = divide(DATA, folds=3)
+    division = make_splits(DATA, folds=3)
     first, second = (result(name, right_in(folds), division) for name, folds in (("lstm", [0]), ("gru", [1])))
-    both = average("both", [first, second], DATA)
+    both = average_evaluations("both", [first, second], DATA)
     np.testing.assert_allclose(both.calibrated.raw, (first.probs + second.probs) / 2)
     assert (both.kind, both.name, both.parameters) == ("ensemble", "both", 20)

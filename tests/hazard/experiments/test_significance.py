@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hazard.data.splits import divide
+from hazard.data.splits import make_splits
 from hazard.experiments import significance
 from hazard.experiments.cross_validation import Evaluation
-from hazard.experiments.figures import measure
-from hazard.models.calibration import calibrate_by
+from hazard.experiments.figures import compute_metrics
+from hazard.models.calibration import calibrate_at_temperature
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import moving_sequences
 
 DATA = moving_sequences(clips=120, groups=30)
-DIVISION = divide(DATA, folds=5, repeats=2)
+DIVISION = make_splits(DATA, folds=5, repeats=2)
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(size=(DIVISION.repeats, len(DATA)))
 
@@ -23,12 +23,12 @@ def predicted(strength, noise=NOISE):
     repeats = np.array([fold.repeat for fold in DIVISION.folds])[folds]
     score = 1 / (1 + np.exp(-strength * (2 * DATA.y[rows] - 1) - noise[repeats, rows]))
     probs = np.stack([1 - score, score], 1)
-    result = Evaluation("m", "head", rows, folds, repeats, probs, calibrate_by(probs, 1.0), 0.0, 0, (), ())
-    return measure(DATA, result, TrainSettings())
+    result = Evaluation("m", "head", rows, folds, repeats, probs, calibrate_at_temperature(probs, 1.0), 0.0, 0, (), ())
+    return compute_metrics(DATA, result, TrainSettings())
 
 
 def test_a_clear_difference_is_told_from_none():
-    best, same, worse = significance.behind_best([predicted(1.5), predicted(1.5), predicted(0.2)], DIVISION)
+    best, same, worse = significance.compare_with_best([predicted(1.5), predicted(1.5), predicted(0.2)], DIVISION)
     assert best["roc_auc_behind"] == same["roc_auc_behind"] == 0
     assert best["within_noise"] == same["within_noise"] == 1 and same["roc_auc_behind_p"] == 1
     assert worse["within_noise"] == 0 and 0 < worse["roc_auc_behind_low"] < worse["roc_auc_behind"]
@@ -38,8 +38,8 @@ def test_a_clear_difference_is_told_from_none():
 
 def test_pairing_sees_differences_that_the_models_own_intervals_hide():
     best, worse = predicted(0.5), predicted(0.45)
-    own = best.figures["roc_auc"]["high"] - best.figures["roc_auc"]["low"]
-    row = significance.behind_best([best, worse], DIVISION)[1]
+    own = best.metrics["roc_auc"]["high"] - best.metrics["roc_auc"]["low"]
+    row = significance.compare_with_best([best, worse], DIVISION)[1]
     assert row["roc_auc_behind_high"] - row["roc_auc_behind_low"] < own / 3
 
 
@@ -48,24 +48,24 @@ def test_p_values_of_equal_models_are_not_small_too_often():
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=(2, *NOISE.shape))
         pair = [predicted(0.7, noise[0]), predicted(0.7, noise[1])]
-        small += significance.behind_best(pair, DIVISION)[1]["roc_auc_behind_p"] < 0.05
+        small += significance.compare_with_best(pair, DIVISION)[1]["roc_auc_behind_p"] < 0.05
     assert small <= 4
 
 
 def test_the_t_test_is_the_ordinary_one_where_no_test_part_overlaps_and_milder_else():
     differences = RNG.normal(0.5, 1, size=15)
-    ordinary = significance.corrected_t_p(differences, 0.0)
+    ordinary = significance.corrected_t_test_p_value(differences, 0.0)
     assert ordinary == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
-    assert significance.corrected_t_p(differences, 0.25) > ordinary
+    assert significance.corrected_t_test_p_value(differences, 0.25) > ordinary
 
 
 @pytest.mark.parametrize(("differences", "p"), [([], None), ([0.1], None), ([0.0, 0.0], 1.0), ([0.1, 0.1], 0.0)])
 def test_the_t_test_without_spread(differences, p):
-    found = significance.corrected_t_p(np.array(differences), 0.25)
+    found = significance.corrected_t_test_p_value(np.array(differences), 0.25)
     assert np.isnan(found) if p is None else found == p
 
 
 def test_the_bootstrap_p_is_never_zero():
-    assert significance.bootstrap_p(np.ones(499)) == pytest.approx(2 / 500)
-    assert significance.bootstrap_p(np.array([-1.0, 1.0])) == 1.0
-    assert np.isnan(significance.bootstrap_p(np.full(3, np.nan)))
+    assert significance.bootstrap_p_value(np.ones(499)) == pytest.approx(2 / 500)
+    assert significance.bootstrap_p_value(np.array([-1.0, 1.0])) == 1.0
+    assert np.isnan(significance.bootstrap_p_value(np.full(3, np.nan)))

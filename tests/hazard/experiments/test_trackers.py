@@ -16,7 +16,7 @@ from features.errors import SettingsError
 from hazard.cli.train import train_temporal
 from hazard.experiments import trackers
 from hazard.experiments.run import train_run
-from hazard.experiments.trackers import TRACKERS, Sink, track
+from hazard.experiments.trackers import TRACKERS, TrackerBackend, open_tracker
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import as_cache, moving_sequences
 from tests.helpers.paths import ROOT
@@ -59,11 +59,11 @@ def picture_at(file):
 @pytest.mark.parametrize("name", TRACKERS)
 def test_every_tracker_takes_what_a_run_gives(name, offline, tmp_path, caplog):
     installed(name)
-    with track(name, tmp_path / "run", {"head": "lstm", "inputs": ["features"], "lr": 1e-3}) as tracker:
+    with open_tracker(name, tmp_path / "run", {"head": "lstm", "inputs": ["features"], "lr": 1e-3}) as tracker:
         for epoch in (1, 2):
             for member in (0, 1):
-                tracker.epoch("lstm", 0, Row(member, epoch, 0.5 / epoch, math.nan))
-        tracker.results(FIGURES, [picture_at(tmp_path / "curves.png")])
+                tracker.log_epoch("lstm", 0, Row(member, epoch, 0.5 / epoch, math.nan))
+        tracker.log_results(FIGURES, [picture_at(tmp_path / "curves.png")])
     assert not [record for record in caplog.records if "failed" in record.message]
 
 
@@ -125,7 +125,7 @@ def test_mlflow_can_be_asked(offline, tmp_path):
 
     train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": "mlflow"}), tmp_path / "run", echo=str)
     client = MlflowClient()
-    (run,) = client.search_runs([client.get_experiment_by_name(trackers.PROJECT).experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name(trackers.DEFAULT_PROJECT).experiment_id])
     tree = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert run.info.status == "FINISHED" and run.info.run_name == "run" and run.data.params["head"] == "lstm"
     assert run.data.metrics["accuracy"] == pytest.approx(tree["accuracy"]["value"])
@@ -135,7 +135,7 @@ def test_mlflow_can_be_asked(offline, tmp_path):
     assert sqlite3.connect(tmp_path / "mlflow.db").execute("select count(*) from runs").fetchone() == (1,)
 
 
-class Breaking(Sink):
+class Breaking(TrackerBackend):
     """Fails at the second epoch."""
 
     calls = 0
@@ -150,7 +150,7 @@ def test_a_tracker_that_fails_does_not_stop_training(tmp_path, monkeypatch, capl
     monkeypatch.setitem(TRACKERS, "breaking", Breaking)
     settings = QUICK.model_copy(update={"tracker": "breaking"})
     summary = train_run(as_cache(DATA), settings, tmp_path / "a", echo=str)
-    assert summary.figures == train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=str).figures
+    assert summary.metrics == train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=str).metrics
     assert Breaking.calls == 2
     assert [record.message for record in caplog.records if "no space left" in record.message] == [
         "tracker breaking failed and is left out from here on: no space left on device"
@@ -159,11 +159,11 @@ def test_a_tracker_that_fails_does_not_stop_training(tmp_path, monkeypatch, capl
 
 def test_a_stopped_run_is_closed_as_stopped(tmp_path, monkeypatch):
     closed = []
-    recorder = type("Recorder", (Sink,), {"close": lambda self, *, done: closed.append(done)})
+    recorder = type("Recorder", (TrackerBackend,), {"close": lambda self, *, done: closed.append(done)})
     monkeypatch.setitem(TRACKERS, "recorder", recorder)
-    with pytest.raises(KeyboardInterrupt), track("recorder", tmp_path, {}):
+    with pytest.raises(KeyboardInterrupt), open_tracker("recorder", tmp_path, {}):
         raise KeyboardInterrupt
-    with track("recorder", tmp_path, {}):
+    with open_tracker("recorder", tmp_path, {}):
         pass
     assert closed == [False, True]
 
@@ -206,12 +206,12 @@ def test_every_extra_is_in_setup_cfg():
 
 def test_curves_leave_out_what_is_no_number(tmp_path, monkeypatch):
     seen = []
-    recorder = type("Recorder", (Sink,), {"curve": lambda self, *point: seen.append(point)})
+    recorder = type("Recorder", (TrackerBackend,), {"curve": lambda self, *point: seen.append(point)})
     monkeypatch.setitem(TRACKERS, "recorder", recorder)
     row = Row(member=2, epoch=7, train_loss=0.5, val_loss=math.nan)
-    with track("recorder", tmp_path, {}) as tracker:
-        tracker.epoch("lstm", "final", row)
-        tracker.epoch("lstm", 1, replace(row, val_loss=0.25))
+    with open_tracker("recorder", tmp_path, {}) as tracker:
+        tracker.log_epoch("lstm", "final", row)
+        tracker.log_epoch("lstm", 1, replace(row, val_loss=0.25))
     assert seen == [
         ("lstm/fold final/member 2", {"train_loss": 0.5}, 7),
         ("lstm/fold 1/member 2", {"train_loss": 0.5, "val_loss": 0.25}, 7),

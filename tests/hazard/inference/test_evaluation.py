@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hazard.events.decision import Decision, decide
+from hazard.events.decision import Decision, decide_clip
 from hazard.events.ground_truth import TrueEvent
 from hazard.events.rule import EventRule
-from hazard.inference.evaluation import MOST_RESAMPLED, evaluate_predictions
+from hazard.inference.evaluation import MAX_RESAMPLED_VIDEOS, evaluate_predictions
 from hazard.metrics import classification as metrics
 from hazard.types import ClipPrediction, WindowPredictions
 
@@ -22,7 +22,7 @@ def clip(path: str, truth: str, *alarm: float) -> ClipPrediction:
     spans = np.array([[i, i + 2.0] for i in range(len(alarm))])
     probs = np.array([[p, 1 - p] for p in alarm])
     raw = ClipPrediction(path, "ok", truth=truth, duration=len(alarm) + 1.0, windows=WindowPredictions(spans, probs))
-    return decide(raw, DECISION)
+    return decide_clip(raw, DECISION)
 
 
 def labelled(count: int = 40, seed: int = 0) -> list[ClipPrediction]:
@@ -36,13 +36,13 @@ def test_figures_are_those_of_training() -> None:
     clips = labelled()
     found = evaluate_predictions(iter(clips), DECISION)
     y = np.array([LABELS.index(c.truth) for c in clips])
-    expected = metrics.headline(y, np.array([c.probs for c in clips]), positive=0, threshold=0.5)
+    expected = metrics.headline_metrics(y, np.array([c.probs for c in clips]), positive=0, threshold=0.5)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "roc_auc", "pr_auc"):
         assert found[name]["value"] == pytest.approx(expected[name], abs=1e-6)
         assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
     predicted = np.array([LABELS.index(c.label) for c in clips])
-    assert found["confusion"] == {"labels": list(LABELS), "counts": metrics.confusion(y, predicted, 2).tolist()}
-    assert found["per_class"] == metrics.per_class(y, predicted, LABELS)
+    assert found["confusion"] == {"labels": list(LABELS), "counts": metrics.confusion_matrix(y, predicted, 2).tolist()}
+    assert found["per_class"] == metrics.per_class_metrics(y, predicted, LABELS)
     assert json.loads(json.dumps(found)) == found
 
 
@@ -61,7 +61,7 @@ def test_a_long_video_is_right_where_its_events_are() -> None:
     """Its label follows from events, not from the threshold alone."""
     rule = EventRule("fight", 0, enter=0.5, leave=0.4, min_seconds=3)
     strict = Decision(LABELS, "fight", 0.5, (rule,))
-    long = decide(clip("a.mp4", "noFight", 0.1, 0.9, 0.1, 0.1), strict)
+    long = decide_clip(clip("a.mp4", "noFight", 0.1, 0.9, 0.1, 0.1), strict)
     assert evaluate_predictions([long], strict)["accuracy"]["value"] == 1.0
 
 
@@ -113,11 +113,11 @@ def test_a_million_clips_are_streamed() -> None:
     alive: list[str] = []
 
     def stream() -> Iterator[ClipPrediction]:
-        for i in range(MOST_RESAMPLED + 1):
+        for i in range(MAX_RESAMPLED_VIDEOS + 1):
             alive.append(f"{i}")
             yield ClipPrediction(f"{i}.mp4", "ok", label="fight", probs=one.probs, truth=LABELS[i % 2], duration=2.0)
 
     found = evaluate_predictions(stream(), DECISION)
     assert found["accuracy"]["value"] == pytest.approx(0.5, abs=0.01)
     assert found["accuracy"]["low"] is None
-    assert len(alive) == found["clips"] == MOST_RESAMPLED + 1
+    assert len(alive) == found["clips"] == MAX_RESAMPLED_VIDEOS + 1

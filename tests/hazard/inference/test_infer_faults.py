@@ -75,7 +75,7 @@ def test_rows_14_and_15_hang_and_crash(
 ) -> None:
     for name in ("a", "b hang", "c crash", "d"):
         shutil.copy(numbered / "calm" / "0.mp4", tmp_path / f"{name}.mp4")
-    monkeypatch.setattr("features.stream.ExtractJob", Misbehaving)
+    monkeypatch.setattr("features.extraction.local_engine.ExtractJob", Misbehaving)
     ran = run(infer, tmp_path, "--model", model, "-o", tmp_path / "r", *TORCH, "--set", "deadline_seconds=4")
     assert ran.code == 3
     found = {path: (row["status"], row["reason"]) for path, row in table(tmp_path / "r").items()}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from hazard.data.corrections import Correction, read_corrections
-from hazard.events.decision import Decision, decide
+from hazard.events.decision import Decision, decide_clip
 from hazard.events.rule import EventRule
-from hazard.inference.review import questions, review
+from hazard.inference.review import make_questions, review_clips
 from hazard.types import ClipPrediction, WindowPredictions
 
 LABELS = ("fight", "noFight")
@@ -23,7 +23,7 @@ def clip(path: str, *alarm: float, strange: float = 0.0) -> ClipPrediction:
     spans = np.array([[i, i + 2.0] for i in range(len(alarm))])
     found = WindowPredictions(spans, np.array([[p, 1 - p] for p in alarm]))
     raw = ClipPrediction(path, "ok", duration=len(alarm) + 1.0, windows=found, unknown_score=strange)
-    return decide(raw, DECISION)
+    return decide_clip(raw, DECISION)
 
 
 CLIPS = [
@@ -49,13 +49,13 @@ def sit(target: Path, typed: str, *, clips: list[ClipPrediction] = CLIPS, most: 
         def ask(text: str) -> str:
             return str(click.prompt(text, default="s", show_default=False))
 
-        review(stream, target, decision=DECISION, ask=ask, echo=click.echo, most=most)
+        review_clips(stream, target, decision=DECISION, ask=ask, echo=click.echo, max_questions=most)
 
     return CliRunner().invoke(command, input=typed)
 
 
 def test_events_come_first_then_the_unknown_then_what_is_near_the_threshold() -> None:
-    order = [q.path for q in sorted(questions(CLIPS, DECISION), key=lambda q: q.doubt)]
+    order = [q.path for q in sorted(make_questions(CLIPS, DECISION), key=lambda q: q.priority)]
     assert order == ["unsure.mp4", "long.mp4", "sure.mp4", "strange.mp4", "doubtful.mp4", "quiet.mp4", "calm.mp4"]
 
 
@@ -116,5 +116,7 @@ def test_hostile_names_are_shown_escaped_and_read_back(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentStopped, match="cannot write"):
-        review(lambda: CLIPS, tmp_path / "file" / "c.csv", decision=DECISION, ask=lambda _: "y", echo=lambda _: None)
+    with pytest.raises(RuntimeEnvironmentError, match="cannot write"):
+        review_clips(
+            lambda: CLIPS, tmp_path / "file" / "c.csv", decision=DECISION, ask=lambda _: "y", echo=lambda _: None
+        )

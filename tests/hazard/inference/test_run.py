@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 from features.cache.hdf5 import read_cache
 from features.cli.extract import extract_features
-from features.utils.text import counted
+from features.utils.text import format_count
 from hazard.cli.infer import infer
 from hazard.cli.train import train_temporal
-from hazard.inference.result_store import FILE, open_results
+from hazard.inference.result_store import DATABASE_NAME, open_result_store
 from hazard.report.json_report import report_schema
 from hazard.synthetic.clips import draw_clip, draw_dataset
 from tests.conftest import Run
@@ -86,7 +86,7 @@ def test_another_model_or_other_windows_look_at_all_again(drawn: Path, videos: P
     for change in (("--window", 4), ("--window", 4, "--stride", 1)):
         ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *change, *TORCH)
         assert "every clip is looked at again" in ran.out
-    with open_results(tmp_path / "r") as results:
+    with open_result_store(tmp_path / "r") as results:
         windows = {clip.path: clip.windows for clip in results}
     assert windows["long.mp4"] is not None
     assert windows["long.mp4"].spans.tolist() == [[start, start + 4] for start in range(10)]
@@ -158,13 +158,13 @@ def test_an_empty_folder_says_what_was_looked_for(drawn: Path, tmp_path: Path, r
 
 def test_results_that_are_damaged_are_made_anew(drawn: Path, videos: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "r").mkdir()
-    (tmp_path / "r" / FILE).write_bytes(b"no database" * 1000)
+    (tmp_path / "r" / DATABASE_NAME).write_bytes(b"no database" * 1000)
     assert run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *TORCH).code == 0
     assert len(table(tmp_path / "r")) == 3
 
 
 def test_two_runs_into_one_folder(drawn: Path, videos: Path, tmp_path: Path, run: Run) -> None:
-    with open_results(tmp_path / "r"):
+    with open_result_store(tmp_path / "r"):
         ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *TORCH)
     assert ran.code == 5
     assert "another run is writing it" in ran.err
@@ -221,7 +221,7 @@ def test_a_run_that_is_stopped_goes_on(drawn: Path, videos: Path, tmp_path: Path
         shutil.copy(videos / "long.mp4", videos / f"copy{copy:02}.mp4")
     given = (videos, "--model", drawn / "model", "-o", tmp_path / "r", *TORCH)
     running = subprocess.Popen([sys.executable, "infer.py", *map(str, given)], stderr=subprocess.PIPE)
-    store = tmp_path / "r" / f"{FILE}-wal"
+    store = tmp_path / "r" / f"{DATABASE_NAME}-wal"
     while not (store.exists() and store.stat().st_size > 60_000) and running.poll() is None:
         time.sleep(0.05)
     running.send_signal(number)
@@ -230,7 +230,7 @@ def test_a_run_that_is_stopped_goes_on(drawn: Path, videos: Path, tmp_path: Path
     assert not (tmp_path / "r" / "report.html").exists()
     ran = run(infer, *given)
     assert ran.code == 0
-    assert ran.out.startswith(counted(15, "clip"))
+    assert ran.out.startswith(format_count(15, "clip"))
     assert "0 looked at already" not in ran.out
     assert run(infer, *(str(tmp_path / "whole") if a == tmp_path / "r" else a for a in given)).code == 0
     assert table(tmp_path / "r") == table(tmp_path / "whole")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from hazard.events.decision import decide
+from hazard.events.decision import decide_clip
 from hazard.inference.settings import InferSettings
-from hazard.inference.thresholds import chosen_threshold, decision, event_labels, point_for
+from hazard.inference.thresholds import choose_event_labels, choose_threshold, find_operating_point, make_decision
 from hazard.models.predictor import Predictor
 from hazard.types import ClipPrediction, WindowPredictions
 
@@ -51,12 +51,12 @@ def clip(*alarm: float) -> ClipPrediction:
 def test_the_threshold_is_the_users_else_that_of_the_rate_else_the_models(
     settings: dict[str, float], threshold: float, tmp_path: Path
 ) -> None:
-    assert chosen_threshold(model(), measured(tmp_path), InferSettings(**settings)) == threshold
+    assert choose_threshold(model(), measured(tmp_path), InferSettings(**settings)) == threshold
 
 
 def test_of_equal_rates_the_one_that_finds_more(tmp_path: Path) -> None:
     points = [POINTS[0], POINTS[0] | {"threshold": 0.8, "recall": 0.6}]
-    assert point_for(model(), measured(tmp_path, points), 1.0).recall == 0.6
+    assert find_operating_point(model(), measured(tmp_path, points), 1.0).recall == 0.6
 
 
 @pytest.mark.parametrize(
@@ -73,41 +73,41 @@ def test_a_rate_that_was_not_measured_is_refused(points: object, said: str, tmp_
     if points != "absent":
         measured(tmp_path, points)
     with pytest.raises(SettingsError, match=said):
-        point_for(model(), tmp_path, 0.4)
+        find_operating_point(model(), tmp_path, 0.4)
     three = model(("fall", "fight", "normal"), None)
     with pytest.raises(SettingsError, match="two labels, this one has 3"):
-        point_for(three, measured(tmp_path), 10)
+        find_operating_point(three, measured(tmp_path), 10)
 
 
 def test_the_rule_follows_the_settings(tmp_path: Path) -> None:
-    (rule,) = decision(model(), tmp_path, InferSettings(threshold=0.6), stride_seconds=1.5).rules
+    (rule,) = make_decision(model(), tmp_path, InferSettings(threshold=0.6), stride_seconds=1.5).rules
     assert (rule.label, rule.column, rule.enter, rule.merge_seconds) == ("fight", 0, 0.6, 1.5)
     assert rule.leave == pytest.approx(0.48)
     asked = InferSettings(leave=0.2, min_seconds=2, merge_seconds=0, cooldown_seconds=7)
-    (rule,) = decision(model(), tmp_path, asked, stride_seconds=1.5).rules
+    (rule,) = make_decision(model(), tmp_path, asked, stride_seconds=1.5).rules
     assert (rule.leave, rule.min_seconds, rule.merge_seconds, rule.cooldown_seconds) == (0.2, 2, 0, 7)
     with pytest.raises(SettingsError, match=r"leave is 0\.7, the threshold 0\.6"):
-        decision(model(), tmp_path, InferSettings(threshold=0.6, leave=0.7), stride_seconds=1)
+        make_decision(model(), tmp_path, InferSettings(threshold=0.6, leave=0.7), stride_seconds=1)
 
 
 def test_thresholds_of_zero_and_one_are_thresholds(tmp_path: Path) -> None:
-    always = decision(model(), tmp_path, InferSettings(threshold=0), stride_seconds=1)
-    never = decision(model(), tmp_path, InferSettings(threshold=1), stride_seconds=1)
+    always = make_decision(model(), tmp_path, InferSettings(threshold=0), stride_seconds=1)
+    never = make_decision(model(), tmp_path, InferSettings(threshold=1), stride_seconds=1)
     for probabilities in ([0.001], [0.001, 0.2, 0.999]):
-        found = decide(clip(*probabilities), always)
+        found = decide_clip(clip(*probabilities), always)
         assert (found.label, len(found.events)) == ("fight", 1)
-        found = decide(clip(*probabilities), never)
+        found = decide_clip(clip(*probabilities), never)
         assert (found.label, found.events) == ("noFight", ())
-    assert decide(clip(0.2, 1.0), never).label == "fight"
-    assert decide(clip(0.0), always).label == "fight"
+    assert decide_clip(clip(0.2, 1.0), never).label == "fight"
+    assert decide_clip(clip(0.0), always).label == "fight"
 
 
 def test_events_are_found_of_what_sounds_alarming(tmp_path: Path) -> None:
     three = model(("fall", "fight", "normal_walk"), None)
-    assert event_labels(three) == ("fall", "fight")
-    assert event_labels(three, ["normal_walk", "fall", "fall"]) == ("normal_walk", "fall")
-    assert event_labels(model(("none", "normal", "safe"), None)) == ("safe",)
-    rules = decision(three, tmp_path, InferSettings(), stride_seconds=1).rules
+    assert choose_event_labels(three) == ("fall", "fight")
+    assert choose_event_labels(three, ["normal_walk", "fall", "fall"]) == ("normal_walk", "fall")
+    assert choose_event_labels(model(("none", "normal", "safe"), None)) == ("safe",)
+    rules = make_decision(three, tmp_path, InferSettings(), stride_seconds=1).rules
     assert [(rule.label, rule.column) for rule in rules] == [("fall", 0), ("fight", 1)]
     with pytest.raises(SettingsError, match="knows no label 'figth'; did you mean 'fight'"):
-        decision(three, tmp_path, InferSettings(event_labels=("figth",)), stride_seconds=1)
+        make_decision(three, tmp_path, InferSettings(event_labels=("figth",)), stride_seconds=1)

@@ -9,9 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from features.errors import ArtifactError, RuntimeEnvironmentError, SettingsError
 from features.types import Clip
-from hazard.inference.zero_shot import EXAMPLE, FRAMES, Namer, open_namer, read_labels
+from hazard.inference.zero_shot import (
+    EXAMPLE_FILE,
+    FRAMES_PER_CLIP,
+    ZeroShotNamer,
+    open_zero_shot_namer,
+    read_zero_shot_labels,
+)
 from tests.helpers.data.tiny_clip import LABELS, write_tiny_clip
 from tests.helpers.data.videos import write_textured
 from tests.helpers.paths import ROOT
@@ -41,27 +47,27 @@ def labels_file(folder: Path, **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def namer(folder: Path) -> Namer:
-    return open_namer(labels_file(folder), "cpu")
+def namer(folder: Path) -> ZeroShotNamer:
+    return open_zero_shot_namer(labels_file(folder), "cpu")
 
 
 def clip(folder: Path, name: str = "0.mp4", **part: float) -> Clip:
     return Clip(name, folder / name, **part)  # type: ignore[arg-type]
 
 
-def test_names_are_probabilities_the_likeliest_first(namer: Namer, folder: Path) -> None:
-    named = namer.name(clip(folder))
+def test_names_are_probabilities_the_likeliest_first(namer: ZeroShotNamer, folder: Path) -> None:
+    named = namer.name_clip(clip(folder))
     assert {name for name, _ in named} == set(LABELS["labels"])
     assert sum(p for _, p in named) == pytest.approx(1)
     assert [p for _, p in named] == sorted((p for _, p in named), reverse=True)
-    assert namer.name(clip(folder)) == named
+    assert namer.name_clip(clip(folder)) == named
 
 
-def test_names_are_those_of_open_clip_itself(namer: Namer, folder: Path) -> None:
+def test_names_are_those_of_open_clip_itself(namer: ZeroShotNamer, folder: Path) -> None:
     """One label's mean over phrases and prompts, against the mean over frames, by open_clip's own towers."""
     network = open_clip.create_model("tiny-zero-shot", pretrained=str(folder / "tiny.safetensors")).eval()
     tokens = open_clip.get_tokenizer("tiny-zero-shot")
-    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 32, 32, 3), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES_PER_CLIP, 32, 32, 3), np.uint8)
     mean, std = (
         torch.tensor(part).view(3, 1, 1) for part in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
@@ -78,22 +84,22 @@ def test_names_are_those_of_open_clip_itself(namer: Namer, folder: Path) -> None
     assert [named[name] for name in LABELS["labels"]] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_workers_name_the_same_and_nothing_that_cannot_be_read(namer: Namer, folder: Path) -> None:
+def test_workers_name_the_same_and_nothing_that_cannot_be_read(namer: ZeroShotNamer, folder: Path) -> None:
     (folder / "zero.mp4").touch()
     clips = [clip(folder), clip(folder, "1.mp4"), clip(folder, "zero.mp4"), clip(folder, "0.mp4", end_seconds=0.2)]
-    found = dict(namer.name_all(clips, workers=1))
-    assert found == {one: namer.name(one) for one in clips}
+    found = dict(namer.name_clips(clips, workers=1))
+    assert found == {one: namer.name_clip(one) for one in clips}
     assert found[clips[2]] == () and all(found[one] for one in clips if one is not clips[2])
     assert found[clips[0]] != found[clips[3]]
 
 
 def test_unlikely_names_are_not_shown(folder: Path) -> None:
-    assert open_namer(labels_file(folder, min_probability=1.0), "cpu").name(clip(folder)) == ()
+    assert open_zero_shot_namer(labels_file(folder, min_probability=1.0), "cpu").name_clip(clip(folder)) == ()
 
 
-def test_a_checkpoint_of_torch_gives_the_same_names(namer: Namer, folder: Path) -> None:
-    other = open_namer(labels_file(folder, pretrained="tiny.pt"), "cpu")
-    assert other.name(clip(folder)) == namer.name(clip(folder))
+def test_a_checkpoint_of_torch_gives_the_same_names(namer: ZeroShotNamer, folder: Path) -> None:
+    other = open_zero_shot_namer(labels_file(folder, pretrained="tiny.pt"), "cpu")
+    assert other.name_clip(clip(folder)) == namer.name_clip(clip(folder))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,7 @@ def test_a_checkpoint_of_torch_gives_the_same_names(namer: Namer, folder: Path) 
 )
 def test_a_wrong_file_is_one_clear_line(changes: dict[str, Any], said: str, folder: Path) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
-        open_namer(labels_file(folder, **changes), "cpu")
+        open_zero_shot_namer(labels_file(folder, **changes), "cpu")
     assert "\n" not in str(caught.value) and "labels.json" in str(caught.value)
 
 
@@ -123,9 +129,9 @@ def test_a_wrong_file_is_one_clear_line(changes: dict[str, Any], said: str, fold
 def test_what_is_not_such_a_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "l.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=r"zero-shot labels .*l\.json: "):
-        read_labels(tmp_path / "l.json")
+        read_zero_shot_labels(tmp_path / "l.json")
     with pytest.raises(SettingsError, match="No such file"):
-        read_labels(tmp_path / "none.json")
+        read_zero_shot_labels(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +139,8 @@ def test_what_is_not_such_a_file_is_refused(text: str, tmp_path: Path) -> None:
     [("text.pt", "not a plain state dict"), ("half.safetensors", "not of tiny-zero-shot"), ("nan.safetensors", "NaN")],
 )
 def test_damaged_or_foreign_weights_are_refused(file: str, said: str, folder: Path) -> None:
-    with pytest.raises(ArtefactRefused, match=said) as caught:
-        open_namer(labels_file(folder, pretrained=file), "cpu")
+    with pytest.raises(ArtifactError, match=said) as caught:
+        open_zero_shot_namer(labels_file(folder, pretrained=file), "cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -144,14 +150,16 @@ def test_weights_are_taken_from_the_folder_of_weights(
     """That of $FEATURES_WEIGHTS, which holds the backbone's too; a folder without them says how to get them."""
     monkeypatch.setenv("FEATURES_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("features.backbones.weights._cached", lambda url: None)
+    monkeypatch.setattr("features.backbones.weights._find_cached", lambda url: None)
     monkeypatch.setattr("features.backbones.weights._download_from_hugging_face", _no_network)
     file = labels_file(folder, model="ViT-B-32", pretrained="laion2b_s34b_b79k")
-    with pytest.raises(EnvironmentStopped, match=r"the download failed \(no network\)\. Get the file .*labels\.json"):
-        open_namer(file, "cpu")
+    with pytest.raises(
+        RuntimeEnvironmentError, match=r"the download failed \(no network\)\. Get the file .*labels\.json"
+    ):
+        open_zero_shot_namer(file, "cpu")
     (tmp_path / "clip-ViT-B-32-laion2b_s34b_b79k.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
-    with pytest.raises(ArtefactRefused, match="not of ViT-B-32"):  # found, and what it is is another matter
-        open_namer(file, "cpu")
+    with pytest.raises(ArtifactError, match="not of ViT-B-32"):  # found, and what it is is another matter
+        open_zero_shot_namer(file, "cpu")
 
 
 def _no_network(*_: str) -> Path:
@@ -159,6 +167,6 @@ def _no_network(*_: str) -> Path:
 
 
 def test_the_example_that_is_shipped_is_right() -> None:
-    labels = read_labels(ROOT / EXAMPLE)
+    labels = read_zero_shot_labels(ROOT / EXAMPLE_FILE)
     assert labels.pretrained in open_clip.list_pretrained_tags_by_model(labels.model)
     assert any("ordinary" in name for name in labels.labels)  # what is harmless must be nameable, too

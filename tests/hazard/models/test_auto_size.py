@@ -3,7 +3,7 @@ import json
 import pytest
 
 from hazard.experiments.run import train_run
-from hazard.models.auto_size import sized
+from hazard.models.auto_size import resolve_sizes
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import as_cache, moving_sequences
 
@@ -11,7 +11,7 @@ SIZES = ("hidden_size", "projection", "dropout", "members", "batch_size")
 
 
 def chosen(clips, classes=2, **given):
-    settings = sized(TrainSettings(**given), clips=clips, classes=classes)
+    settings = resolve_sizes(TrainSettings(**given), clips=clips, classes=classes)
     return tuple(getattr(settings, name) for name in SIZES)
 
 
@@ -47,8 +47,8 @@ def test_what_is_given_stays(name):
 
 def test_all_else_stays_and_a_second_time_changes_nothing():
     settings = TrainSettings(head="gru", epochs=3, seed=9, positive_label="fall")
-    first = sized(settings, clips=200, classes=2)
-    assert sized(first, clips=20_000, classes=101) == first
+    first = resolve_sizes(settings, clips=200, classes=2)
+    assert resolve_sizes(first, clips=20_000, classes=101) == first
     assert first.model_dump(exclude=set(SIZES)) == settings.model_dump(exclude=set(SIZES))
 
 

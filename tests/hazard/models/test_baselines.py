@@ -8,13 +8,13 @@ from sklearn.metrics import roc_auc_score
 from features.errors import SettingsError
 from hazard.models.baselines import (
     BASELINES,
-    calibration_parts,
-    classifier_of,
+    count_parameters,
     fit_baseline,
+    get_classifier,
+    get_statistics,
     is_baseline,
-    parameter_count,
+    make_calibration_parts,
     predict_baseline,
-    statistics_of,
 )
 from hazard.models.pooling import STATISTICS
 from tests.helpers.data.sequences import WIDTH, moving_sequences
@@ -66,7 +66,7 @@ def test_a_label_that_training_never_met_gets_zero(name):
 @pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:RuntimeWarning")
 def test_few_clips_are_enough(name, rows):
     model = fit_baseline(name, TRAIN.take(rows), seed=0)
-    assert parameter_count(model) >= 0
+    assert count_parameters(model) >= 0
     assert predict_baseline(model, TEST.x[:0], TEST.mask[:0], classes=2).shape == (0, 2)
     np.testing.assert_allclose(predicted(model).sum(1), 1)
 
@@ -81,17 +81,17 @@ def test_one_label_is_refused(name):
 
 def test_a_pipeline_knows_its_statistics_and_its_name(fitted):
     name, model = fitted
-    assert statistics_of(model) == BASELINES[name].statistics
+    assert get_statistics(model) == BASELINES[name].statistics
     assert [other for other in BASELINES if is_baseline(model, other)] == [name]
-    assert not is_baseline(classifier_of(model), name)
+    assert not is_baseline(get_classifier(model), name)
 
 
 @pytest.mark.parametrize("scale", ["column", "kind"])
 @pytest.mark.parametrize("statistics", [("absolute_difference",), tuple(STATISTICS)], ids=len)
 def test_statistics_and_their_scale_are_the_user_s_choice(statistics, scale):
     model = fit_baseline("ridge", TRAIN, seed=0, statistics=statistics, scale=scale)
-    assert statistics_of(model) == statistics
-    assert classifier_of(model).n_features_in_ == len(statistics) * WIDTH
+    assert get_statistics(model) == statistics
+    assert get_classifier(model).n_features_in_ == len(statistics) * WIDTH
     assert roc_auc_score(TEST.y, predicted(model)[:, 1]) > 0.75
 
 
@@ -107,7 +107,7 @@ def test_a_common_scale_keeps_the_order_of_components():
 
 
 def test_calibration_holds_out_whole_groups():
-    parts = calibration_parts(TRAIN.y, TRAIN.groups, seed=0)
+    parts = make_calibration_parts(TRAIN.y, TRAIN.groups, seed=0)
     assert len(parts) == 5
     np.testing.assert_array_equal(np.sort(np.concatenate([held for _, held in parts])), np.arange(len(TRAIN)))
     for rest, held in parts:
@@ -116,9 +116,9 @@ def test_calibration_holds_out_whole_groups():
 
 def test_where_groups_cannot_be_kept_apart_clips_are_and_else_it_is_said(caplog):
     y, one = np.arange(10) % 2, np.full(10, "a")
-    assert len(calibration_parts(y, one, seed=0)) == 5
+    assert len(make_calibration_parts(y, one, seed=0)) == 5
     with caplog.at_level(logging.WARNING):
-        parts = calibration_parts(np.array([0, 1]), np.array(["a", "b"]), seed=0)
+        parts = make_calibration_parts(np.array([0, 1]), np.array(["a", "b"]), seed=0)
     assert len(parts) == 1 and "too sure" in caplog.text
 
 

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from hazard.metrics import classification as metrics
-from hazard.models.calibration import apply_temperature, calibrate, calibrate_by, cross_fitted, fit_temperature
+from hazard.models.calibration import (
+    apply_temperature,
+    calibrate,
+    calibrate_at_temperature,
+    cross_fit_temperatures,
+    fit_temperature,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -52,7 +58,10 @@ def test_a_fold_is_calibrated_by_other_groups_alone():
     groups = np.arange(400) % 10  # each group's clips are in a fold of the first round and in one of the second
     folds = np.where(np.arange(400) < 200, groups % 5, 5 + groups // 2)
     turned = np.where(groups == 3, 1 - y, y)
-    before, after = cross_fitted(probs, y, folds, groups), cross_fitted(probs, turned, folds, groups)
+    before, after = (
+        cross_fit_temperatures(probs, y, folds, groups),
+        cross_fit_temperatures(probs, turned, folds, groups),
+    )
     np.testing.assert_array_equal(before[groups == 3], after[groups == 3])
     assert not np.array_equal(before, after)
 
@@ -64,5 +73,5 @@ def test_what_is_saved_and_what_is_judged():
     np.testing.assert_array_equal(both.probs, apply_temperature(probs, both.temperature))
     np.testing.assert_allclose(both.held_out, both.probs, atol=0.15)
     assert metrics.ece(y, both.held_out) < metrics.ece(y, both.raw)
-    single = calibrate_by(probs, 2.0)
+    single = calibrate_at_temperature(probs, 2.0)
     assert single.held_out is single.probs

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.errors import ArtefactRefused
-from hazard.data.splits import divide
+from features.errors import ArtifactError
+from hazard.data.splits import make_splits
 from hazard.experiments import cross_validation
 from hazard.experiments.run import RunSummary, train_run
 from hazard.models.baselines import BASELINES
 from hazard.models.calibration import apply_temperature
-from hazard.models.ensemble import Ensemble, Member, join
-from hazard.models.ensemble_spec import parse_lineup
+from hazard.models.ensemble import Ensemble, EnsembleMember, combine_models
+from hazard.models.ensemble_spec import parse_ensemble_spec
 from hazard.models.heads import HEADS
 from hazard.models.model_folder import open_model
 from hazard.models.predictor import predict_probs
@@ -51,7 +51,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_an_ensemble_is_called_names_it_again(text: str, canonical: str) -> None:
     settings = TrainSettings(ensemble=text)
     assert settings.kind_and_name == ("ensemble", canonical)
-    assert TrainSettings(head="bilstm_attention").of("ensemble", canonical).kind_and_name == ("ensemble", canonical)
+    assert TrainSettings(head="bilstm_attention").for_model("ensemble", canonical).kind_and_name == (
+        "ensemble",
+        canonical,
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,11 +73,11 @@ def test_what_an_ensemble_is_called_names_it_again(text: str, canonical: str) ->
 )
 def test_wrong_lineups_are_named(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        parse_lineup(text, chosen="lstm")
+        parse_ensemble_spec(text, selected_model="lstm")
 
 
 def test_seeds_of_one_name_share_its_weight() -> None:
-    singles = TrainSettings(ensemble=MIXED, seed=7).singles()
+    singles = TrainSettings(ensemble=MIXED, seed=7).split_by_model()
     assert [(one.kind_and_name, one.seed, weight) for one, weight in singles] == [
         (("head", "lstm"), 7, 0.5),
         (("head", "lstm"), 8, 0.5),
@@ -93,9 +96,9 @@ def test_probabilities_are_the_weighted_mean_of_the_members(mixed: Path) -> None
 
 
 def test_an_ensemble_is_evaluated_on_the_same_folds_as_any_other() -> None:
-    division = divide(DATA, folds=3, split=None, seed=0)
-    result = cross_validation.evaluate(DATA, division, QUICK.model_copy(update={"ensemble": MIXED}))
-    alone = cross_validation.evaluate(DATA, division, QUICK.of("baseline", "logistic_regression"))
+    division = make_splits(DATA, folds=3, split=None, seed=0)
+    result = cross_validation.cross_validate(DATA, division, QUICK.model_copy(update={"ensemble": MIXED}))
+    alone = cross_validation.cross_validate(DATA, division, QUICK.for_model("baseline", "logistic_regression"))
     assert (result.kind, result.name) == ("ensemble", MIXED)
     np.testing.assert_array_equal(result.rows, alone.rows)
     assert result.parameters > alone.parameters
@@ -117,10 +120,10 @@ def test_each_damaged_or_missing_member_is_refused_by_name(mixed: Path, tmp_path
         folder = tmp_path / name
         shutil.copytree(mixed, folder)
         (folder / name).write_bytes(b"x" + (folder / name).read_bytes()[1:])
-        with pytest.raises(ArtefactRefused, match=f"{name} refused"):
+        with pytest.raises(ArtifactError, match=f"{name} refused"):
             open_model(folder)
         (folder / name).unlink()
-        with pytest.raises(ArtefactRefused, match=f"{name} refused"):
+        with pytest.raises(ArtifactError, match=f"{name} refused"):
             open_model(folder)
 
 
@@ -141,7 +144,7 @@ def test_a_changed_member_is_refused(mixed: Path, tmp_path: Path, change: dict[s
     tree = json.loads(file.read_text())
     tree["members"][0] |= change
     file.write_text(json.dumps(tree))
-    with pytest.raises(ArtefactRefused, match=r"model\.json refused: members\.0"):
+    with pytest.raises(ArtifactError, match=r"model\.json refused: members\.0"):
         open_model(tmp_path / "run")
 
 
@@ -163,7 +166,7 @@ def test_a_single_model_takes_the_place_of_an_ensemble(mixed: Path, tmp_path: Pa
 
 
 def test_ensembles_of_ensembles_are_flat() -> None:
-    one = Member(QUICK, fit_module.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], QUICK)[0])  # type: ignore[arg-type]
+    one = EnsembleMember(QUICK, fit_module.fit(DATA, make_splits(DATA, folds=3, split=None, seed=0).folds[0], QUICK)[0])  # type: ignore[arg-type]
     inner = Ensemble((one, one))
-    joined = join([inner, one.model], [QUICK, QUICK], [1, 1])
-    np.testing.assert_allclose(joined.shares, [0.25, 0.25, 0.5])
+    joined = combine_models([inner, one.model], [QUICK, QUICK], [1, 1])
+    np.testing.assert_allclose(joined.normalized_weights, [0.25, 0.25, 0.5])

@@ -5,7 +5,7 @@ import torch
 
 from hazard.models.heads import HEADS
 from hazard.models.heads.base import HeadOptions
-from hazard.models.pooling import differences
+from hazard.models.pooling import step_differences
 from tests.helpers.data.sequences import WIDTH, moving_sequences
 
 DATA = moving_sequences()
@@ -117,6 +117,6 @@ def test_any_shape(name, changes):
 def test_differences_by_hand():
     x = torch.tensor([[[1.0], [3.0], [0.0], [9.0]]])
     mask = torch.tensor([[True, True, True, False]])
-    step, real = differences(x, mask)
+    step, real = step_differences(x, mask)
     assert step.flatten().tolist() == [0, 2, -3, 0]
     assert real.flatten().tolist() == [False, True, True, False]

@@ -22,9 +22,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from features.cache.reduction import Reduction
 from hazard.cli.infer import infer
-from hazard.data.splits import divide
-from hazard.models.baselines import classifier_of
-from hazard.models.model_folder import TRUSTED, open_model, save_model
+from hazard.data.splits import make_splits
+from hazard.models.baselines import get_classifier
+from hazard.models.model_folder import TRUSTED_TYPES, open_model, save_model
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
 from tests.conftest import Ran, Run
@@ -45,8 +45,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     about: dict[str, Any] = {"feature_spec": spec.model_dump(mode="json"), "fingerprint": spec.fingerprint}
     folders = {}
     for kind, name in KINDS.items():
-        settings = QUICK.of(kind, name)
-        model, _ = fit_module.fit(DATA, divide(DATA, folds=3, split=None, seed=0).folds[0], settings)
+        settings = QUICK.for_model(kind, name)
+        model, _ = fit_module.fit(DATA, make_splits(DATA, folds=3, split=None, seed=0).folds[0], settings)
         folders[kind] = tmp_path_factory.mktemp(kind)
         described = info(kind, name, settings=settings, weights_file="", **about)
         save_model(folders[kind], info=described, model=model, reduction=REDUCTION)
@@ -162,8 +162,8 @@ def test_row_30_another_reduction(copy: Callable[[str], Path], attempt: Try) -> 
 def test_row_31_weights_that_are_no_numbers(kind: str, value: float, copy: Callable[[str], Path], attempt: Try) -> None:
     folder = copy(kind)
     if kind == "baseline":
-        model = skops.io.loads((folder / "model.skops").read_bytes(), trusted=TRUSTED)
-        classifier_of(model).coef_[0, 0] = value
+        model = skops.io.loads((folder / "model.skops").read_bytes(), trusted=TRUSTED_TYPES)
+        get_classifier(model).coef_[0, 0] = value
         forge(folder, name := "model.skops", skops.io.dumps(model))
     else:
         name = "model.safetensors" if kind == "head" else "member-00.safetensors"

@@ -12,11 +12,11 @@ import pytest
 import safetensors.numpy
 from sklearn.metrics import roc_auc_score
 
-from features.errors import ArtefactRefused
-from hazard.data.splits import divide
+from features.errors import ArtifactError
+from hazard.data.splits import make_splits
 from hazard.experiments.run import train_run
 from hazard.models.model_folder import open_model, save_model
-from hazard.models.open_set import Familiar, energy, fit_familiar, max_probability
+from hazard.models.open_set import OpenSetDetector, energy_score, fit_open_set_detector, max_probability_score
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
 from hazard.types import Sequences
@@ -33,8 +33,8 @@ def everything(sequences: Sequences) -> np.ndarray:
     return np.arange(len(sequences))
 
 
-def familiar_with(sequences: Sequences) -> Familiar:
-    familiar = fit_familiar(sequences, everything(sequences), seed=0)
+def familiar_with(sequences: Sequences) -> OpenSetDetector:
+    familiar = fit_open_set_detector(sequences, everything(sequences), seed=0)
     assert familiar is not None
     return familiar
 
@@ -46,7 +46,7 @@ def test_clips_of_a_class_that_training_never_saw_are_stranger() -> None:
     three = moving_sequences(clips=360, groups=40, labels=("a", "b", "c"))
     known, unknown = np.flatnonzero(three.y < 2), three.take(np.flatnonzero(three.y == 2))
     held_out = three.take(known[-40:])
-    familiar = fit_familiar(three, known[:-40], seed=0)
+    familiar = fit_open_set_detector(three, known[:-40], seed=0)
     assert familiar is not None
     scores = [familiar.scores(clips.x, clips.mask) for clips in (held_out, unknown)]
     truth = np.repeat([0, 1], [len(each) for each in scores])
@@ -104,15 +104,15 @@ def test_clips_that_are_all_alike_or_of_one_step_are_no_trouble() -> None:
 @pytest.mark.parametrize(("clips", "groups"), [(8, 8), (60, 1)])
 def test_nothing_is_said_where_nothing_can_be_held_out(clips: int, groups: int) -> None:
     few = moving_sequences(clips=clips, groups=groups)
-    assert fit_familiar(few, everything(few), seed=0) is None
+    assert fit_open_set_detector(few, everything(few), seed=0) is None
 
 
 def test_what_a_model_says_of_itself() -> None:
-    np.testing.assert_allclose(max_probability(np.array([[0.9, 0.1], [0.5, 0.5]])), [0.1, 0.5])
+    np.testing.assert_allclose(max_probability_score(np.array([[0.9, 0.1], [0.5, 0.5]])), [0.1, 0.5])
     logits = np.array([[8.0, 0.0], [0.1, 0.0]])
-    assert energy(logits)[0] < energy(logits)[1]
+    assert energy_score(logits)[0] < energy_score(logits)[1]
     log_probs = logits - np.logaddexp(*logits.T)[:, None]
-    np.testing.assert_allclose(energy(log_probs), 0, atol=1e-12)  # which is why probabilities alone have none
+    np.testing.assert_allclose(energy_score(log_probs), 0, atol=1e-12)  # which is why probabilities alone have none
 
 
 # ---- the model folder ---------------------------------------------------------------------------------------------
@@ -121,32 +121,32 @@ def test_what_a_model_says_of_itself() -> None:
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kind: str = request.param
-    settings = QUICK.of(kind, KINDS[kind])
-    model, _ = fit_module.fit(DATA, divide(DATA, folds=3).folds[0], settings)
+    settings = QUICK.for_model(kind, KINDS[kind])
+    model, _ = fit_module.fit(DATA, make_splits(DATA, folds=3).folds[0], settings)
     about = info(kind, KINDS[kind], settings=settings, reduction_kind=None)
     path = tmp_path_factory.mktemp(kind)
-    save_model(path, info=about, model=model, reduction=None, familiar=FAMILIAR)
+    save_model(path, info=about, model=model, reduction=None, open_set_detector=FAMILIAR)
     return path
 
 
 def test_all_kinds_of_models_tell_alike(folder: Path) -> None:
     predictor = open_model(folder)
-    scores = predictor.unknown_scores(DATA.x, DATA.mask)
+    scores = predictor.ood_scores(DATA.x, DATA.mask)
     assert scores is not None
     np.testing.assert_array_equal(scores, FAMILIAR.scores(DATA.x, DATA.mask))
-    assert predictor.unknown_from(0.02) == FAMILIAR.threshold(0.02)
-    assert predictor.unknown_from(0) is None
+    assert predictor.find_ood_threshold(0.02) == FAMILIAR.threshold(0.02)
+    assert predictor.find_ood_threshold(0) is None
     with pytest.raises(ValueError, match="expected x"):
-        predictor.unknown_scores(DATA.x[..., 1:], DATA.mask)
+        predictor.ood_scores(DATA.x[..., 1:], DATA.mask)
 
 
 def test_a_model_without_the_file_calls_nothing_unknown(folder: Path, tmp_path: Path) -> None:
     saved = open_model(folder)
-    save_model(tmp_path, info=saved.info, model=saved.model, reduction=None, familiar=FAMILIAR)
+    save_model(tmp_path, info=saved.info, model=saved.model, reduction=None, open_set_detector=FAMILIAR)
     save_model(tmp_path, info=saved.info, model=saved.model, reduction=None)
     assert not (tmp_path / "unknown.safetensors").exists()
     old = open_model(tmp_path)
-    assert old.unknown_scores(DATA.x, DATA.mask) is None and old.unknown_from(0.02) is None
+    assert old.ood_scores(DATA.x, DATA.mask) is None and old.find_ood_threshold(0.02) is None
 
 
 def changed(**arrays: Any) -> Callable[[Arrays], Arrays]:
@@ -173,22 +173,22 @@ def test_a_malformed_file_is_refused(how: str, folder: Path, tmp_path: Path) -> 
         (tmp_path / file.name).write_bytes(file.read_bytes())
     content = safetensors.numpy.save(MALFORMED[how](FAMILIAR.to_arrays()))
     (tmp_path / "unknown.safetensors").write_bytes(content)
-    with pytest.raises(ArtefactRefused, match=r"unknown\.safetensors refused: it is damaged"):
+    with pytest.raises(ArtifactError, match=r"unknown\.safetensors refused: it is damaged"):
         open_model(tmp_path)
     about = json.loads((tmp_path / "model.json").read_text())
     about["digests"]["unknown.safetensors"] = hashlib.sha256(content).hexdigest()  # as somebody with intent would
     (tmp_path / "model.json").write_text(json.dumps(about))
-    with pytest.raises(ArtefactRefused, match=r"unknown\.safetensors refused") as caught:
+    with pytest.raises(ArtifactError, match=r"unknown\.safetensors refused") as caught:
         open_model(tmp_path)
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [{"folds": 3}, {"folds": 3, "keep": "folds"}, {}], ids=str)
 def test_training_leaves_it_in_the_model_folder(given: dict[str, Any], tmp_path: Path) -> None:
-    settings = QUICK.of("baseline", "ridge").model_copy(update=given)
+    settings = QUICK.for_model("baseline", "ridge").model_copy(update=given)
     train_run(as_cache(DATA), settings, tmp_path, echo=lambda line: None)
     predictor = open_model(tmp_path)
-    scores = predictor.unknown_scores(DATA.x, DATA.mask)
-    threshold = predictor.unknown_from(0.05)
+    scores = predictor.ood_scores(DATA.x, DATA.mask)
+    threshold = predictor.find_ood_threshold(0.05)
     assert scores is not None and threshold is not None and (scores >= threshold).mean() < 0.1
     assert (tmp_path / "unknown.safetensors").stat().st_size < 2**20

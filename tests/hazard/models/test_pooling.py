@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hazard.models.pooling import CHUNK, STATISTICS, pool, weights_of
+from hazard.models.pooling import CHUNK_CLIPS, STATISTICS, normalize_statistic_weights, pool
 from tests.helpers.data.sequences import WIDTH, moving_sequences
 
 DATA = moving_sequences(clips=40)
@@ -47,11 +47,11 @@ def test_differences_by_hand():
 
 
 def test_appearance_counts_less_beside_motion_and_fully_alone():
-    assert weights_of(["mean", "deviation"]) == {"mean": 0.25, "deviation": 1.0}
-    assert weights_of(["mean"]) == {"mean": 1.0}
+    assert normalize_statistic_weights(["mean", "deviation"]) == {"mean": 0.25, "deviation": 1.0}
+    assert normalize_statistic_weights(["mean"]) == {"mean": 1.0}
 
 
 def test_more_clips_than_are_pooled_at_once():
-    rows = np.arange(CHUNK + 3) % len(DATA)
+    rows = np.arange(CHUNK_CLIPS + 3) % len(DATA)
     many = pool(DATA.x[rows], DATA.mask[rows], ["deviation"])
     np.testing.assert_allclose(many, pool(DATA.x, DATA.mask, ["deviation"])[rows], atol=1e-6)

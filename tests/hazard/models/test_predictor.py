@@ -11,13 +11,13 @@ import torch
 from sklearn.dummy import DummyClassifier
 
 from features.cache.reduction import Reduction
-from features.errors import ArtefactRefused, SettingsError
+from features.errors import ArtifactError, SettingsError
 from hazard.models.baselines import BASELINES, fit_baseline, predict_baseline
 from hazard.models.calibration import apply_temperature
-from hazard.models.head_ensemble import build
+from hazard.models.head_ensemble import build_head_ensemble
 from hazard.models.heads import HEADS
-from hazard.models.input_spec import ModelSource, TrainedWindow, read_source
-from hazard.models.model_folder import TRUSTED, open_model, save_model
+from hazard.models.input_spec import ModelInputSpec, TrainingWindow, read_input_spec
+from hazard.models.model_folder import TRUSTED_TYPES, open_model, save_model
 from hazard.models.predictor import ModelInfo, library_versions
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import WIDTH, as_cache, moving_sequences
@@ -39,7 +39,7 @@ def info(kind, name, **changes):
         "fingerprint": SPEC.fingerprint,
         "reduction_kind": "select:12",
         "weights_file": "weights.pth",
-        "window": TrainedWindow(duration_seconds=2.0, steps=8),
+        "window": TrainingWindow(duration_seconds=2.0, steps=8),
         "cache_digest": "d",
         "split": "5 folds",
         "groups_known": True,
@@ -57,7 +57,7 @@ def saved(folder, kind, name):
     torch.manual_seed(0)
     about = info(kind, name)
     if kind == "head":
-        model = build(WIDTH, 2, about.settings.model_copy(update={"head": name})).eval()
+        model = build_head_ensemble(WIDTH, 2, about.settings.model_copy(update={"head": name})).eval()
     else:
         model = copy.deepcopy(fitted(name))
     reduction = Reduction("select:12", channels=np.arange(WIDTH, dtype=np.int64))
@@ -99,8 +99,10 @@ def test_opening_gives_the_very_model_that_was_saved(tmp_path):
 def test_labels_follow_the_threshold(folder):
     probs = np.array([[0.6, 0.4], [0.4, 0.6]])
     predictor = open_model(folder)
-    assert predictor.decide(probs) == predictor.with_threshold(None).decide(probs) == ["fight", "noFight"]
-    assert predictor.with_threshold(0.3).decide(probs) == ["fight", "fight"]
+    assert (
+        predictor.predict_labels(probs) == predictor.with_threshold(None).predict_labels(probs) == ["fight", "noFight"]
+    )
+    assert predictor.with_threshold(0.3).predict_labels(probs) == ["fight", "fight"]
 
 
 def test_foreign_shapes_are_a_programming_error(folder):
@@ -122,10 +124,10 @@ def test_any_damaged_file_is_refused_by_name(folder):
         whole = file.read_bytes()
         for broken in (b"", whole[: len(whole) // 2], b"x" + whole[1:]):
             file.write_bytes(broken)
-            with pytest.raises(ArtefactRefused, match=file.name):
+            with pytest.raises(ArtifactError, match=file.name):
                 open_model(folder)
         file.unlink()
-        with pytest.raises((ArtefactRefused, SettingsError)):
+        with pytest.raises((ArtifactError, SettingsError)):
             open_model(folder)
         file.write_bytes(whole)
     open_model(folder)
@@ -154,15 +156,15 @@ def test_a_changed_model_json_is_refused_in_one_line(tmp_path, change):
     saved(tmp_path, "head", "lstm")
     file = tmp_path / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(ArtefactRefused) as caught:
+    with pytest.raises(ArtifactError) as caught:
         open_model(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_what_a_model_must_be_fed_is_read_without_opening_it(tmp_path):
     saved(tmp_path, "head", "lstm")
-    opened, source = open_model(tmp_path).info, read_source(tmp_path)
-    assert source == ModelSource(**{name: getattr(opened, name) for name in ModelSource.model_fields})
+    opened, source = open_model(tmp_path).info, read_input_spec(tmp_path)
+    assert source == ModelInputSpec(**{name: getattr(opened, name) for name in ModelInputSpec.model_fields})
     assert source.spec.model_dump() == opened.spec.model_dump()
 
 
@@ -178,8 +180,8 @@ def test_neither_reads_a_model_that_must_be_fed_otherwise(tmp_path, change, said
     saved(tmp_path, "head", "lstm")
     file = tmp_path / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    for read in (read_source, open_model):
-        with pytest.raises(ArtefactRefused, match=said):
+    for read in (read_input_spec, open_model):
+        with pytest.raises(ArtifactError, match=said):
             read(tmp_path)
 
 
@@ -197,7 +199,7 @@ def forge(folder, name, content):
 def test_types_outside_our_list_are_never_loaded(tmp_path):
     saved(tmp_path, "baseline", "knn")
     forge(tmp_path, "model.skops", skops.io.dumps({"evil": json.JSONDecoder}))
-    with pytest.raises(ArtefactRefused, match=r"model\.skops"):
+    with pytest.raises(ArtifactError, match=r"model\.skops"):
         open_model(tmp_path)
 
 
@@ -211,19 +213,19 @@ def test_every_baseline_predicts_as_before_it_was_saved(tmp_path, name):
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_types_that_may_be_opened_are_those_that_are_saved(tmp_path, name):
     saved(tmp_path, "baseline", name)
-    assert set(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) <= set(TRUSTED)
+    assert set(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) <= set(TRUSTED_TYPES)
 
 
 def test_no_type_is_trusted_in_vain():
     saved_types = [skops.io.get_untrusted_types(data=skops.io.dumps(fitted(name))) for name in BASELINES]
-    assert set().union(*saved_types) == set(TRUSTED)
+    assert set().union(*saved_types) == set(TRUSTED_TYPES)
 
 
 def test_a_foreign_type_is_named(tmp_path):
     model = saved(tmp_path, "baseline", "knn")
     model.steps[-1][1].estimator = argparse.Namespace(a=1)
     forge(tmp_path, "model.skops", skops.io.dumps(model))
-    with pytest.raises(ArtefactRefused, match=r"argparse\.Namespace") as caught:
+    with pytest.raises(ArtifactError, match=r"argparse\.Namespace") as caught:
         open_model(tmp_path)
     assert caught.value.exit_code == 4
 
@@ -232,7 +234,7 @@ def test_statistics_that_nobody_knows_are_refused(tmp_path):
     model = saved(tmp_path, "baseline", "knn")
     model[0].transformers = [(f"x{name}", *rest) for name, *rest in model[0].transformers]
     forge(tmp_path, "model.skops", skops.io.dumps(model))
-    with pytest.raises(ArtefactRefused, match="does not hold a knn"):
+    with pytest.raises(ArtifactError, match="does not hold a knn"):
         open_model(tmp_path)
 
 
@@ -248,7 +250,7 @@ def test_another_estimator_is_refused(tmp_path):
     saved(tmp_path, "baseline", "knn")
     other = DummyClassifier().fit(np.zeros((2, 3 * WIDTH)), [0, 1])
     forge(tmp_path, "model.skops", skops.io.dumps(other))
-    with pytest.raises(ArtefactRefused, match="does not hold a knn"):
+    with pytest.raises(ArtifactError, match="does not hold a knn"):
         open_model(tmp_path)
 
 
@@ -257,14 +259,14 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
     tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     name = next(iter(tensors))
     forge(tmp_path, "model.safetensors", safetensors.numpy.save(tensors | {name: np.full_like(tensors[name], np.nan)}))
-    with pytest.raises(ArtefactRefused, match="NaN"):
+    with pytest.raises(ArtifactError, match="NaN"):
         open_model(tmp_path)
 
 
 def test_a_reduction_of_another_width_is_refused(tmp_path):
     saved(tmp_path, "head", "lstm")
     forge(tmp_path, "reduction.safetensors", safetensors.numpy.save({"channels": np.arange(3)}))
-    with pytest.raises(ArtefactRefused, match="gives 3 numbers"):
+    with pytest.raises(ArtifactError, match="gives 3 numbers"):
         open_model(tmp_path)
 
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from features.errors import SettingsError
-from hazard.monitor.cameras import CameraSettings, cameras_of, is_scheduled, load_cameras, parse_schedule
+from hazard.monitor.cameras import CameraSettings, is_scheduled, load_cameras, parse_camera_sources, parse_schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 YARD = """
@@ -43,7 +43,7 @@ def test_cameras_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert yard.is_watched(datetime(2026, 7, 3, 6, 30, tzinfo=UTC))  # a Friday, 8:30 in Berlin
     assert not yard.is_watched(datetime(2026, 7, 4, 6, 30, tzinfo=UTC))
     assert desk.is_watched(datetime(2026, 7, 4, 6, 30, tzinfo=UTC))
-    assert "s3cret" not in repr(yard) + repr(yard.camera) + yard.camera.shown
+    assert "s3cret" not in repr(yard) + repr(yard.camera) + yard.camera.masked_source
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_sources_of_the_command_line() -> None:
-    cameras = cameras_of(["door=rtsp://10.0.0.5/1", "0", "http://host/video?user=a"])
+    cameras = parse_camera_sources(["door=rtsp://10.0.0.5/1", "0", "http://host/video?user=a"])
     assert [(camera.name, camera.source) for camera in cameras] == [
         ("door", "rtsp://10.0.0.5/1"),
         ("camera-2", "0"),

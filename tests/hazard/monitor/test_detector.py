@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.encoders.base import Encoder
+from features.encoders.base import FrameEncoder
 from features.live.pacing import is_picked
 from features.live.types import LiveFrame
-from features.utils.text import counted
+from features.utils.text import format_count
 from hazard.cli.infer import infer
 from hazard.cli.main import hazard
-from hazard.events.decision import Decision, events_of
+from hazard.events.decision import Decision, find_clip_events
 from hazard.events.rule import EventRule
-from hazard.monitor.detector import Brain
-from hazard.monitor.events.event_log import LOG
-from hazard.monitor.live_windows import Grid, Stream
-from hazard.monitor.watcher import News, Watcher, with_threshold
+from hazard.monitor.detector import LiveDetector
+from hazard.monitor.events.event_log import LOG_FILE_NAME
+from hazard.monitor.live_windows import WindowBuffer, WindowGrid
+from hazard.monitor.watcher import CameraWatcher, EventChange, replace_threshold
 from hazard.synthetic.clips import draw_clip
 from hazard.synthetic.recordings import draw_recording, plant_evenly
 from hazard.synthetic.scenes import make_scene
@@ -38,7 +38,7 @@ DECISION = Decision(("fight", "normal"), "fight", 0.6, (RULE,))
 
 
 def entries(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / LOG_FILE_NAME).read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +61,30 @@ def test_watching_finds_the_events_of_a_report(
     A frame is on the screen a little before the instant that it is picked for.
     """
     rule = replace(RULE, merge_seconds=round(merged_strides * stride / fps, 6))
-    grid, rows = Grid(fps, 4, stride), 4
-    watcher = Watcher(replace(DECISION, rules=(rule,)), grid)
-    watcher.begin(1)
+    grid, rows = WindowGrid(fps, 4, stride), 4
+    watcher = CameraWatcher(replace(DECISION, rules=(rule,)), grid)
+    watcher.begin_session(1)
     spans, table, told, found = [], [], [], []
     for number in range(rows + stride * (len(probs) - 1)):
         begins = math.floor((number + 0.5) / fps * video_fps) / video_fps
-        for window in watcher.stream.add(begins, np.zeros(1, np.float16)):
+        for window in watcher.window_buffer.add(begins, np.zeros(1, np.float16)):
             table.append([probs[len(spans)], 1 - probs[len(spans)]])
             start = len(spans) * stride / fps
             spans.append((round(start, 6), round(start + rows / fps, 6)))
-            news = watcher.judge(window, table[-1])
+            news = watcher.process_window(window, table[-1])
             told += [n.event for n in news if not n.is_over]
             found += [n.event for n in news if n.is_over]
-    found += [news.event for news in watcher.end()]
+    found += [news.event for news in watcher.end_session()]
     assert len(spans) == len(probs)
     windows = WindowPredictions(np.array(spans), np.array(table))
-    report = events_of(windows, (rule,), spans[-1][1])
+    report = find_clip_events(windows, (rule,), spans[-1][1])
     assert [e.start for e in found] == pytest.approx([e.start for e in report], abs=1e-5)
     assert [e.peak for e in found] == [e.peak for e in report]
     assert [e.start for e in told] == [e.start for e in found], "each is told of once"
 
 
 def test_a_window_with_a_hole_says_nothing() -> None:
-    stream = Stream(Grid(2.0, 4, 2))
+    stream = WindowBuffer(WindowGrid(2.0, 4, 2))
     times = [0.25, 0.75, 1.25, 1.75, 9.25, 9.75, 10.25, 10.75]
     windows = [stream.add(time, np.zeros(1, np.float16)) for time in times]
     assert [i for i, found in enumerate(windows) if found] == [3, 7]
@@ -95,7 +95,7 @@ def test_a_window_with_a_hole_says_nothing() -> None:
 @pytest.mark.parametrize("video_fps", [1.0, 2.0, 3.0, 25.0])
 def test_a_slow_camera_has_the_windows_of_a_quick_one(video_fps: float) -> None:
     """Each frame stands for all the instants at which it was on the screen, as in a report."""
-    stream = Stream(Grid(4.0, 8, 4))
+    stream = WindowBuffer(WindowGrid(4.0, 8, 4))
     begins = np.arange(0, 20, 1 / video_fps)
     picked = [begin for begin in begins if is_picked(begin, begin + 1 / video_fps, 4.0)]
     windows = [window for begin in picked for window in stream.add(begin, np.full(1, begin, np.float16))]
@@ -108,15 +108,15 @@ def test_a_slow_camera_has_the_windows_of_a_quick_one(video_fps: float) -> None:
 
 
 def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
-    watcher = Watcher(DECISION, Grid(1.0, 1, 1))
-    watcher.begin(1)
-    (window,) = watcher.stream.add(5.5, np.zeros(1, np.float16))
-    assert [news.is_over for news in watcher.judge(window, (0.9, 0.1))] == [False]
-    assert watcher.going_on() == ["fight"]
-    assert [news.is_over for news in watcher.begin(2)] == [True]
-    assert watcher.going_on() == []
-    (again,) = watcher.stream.add(0.5, np.zeros(1, np.float16))
-    assert len(watcher.judge(again, (0.9, 0.1))) == 1
+    watcher = CameraWatcher(DECISION, WindowGrid(1.0, 1, 1))
+    watcher.begin_session(1)
+    (window,) = watcher.window_buffer.add(5.5, np.zeros(1, np.float16))
+    assert [news.is_over for news in watcher.process_window(window, (0.9, 0.1))] == [False]
+    assert watcher.list_active_labels() == ["fight"]
+    assert [news.is_over for news in watcher.begin_session(2)] == [True]
+    assert watcher.list_active_labels() == []
+    (again,) = watcher.window_buffer.add(0.5, np.zeros(1, np.float16))
+    assert len(watcher.process_window(again, (0.9, 0.1))) == 1
 
 
 def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]]:
@@ -135,11 +135,13 @@ def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]
         LiveFrame("door", session, sessions[:i].count(session) + 0.5, NOW, 0.0, np.zeros((8, 8, 3), np.uint8))
         for i, session in enumerate(sessions)
     ]
-    encoder = Encoder(lambda batch: np.zeros((len(batch), 1), np.float32), batch_size=4)
-    brain = Brain(Sure(), encoder, {"door": Watcher(DECISION, Grid(1.0, 2, 1))})  # type: ignore[arg-type]
+    encoder = FrameEncoder(lambda batch: np.zeros((len(batch), 1), np.float32), batch_size=4)
+    brain = LiveDetector(Sure(), encoder, {"door": CameraWatcher(DECISION, WindowGrid(1.0, 2, 1))})  # type: ignore[arg-type]
     looks = [frames] if together else [[frame] for frame in frames]
-    happenings = [happening for look in looks for happening in brain.see(look)]
-    return [(h.news.is_over, h.session, h.news.event.start) for h in happenings if isinstance(h.news, News)]
+    happenings = [happening for look in looks for happening in brain.process(look)]
+    return [
+        (h.change.is_over, h.session, h.change.event.start) for h in happenings if isinstance(h.change, EventChange)
+    ]
 
 
 def test_frames_of_two_sessions_that_come_together_mean_what_they_mean_one_by_one() -> None:
@@ -151,10 +153,10 @@ def test_frames_of_two_sessions_that_come_together_mean_what_they_mean_one_by_on
 
 
 def test_a_camera_may_have_a_threshold_of_its_own() -> None:
-    own = with_threshold(DECISION, 0.9)
+    own = replace_threshold(DECISION, 0.9)
     assert (own.threshold, own.rules[0].enter, own.rules[0].leave) == (0.9, 0.9, pytest.approx(0.45))
-    assert with_threshold(DECISION, None) is DECISION
-    assert with_threshold(DECISION, 0.0).rules[0].enter > 0
+    assert replace_threshold(DECISION, None) is DECISION
+    assert replace_threshold(DECISION, 0.0).rules[0].enter > 0
 
 
 @pytest.mark.parametrize("frame_rate", [10, 1])  # the model looks at about one and a half
@@ -169,7 +171,7 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
     assert ran.code == 0, ran.err
     found = json.loads((tmp_path / "r" / "report.json").read_text())["evaluation"]["events"]
     assert f"{found['found']} of 3 true events found" in ran.out
-    assert f"{counted(found['false_alarms'], 'false alarm')} in" in ran.out
+    assert f"{format_count(found['false_alarms'], 'false alarm')} in" in ran.out
     assert "alerts come" in ran.out
 
 

@@ -16,18 +16,18 @@ import pytest
 from features.cli.extract import extract_features
 from features.live.cameras import open_cameras
 from features.live.source import Camera
-from features.live.types import LiveFrame, Notice
-from hazard.alerts.delivery import delivering
+from features.live.types import LiveFrame, StatusChange
+from hazard.alerts.delivery import deliver_alerts
 from hazard.cli.infer import infer
 from hazard.cli.main import hazard
 from hazard.cli.train import train_temporal
 from hazard.inference.settings import InferSettings
-from hazard.monitor.detector import watch
-from hazard.monitor.events.event_log import LOG
-from hazard.monitor.events.event_processor import OUTBOX, STATE, open_desk
+from hazard.monitor.detector import watch_cameras
+from hazard.monitor.events.event_log import LOG_FILE_NAME
+from hazard.monitor.events.event_processor import OUTBOX_FILE_NAME, STATE_FILE_NAME, open_event_processor
 from hazard.monitor.settings import MonitorSettings
-from hazard.monitor.setup import brain_for, prepared
-from hazard.synthetic.recordings import Planted, draw_recording, plant_evenly
+from hazard.monitor.setup import load_detector_setup, open_detector
+from hazard.synthetic.recordings import PlantedEvent, draw_recording, plant_evenly
 from hazard.synthetic.scenes import Scene, make_scene
 from tests.conftest import Run
 from tests.helpers.servers.receivers import receiving, told
@@ -52,7 +52,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     rows: list[tuple[object, ...]] = []
     for number in range(4):
-        name, events = f"{number}.mp4", plant_evenly(12, seconds=150, actions=("fight",), lasting=(4, 8), seed=number)
+        name, events = (
+            f"{number}.mp4",
+            plant_evenly(12, seconds=150, actions=("fight",), duration_range=(4, 8), seed=number),
+        )
         draw_recording(
             folder / name,
             events=events,
@@ -133,7 +136,7 @@ def test_the_figures_of_an_hour_are_those_of_a_count_by_hand(model: Path, tmp_pa
     assert float(printed["p90"]) == pytest.approx(np.quantile(alert_delays, 0.9), abs=0.006)
 
 
-def missing_some(planted: Sequence[Planted], windows: list[dict[str, str]]) -> float:
+def missing_some(planted: Sequence[PlantedEvent], windows: list[dict[str, str]]) -> float:
     """A threshold that windows in about six of the events do not reach."""
     peaks = sorted(
         max(float(w["hazardous"]) for w in windows if float(w["start"]) < event.end and float(w["end"]) > event.start)
@@ -168,13 +171,13 @@ def test_thousands_of_windows_leave_memory_as_it_was(model: Path, tmp_path: Path
             seed=ord(name),
         )
     settings = InferSettings(runtime="torch", threshold=0.7, stride_seconds=WINDOW / ROWS)
-    ready = prepared(model, settings)
+    ready = load_detector_setup(model, settings)
     cameras = [Camera(name, str(tmp_path / f"{name}.mp4"), is_repeated=True) for name in ("a", "b")]
     warm_frames, most_frames = 2000, 10_000
     frames, memory = 0, []
     began = time.monotonic()
 
-    def count(items: list[LiveFrame | Notice]) -> None:
+    def count(items: list[LiveFrame | StatusChange]) -> None:
         nonlocal frames
         frames += sum(isinstance(item, LiveFrame) for item in items)
         if frames >= warm_frames * (len(memory) + 1):
@@ -183,33 +186,33 @@ def test_thousands_of_windows_leave_memory_as_it_was(model: Path, tmp_path: Path
     limits = MonitorSettings(alerts_per_minute=10**6, longest_clip_seconds=0)
     with ExitStack() as stack:
         receiver = stack.enter_context(receiving())
-        outbox = stack.enter_context(delivering(tmp_path / "o" / OUTBOX, told(receiver.url)))
-        desk = stack.enter_context(open_desk(tmp_path / "o", outbox, limits))
-        brain = stack.enter_context(brain_for(ready, settings, {"a": None, "b": None}))
+        outbox = stack.enter_context(deliver_alerts(tmp_path / "o" / OUTBOX_FILE_NAME, told(receiver.url)))
+        desk = stack.enter_context(open_event_processor(tmp_path / "o", outbox, limits))
+        brain = stack.enter_context(open_detector(ready, settings, {"a": None, "b": None}))
         live = stack.enter_context(
-            open_cameras(cameras, ready.spec.preprocessing, ready.grid.fps, is_paced=False, picture_width=160)
+            open_cameras(cameras, ready.spec.preprocessing, ready.grid.fps, is_paced=False, thumbnail_width=160)
         )
         alerts = []
-        for happening in watch(live, brain, is_stopped=lambda: frames >= most_frames, onlookers=[count]):
-            alert = desk.take(happening)
+        for happening in watch_cameras(live, brain, is_stopped=lambda: frames >= most_frames, observers=[count]):
+            alert = desk.process(happening)
             alerts += [alert.id] if alert else []
         counters = live.counters()
         assert outbox.wait_until_empty(60)
-        assert outbox.counts() == {"pending": 0, "done": len(alerts), "dead": 0}
+        assert outbox.count_by_state() == {"pending": 0, "done": len(alerts), "dead": 0}
         seconds = time.monotonic() - began
     print(f"{frames} frames in {seconds:.0f} s, {len(alerts)} alerts; MB: {[round(m / 1e6, 1) for m in memory]}")
     assert all(count.dropped == 0 and count.reconnects == 0 for count in counters.values())
     assert len(memory) == most_frames // warm_frames
     assert memory[-1] - memory[0] < 10e6
     assert len(receiver.ids()) == len(set(receiver.ids())) == len(alerts)
-    lines = [json.loads(line) for line in (tmp_path / "o" / LOG).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "o" / LOG_FILE_NAME).read_text().splitlines()]
     turns = frames / 2 / (20 * ready.grid.fps)
     assert len(lines) > 2 * turns, "each turn begins and ends events"
     assert sum(line["over"] for line in lines) == len(lines) / 2, "what begins ends"
     snapshots = list((tmp_path / "o" / "snapshots").iterdir())
     assert len(snapshots) == len(alerts)
-    assert (tmp_path / "o" / STATE).stat().st_size < 1000
-    assert sum(file.stat().st_size for file in (tmp_path / "o").glob(f"{OUTBOX}*")) < 6e6
+    assert (tmp_path / "o" / STATE_FILE_NAME).stat().st_size < 1000
+    assert sum(file.stat().st_size for file in (tmp_path / "o").glob(f"{OUTBOX_FILE_NAME}*")) < 6e6
 
 
 def held() -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from features.utils.worker_pool import worker_context
+from features.utils.worker_pool import make_worker_context
 from hazard.alerts.webhooks import webhook_id
-from hazard.monitor.events.event_log import LOG
+from hazard.monitor.events.event_log import LOG_FILE_NAME
 from tests.helpers.servers.alarms import alarm_model, clock_camera
 from tests.helpers.servers.receivers import SECRET, receiving
 
@@ -59,7 +59,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
             "torch",
         ]
         given += ["--threshold", "0.5", "--stride", "0.5"]
-        context = worker_context(("hazard.monitor.run", "features.encoders.torch_encoder", "features.live.reader"))
+        context = make_worker_context(("hazard.monitor.run", "features.encoders.torch_encoder", "features.live.reader"))
         offset = time.time() - time.monotonic()
         now = time.monotonic()
         period = EVENT_SECONDS + QUIET_SECONDS
@@ -77,7 +77,7 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
                 life.join(SEEN_SECONDS + 2)
                 life.terminate()
             life.join()
-    lines = [json.loads(line) for line in (tmp_path / "o" / LOG).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "o" / LOG_FILE_NAME).read_text().splitlines()]
     logged = {webhook_id(line["id"]) for line in lines if line["is_alerted"]}
     told = {got.headers["webhook-id"]: yaml.safe_load(got.body)["data"] for got in receiver.accepted}
     starts = [datetime.fromisoformat(one["started"]).timestamp() - offset for one in told.values()]

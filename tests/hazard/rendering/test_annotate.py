@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import ClipError, EnvironmentStopped
+from features.errors import ClipError, RuntimeEnvironmentError
 from hazard.events.decision import Decision
-from hazard.rendering.annotate import annotate_all, annotate_video, shown_at, span_of
-from hazard.rendering.overlay import Shown, Track, column_values, draw
-from hazard.rendering.text import clock_text, percent_text
+from hazard.rendering.annotate import annotate_all, annotate_video, make_overlay_function, parse_clip_span
+from hazard.rendering.overlay import OverlayState, ScoreTimeline, draw_overlay, max_value_per_column
+from hazard.rendering.text import format_percent, format_timecode
 from hazard.types import ClipPrediction, Event
-from hazard.utils.safe_names import output_name
+from hazard.utils.safe_names import annotated_video_path
 from tests.helpers.data.image_folders import write_images
 from tests.helpers.data.movies import DECISION, GREY, clip_of, look, write_movie
 from tests.helpers.data.videos import make_fifo, read_number, truncate, write_audio_only, write_textured
@@ -225,7 +225,7 @@ def test_every_clip_has_an_outcome(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "annotated").touch()
-    with pytest.raises(EnvironmentStopped):
+    with pytest.raises(RuntimeEnvironmentError):
         list(annotate_all([], tmp_path / "annotated", decision=DECISION))
 
 
@@ -234,35 +234,35 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 def test_the_number_is_that_of_the_window_whose_core_holds_the_moment():
     clip = clip_of(Path("a.mp4"), [0.1, 0.7, 0.3], window=2.0)
-    shown = shown_at(clip, DECISION)
+    shown = make_overlay_function(clip, DECISION)
     found = [(shown(s).probability, shown(s).label, shown(s).is_event) for s in (0, 1.9, 2.1, 3.9, 4.1, 5.9, 7)]
     quiet, loud, after = (0.1, "calm", False), (0.7, "fight", True), (0.3, "calm", False)
     assert found == [quiet, quiet, loud, loud, after, after, after]
-    assert shown(1).of == "fight"
+    assert shown(1).probability_label == "fight"
 
 
 def test_several_labels_without_a_positive_one():
     clip = clip_of(Path("a.mp4"), [0.2, 0.8])
-    shown = shown_at(clip, Decision(("fight", "calm"), "", 0.5, ()))
+    shown = make_overlay_function(clip, Decision(("fight", "calm"), "", 0.5, ()))
     assert [(shown(s).label, shown(s).probability) for s in (0.1, 0.9)] == [("calm", 0.8), ("fight", 0.8)]
 
 
 def test_unknown_and_zero_shot_are_marked():
     clip = replace(clip_of(Path("a.mp4"), [QUIET, QUIET]), is_unknown=True)
-    assert (shown_at(clip, DECISION)(0).label, shown_at(clip, DECISION)(0).note) == (
+    assert (make_overlay_function(clip, DECISION)(0).label, make_overlay_function(clip, DECISION)(0).note) == (
         "unknown",
         "unlike the training clips",
     )
-    named = shown_at(replace(clip, zero_shot=(("running", 0.64), ("dancing", 0.2))), DECISION)(0)
+    named = make_overlay_function(replace(clip, zero_shot=(("running", 0.64), ("dancing", 0.2))), DECISION)(0)
     assert (named.label, named.note) == ("unknown", "zero-shot: running 64 %")
 
 
 @pytest.mark.parametrize("size", [(2, 2), (30, 20), (160, 120), (320, 240), (720, 1280), (3840, 2160)])
 def test_it_is_drawn_at_any_size(size):
     events = (Event("fight", 1.0, 2.0, 0.9, 0.8),)
-    track = Track(0, 4, np.array([[0, 2], [2, 4.0]]), np.array([0.9, 0.2]), events, 0.6)
+    track = ScoreTimeline(0, 4, np.array([[0, 2], [2, 4.0]]), np.array([0.9, 0.2]), events, 0.6)
     image = np.full((size[1], size[0], 3), GREY, np.uint8)
-    draw(image, Shown(1.5, "0:01.5", "драка – قتال\n\udcff", "note", 0.9, "fight", 0.6, True, track))
+    draw_overlay(image, OverlayState(1.5, "0:01.5", "драка – قتال\n\udcff", "note", 0.9, "fight", 0.6, True, track))
     changed = (image != GREY).any(axis=(1, 2))
     assert changed[0]
     assert changed[-1]
@@ -275,19 +275,19 @@ def test_a_short_peak_shows_on_a_long_timeline():
     spans = np.stack([np.arange(10_000), np.arange(10_000) + 1.0], axis=1)
     values = np.zeros(10_000)
     values[7_003] = 1.0
-    found = column_values(Track(0, 10_000, spans, values), np.linspace(0, 10_000, 101))
+    found = max_value_per_column(ScoreTimeline(0, 10_000, spans, values), np.linspace(0, 10_000, 101))
     assert np.flatnonzero(found).tolist() == [70]
 
 
 def test_clocks_and_numbers():
-    assert [clock_text(s) for s in (0, 4.25, 59.99, 60, 3723.4)] == [
+    assert [format_timecode(s) for s in (0, 4.25, 59.99, 60, 3723.4)] == [
         "0:00.0",
         "0:04.2",
         "0:59.9",
         "1:00.0",
         "1:02:03.4",
     ]
-    assert [percent_text(p) for p in (0, 0.004, 0.5, 0.996, 1)] == ["0 %", "<1 %", "50 %", ">99 %", "100 %"]
+    assert [format_percent(p) for p in (0, 0.004, 0.5, 0.996, 1)] == ["0 %", "<1 %", "50 %", ">99 %", "100 %"]
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ PATHS = st.lists(PIECES, min_size=1, max_size=4).map("/".join) | st.text(max_siz
 
 @given(st.lists(PATHS, unique=True, max_size=30))
 def test_names_of_outputs_are_distinct_and_stay_inside(paths):
-    names = [output_name(path) for path in paths]
+    names = [annotated_video_path(path) for path in paths]
     assert len(set(names)) == len(paths)
     folders = {parent for name in names for parent in name.parents}
     assert not folders & set(names)
@@ -314,28 +314,28 @@ def test_names_of_outputs_are_distinct_and_stay_inside(paths):
 @given(st.lists(PATHS, unique=True, max_size=5))
 def test_a_name_that_was_given_out_is_not_given_to_another_clip(paths):
     """Whoever puts an annotated video among the sources gets another name for it."""
-    given = [str(output_name(path)) for path in paths]
+    given = [str(annotated_video_path(path)) for path in paths]
     both = list(dict.fromkeys([*paths, *given]))
-    assert len({output_name(path) for path in both}) == len(both)
+    assert len({annotated_video_path(path) for path in both}) == len(both)
 
 
 def test_harmless_names_are_kept():
-    assert output_name("fight/fi 001 (a).mp4") == PurePosixPath("fight/fi 001 (a).mp4")
-    assert output_name("größe/a.mp4") == PurePosixPath("größe/a.mp4")
-    assert output_name("fight/a.avi").match("fight/a.avi-*.mp4")
-    assert output_name("fight/a.mp4#t=1,2").match("fight/a.mp4_t_1_2-*.mp4")
-    assert output_name("https://example.org/v.mp4?x=1").match("v.mp4_x_1-*.mp4")
+    assert annotated_video_path("fight/fi 001 (a).mp4") == PurePosixPath("fight/fi 001 (a).mp4")
+    assert annotated_video_path("größe/a.mp4") == PurePosixPath("größe/a.mp4")
+    assert annotated_video_path("fight/a.avi").match("fight/a.avi-*.mp4")
+    assert annotated_video_path("fight/a.mp4#t=1,2").match("fight/a.mp4_t_1_2-*.mp4")
+    assert annotated_video_path("https://example.org/v.mp4?x=1").match("v.mp4_x_1-*.mp4")
 
 
 def test_the_part_that_a_clip_is():
     def clip(path, file="/videos/a.mp4"):
         return ClipPrediction(path, "ok", file=file)
 
-    assert span_of(clip("a.mp4#t=12,15.5")) == (12, 15.5)
-    assert span_of(clip("a.mp4#t=12")) == (12, float("inf"))
-    assert span_of(clip("https://example.org/a.mp4#t=,3")) == (0, 3)
-    assert span_of(clip("a.mp4")) == (0, float("inf"))
-    assert span_of(clip("odd#t=1,2", "/videos/odd#t=1,2")) == (0, float("inf"))
+    assert parse_clip_span(clip("a.mp4#t=12,15.5")) == (12, 15.5)
+    assert parse_clip_span(clip("a.mp4#t=12")) == (12, float("inf"))
+    assert parse_clip_span(clip("https://example.org/a.mp4#t=,3")) == (0, 3)
+    assert parse_clip_span(clip("a.mp4")) == (0, float("inf"))
+    assert parse_clip_span(clip("odd#t=1,2", "/videos/odd#t=1,2")) == (0, float("inf"))
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import av.logging
 import numpy as np
 import pytest
 
-from features.errors import EnvironmentStopped
+from features.errors import RuntimeEnvironmentError
 from hazard.rendering.excerpts import Excerpt, ExcerptJob, ExcerptTask
-from hazard.rendering.highlights import Reel, write_highlights
+from hazard.rendering.highlights import HighlightReel, write_highlights
 from hazard.types import ClipPrediction, Event
 from tests.helpers.data.movies import GREY, look, write_movie
 
@@ -40,7 +40,7 @@ def film(tmp_path: Path, excerpt: Excerpt, area: tuple[int, int] = (480, 270)):
     task = ExcerptTask(excerpt, 0, 1, tmp_path / "film.mp4")
     make = ExcerptJob().start()
     size = make(task, lambda: None)
-    assert make(replace(task, area=area), lambda: None) is None
+    assert make(replace(task, frame_area=area), lambda: None) is None
     return size, look(task.file)
 
 
@@ -86,10 +86,10 @@ def test_events_are_shown_in_order_and_the_least_probable_are_left_out(source, t
     ]
     target = tmp_path / "report" / "highlights.mp4"
     reel = write_highlights(iter(clips), target, around_seconds=0.2, max_events=6, workers=1)
-    assert (reel.file, reel.events, reel.left_out) == (target, 5, 1)
+    assert (reel.file, reel.events, reel.omitted_events) == (target, 5, 1)
     assert reel.failures == (("gone.mp4", "open: No such file or directory"),)
-    assert "the 1 least probable" in reel.said
-    assert "1 excerpt could not be made" in reel.said
+    assert "the 1 least probable" in reel.summary_text
+    assert "1 excerpt could not be made" in reel.summary_text
     assert [file.name for file in target.parent.iterdir()] == ["highlights.mp4"]
     found = look(target)
     assert (found.size[0], found.sound, found.has_index_in_front) == (480, "", True)
@@ -112,7 +112,7 @@ def test_long_events_and_long_reels_are_cut(source, tmp_path):
         max_seconds=2.0,
         workers=1,
     )
-    assert (reel.events, reel.left_out) == (1, 1)
+    assert (reel.events, reel.omitted_events) == (1, 1)
     assert reel.seconds == pytest.approx(1.4, abs=0.05)
 
 
@@ -120,19 +120,19 @@ def test_nothing_to_show_writes_nothing(source, tmp_path):
     target = tmp_path / "h.mp4"
     target.write_bytes(b"of the last run")
     reel = write_highlights([clip(source)], target)
-    assert reel == Reel(None, 0, 0, 0.0)
-    assert reel.said == "no highlights: there are no events to show"
+    assert reel == HighlightReel(None, 0, 0, 0.0)
+    assert reel.summary_text == "no highlights: there are no events to show"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_that_can_be_shown_writes_nothing(tmp_path):
     reel = write_highlights([clip(tmp_path / "absent.mp4", (0.0, 1.0, 0.9))], tmp_path / "h.mp4", workers=1)
     assert reel.file is None
-    assert "none of 1 event could be shown (open: No such file" in reel.said
+    assert "none of 1 event could be shown (open: No such file" in reel.summary_text
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_target_that_cannot_be_written(source, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentStopped):
+    with pytest.raises(RuntimeEnvironmentError):
         write_highlights([clip(source, (1.0, 2.0, 0.9))], tmp_path / "file" / "h.mp4")

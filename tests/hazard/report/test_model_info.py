@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hazard.report.facts import ReportInfo
-from hazard.report.model_info import report_info
+from hazard.report.model_info import make_report_info
 from tests.helpers.data.predictions import DECISION, RULE
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -23,7 +23,7 @@ PREDICTOR: Any = SimpleNamespace(
 
 
 def info_of(folder: Path, **options: Any) -> ReportInfo:
-    return report_info(PREDICTOR, folder, ["a/", Path("b.csv")], created=NOW, **options)
+    return make_report_info(PREDICTOR, folder, ["a/", Path("b.csv")], created=NOW, **options)
 
 
 def test_decision_and_windows_are_those_of_the_run(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_long_curves_are_thinned_and_keep_their_peaks(tmp_path: Path) -> None:
     write(tmp_path, [video(p.tolist())])
     (detail,) = page_details(tmp_path)
     drawn = dict(zip(detail["t"], detail["c"][0][1], strict=True))
-    assert detail["n"] == 20_000 and len(drawn) == detail["q"] <= page_plan.MOST_POINTS
+    assert detail["n"] == 20_000 and len(drawn) == detail["q"] <= page_plan.MAX_CURVE_POINTS
     assert all(drawn[100 * i + 50] == round(10_000 * p[i]) for i in peaks.tolist())
     assert {detail["t"][0], detail["t"][-1]} == {50, 1_999_950}
 
@@ -226,7 +226,7 @@ def test_all_pictures_are_there_while_there_is_room(tmp_path: Path) -> None:
 
 
 def test_pictures_are_limited_and_clips_with_events_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_plan, "PICTURE_BYTES", 50_000)
+    monkeypatch.setattr(page_plan, "MAX_THUMBNAIL_BYTES", 50_000)
     write(tmp_path, with_pictures(40, 300))
     counts = [len(pictures) for pictures in page_pictures(tmp_path)]
     assert set(counts[::4]) == {6} and {n for i, n in enumerate(counts) if i % 4} == {1}
@@ -236,15 +236,15 @@ def test_pictures_are_limited_and_clips_with_events_come_first(tmp_path: Path, m
 
 
 def test_numbers_are_there_even_without_room_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_plan, "PICTURE_BYTES", 1_000)
+    monkeypatch.setattr(page_plan, "MAX_THUMBNAIL_BYTES", 1_000)
     write(tmp_path, with_pictures(8, 300))
     assert sum(map(len, page_pictures(tmp_path))) == 2 and len(page_rows(tmp_path)) == 8
     assert "6 clips have none" in Page(tmp_path).source
 
 
 def test_page_lists_only_so_many_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_plan, "PAGE_CLIPS", 10)
-    monkeypatch.setattr(page_plan, "PAGE_FAILURES", 2)
+    monkeypatch.setattr(page_plan, "MAX_PAGE_CLIPS", 10)
+    monkeypatch.setattr(page_plan, "MAX_PAGE_FAILURES", 2)
 
     def clips() -> Iterator[ClipPrediction]:
         for number in range(100):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hazard.report.tables import unescape_formula
-from hazard.utils.text import clock, percent, readable
+from hazard.utils.text import escape_hidden, format_clock, format_percent
 from tests.helpers.chromium import CHROMIUM, MISSING, Tab, browser
 from tests.helpers.data.predictions import HOSTILE_NAMES, INFO, clip, failed, video, write
 
@@ -75,15 +75,15 @@ def text(tab: Tab, selector: str) -> str:
 
 def test_hostile_names_are_shown_written_out_and_do_nothing(page: Tab) -> None:
     shown = page.js("[...document.querySelectorAll('#clips tbody th .name')].map((e) => e.textContent)")
-    assert {readable("a/" + name) for name in HOSTILE_NAMES} <= set(shown)
+    assert {escape_hidden("a/" + name) for name in HOSTILE_NAMES} <= set(shown)
     page.js("document.getElementById('more-failures').click()")
     lost = page.js("[...document.querySelectorAll('#failure-list .why')].map((e) => e.textContent)")
-    assert lost == [readable(name) for name in HOSTILE_NAMES]
+    assert lost == [escape_hidden(name) for name in HOSTILE_NAMES]
     assert page.js("document.querySelectorAll('main script, img:not([src^=data]), [onerror]').length") == 0
     for name in HOSTILE_NAMES:
         page.js(f"location.hash = 'clip=' + clips.find((c) => c.order === {HOSTILE_NAMES.index(name)}).number")
         settle(page)
-        assert readable(name).rpartition("/")[2] in text(page, "#detail h2")
+        assert escape_hidden(name).rpartition("/")[2] in text(page, "#detail h2")
     assert page.complaints == []
 
 
@@ -91,11 +91,11 @@ def test_script_and_python_write_alike(page: Tab) -> None:
     names = [*HOSTILE_NAMES, "a\u200db\u00ad\ufeff", "".join(map(chr, range(0x250)))]
     for name in names:
         units = np.frombuffer(name.encode("utf-16-le", "surrogatepass"), np.uint16).tolist()
-        assert page.js(f"readable(String.fromCharCode(...{units}))") == readable(name)
+        assert page.js(f"readable(String.fromCharCode(...{units}))") == escape_hidden(name)
     for share in (0.0, 0.004, 0.42, 0.996, 1.0):
-        assert page.js(f"percent({share})") == percent(share)
+        assert page.js(f"percent({share})") == format_percent(share)
     for seconds in (0.0, 4.84, 59.97, 65.0, 3723.0):
-        assert page.js(f"clock({seconds})") == clock(seconds)
+        assert page.js(f"clock({seconds})") == format_clock(seconds)
 
 
 def test_table_is_filtered_and_sorted_and_says_so(page: Tab) -> None:

@@ -12,14 +12,14 @@ import jsonschema
 import numpy as np
 import pytest
 
-from features.errors import EnvironmentStopped, SettingsError
-from hazard.report.facts import summarise
+from features.errors import RuntimeEnvironmentError, SettingsError
+from hazard.report.facts import summarize
 from hazard.report.json_report import report_schema
 from hazard.report.parquet import check_parquet
 from hazard.report.tables import unescape_formula
 from hazard.report.writer import write_report
 from hazard.types import ClipPrediction
-from hazard.utils.text import clock, percent
+from hazard.utils.text import format_clock, format_percent
 from tests.helpers.data.predictions import (
     HOSTILE_NAMES,
     INFO,
@@ -155,7 +155,7 @@ def test_truth_gives_right_wrong_and_accuracy(tmp_path: Path) -> None:
         clip("unknown.mp4", 0.3),
     ]
     summary = write(tmp_path, clips)
-    assert summary == summarise(clips, INFO)
+    assert summary == summarize(clips, INFO)
     assert (summary.with_truth, summary.correct, summary.missed, summary.false_alarms) == (3, 1, 1, 1)
     assert [entry["correct"] for entry in json_of(tmp_path)["clips"]] == [False, None, False, True, None]
 
@@ -241,7 +241,7 @@ def test_files_are_replaced_together_or_not_at_all(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentStopped, match=r"cannot write the report to .*file"):
+    with pytest.raises(RuntimeEnvironmentError, match=r"cannot write the report to .*file"):
         write(tmp_path / "file" / "report", [clip()])
 
 
@@ -249,9 +249,9 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ("share", "text"), [(0.0, "0 %"), (0.0004, "<1 %"), (0.5, "50 %"), (0.9996, ">99 %"), (1.0, "100 %")]
 )
 def test_percent_never_rounds_to_certainty(share: float, text: str) -> None:
-    assert percent(share) == text
+    assert format_percent(share) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.84, "4.8 s"), (59.97, "1:00"), (65, "1:05"), (3723, "1:02:03")])
 def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_clock(seconds) == text

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hazard.synthetic.clips import draw_clip, draw_dataset, render_clip, write_video
-from hazard.synthetic.people import ACTIONS, HAZARDOUS, LYING, STILL_POSES, skeleton
+from hazard.synthetic.people import ACTIONS, HAZARDOUS_ACTIONS, LYING, STILL_POSES, compute_joints
 from hazard.synthetic.scenes import make_scene
 
 TIMES = [index / 12 for index in range(24)]
@@ -99,12 +99,12 @@ def test_manifest_uses_every_scene_for_every_class(tmp_path: Path) -> None:
 
 def test_nobody_sinks_or_floats() -> None:
     for pose in (*STILL_POSES, *LYING):
-        assert skeleton(pose)[:, 1].min() == pytest.approx(0.03)
-    assert all(skeleton(pose)[:4, 1].max() < 0.45 for pose in LYING)
+        assert compute_joints(pose)[:, 1].min() == pytest.approx(0.03)
+    assert all(compute_joints(pose)[:4, 1].max() < 0.45 for pose in LYING)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    assert set(ACTIONS) >= HAZARDOUS
+    assert set(ACTIONS) >= HAZARDOUS_ACTIONS
     with pytest.raises(ValueError, match=r"'wakl'.*walk, run.*did you mean 'walk'"):
         draw_dataset(tmp_path, classes={"normal": ["wakl"]}, clips_per_class=1, scenes=1)
     with pytest.raises(ValueError, match=r"even.*161 x 120"):

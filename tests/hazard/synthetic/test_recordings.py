@@ -14,7 +14,7 @@ from hazard.cli.train import train_temporal
 from hazard.events.ground_truth import TrueEvent, read_truth
 from hazard.models.model_folder import open_model
 from hazard.synthetic.clips import draw_clip
-from hazard.synthetic.recordings import Planted, draw_recording, plant_evenly
+from hazard.synthetic.recordings import PlantedEvent, draw_recording, plant_evenly
 from hazard.synthetic.scenes import Scene, make_scene
 from tests.conftest import Run
 from tests.hazard.synthetic.test_clips import decode
@@ -28,7 +28,7 @@ def small(seed: int) -> Scene:
 
 
 def test_a_recording_is_as_long_as_it_says_and_its_truth_lies_beside_it(tmp_path: Path) -> None:
-    events = [Planted(5, 9.5, "fight"), Planted(20, 24, "fall")]
+    events = [PlantedEvent(5, 9.5, "fight"), PlantedEvent(20, 24, "fall")]
     truth = draw_recording(tmp_path / "a.mp4", events=events, seconds=30, labels=NAMES)
     draw_recording(tmp_path / "quiet.mp4", events=[], seconds=2)
     draw_recording(tmp_path / "b.mp4", events=[(0, 2, "fall")], seconds=2)
@@ -44,7 +44,7 @@ def test_a_recording_is_as_long_as_it_says_and_its_truth_lies_beside_it(tmp_path
 
 
 def test_the_same_seed_draws_the_same_and_nothing_jumps_when_an_event_begins(tmp_path: Path) -> None:
-    events = [Planted(8, 14, "fight")]
+    events = [PlantedEvent(8, 14, "fight")]
     for name, seed in (("a", 1), ("again", 1), ("other", 2)):
         draw_recording(tmp_path / f"{name}.mp4", events=events, seconds=20, seed=seed, scene=small(3))
     first, again, other = (decode(tmp_path / f"{name}.mp4")[0] for name in ("a", "again", "other"))
@@ -79,7 +79,7 @@ def draw_training(folder: Path, scenes: range) -> Path:
                 draw_clip(folder / name, action, seed=seed, scene=small(place), seconds=WINDOW)
         for number in range(2):
             seed, name = place * 10 + number, f"{place}_{number}.mp4"
-            events = plant_evenly(8, seconds=240, actions=("fight",), lasting=(4, 8), seed=seed)
+            events = plant_evenly(8, seconds=240, actions=("fight",), duration_range=(4, 8), seed=seed)
             draw_recording(
                 folder / name, events=events, seconds=240, background=("walk",), seed=seed, scene=small(place)
             )

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hazard.models.settings import AugmentOptions
-from hazard.training.augment import Batch, augment
+from hazard.training.augment import TrainingBatch, augment
 
 STEPS, WIDTH, CLIPS = 10, 6, 400
 LENGTHS = torch.arange(CLIPS) % STEPS + 1
@@ -13,12 +13,12 @@ def numbered():
     """Step t of clip b is b + t / 100 in every channel, so that it is known wherever it turns up."""
     mask = torch.arange(STEPS) < LENGTHS[:, None]
     x = (1 + torch.arange(CLIPS)[:, None] + torch.arange(STEPS) / 100).unsqueeze(-1).expand(-1, -1, WIDTH)
-    return Batch(x * mask.unsqueeze(-1), mask, torch.arange(CLIPS) % 3)
+    return TrainingBatch(x * mask.unsqueeze(-1), mask, torch.arange(CLIPS) % 3)
 
 
 def shown(**options):
     random = torch.Generator().manual_seed(1)
-    return augment(numbered(), AugmentOptions(**options), random, classes=3, neutral=-1.0)
+    return augment(numbered(), AugmentOptions(**options), random, classes=3, fill_value=-1.0)
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_mixed_clips_have_mixed_labels():
 def test_the_generator_decides(name):
     assert torch.equal(shown(**{name: 0.5}).x, shown(**{name: 0.5}).x)
     assert not torch.equal(shown(**{name: 0.5}).x, numbered().x)
-    assert not AugmentOptions().any and AugmentOptions(**{name: 0.5}).any
+    assert not AugmentOptions().is_enabled and AugmentOptions(**{name: 0.5}).is_enabled
     assert np.array_equal(shown().x, numbered().x)

@@ -20,22 +20,22 @@ from click.testing import CliRunner
 
 import features.cache.hdf5
 from features.cache.hdf5 import write_cache as write_cache_file
-from features.cache.tables import ClipTable, failure_table
-from features.errors import ArtefactRefused
-from features.utils.command_line import Stop
+from features.cache.tables import ClipTable, make_failure_table
+from features.errors import ArtifactError
+from features.utils.command_line import StopFlag
 from hazard.cli.train import train_temporal
-from hazard.data.splits import grouped_folds
+from hazard.data.splits import make_grouped_folds
 from hazard.experiments.run import train_run
 from hazard.models.heads import HEADS
 from hazard.models.settings import TrainSettings
-from hazard.training.checkpoint import FOLDER, Checkpoints, State, Stopped
-from hazard.training.member import Epoch
+from hazard.training.checkpoint import CHECKPOINT_FOLDER, Checkpoints, FitState, TrainingStopped
+from hazard.training.member import EpochMetrics
 from hazard.training.trainer import fit_head
 from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
 from tests.helpers.paths import ROOT
 
 DATA = moving_sequences(clips=40, groups=10)
-FOLD = grouped_folds(DATA, 4, seed=0)[0]
+FOLD = make_grouped_folds(DATA, 4, seed=0)[0]
 QUICK = TrainSettings(hidden_size=4, projection=4, members=2, epochs=6, lr=1e-2, device="cpu")
 EVERYTHING = {
     "warmup": 0.2,
@@ -67,7 +67,7 @@ class KilledError(Exception):
 def eager(folder: Path, settings: TrainSettings = QUICK, *, resume: bool = False, **options: object) -> Checkpoints:
     """Checkpoints that are written after every epoch."""
     checkpoints = Checkpoints.open(folder, cache_digest="d" * 64, settings=settings, resume=resume, **options)
-    checkpoints.save_seconds, checkpoints.most_time = 0, float("inf")
+    checkpoints.min_save_seconds, checkpoints.max_save_time_share = 0, float("inf")
     return checkpoints
 
 
@@ -110,7 +110,7 @@ def test_resumed_is_bit_for_bit_what_was_not_interrupted(tmp_path, changes):
 
 def test_a_finished_fit_is_not_done_again(tmp_path, monkeypatch):
     first = fit_head(DATA, FOLD, QUICK, checkpoints=eager(tmp_path))
-    monkeypatch.setattr("hazard.train.Member", lambda *args, **options: pytest.fail("trained again"))
+    monkeypatch.setattr("hazard.training.trainer.HeadTrainer", lambda *args, **options: pytest.fail("trained again"))
     same(first, fit_head(DATA, FOLD, QUICK, checkpoints=eager(tmp_path, resume=True)))
 
 
@@ -118,7 +118,7 @@ def run(folder, **options):
     return train_run(as_cache(DATA), QUICK.model_copy(update={"folds": 2}), folder, echo=lambda text: None, **options)
 
 
-class StopAfter(Stop):
+class StopAfter(StopFlag):
     """Somebody asks to stop the n-th time that it is looked at."""
 
     def __init__(self, looks):
@@ -140,7 +140,7 @@ def test_a_run_that_was_asked_to_stop_ends_as_if_it_had_not_been(tmp_path, compa
         try:
             run(folder, compare=compare, resume=True, stop=StopAfter(looks))
             break
-        except Stopped as error:
+        except TrainingStopped as error:
             assert error.exit_code == 143 and "--resume" in str(error)
             stops += 1
     assert 1 <= stops < 20
@@ -148,7 +148,7 @@ def test_a_run_that_was_asked_to_stop_ends_as_if_it_had_not_been(tmp_path, compa
         if (tmp_path / "whole" / name).exists():
             assert comparable(folder / name) == comparable(tmp_path / "whole" / name), name
     names = {file.name for file in folder.iterdir()}
-    assert names == {file.name for file in (tmp_path / "whole").iterdir()} and FOLDER not in names
+    assert names == {file.name for file in (tmp_path / "whole").iterdir()} and CHECKPOINT_FOLDER not in names
 
 
 def comparable(file):
@@ -170,7 +170,7 @@ def test_best_and_last_weights_are_both_left(tmp_path):
 def interrupted(folder, settings=QUICK):
     with pytest.raises(KilledError):
         fit_head(DATA, FOLD, settings, checkpoints=eager(folder, settings), on_epoch=die_at(3))
-    return folder / FOLDER
+    return folder / CHECKPOINT_FOLDER
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ def interrupted(folder, settings=QUICK):
 def test_a_checkpoint_of_another_run_is_refused_in_one_line(tmp_path, changes, options, said):
     interrupted(tmp_path)
     given = {"cache_digest": "d" * 64, "settings": QUICK.model_copy(update=changes)} | options
-    with pytest.raises(ArtefactRefused, match=said) as raised:
+    with pytest.raises(ArtifactError, match=said) as raised:
         Checkpoints.open(tmp_path, resume=True, **given)
     assert "start afresh" in str(raised.value) and "\n" not in str(raised.value)
     Checkpoints.open(tmp_path, **given)
-    assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["run.json"]
+    assert [file.name for file in (tmp_path / CHECKPOINT_FOLDER).iterdir()] == ["run.json"]
 
 
 def test_other_threads_may_go_on(tmp_path):
@@ -216,7 +216,7 @@ def drop_tensors(file):
 def test_damaged_weights_are_refused(tmp_path, harm):
     (file,) = interrupted(tmp_path).glob("*.safetensors")
     harm(file)
-    with pytest.raises(ArtefactRefused, match="start afresh") as raised:
+    with pytest.raises(ArtifactError, match="start afresh") as raised:
         fit_head(DATA, FOLD, QUICK, checkpoints=eager(tmp_path, resume=True))
     assert "\n" not in str(raised.value)
 
@@ -226,7 +226,7 @@ def test_a_damaged_entry_is_refused(tmp_path, text):
     folder = interrupted(tmp_path)
     (entry,) = (file for file in folder.glob("*.json") if file.name != "run.json")
     entry.write_text(text)
-    with pytest.raises(ArtefactRefused, match="start afresh"):
+    with pytest.raises(ArtifactError, match="start afresh"):
         fit_head(DATA, FOLD, QUICK, checkpoints=eager(tmp_path, resume=True))
 
 
@@ -235,7 +235,7 @@ def test_checkpoints_cost_a_fiftieth_of_the_time_at_most(tmp_path):
     checkpoints = Checkpoints.open(tmp_path, cache_digest="", settings=QUICK)
     now = 0.0
     checkpoints.clock = lambda: now
-    checkpoint = checkpoints.of(FOLD, QUICK)
+    checkpoint = checkpoints.make_fit_checkpoint(FOLD, QUICK)
     saved, save = [], checkpoint.save
 
     def slow_save(state):
@@ -249,22 +249,23 @@ def test_checkpoints_cost_a_fiftieth_of_the_time_at_most(tmp_path):
     checkpoint.save = slow_save
     for _ in range(100):
         now += 6.0
-        checkpoint.after_epoch(lambda: State({}, {"a": torch.ones(1)}))
+        checkpoint.save_if_due(lambda: FitState({}, {"a": torch.ones(1)}))
     assert 5 <= len(saved) <= 7 and len(saved) * 2 <= 0.03 * now
 
 
 def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
     monkeypatch.setattr(
-        "hazard.train.Member.epoch", lambda self, number: os.kill(os.getpid(), signal.SIGTERM) or stub(number)
+        "hazard.training.trainer.HeadTrainer.run_epoch",
+        lambda self, number: os.kill(os.getpid(), signal.SIGTERM) or stub(number),
     )
     done = CliRunner().invoke(train_temporal, ["a.h5", "-o", str(tmp_path), "--set", "members=1"])
-    assert isinstance(done.exception, Stopped) and done.exception.exit_code == 143
+    assert isinstance(done.exception, TrainingStopped) and done.exception.exit_code == 143
     assert "stopping" in done.output
 
 
 def stub(number):
-    return Epoch(0, number, 1.0, 1.0, 1.0, False)
+    return EpochMetrics(0, number, 1.0, 1.0, 1.0, False)
 
 
 @pytest.mark.long
@@ -307,7 +308,7 @@ def test_the_command_killed_at_any_moment(tmp_path):
     assert kills >= 2
     for name in SAME:
         assert comparable(tmp_path / "killed" / name) == comparable(tmp_path / "whole" / name), name
-    assert not (tmp_path / "killed" / FOLDER).exists()
+    assert not (tmp_path / "killed" / CHECKPOINT_FOLDER).exists()
 
 
 def write_cache(path):
@@ -325,6 +326,6 @@ def write_cache(path):
             spec=cache.spec,
             reduction=None,
             clips=table,
-            failures=failure_table([]),
+            failures=make_failure_table([]),
             weights_file="w.pth",
         )

@@ -8,17 +8,17 @@ from sklearn.metrics import roc_auc_score
 
 from features.errors import SettingsError
 from features.utils.settings import load_settings
-from hazard.data.splits import Fold, grouped_folds
+from hazard.data.splits import Fold, make_grouped_folds
 from hazard.models.head_ensemble import pick_device, predict_head
 from hazard.models.heads import HEADS
 from hazard.models.settings import TrainSettings
 from hazard.training.precision import uses_bf16
 from hazard.training.trainer import fit_head
-from hazard.types import View
+from hazard.types import SequenceView
 from tests.helpers.data.sequences import moving_sequences
 
 DATA = moving_sequences(clips=80, groups=20)
-FOLD = grouped_folds(DATA, 4, seed=0)[0]
+FOLD = make_grouped_folds(DATA, 4, seed=0)[0]
 QUICK = TrainSettings(hidden_size=8, projection=8, members=2, epochs=12, lr=1e-2, device="cpu")
 
 
@@ -53,7 +53,7 @@ def test_the_test_part_changes_nothing(name):
 
 
 def views_of(x):
-    return (View("shaken", np.where(DATA.mask[..., None], x, 0).astype(np.float32), DATA.mask),)
+    return (SequenceView("shaken", np.where(DATA.mask[..., None], x, 0).astype(np.float32), DATA.mask),)
 
 
 def test_training_draws_from_every_view():
@@ -174,7 +174,7 @@ def test_threads_and_batches_change_no_prediction(name):
 @pytest.mark.parametrize("name", HEADS)
 def test_what_is_computed_once_changes_nothing(name, monkeypatch):
     kept = fit_head(DATA, FOLD, settings(name, epochs=3))[0]
-    monkeypatch.setattr("hazard.member.KEPT_BYTES", 0)
+    monkeypatch.setattr("hazard.training.device_data.MAX_FROZEN_CACHE_BYTES", 0)
     computed = fit_head(DATA, FOLD, settings(name, epochs=3))[0]
     weights = (head.state_dict() for head in (kept, computed))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*(w.values() for w in weights), strict=True))
@@ -238,7 +238,7 @@ def test_training_that_diverges_is_said_in_one_line():
 
 
 def test_bf16_is_not_used_where_it_would_be_emulated(monkeypatch, caplog):
-    monkeypatch.setattr("hazard.precision.has_bf16", lambda device: False)
+    monkeypatch.setattr("hazard.training.precision.has_bf16", lambda device: False)
     plain, half = (
         fit_head(DATA, FOLD, settings("lstm", members=1, epochs=2, precision=p))[1] for p in ("fp32", "bf16")
     )
@@ -246,7 +246,7 @@ def test_bf16_is_not_used_where_it_would_be_emulated(monkeypatch, caplog):
 
 
 def test_auto_is_bf16_for_wide_heads_alone(monkeypatch):
-    monkeypatch.setattr("hazard.precision.has_bf16", lambda device: True)
+    monkeypatch.setattr("hazard.training.precision.has_bf16", lambda device: True)
     for hidden, expected in ((8, False), (256, True)):
         cpu = torch.device("cpu")
         assert uses_bf16("auto", cpu, hidden_size=hidden, batch_size=256) is expected

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hazard.synthetic.clips import draw_clip
-from hazard.utils.structured_logging import JsonLines
+from hazard.utils.structured_logging import JsonLinesFormatter
 from tests.hazard.monitor.test_detector import model  # noqa: F401
 from tests.helpers.servers.receivers import SECRET
 from tests.helpers.servers.scrapes import Samples, scraped, value
@@ -34,7 +34,7 @@ def test_a_line_holds_its_facts() -> None:
         "features.live.cameras", logging.WARNING, "a.py", 1, "camera %s:\n%s", ("dö\u2028or", "x"), None
     )
     record.camera, record.level, record.path = "dö\u2028or", "not this", Path("a")
-    line = JsonLines().format(record)
+    line = JsonLinesFormatter().format(record)
     assert line.isascii() and "\n" not in line
     found = json.loads(line)
     assert found.pop("time").endswith("+00:00")
@@ -52,7 +52,7 @@ def test_a_line_may_hold_a_traceback() -> None:
         raise ValueError("no")
     except ValueError:
         record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "failed", None, sys.exc_info())
-    found = json.loads(JsonLines().format(record))
+    found = json.loads(JsonLinesFormatter().format(record))
     assert found["message"] == "failed" and "ValueError: no" in found["exception"]
 
 
@@ -66,9 +66,7 @@ def test_a_line_may_hold_a_traceback() -> None:
     ],
 )
 def test_what_nobody_expected_is_a_line_too(code: str, said: str) -> None:
-    begin = (
-        "import logging; logging.basicConfig(); from hazard.utils.structured_logging import log_as; log_as('json'); "
-    )
+    begin = "import logging; logging.basicConfig(); from hazard.utils.structured_logging import configure_log_format; configure_log_format('json'); "
     done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True)
     (line,) = [json.loads(line) for line in done.stderr.splitlines()]
     assert said in line["message"]

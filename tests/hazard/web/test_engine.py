@@ -14,12 +14,12 @@ from pathlib import Path
 import av
 import pytest
 
-from features.errors import ArtefactRefused, EnvironmentStopped, SettingsError
+from features.errors import ArtifactError, RuntimeEnvironmentError, SettingsError
 from hazard.cli.infer import infer
 from hazard.synthetic.clips import draw_clip
 from hazard.web.engine.engine import Engine
-from hazard.web.engine.preview import media_type
-from hazard.web.errors import Refused
+from hazard.web.engine.preview import find_media_type
+from hazard.web.errors import RequestError
 from hazard.web.jobs import store as job_store
 from tests.conftest import Run
 from tests.helpers.data.videos import write_numbered
@@ -87,14 +87,14 @@ def test_what_a_job_leaves(engine: Engine, clip: Path) -> None:
     assert len(job.id) == 26
     assert job.id.isalnum()
     assert engine.job("../" + job.id) is None
-    files = {kind: engine.file(job.id, kind) for kind in ("video", "csv", "picture", "annotated")}
+    files = {kind: engine.find_file(job.id, kind) for kind in ("video", "csv", "picture", "annotated")}
     assert files["annotated"] is None
     assert files["video"] is not None and files["video"].read_bytes() == clip.read_bytes()
     assert engine.media_type(job.id) == "video/mp4"
     assert files["picture"] is not None and files["picture"].read_bytes().startswith(b"\xff\xd8")
     assert files["csv"] is not None
     assert set(rows(files["csv"].read_text())[0]) == {"start", "end", "label", "confidence", "normal", "hazardous"}
-    assert {str(file) for file in engine.incoming.iterdir()} == set()
+    assert {str(file) for file in engine.incoming_folder.iterdir()} == set()
     assert json.dumps(job.as_json())
     assert engine.jobs()[0].id == job.id
     assert engine.delete(job.id)
@@ -111,7 +111,7 @@ def test_one_of_several_models_is_chosen(engine: Engine, clip: Path) -> None:
 
 def test_the_model_is_told_of(engine: Engine) -> None:
     assert list(engine.models) == ["small", "twin"]
-    facts = engine.models[engine.default].as_json()
+    facts = engine.models[engine.default_model].as_json()
     assert (facts["name"], set(facts["labels"]), facts["backbone"]) == (
         "small",
         {"normal", "hazardous"},
@@ -147,7 +147,7 @@ def test_hangs_and_crashes_fail_alone(model: Path, clip: Path, tmp_path: Path) -
 
 def test_a_worker_that_is_killed_while_it_rests_costs_nobody_anything(engine: Engine, clip: Path) -> None:
     assert over(engine, given(engine, clip)).state == "done"
-    pid = engine.incoming.parent / "scratch" / PID
+    pid = engine.incoming_folder.parent / "scratch" / PID
     os.kill(int(pid.read_text()), signal.SIGKILL)
     job = over(engine, given(engine, clip))
     assert (job.state, job.attempts) == ("done", 1)
@@ -165,7 +165,9 @@ def test_a_worker_that_is_killed_while_it_rests_costs_nobody_anything(engine: En
     ],
 )
 def test_what_browsers_play(tmp_path: Path, name: str, codec: str, kind: str) -> None:
-    assert media_type(write_numbered(tmp_path / name, 12, codec=codec, b_frames=0).rename(tmp_path / "video")) == kind
+    assert (
+        find_media_type(write_numbered(tmp_path / name, 12, codec=codec, b_frames=0).rename(tmp_path / "video")) == kind
+    )
 
 
 @pytest.mark.long
@@ -183,7 +185,7 @@ def test_a_job_that_is_deleted_is_worked_on_no_longer(model: Path, clip: Path, t
         until(engine, job, lambda job: job.state == "decoding" and job.progress == 0.25)
         waiting = engine.job(next_one.id)
         assert waiting is not None
-        assert (waiting.state, waiting.place, engine.queued) == ("queued", 1, 1)
+        assert (waiting.state, waiting.place, engine.queue_length) == ("queued", 1, 1)
         assert engine.delete(job.id)
         assert over(engine, next_one).state == "done"
         assert engine.job(job.id) is None
@@ -213,7 +215,7 @@ def test_a_restart_goes_on(model: Path, clip: Path, tmp_path: Path) -> None:
         assert "begun 3 times and never ended" in over(engine, worn).reason, "it takes the server with it"
         again = engine.job(running.id)
         assert again is not None and again.attempts == 1
-        assert not list(engine.incoming.iterdir())
+        assert not list(engine.incoming_folder.iterdir())
     assert not (tmp_path / "jobs" / "strange").exists()
 
 
@@ -246,8 +248,8 @@ def test_the_oldest_make_room(model: Path, clip: Path, tmp_path: Path) -> None:
         assert [job.id for job in engine.jobs()] == [third.id, second.id]
         assert engine.job(first.id) is None
         running = given(engine, clip, "drip.mp4")
-        with pytest.raises(Refused) as refused:
-            engine.admit(3 * size)
+        with pytest.raises(RequestError) as refused:
+            engine.make_room(3 * size)
         assert refused.value.status == 507
         assert [job.id for job in engine.jobs()] == [running.id]
 
@@ -271,7 +273,7 @@ def test_twenty_at_once_are_served_in_order(engine: Engine, clip: Path) -> None:
     assert len({job.id for job in ended}) == 20
 
     def moment(identity: str) -> int:
-        file = engine.file(identity, "answer")
+        file = engine.find_file(identity, "answer")
         assert file is not None
         return file.stat().st_mtime_ns
 
@@ -286,10 +288,10 @@ def test_what_is_refused(model: Path, clip: Path, tmp_path: Path) -> None:
             given(engine, clip)
         cases = [(lambda: given(engine, clip), 429, "2 videos wait"),
                  (lambda: given(engine, clip, model="large"), 400, "no model 'large'; choose one of: small"),
-                 (lambda: engine.annotate(running.id), 409, "not done yet")]  # fmt: skip
-        cases += [(lambda url=url: engine.submit_address(url), 400, said) for url, said in ADDRESSES.items()]
+                 (lambda: engine.request_annotation(running.id), 409, "not done yet")]  # fmt: skip
+        cases += [(lambda url=url: engine.submit_url(url), 400, said) for url, said in ADDRESSES.items()]
         for attempt, status, said in cases:
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RequestError) as refused:
                 attempt()
             assert refused.value.status == status
             assert said in refused.value.reason
@@ -301,11 +303,11 @@ def test_a_full_disk_takes_nothing_on(engine: Engine, clip: Path, monkeypatch: p
 
     before = engine.jobs()
     monkeypatch.setattr(job_store.shutil, "move", full)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         given(engine, clip)
     assert (refused.value.status, engine.jobs()) == (507, before)
-    assert len(list((engine.incoming.parent / "jobs").iterdir())) == len(before)
-    next(engine.incoming.iterdir()).unlink()
+    assert len(list((engine.incoming_folder.parent / "jobs").iterdir())) == len(before)
+    next(engine.incoming_folder.iterdir()).unlink()
 
 
 ADDRESSES = {
@@ -322,8 +324,8 @@ ADDRESSES = {
 def test_an_address_is_fetched(engine: Engine, clip: Path) -> None:
     with serving(NEAR) as site:
         url = site.video("/a.mp4", clip.read_bytes())
-        job = over(engine, engine.submit_address(url))
-        gone = over(engine, engine.submit_address(site.url("/none.mp4")))
+        job = over(engine, engine.submit_url(url))
+        gone = over(engine, engine.submit_url(site.url("/none.mp4")))
     assert (job.state, job.name, job.media) == ("done", url, "video/mp4")
     assert (gone.state, gone.reason) == ("failed", "fetch: the server answered 404 Not Found")
     assert gone.stage == "fetch"
@@ -331,7 +333,7 @@ def test_an_address_is_fetched(engine: Engine, clip: Path) -> None:
 
 def test_a_name_that_leads_home_is_not_connected_to(engine: Engine, clip: Path, site: Site) -> None:
     site.video("/a.mp4", clip.read_bytes())
-    job = over(engine, engine.submit_address(site.url("/a.mp4", host="localhost")))
+    job = over(engine, engine.submit_url(site.url("/a.mp4", host="localhost")))
     assert job.state == "failed"
     assert "a loopback address" in job.reason
     assert "the setting networks" in job.reason
@@ -340,11 +342,11 @@ def test_a_name_that_leads_home_is_not_connected_to(engine: Engine, clip: Path, 
 
 def test_annotated_on_request(engine: Engine, clip: Path) -> None:
     job = over(engine, given(engine, clip))
-    asked = engine.annotate(job.id)
+    asked = engine.request_annotation(job.id)
     assert asked is not None and asked.is_annotating
     made = until(engine, job, lambda job: not job.is_annotating)
     assert (made.has_annotated, made.annotate_reason) == (True, "")
-    file = engine.file(job.id, "annotated")
+    file = engine.find_file(job.id, "annotated")
     with av.open(str(file)) as movie:
         assert movie.streams.video[0].codec_context.name == "h264"
     assert made.as_json()["links"]["annotated"] == f"/jobs/{job.id}/annotated"
@@ -355,9 +357,9 @@ def test_what_browsers_do_not_play_is_shown_all_the_same(engine: Engine, tmp_pat
     assert (job.state, job.media) == ("done", "")
     until(engine, job, lambda job: job.has_preview)
     assert engine.media_type(job.id) == "video/mp4"
-    with av.open(str(engine.file(job.id, "video"))) as movie:
+    with av.open(str(engine.find_file(job.id, "video"))) as movie:
         assert movie.streams.video[0].codec_context.name == "h264"
-    upload = engine.file(job.id, "upload")
+    upload = engine.find_file(job.id, "upload")
     assert upload is not None and upload.read_bytes()[:4] == b"RIFF"
 
 
@@ -365,23 +367,23 @@ def test_a_server_that_cannot_work_says_so(model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
     next(broken.glob("*.skops")).write_bytes(b"nothing")
-    with pytest.raises(ArtefactRefused, match="damaged"), engine_of(broken, tmp_path / "a"):
+    with pytest.raises(ArtifactError, match="damaged"), engine_of(broken, tmp_path / "a"):
         pass
     with pytest.raises(SettingsError, match="no model"), engine_of(tmp_path / "none", tmp_path / "b"):
         pass
     with pytest.raises(SettingsError, match="nothing to serve"), engine_of(model, tmp_path / "c", models={}):
         pass
-    with engine_of(model, tmp_path / "d"), pytest.raises(EnvironmentStopped, match="another server works in"):  # noqa: SIM117
+    with engine_of(model, tmp_path / "d"), pytest.raises(RuntimeEnvironmentError, match="another server works in"):  # noqa: SIM117
         with engine_of(model, tmp_path / "d"):
             pass
 
 
 def test_waiting_ends(engine: Engine, clip: Path) -> None:
-    assert engine.wait("nobody", 5.0) is None
+    assert engine.wait_for_job("nobody", 5.0) is None
     job = given(engine, clip, "drip.mp4")
     began = time.monotonic()
-    found = engine.wait(job.id, 0.05)
+    found = engine.wait_for_job(job.id, 0.05)
     assert found is not None and not found.is_over
     threading.Timer(0.05, engine.delete, [job.id]).start()
-    assert engine.wait(job.id, PATIENCE) is None
+    assert engine.wait_for_job(job.id, PATIENCE) is None
     assert time.monotonic() - began < PATIENCE / 2

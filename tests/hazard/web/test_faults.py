@@ -198,7 +198,7 @@ def test_40_an_upload_that_stops(served: Served, monkeypatch: pytest.MonkeyPatch
 
 
 def test_40_other_bodies_are_bounded_too(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hazard.web.uploads.JSON_SECONDS", 0.3)
+    monkeypatch.setattr("hazard.web.http.uploads.SMALL_BODY_TIMEOUT_SECONDS", 0.3)
     head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
     with served.connect() as raw:
         raw.sendall(head + b'{"url"')
@@ -209,7 +209,7 @@ def test_40_other_bodies_are_bounded_too(served: Served, monkeypatch: pytest.Mon
 
 
 def test_40_a_body_that_nobody_asked_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hazard.web.limits.LINGER_SECONDS", 0.5)
+    monkeypatch.setattr("hazard.web.http.limits.LINGER_SECONDS", 0.5)
     began = time.monotonic()
     with served.connect() as raw:
         raw.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -223,7 +223,7 @@ def test_40_a_body_that_nobody_asked_for(served: Served, monkeypatch: pytest.Mon
 
 
 def test_40_a_client_that_does_not_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hazard.web.limits.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("hazard.web.http.limits.STALL_TIMEOUT_SECONDS", 0.3)
     with served.connect() as raw:
         poll = select.poll()
         poll.register(raw, select.POLLHUP | select.POLLERR)
@@ -234,7 +234,7 @@ def test_40_a_client_that_does_not_read(served: Served, monkeypatch: pytest.Monk
 
 
 def test_40_headers_that_never_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hazard.web.limits.HEADER_SECONDS", 0.5)
+    monkeypatch.setattr("hazard.web.http.limits.HEADER_TIMEOUT_SECONDS", 0.5)
     crowd = [served.connect() for _ in range(30)]
     whole, slow = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /models HTTP/1.1\r\nHost: localhost\r\nX: "
     for raw in crowd:
@@ -250,7 +250,7 @@ def test_40_headers_that_never_end(served: Served, monkeypatch: pytest.MonkeyPat
 
 
 def test_40_more_connections_than_are_held(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hazard.web.limits.MOST_CONNECTIONS", 20)
+    monkeypatch.setattr("hazard.web.http.limits.MAX_CONNECTIONS", 20)
     crowd = [served.connect() for _ in range(60)]
     others_are_served(served)
     for raw in crowd:

@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydantic import SecretStr
 
 from hazard.web.app import create_app
-from hazard.web.server import listening, serve, url_of
+from hazard.web.server import open_listener, serve, url_of
 from tests.helpers.servers.served import Served, serving_models
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
@@ -362,7 +362,7 @@ def test_a_video_that_browsers_do_not_play_is_played_as_a_copy(opened: Opened, s
 def test_the_token_opens_the_page(opened: Opened, served: Served) -> None:
     settings = served.settings.model_copy(update={"token": SecretStr(TOKEN)})
     stop = threading.Event()
-    with listening(settings) as listener:
+    with open_listener(settings) as listener:
         app = create_app(settings, served.engine)
         thread = threading.Thread(target=serve, args=(app, listener), kwargs={"is_stopped": stop.is_set})
         thread.start()

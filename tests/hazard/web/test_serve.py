@@ -21,7 +21,7 @@ from tests.helpers.paths import ROOT
 
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
-from hazard.web.http.guard import HEADERS, local_path
+from hazard.web.http.guard import SECURITY_HEADERS, local_redirect_path
 from tests.helpers.data.monitor_folders import Scene
 from tests.helpers.servers.served import Served, answered, serving_models
 
@@ -191,7 +191,7 @@ def test_an_annotated_video_is_made_when_it_is_asked_for(served: Served, tmp_pat
     assert served.client.post(f"{at}/annotated").status_code == 202
     while not (known := served.client.get(at).json())["has_annotated"]:
         assert served.client.get(f"{at}/annotated").status_code in (200, 202)
-        served.engine.wait(job["id"], 0.2)
+        served.engine.wait_for_job(job["id"], 0.2)
     answer = served.client.get(known["links"]["annotated"])
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
     assert answer.content[4:8] == b"ftyp"
@@ -249,7 +249,7 @@ def test_each_answer_says_what_a_browser_may_do(served: Served) -> None:
         ("POST", "/predict"),
     ]:
         answer = served.client.request(method, path)
-        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, path
+        assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS, path
         assert answer.headers["cache-control"] == ("no-cache" if path.startswith("/static") else "no-store")
         assert "server" not in answer.headers
     with served.connect() as raw:
@@ -342,7 +342,7 @@ def test_signing_in_and_out(locked: Served) -> None:
     ],
 )
 def test_after_signing_in_one_stays_here(given: str, goes: str) -> None:
-    assert local_path(given) == goes
+    assert local_redirect_path(given) == goes
 
 
 def test_metrics(served: Served) -> None:

@@ -16,12 +16,12 @@ pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 import open_clip
 
-from hazard.web.engine.worker_job import WorkJob
+from hazard.web.engine.worker_job import AnalysisWorkerJob
 from tests.helpers.data.tiny_clip import LABELS, write_tiny_clip
 from tests.helpers.servers.served import Served, serving_models
 
 
-class Clipped(WorkJob):
+class Clipped(AnalysisWorkerJob):
     """A worker that knows the tiny CLIP."""
 
     def start(self) -> Callable[[Any, Callable[[], None]], Any]:

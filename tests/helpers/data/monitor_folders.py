@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from fastapi.testclient import TestClient
 
-from hazard.monitor.events.event_log import LOG
+from hazard.monitor.events.event_log import LOG_FILE_NAME
 from hazard.monitor.events.event_processor import event_id
-from hazard.monitor.housekeeping.heartbeat import PULSE, PulseFile
+from hazard.monitor.housekeeping.heartbeat import HEARTBEAT_FILE_NAME, HeartbeatFile
 from hazard.web.app import create_app
-from hazard.web.cameras.events import Seen
-from hazard.web.cameras.sites import Watch, open_watch
+from hazard.web.cameras.events import RecordedEvent
+from hazard.web.cameras.sites import MonitorSites, open_monitor_sites
 from hazard.web.settings import ServeSettings
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -77,14 +77,14 @@ class Scene:
 
     def write(self, *, end: str = "\n") -> None:
         """Appends what was added since the last time."""
-        with open(self.folder / LOG, "a") as file:
+        with open(self.folder / LOG_FILE_NAME, "a") as file:
             file.write("".join(f"{line}\n" for line in self.lines[:-1]) + "".join(f"{x}{end}" for x in self.lines[-1:]))
         self.lines.clear()
 
     def beat(self, *, ago: float = 0.0, is_over: bool = False, **cameras: str) -> None:
         """The sign of a monitor that watches."""
-        PulseFile(self.folder / PULSE).say(cameras or {self.camera: "live"}, is_over=is_over)
-        os.utime(self.folder / PULSE, (time.time() - ago,) * 2)
+        HeartbeatFile(self.folder / HEARTBEAT_FILE_NAME).write(cameras or {self.camera: "live"}, is_over=is_over)
+        os.utime(self.folder / HEARTBEAT_FILE_NAME, (time.time() - ago,) * 2)
 
 
 def picture(number: int = 0, *, size: tuple[int, int] = (640, 360)) -> bytes:
@@ -105,18 +105,18 @@ def asking(folder: Path, **scenes: Scene) -> TestClient:
     return TestClient(create_app(served, engine), base_url="http://127.0.0.1")
 
 
-def looked(watch: Watch) -> Watch:
-    watch._looked = -1e9
-    watch.look()
+def looked(watch: MonitorSites) -> MonitorSites:
+    watch._refreshed_at = -1e9
+    watch.refresh()
     return watch
 
 
-def watched(folder: Path, **more: Any) -> Watch:
-    return looked(open_watch({"yard": folder}, **more))
+def watched(folder: Path, **more: Any) -> MonitorSites:
+    return looked(open_monitor_sites({"yard": folder}, **more))
 
 
-def seen(watch: Watch) -> list[Seen]:
-    return looked(watch).newest_first()
+def seen(watch: MonitorSites) -> list[RecordedEvent]:
+    return looked(watch).list_newest_first()
 
 
 def events(client: TestClient, query: str = "") -> list[dict[str, Any]]:

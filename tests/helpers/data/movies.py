@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from hazard.events.decision import Decision, decide
+from hazard.events.decision import Decision, decide_clip
 from hazard.events.rule import EventRule
 from hazard.types import ClipPrediction, WindowPredictions
 
@@ -103,4 +103,4 @@ def clip_of(
     spans = np.stack([starts, starts + window], axis=1)
     probs = np.stack([probabilities, 1 - np.array(probabilities)], axis=1)
     given = {"status": "ok", "file": str(source), "duration": float(spans[-1, 1])} | more
-    return decide(ClipPrediction(path or source.name, windows=WindowPredictions(spans, probs), **given), DECISION)
+    return decide_clip(ClipPrediction(path or source.name, windows=WindowPredictions(spans, probs), **given), DECISION)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hazard.events.decision import Decision, decide
+from hazard.events.decision import Decision, decide_clip
 from hazard.events.rule import EventRule
-from hazard.report.facts import ReportInfo, Summary
+from hazard.report.facts import ReportInfo, ReportSummary
 from hazard.report.writer import write_report
 from hazard.types import ClipPrediction, WindowPredictions
 
@@ -59,7 +59,7 @@ def video(
     windows = WindowPredictions(np.stack([starts, starts + seconds], 1), np.stack([p, 1 - p], 1))
     undecided = {name: changes.pop(name) for name in ("unknown_score",) if name in changes}
     made = ClipPrediction(path, "ok", duration=len(p) * seconds, windows=windows, **undecided)  # type: ignore[arg-type]
-    return replace(decide(made, DECISION), **changes)  # type: ignore[arg-type]
+    return replace(decide_clip(made, DECISION), **changes)  # type: ignore[arg-type]
 
 
 def failed(path: str = "zero.mp4", reason: str = "open: the file is empty") -> ClipPrediction:
@@ -67,7 +67,7 @@ def failed(path: str = "zero.mp4", reason: str = "open: the file is empty") -> C
     return ClipPrediction(path, "failed", reason)
 
 
-def write(folder: Path, clips: Sequence[ClipPrediction], info: ReportInfo = INFO, **options: Any) -> Summary:
+def write(folder: Path, clips: Sequence[ClipPrediction], info: ReportInfo = INFO, **options: Any) -> ReportSummary:
     """A report of clips that are at hand."""
     return write_report(folder, lambda: iter(clips), info, **options)
 

@@ -9,7 +9,7 @@ import numpy as np
 from features.backbones.weights import weights_digest
 from features.cache.hdf5 import Cache
 from features.spec import FeatureSpec, Preprocessing, Sampling
-from hazard.types import Sequences, View
+from hazard.types import Sequences, SequenceView
 
 WIDTH = 12
 
@@ -43,7 +43,9 @@ def with_views(sequences: Sequences, *names: str, seed: int = 0) -> Sequences:
     rng = np.random.default_rng(seed)
     noisy = [sequences.x + 0.1 * rng.normal(size=sequences.x.shape) for _ in names]
     views = (np.where(sequences.mask[..., None], x, 0).astype(np.float32) for x in noisy)
-    return replace(sequences, views=tuple(View(name, x, sequences.mask) for name, x in zip(names, views, strict=True)))
+    return replace(
+        sequences, views=tuple(SequenceView(name, x, sequences.mask) for name, x in zip(names, views, strict=True))
+    )
 
 
 def as_cache(sequences: Sequences, **columns: object) -> Cache:

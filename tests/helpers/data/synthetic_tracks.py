@@ -9,7 +9,7 @@ import pytest
 
 from features.config import ExtractSettings
 from features.spec import FeatureSpec
-from features.types import Clip, Extracted, FeatureTrack
+from features.types import Clip, ExtractedClip, FeatureTrack
 from tests.features.test_spec import spec
 
 WIDTH = 64
@@ -33,11 +33,11 @@ def a_spec(reduction: str) -> FeatureSpec:
 
 def fake_extract_clips(
     clips: Sequence[Clip], *_: object, is_stopped: Callable[[], bool] = lambda: False, **__: object
-) -> Iterator[Extracted]:
+) -> Iterator[ExtractedClip]:
     for clip in clips:
         if is_stopped():
             return
-        yield Extracted((a_track(clip),), 0.0, 0.0)
+        yield ExtractedClip((a_track(clip),), 0.0, 0.0)
 
 
 def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +51,4 @@ def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("features.extraction.extract.run_engine", fake_extract_clips)
     monkeypatch.setattr("features.extraction.extract.build_spec", build_spec)
-    monkeypatch.setattr("features.cache.plan._task", as_known)
+    monkeypatch.setattr("features.cache.plan._find_pending", as_known)

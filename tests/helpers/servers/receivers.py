@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hazard.alerts.alert import Alert
-from hazard.alerts.settings import AlertSettings, parse_alerts
+from hazard.alerts.settings import AlertSettings, parse_alert_settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 START = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
@@ -125,4 +125,4 @@ def told(*urls: str, **changes: Any) -> AlertSettings:
     """Settings of one webhook an address, quick to try again."""
     channels = [{"kind": "webhook", "name": f"hook{i}", "url": url, "secret": SECRET} for i, url in enumerate(urls)]
     quick = {"deadline_seconds": PATIENCE, "first_retry_seconds": 0.001, "longest_retry_seconds": 0.01}
-    return parse_alerts({"channels": channels, **quick, **changes})
+    return parse_alert_settings({"channels": channels, **quick, **changes})

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from hazard.inference.settings import InferSettings
 from hazard.web.app import create_app
 from hazard.web.engine.engine import Engine, open_engine
-from hazard.web.engine.worker_job import WorkJob
-from hazard.web.server import listening, serve, url_of
+from hazard.web.engine.worker_job import AnalysisWorkerJob
+from hazard.web.server import open_listener, serve, url_of
 from hazard.web.settings import ServeSettings
 
 
@@ -44,22 +44,27 @@ class Served:
             job = self.client.get(f"/jobs/{identity}").json()
             if job["state"] in ("done", "failed"):
                 return job
-            self.engine.wait(identity, 1.0)
+            self.engine.wait_for_job(identity, 1.0)
         raise AssertionError(f"not over after {seconds:g} s: {job}")
 
     def left_over(self) -> list[Path]:
         """Files of uploads that are under way."""
-        return list(self.engine.incoming.iterdir())
+        return list(self.engine.incoming_folder.iterdir())
 
 
 @contextmanager
 def serving_models(
-    models: dict[str, Path], data: Path, *, infer: Mapping[str, Any] = {}, work: Any = WorkJob, **settings: Any
+    models: dict[str, Path],
+    data: Path,
+    *,
+    infer: Mapping[str, Any] = {},
+    work: Any = AnalysisWorkerJob,
+    **settings: Any,
 ) -> Iterator[Served]:
     """A server on a free port of this machine, with a client that knows its address and its token."""
     given = ServeSettings(models=models, data=data, port=0, **settings)
     judging = InferSettings(runtime="torch", **infer)
-    with listening(given) as listener, open_engine(given, judging, work=work) as engine:
+    with open_listener(given) as listener, open_engine(given, judging, make_worker_job=work) as engine:
         stop = threading.Event()
         app = create_app(given, engine)
         thread = threading.Thread(target=serve, args=(app, listener), kwargs={"is_stopped": stop.is_set})

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from features.cache.exchange.export import safe_names
+from features.cache.exchange.export import make_safe_names
 from features.cache.hdf5 import Cache, read_cache, read_header
 from features.cache.parts import parts_folder
 from features.cli.manage import features
@@ -385,7 +385,7 @@ def test_export_is_safe_and_reads_back_to_the_same(tmp_path: Path, run: Run) -> 
 
 
 def test_names_of_files_never_meet() -> None:
-    names = safe_names(NAMES, [".npy", ".times.npy"])
+    names = make_safe_names(NAMES, [".npy", ".times.npy"])
     files = [f"{name}{suffix}".casefold() for name in names.values() for suffix in (".npy", ".times.npy")]
     assert len(set(files)) == 2 * len(NAMES)
     for name in names.values():

@@ -17,9 +17,9 @@ from features.config import RunSettings
 from features.errors import ClipError, SettingsError
 from features.sources.discover import find_clips
 from features.sources.download import fetch
-from features.sources.download.fetch import Fetch, fetch_clips, fetch_one
-from features.sources.download.http import Limits
-from features.sources.download.policy import AddressRefused, Rules
+from features.sources.download.fetch import DownloadTask, fetch_clips, fetch_one
+from features.sources.download.http import DownloadLimits
+from features.sources.download.policy import DownloadPolicy, ForbiddenUrlError
 from features.sources.download.sandbox import guard_process
 from features.utils.worker_pool import run_tasks
 from hazard.cli.infer import infer
@@ -37,7 +37,7 @@ class Guarded:
     networks: tuple[str, ...]
 
     def start(self) -> Callable[[tuple[str, int], Callable[[], None]], str]:
-        guard_process(Rules(networks=self.networks))
+        guard_process(DownloadPolicy(networks=self.networks))
         return self._try
 
     def _try(self, task: tuple[str, int], alive: Callable[[], None]) -> str:
@@ -74,7 +74,7 @@ def test_a_guarded_process_connects_only_where_it_may(site: Site) -> None:
         results = dict(run_tasks(Guarded(("127.0.0.1/32",)), tasks, workers=1, deadline_seconds=20))
     assert results.pop(tasks[0]) == "done"
     assert str(results.pop(("program", 0))).startswith("PermissionError: this process starts no programs")
-    assert {str(said).partition(":")[0] for said in results.values()} == {AddressRefused.__name__}
+    assert {str(said).partition(":")[0] for said in results.values()} == {ForbiddenUrlError.__name__}
     assert len(results) == 7 and other.connections == 0
 
 
@@ -158,8 +158,8 @@ def test_a_page_without_the_extra_says_how_to_get_it(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "can_read_pages", lambda: False)
-    task = Fetch(site.html("/watch", "a player"), tmp_path / "a")
-    problem = fetch_one(task, rules=Rules(networks=("127.0.0.1/32",)), limits=Limits(seconds=20))
+    task = DownloadTask(site.html("/watch", "a player"), tmp_path / "a")
+    problem = fetch_one(task, policy=DownloadPolicy(networks=("127.0.0.1/32",)), limits=DownloadLimits(max_seconds=20))
     assert isinstance(problem, ClipError)
     assert problem.reason == "no video file but text/html; pages need `pip install 'hazard-video[url]'`"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import ClipError, EnvironmentStopped
-from features.sources.download.http import Limits, PageMet, download
-from features.sources.download.policy import Rules
+from features.errors import ClipError, RuntimeEnvironmentError
+from features.sources.download.http import DownloadLimits, WebPageError, download
+from features.sources.download.policy import DownloadPolicy
 from tests.helpers.servers.web import Site, drip, drip_headers, endless, serving
 
-HERE = Rules(networks=("127.0.0.1/32",))
+HERE = DownloadPolicy(networks=("127.0.0.1/32",))
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def refused() -> Iterator[Site]:
         yield site
 
 
-def get(url: str, folder: Path, *, rules: Rules = HERE, max_bytes: int = 10**6, seconds: float = 20.0) -> Path:
-    download(url, folder / "a.mp4", rules=rules, limits=Limits(max_bytes=max_bytes, seconds=seconds))
+def get(url: str, folder: Path, *, rules: DownloadPolicy = HERE, max_bytes: int = 10**6, seconds: float = 20.0) -> Path:
+    download(url, folder / "a.mp4", policy=rules, limits=DownloadLimits(max_bytes=max_bytes, max_seconds=seconds))
     return folder / "a.mp4"
 
 
@@ -71,7 +71,7 @@ def test_redirects_end(site: Site, tmp_path: Path) -> None:
 def test_a_name_that_changes_its_meaning(site: Site, refused: Site, video: bytes, tmp_path: Path) -> None:
     """The second look-up of a rebinding name never happens: the connection goes to what was checked."""
     answers = iter([["127.0.0.1"], ["127.0.0.2"]])
-    rules = Rules(networks=HERE.networks, resolve=lambda host, port: next(answers))
+    rules = DownloadPolicy(networks=HERE.networks, resolve=lambda host, port: next(answers))
     site.video("/a.mp4", video)
     assert get(site.url("/a.mp4", "rebinding.example"), tmp_path, rules=rules).read_bytes() == video
     assert site.hosts == [f"rebinding.example:{site.port}"]
@@ -84,14 +84,14 @@ def test_one_private_address_among_public_ones(site: Site, tmp_path: Path) -> No
     def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1", "10.0.0.1"]
 
-    rules = Rules(networks=HERE.networks, resolve=resolve)
+    rules = DownloadPolicy(networks=HERE.networks, resolve=resolve)
     assert "10.0.0.1, a private address" in failing(site.url("/a.mp4", "mixed.example"), tmp_path, rules=rules)
     assert site.connections == 0
 
 
 def test_the_next_address_is_tried_where_one_does_not_answer(site: Site, video: bytes, tmp_path: Path) -> None:
     site.video("/a.mp4", video)
-    rules = Rules(networks=("127.0.0.0/8",), resolve=lambda host, port: ["127.0.0.9", "127.0.0.1"])
+    rules = DownloadPolicy(networks=("127.0.0.0/8",), resolve=lambda host, port: ["127.0.0.9", "127.0.0.1"])
     assert get(site.url("/a.mp4", "two.example"), tmp_path, rules=rules).read_bytes() == video
 
 
@@ -120,7 +120,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tls(certificate: Path, video: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    rules = Rules(networks=HERE.networks, resolve=lambda host, port: ["127.0.0.1"])
+    rules = DownloadPolicy(networks=HERE.networks, resolve=lambda host, port: ["127.0.0.1"])
     with serving(tls=context) as site:
         site.video("/a.mp4", video)
         site.pages["/slow.mp4"] = drip
@@ -156,13 +156,13 @@ def test_content_decides_not_the_name(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/watch", "/a.mp4"])
 def test_pages_are_for_somebody_else(site: Site, tmp_path: Path, path: str) -> None:
-    with pytest.raises(PageMet, match="no video file but text/html"):
+    with pytest.raises(WebPageError, match="no video file but text/html"):
         get(site.html(path, "a player"), tmp_path)
 
 
 def test_servers_that_say_no(site: Site, tmp_path: Path) -> None:
     assert failing(site.url("/gone.mp4"), tmp_path) == "the server answered 404 Not Found"
-    with pytest.raises(PageMet, match="404"):
+    with pytest.raises(WebPageError, match="404"):
         get(site.url("/gone"), tmp_path)
 
 
@@ -176,10 +176,10 @@ def test_a_host_that_nobody_knows(tmp_path: Path) -> None:
     def resolve(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    said = failing("https://nowhere.example/a.mp4", tmp_path, rules=Rules(resolve=resolve))
+    said = failing("https://nowhere.example/a.mp4", tmp_path, rules=DownloadPolicy(resolve=resolve))
     assert said == "no answer from nowhere.example (name or service not known)"
 
 
 def test_a_folder_that_is_not_there_is_the_machines_fault(site: Site, video: bytes, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentStopped, match="No such file"):
+    with pytest.raises(RuntimeEnvironmentError, match="No such file"):
         get(site.video("/a.mp4", video), tmp_path / "absent")

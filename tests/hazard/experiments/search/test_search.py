@@ -10,16 +10,16 @@ from click.testing import CliRunner
 import features.cache.hdf5
 from features.errors import SettingsError
 from hazard.cli.train import train_temporal
-from hazard.data.splits import divide
-from hazard.experiments.cross_validation import evaluate
+from hazard.data.splits import make_splits
+from hazard.experiments.cross_validation import cross_validate
 from hazard.experiments.run import train_run
-from hazard.experiments.search.outputs import picture
-from hazard.experiments.search.search import Search, Trial, Tuner, free_space, objective, search
-from hazard.experiments.search.search import search as search_module
-from hazard.experiments.search.space import SPACE, Choice, Range
+from hazard.experiments.search.outputs import plot_searches
+from hazard.experiments.search.search import SearchResult, Trial, Tuner, choose_objective, make_search_space, run_search
+from hazard.experiments.search.search import run_search as search_module
+from hazard.experiments.search.space import SEARCH_SPACE, Choice, Range
 from hazard.models.model_folder import open_model
 from hazard.models.settings import TrainSettings
-from hazard.training.fit import Watch
+from hazard.training.fit import FitCallbacks
 from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
 
 DATA = moving_sequences(clips=48, groups=12)
@@ -36,23 +36,23 @@ def rows_of(file):
 
 
 def test_every_searched_setting_is_one_and_every_value_is_valid():
-    for name, draw in SPACE.items():
+    for name, draw in SEARCH_SPACE.items():
         for value in draw.values if isinstance(draw, Choice) else (draw.low, draw.high):
             assert getattr(TrainSettings(**{name: value}), name) == value
 
 
 def test_what_is_given_is_kept_and_everything_else_is_free():
-    assert set(free_space(TrainSettings(tune=3))) == set(SPACE)
-    assert set(free_space(QUICK)) >= FREE and "hidden_size" not in free_space(QUICK)
+    assert set(make_search_space(TrainSettings(tune=3))) == set(SEARCH_SPACE)
+    assert set(make_search_space(QUICK)) >= FREE and "hidden_size" not in make_search_space(QUICK)
     with pytest.raises(SettingsError, match="nothing to search"):
-        free_space(TrainSettings(**{name: getattr(TrainSettings(), name) for name in SPACE}))
+        make_search_space(TrainSettings(**{name: getattr(TrainSettings(), name) for name in SEARCH_SPACE}))
 
 
 def test_the_values_that_are_given_take_part():
-    assert Choice((1, 2)).including(3).values == (3, 1, 2)
-    assert Range(1e-3, 1, log=True).including(1e-5) == Range(1e-5, 1, log=True)
-    assert Range(1e-3, 1, log=True).including(0) == Range(1e-3, 1, log=True)
-    assert not Range(0, 1).covers(None)
+    assert Choice((1, 2)).with_value(3).values == (3, 1, 2)
+    assert Range(1e-3, 1, log=True).with_value(1e-5) == Range(1e-5, 1, log=True)
+    assert Range(1e-3, 1, log=True).with_value(0) == Range(1e-3, 1, log=True)
+    assert not Range(0, 1).is_allowed(None)
 
 
 @needs_optuna
@@ -60,7 +60,7 @@ def test_the_values_that_are_given_take_part():
 def test_the_test_part_has_no_say(views):
     """Other features, labels and lengths in the test parts must change no trial and no choice."""
     data = with_views(DATA, *views) if views else DATA
-    division = divide(data, folds=3)
+    division = make_splits(data, folds=3)
     test = division.folds[0].test
     x, y, mask = data.x.copy(), data.y.copy(), data.mask.copy()
     x[test], y[test], mask[test, 3:] = 100.0, 1 - y[test], False
@@ -78,7 +78,7 @@ def test_the_test_part_has_no_say(views):
     for sequences in (data, other):
         tuner = Tuner()
         one = dataclasses.replace(division, folds=division.folds[:1])
-        result = evaluate(sequences, one, QUICK, watch=Watch(choose=tuner.choose))
+        result = cross_validate(sequences, one, QUICK, callbacks=FitCallbacks(choose_settings=tuner.choose_settings))
         found.append((tuner.searches[0].trials, result.settings))
     assert found[0] == found[1]
 
@@ -86,13 +86,13 @@ def test_the_test_part_has_no_say(views):
 @needs_optuna
 def test_a_search_sees_train_and_val_alone():
     seen = []
-    division = divide(DATA, folds=3)
+    division = make_splits(DATA, folds=3)
 
     def choose(clips, part, given):
         seen.append((part, set(clips.paths)))
         return given
 
-    evaluate(DATA, division, QUICK, watch=Watch(choose=choose))
+    cross_validate(DATA, division, QUICK, callbacks=FitCallbacks(choose_settings=choose))
     assert [part for part, _ in seen] == [0, 1, 2]
     for (_, paths), fold in zip(seen, division.folds, strict=True):
         assert paths == set(DATA.paths) - set(DATA.paths[fold.test])
@@ -100,7 +100,7 @@ def test_a_search_sees_train_and_val_alone():
 
 @needs_optuna
 def test_the_seed_decides_every_trial_and_the_first_is_as_given():
-    first, again, other = (search(DATA, QUICK.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
+    first, again, other = (run_search(DATA, QUICK.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
     assert first.trials == again.trials != other.trials
     assert first.settings == again.settings
     given = {name: getattr(QUICK, name) for name in first.trials[0].parameters}
@@ -109,7 +109,7 @@ def test_the_seed_decides_every_trial_and_the_first_is_as_given():
 
 @needs_optuna
 def test_the_best_trial_is_chosen_and_keeps_all_that_was_given():
-    found = search(DATA, QUICK.model_copy(update={"tune": 5}))
+    found = run_search(DATA, QUICK.model_copy(update={"tune": 5}))
     complete = [trial for trial in found.trials if trial.state == "complete"]
     best = max(complete, key=lambda trial: trial.value)
     assert [trial for trial in found.trials if trial.chosen] == [best]
@@ -120,12 +120,12 @@ def test_the_best_trial_is_chosen_and_keeps_all_that_was_given():
 @needs_optuna
 def test_a_search_closes_in_on_what_is_best(monkeypatch):
     """Training is replaced by a score that is highest at one learning rate, far from the one that is given."""
-    monkeypatch.setattr(search_module, "SPACE", {"lr": SPACE["lr"]})
+    monkeypatch.setattr(search_module, "SEARCH_SPACE", {"lr": SEARCH_SPACE["lr"]})
     monkeypatch.setattr(search_module, "fit_head", lambda clips, fold, settings: (settings.lr, []))
     monkeypatch.setattr(search_module, "predict_probs", lambda lr, *arguments: np.array([[lr]]))
     score = "nearness", lambda y, probs: -abs(float(np.log10(probs[0, 0])) + 2.2)
-    monkeypatch.setattr(search_module, "objective", lambda clips, folds: score)
-    found = search(DATA, QUICK.model_copy(update={"tune": 30}))
+    monkeypatch.setattr(search_module, "choose_objective", lambda clips, folds: score)
+    found = run_search(DATA, QUICK.model_copy(update={"tune": 30}))
     assert np.log10(found.settings.lr) == pytest.approx(-2.2, abs=0.1)
     assert found.importance == {"lr": 1.0}
 
@@ -133,11 +133,11 @@ def test_a_search_closes_in_on_what_is_best(monkeypatch):
 @needs_optuna
 def test_many_labels_are_judged_by_their_likelihood():
     data = moving_sequences(clips=60, labels=("a", "b", "c"), groups=5)
-    found = search(data, QUICK)
+    found = run_search(data, QUICK)
     assert "log likelihood" in found.objective
     assert all(trial.value < 0 for trial in found.trials)
     probs = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
-    score = objective(data, ())[1]
+    score = choose_objective(data, ())[1]
     assert score(np.array([0, 1]), probs) == pytest.approx(np.log(0.5) / 2)
 
 
@@ -151,7 +151,7 @@ def test_a_diverged_trial_is_failed_and_never_chosen(monkeypatch):
         return real(*arguments) * (np.nan if len(calls) == 1 else 1.0)
 
     monkeypatch.setattr(search_module, "predict_probs", diverged)
-    found = search(DATA, QUICK)
+    found = run_search(DATA, QUICK)
     assert found.trials[0].state == "failed" and not found.trials[0].chosen
     assert sum(trial.chosen for trial in found.trials) == 1
 
@@ -160,7 +160,7 @@ def test_a_diverged_trial_is_failed_and_never_chosen(monkeypatch):
 def test_one_group_cannot_be_searched_on():
     one = dataclasses.replace(DATA, groups=np.full(len(DATA), "one"))
     with pytest.raises(SettingsError, match="two groups or more"):
-        search(one, QUICK)
+        run_search(one, QUICK)
 
 
 @needs_optuna
@@ -240,6 +240,6 @@ def test_a_baseline_is_not_searched(tmp_path):
 def test_the_picture_of_few_and_many(searches, importance):
     states = ("complete", "pruned", "complete", "failed")
     trials = tuple(Trial(0, n, {"lr": 0.1}, 0.5 + n / 10, 3, state) for n, state in enumerate(states))
-    figure = picture([Search("mean inner ROC AUC", trials, importance, QUICK)] * searches)
+    figure = plot_searches([SearchResult("mean inner ROC AUC", trials, importance, QUICK)] * searches)
     assert all(axes.get_xlabel() and axes.get_title() for axes in figure.axes)
     assert figure.axes[0].get_ylabel() == "mean inner ROC AUC"

@@ -11,15 +11,15 @@ import torch
 from features.cache.reduction import Reduction
 from features.encoders.torch_encoder import build_encoder
 from features.spec import FeatureSpec
-from features.types import Clip, Extracted, FeatureTrack
+from features.types import Clip, ExtractedClip, FeatureTrack
 from hazard.cli.main import hazard
-from hazard.data.splits import divide
-from hazard.inference.predict import predictions
+from hazard.data.splits import make_splits
+from hazard.inference.predict import predict_outcomes
 from hazard.models.baselines import BASELINES
-from hazard.models.head_ensemble import build
+from hazard.models.head_ensemble import build_head_ensemble
 from hazard.models.heads import HEADS
 from hazard.models.model_folder import open_model, save_model
-from hazard.models.onnx.modules import Probabilities, WholeChain
+from hazard.models.onnx.modules import FeaturesToProbabilities, FramesToProbabilities
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
 from tests.conftest import Run
@@ -39,7 +39,7 @@ CLOSE = 1e-4
 
 def saved(folder: Path, settings: TrainSettings, data: Any = TWO, reduction: Reduction | None = None) -> Path:
     """A model that was trained for a moment on the first of three folds."""
-    model, _ = fit_module.fit(data, divide(data, folds=3, split=None, seed=0).folds[0], settings)
+    model, _ = fit_module.fit(data, make_splits(data, folds=3, split=None, seed=0).folds[0], settings)
     kind, name = settings.kind_and_name
     about = {"settings": settings, "labels": data.labels, "reduction_kind": reduction.kind if reduction else None}
     about |= {"positive_label": "fight" if len(data.labels) == 2 else None}
@@ -64,7 +64,7 @@ def assert_parity(folder: Path, run: Run, data: Any = TWO) -> None:
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head(name: str, tmp_path: Path, run: Run) -> None:
-    assert_parity(saved(tmp_path, QUICK.of("head", name)), run)
+    assert_parity(saved(tmp_path, QUICK.for_model("head", name)), run)
 
 
 def test_deep_bidirectional_layers(tmp_path: Path, run: Run) -> None:
@@ -75,28 +75,28 @@ def test_deep_bidirectional_layers(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize("data", [TWO, THREE], ids=["two labels", "three"])
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_baselines_are_matrix_products(name: str, data: Any, tmp_path: Path) -> None:
-    predictor = open_model(saved(tmp_path, QUICK.of("baseline", name), data))
+    predictor = open_model(saved(tmp_path, QUICK.for_model("baseline", name), data))
     with torch.inference_mode():
-        got = Probabilities(predictor)(torch.from_numpy(data.x), torch.from_numpy(data.mask))
+        got = FeaturesToProbabilities(predictor)(torch.from_numpy(data.x), torch.from_numpy(data.mask))
     np.testing.assert_allclose(got.numpy(), predictor.predict(data.x, data.mask), atol=CLOSE)
 
 
 def test_ensembles(tmp_path: Path, run: Run) -> None:
-    assert_parity(saved(tmp_path, QUICK.of("ensemble", "lstm,linear_svm=3")), run)
+    assert_parity(saved(tmp_path, QUICK.for_model("ensemble", "lstm,linear_svm=3")), run)
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_what_cannot_be_exported_says_so_in_one_line(name: str, tmp_path: Path, run: Run) -> None:
     if name in LINEAR:
         return
-    ran = run(hazard, "export", saved(tmp_path, QUICK.of("baseline", name)))
+    ran = run(hazard, "export", saved(tmp_path, QUICK.for_model("baseline", name)))
     assert ran.code == 2 and "Traceback" not in ran.err
     assert f"baseline {name} cannot be exported" in ran.err and "logistic_regression" in ran.err
     assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_the_file_says_what_it_takes_and_means(tmp_path: Path, run: Run) -> None:
-    folder = saved(tmp_path / "run", QUICK.of("baseline", "logistic_regression"))
+    folder = saved(tmp_path / "run", QUICK.for_model("baseline", "logistic_regression"))
     ran = run(hazard, "export", folder, "-o", tmp_path / "there.onnx")
     assert "x float32 (B, T, 12), mask bool (B, T)" in ran.out and "differs" in ran.out
     known = {row.key: row.value for row in onnx.load(tmp_path / "there.onnx").metadata_props}
@@ -108,8 +108,8 @@ def test_the_file_says_what_it_takes_and_means(tmp_path: Path, run: Run) -> None
 
 
 def test_a_file_that_is_wrong_is_not_left(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = saved(tmp_path, QUICK.of("baseline", "logistic_regression"))
-    monkeypatch.setattr("hazard.export.Predictor.predict", lambda self, x, mask: np.full((len(x), 2), 0.5))
+    folder = saved(tmp_path, QUICK.for_model("baseline", "logistic_regression"))
+    monkeypatch.setattr("hazard.models.onnx.export.Predictor.predict", lambda self, x, mask: np.full((len(x), 2), 0.5))
     ran = run(hazard, "export", folder)
     assert ran.code == 4 and "nothing was written" in ran.err
     assert not list(tmp_path.glob("*.onnx"))
@@ -131,7 +131,7 @@ def on_frames(folder: Path, spec: FeatureSpec, reduction: Reduction | None, *, w
     torch.manual_seed(0)
     about = {"settings": QUICK, "width": width, "feature_spec": spec.model_dump(mode="json"), "weights_file": ""}
     about |= {"fingerprint": spec.fingerprint, "reduction_kind": reduction.kind if reduction else None}
-    model = build(width, 2, QUICK).eval()
+    model = build_head_ensemble(width, 2, QUICK).eval()
     save_model(folder, info=info("head", "lstm", **about), model=model, reduction=reduction)
     return folder
 
@@ -149,7 +149,7 @@ def test_the_whole_chain_from_frames(tmp_path: Path, run: Run) -> None:
     for row in range(2):
         rows = encoder.encode(frames[row][mask[row]])
         track = FeatureTrack(Clip("a.mp4", Path("a.mp4")), rows, np.arange(len(rows), dtype=np.float64), duration=1.0)
-        (said,) = predictions([Extracted((track,), 0.0, 0.0)], predictor)
+        (said,) = predict_outcomes([ExtractedClip((track,), 0.0, 0.0)], predictor)
         assert said.windows is not None
         np.testing.assert_allclose(got[row], said.windows.probs[0], atol=CLOSE)
 
@@ -158,7 +158,7 @@ def test_the_whole_chain_from_frames(tmp_path: Path, run: Run) -> None:
 def test_reductions_are_those_of_the_cache(kind: str, tmp_path: Path) -> None:
     reduction = REDUCTIONS[kind]
     predictor = open_model(on_frames(tmp_path, frames_spec(), reduction, width=reduction.width))
-    chain = WholeChain(torch.nn.Identity(), reduction, Probabilities(predictor)).eval()
+    chain = FramesToProbabilities(torch.nn.Identity(), reduction, FeaturesToProbabilities(predictor)).eval()
     rows = np.abs(np.random.default_rng(2).normal(size=(2, 3, 1280))).astype(np.float16)
     x = reduction.apply(rows.reshape(6, 1280)).reshape(2, 3, -1).astype(np.float32)
     mask = np.ones((2, 3), np.bool_)

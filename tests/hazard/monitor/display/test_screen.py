@@ -13,17 +13,17 @@ import av
 import numpy as np
 import pytest
 
-from features.live.types import LiveFrame, Notice
+from features.live.types import LiveFrame, StatusChange
 from hazard.cli.main import hazard
 from hazard.events.decision import Decision
 from hazard.events.rule import EventRule
 from hazard.monitor.cameras import CameraSettings
 from hazard.monitor.display.screen import Screen
-from hazard.monitor.display.tile import Lost, Sight
-from hazard.monitor.display.tile_updater import Following
-from hazard.monitor.events.event_log import LOG
-from hazard.monitor.live_windows import Grid, Window
-from hazard.monitor.watcher import Watcher
+from hazard.monitor.display.tile import SignalLoss, Tile
+from hazard.monitor.display.tile_updater import TileUpdater
+from hazard.monitor.events.event_log import LOG_FILE_NAME
+from hazard.monitor.live_windows import LiveWindow, WindowGrid
+from hazard.monitor.watcher import CameraWatcher
 from tests.conftest import Run
 from tests.hazard.monitor.display.test_mosaic import GREEN, NOW, SIZE, is_orange, middle
 from tests.hazard.monitor.test_detector import model  # noqa: F401
@@ -34,35 +34,35 @@ DECISION = Decision(("fight", "calm"), "fight", 0.6, (EventRule("fight", 0, 0.6,
 FRAME = LiveFrame("door", 1, 0.0, NOW, 0.0, np.zeros(0, np.uint8), b"a picture")
 
 
-def following(**camera: object) -> Following:
-    watcher = Watcher(DECISION, Grid(1.0, 1, 1))
-    watcher.begin(1)
-    return Following(CameraSettings(name="door", source="a.mp4", **camera), watcher)  # type: ignore[arg-type]
+def following(**camera: object) -> TileUpdater:
+    watcher = CameraWatcher(DECISION, WindowGrid(1.0, 1, 1))
+    watcher.begin_session(1)
+    return TileUpdater(CameraSettings(name="door", source="a.mp4", **camera), watcher)  # type: ignore[arg-type]
 
 
-def look(one: Following, second: int, probability: float, *, session: int = 1) -> Sight:
+def look(one: TileUpdater, second: int, probability: float, *, session: int = 1) -> Tile:
     """One frame, judged at once."""
     if session != one.watcher.session:
-        one.watcher.begin(session)
-    one.take(replace(FRAME, session=session, seconds=second + 0.5, wall=NOW + timedelta(seconds=second)))
-    window = Window((second, second + 1), (second, second + 1), np.zeros((1, 1), np.float16))
-    one.watcher.judge(window, (probability, 1 - probability))
-    one.judge()
-    return one.sight
+        one.watcher.begin_session(session)
+    one.receive(replace(FRAME, session=session, seconds=second + 0.5, wall=NOW + timedelta(seconds=second)))
+    window = LiveWindow((second, second + 1), (second, second + 1), np.zeros((1, 1), np.float16))
+    one.watcher.process_window(window, (probability, 1 - probability))
+    one.update()
+    return one.tile
 
 
 def test_a_sight_follows_what_is_said() -> None:
     one = following()
-    one.judge()
-    assert (one.sight.label, one.sight.threshold, one.sight.curve) == ("", 0.6, ())
+    one.update()
+    assert (one.tile.label, one.tile.threshold, one.tile.curve) == ("", 0.6, ())
     calm = look(one, 0, 0.1)
-    assert (calm.label, calm.probability, calm.since) == ("calm", 0.1, None)
+    assert (calm.label, calm.probability, calm.event_since) == ("calm", 0.1, None)
     first = look(one, 1, 0.9)
-    assert (first.label, first.since) == ("fight", NOW + timedelta(seconds=0.5))
+    assert (first.label, first.event_since) == ("fight", NOW + timedelta(seconds=0.5))
     later = look(one, 2, 0.8)
-    assert later.since == first.since, "once said it stays"
+    assert later.event_since == first.event_since, "once said it stays"
     over = look(one, 3, 0.0)
-    assert (over.label, over.since) == ("calm", None)
+    assert (over.label, over.event_since) == ("calm", None)
     assert [(event.start, event.end) for event in over.events] == [(1, 3)]
     assert [value for _, _, value in over.curve] == [0.1, 0.9, 0.8, 0.0]
     anew = look(one, 0, 0.2, session=2)
@@ -73,19 +73,19 @@ def test_the_timeline_reaches_back_a_few_minutes() -> None:
     one = following()
     for second in range(400):
         last = look(one, second, 0.9 if second < 5 else 0.1)
-    assert 178 < last.seconds - last.curve[0][0] < 182
+    assert 178 < last.end_seconds - last.curve[0][0] < 182
     assert last.events == ()
 
 
 def test_offline_and_back() -> None:
     one = following()
     look(one, 0, 0.1)
-    one.take(Notice("door", "offline", NOW, NOW - timedelta(seconds=20), "silent"))
-    assert one.sight.lost == Lost("offline", NOW, NOW - timedelta(seconds=20), "silent")
-    one.take(Notice("door", "back", NOW, None))
-    assert one.sight.lost is None
-    one.take(Notice("door", "ended", NOW, None, "played to its end"))
-    assert one.sight.lost is not None and one.sight.lost.what == "ended"
+    one.receive(StatusChange("door", "offline", NOW, NOW - timedelta(seconds=20), "silent"))
+    assert one.tile.signal_loss == SignalLoss("offline", NOW, NOW - timedelta(seconds=20), "silent")
+    one.receive(StatusChange("door", "back", NOW, None))
+    assert one.tile.signal_loss is None
+    one.receive(StatusChange("door", "ended", NOW, None, "played to its end"))
+    assert one.tile.signal_loss is not None and one.tile.signal_loss.what == "ended"
 
 
 def test_who_is_not_watched_now_is_marked() -> None:
@@ -197,7 +197,7 @@ def test_a_window_shows_a_camera_until_it_is_closed(command: list[str], tmp_path
     assert (running.returncode, "Traceback" in err) == (0, False)
     assert "the window was closed" in err
     assert "event door hazardous" in out
-    overs = ['"over": true' in line for line in (tmp_path / "o" / LOG).read_text().splitlines()]
+    overs = ['"over": true' in line for line in (tmp_path / "o" / LOG_FILE_NAME).read_text().splitlines()]
     assert (overs[0], overs[-1]) == (False, True), "it began, and was seen no longer"
 
 

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import EnvironmentStopped
-from features.live.types import Notice
+from features.errors import RuntimeEnvironmentError
+from features.live.types import StatusChange
 from hazard.alerts.alert import Alert
 from hazard.alerts.outbox import Outbox, open_outbox
-from hazard.alerts.settings import parse_alerts
-from hazard.monitor.detector import Happening
+from hazard.alerts.settings import parse_alert_settings
+from hazard.monitor.detector import CameraEvent
 from hazard.monitor.events import event_log, event_processor
-from hazard.monitor.events.event_clips import CLIPS, SNAPSHOTS
-from hazard.monitor.events.event_log import LOG, OLDER, last_entries, open_log
-from hazard.monitor.events.event_processor import open_desk
+from hazard.monitor.events.event_clips import CLIPS_FOLDER, SNAPSHOTS_FOLDER
+from hazard.monitor.events.event_log import LOG_FILE_NAME, OLDER_LOG_FILE_NAME, open_event_log, read_last_entries
+from hazard.monitor.events.event_processor import open_event_processor
 from hazard.monitor.settings import MonitorSettings
-from hazard.monitor.watcher import News
+from hazard.monitor.watcher import EventChange
 from hazard.types import Event
 from tests.helpers.servers.receivers import SECRET
 
@@ -48,19 +48,19 @@ def happening(
     camera: str = "door",
     session: float = 0.0,
     jpeg: bytes = PICTURE,
-) -> Happening:
+) -> CameraEvent:
     """An event that began at `start` seconds and is told of at `at`, of a session that began at second `session`."""
     event = Event("fight", start - session, at - session, 0.9, 0.9)
-    news = News(is_over, event, is_cut, is_from_start=start - session <= 1.0)
-    return Happening(camera, news, moment(at), 1, at - session, at, jpeg)
+    news = EventChange(is_over, event, is_cut, is_from_session_start=start - session <= 1.0)
+    return CameraEvent(camera, news, moment(at), 1, at - session, at, jpeg)
 
 
 def moment(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def entries(folder: Path) -> list[event_log.Entry]:
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+def entries(folder: Path) -> list[event_log.LogEntry]:
+    return [json.loads(line) for line in (folder / LOG_FILE_NAME).read_text().splitlines()]
 
 
 def flags(folder: Path, name: str) -> list[bool]:
@@ -69,15 +69,15 @@ def flags(folder: Path, name: str) -> list[bool]:
 
 def test_an_event_that_goes_on_across_a_restart_is_told_of_once(tmp_path: Path) -> None:
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        first = desk.take(happening(10, 12))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        first = desk.process(happening(10, 12))
         assert first is not None and first.snapshot is not None and first.snapshot.read_bytes()
         assert first.started == moment(10)
-        desk.mark([("door", "fight")], moment(100))
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(130, 133, session=129)) is None, "30 seconds after it was last seen, at once"
-        assert desk.take(happening(130, 140, is_over=True, session=129)) is None
-        assert desk.take(happening(150, 151, session=129)) is not None, "the next one is another"
+        desk.update_last_seen([("door", "fight")], moment(100))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.process(happening(130, 133, session=129)) is None, "30 seconds after it was last seen, at once"
+        assert desk.process(happening(130, 140, is_over=True, session=129)) is None
+        assert desk.process(happening(150, 151, session=129)) is not None, "the next one is another"
     assert [alert.started for alert in sent] == [moment(10), moment(150)]
     assert [(e["over"], e["is_cut"], e["goes_on"]) for e in entries(tmp_path)] == [
         (False, False, False), (True, True, False), (False, False, True), (True, False, False), (False, False, False),
@@ -94,43 +94,43 @@ def test_another_event_after_a_restart_is_told_of(
     tmp_path: Path, last_seen: float, session: float, start: float
 ) -> None:
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(0, last_seen)) is not None
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(start, start + 1, session=session)) is not None
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.process(happening(0, last_seen)) is not None
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.process(happening(start, start + 1, session=session)) is not None
     assert len(sent) == 2
 
 
 def test_an_event_that_was_over_before_a_restart_does_not_go_on(tmp_path: Path) -> None:
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.take(happening(0, 2))
-        desk.take(happening(0, 8, is_over=True))
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(12, 14, session=11)) is not None
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        desk.process(happening(0, 2))
+        desk.process(happening(0, 8, is_over=True))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.process(happening(12, 14, session=11)) is not None
     assert len(sent) == 2
 
 
 def test_a_camera_that_comes_back_to_the_same_event_tells_nothing_new(tmp_path: Path) -> None:
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.take(happening(0, 2))
-        desk.take(happening(0, 8, is_over=True, is_cut=True))
-        assert desk.take(happening(20, 22, session=20)) is None
-        desk.take(happening(20, 30, is_over=True, session=20))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        desk.process(happening(0, 2))
+        desk.process(happening(0, 8, is_over=True, is_cut=True))
+        assert desk.process(happening(20, 22, session=20)) is None
+        desk.process(happening(20, 30, is_over=True, session=20))
     assert len(sent) == 1
     assert len({entry["id"] for entry in entries(tmp_path)}) == 1
 
 
 def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
         for second in range(0, 40, 2):
-            desk.take(happening(second, second + 1))
-            desk.take(happening(second, second + 1, camera="yard"))
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.take(happening(45, 46, session=0))
-        desk.take(happening(100, 101, session=0))
+            desk.process(happening(second, second + 1))
+            desk.process(happening(second, second + 1, camera="yard"))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        desk.process(happening(45, 46, session=0))
+        desk.process(happening(100, 101, session=0))
     assert sum(alert.camera == "door" for alert in sent) == PER_MINUTE + 1, "a restart is no way round the ceiling"
     assert sum(alert.camera == "yard" for alert in sent) == PER_MINUTE
     begun = [entry for entry in entries(tmp_path) if not entry["over"]]
@@ -140,53 +140,53 @@ def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
 
 def test_offline_and_back_are_one_alert_each_across_a_restart(tmp_path: Path) -> None:
     sent = Sent()
-    offline = Notice("door", "offline", moment(20), NOW, "silent for 20 s")
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(Happening("door", offline, offline.at)) is not None
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert set(desk.standing.offline) == {"door"}
-        back = Notice("door", "back", moment(60), NOW)
-        assert desk.take(Happening("door", back, back.at)) is not None
-        assert desk.take(Happening("door", back, back.at)) is None
-        assert not desk.standing.offline
+    offline = StatusChange("door", "offline", moment(20), NOW, "silent for 20 s")
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.process(CameraEvent("door", offline, offline.at)) is not None
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert set(desk.state.offline_since) == {"door"}
+        back = StatusChange("door", "back", moment(60), NOW)
+        assert desk.process(CameraEvent("door", back, back.at)) is not None
+        assert desk.process(CameraEvent("door", back, back.at)) is None
+        assert not desk.state.offline_since
     assert [alert.kind for alert in sent] == ["offline", "back"]
 
 
 def test_what_begins_outside_the_hours_is_told_when_they_begin_if_it_goes_on(tmp_path: Path) -> None:
     sent = Sent()
     hours = moment(100)
-    offline = Notice("yard", "offline", moment(20), NOW, "silent")
-    back = Notice("gate", "back", moment(50), NOW)
-    with open_desk(tmp_path, sent, is_watched=lambda camera, at: at >= hours) as desk:  # type: ignore[arg-type]
-        for one in (happening(10, 12), happening(10, 12, camera="lift"), Happening("yard", offline, offline.at)):
-            assert desk.take(one) is None
-        desk.take(Happening("gate", Notice("gate", "offline", moment(30), NOW), moment(30)))
-        assert desk.take(happening(10, 20, is_over=True, camera="lift")) is None
-        assert desk.take(Happening("gate", back, back.at)) is None
-        assert desk.turn(moment(99)) == []
+    offline = StatusChange("yard", "offline", moment(20), NOW, "silent")
+    back = StatusChange("gate", "back", moment(50), NOW)
+    with open_event_processor(tmp_path, sent, is_watched=lambda camera, at: at >= hours) as desk:  # type: ignore[arg-type]
+        for one in (happening(10, 12), happening(10, 12, camera="lift"), CameraEvent("yard", offline, offline.at)):
+            assert desk.process(one) is None
+        desk.process(CameraEvent("gate", StatusChange("gate", "offline", moment(30), NOW), moment(30)))
+        assert desk.process(happening(10, 20, is_over=True, camera="lift")) is None
+        assert desk.process(CameraEvent("gate", back, back.at)) is None
+        assert desk.process_waiting(moment(99)) == []
         assert not sent and not entries(tmp_path)
-        assert [(alert.kind, alert.camera) for alert in desk.turn(moment(101))] == [
+        assert [(alert.kind, alert.camera) for alert in desk.process_waiting(moment(101))] == [
             ("event", "door"),
             ("offline", "yard"),
         ]
-        assert desk.turn(moment(102)) == []
-        late = Happening("yard", Notice("yard", "back", moment(120), NOW), moment(120))
-        assert desk.take(late) is not None
+        assert desk.process_waiting(moment(102)) == []
+        late = CameraEvent("yard", StatusChange("yard", "back", moment(120), NOW), moment(120))
+        assert desk.process(late) is not None
     assert len(sent) == 3
 
 
 def test_a_picture_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        (tmp_path / SNAPSHOTS).rmdir()
-        told = desk.take(happening(10, 12))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        (tmp_path / SNAPSHOTS_FOLDER).rmdir()
+        told = desk.process(happening(10, 12))
     assert told is not None and told.snapshot is None
     assert "cannot write" in caplog.text
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / LOG).mkdir()
-    with pytest.raises(EnvironmentStopped, match=LOG), open_desk(tmp_path, None):
+    (tmp_path / LOG_FILE_NAME).mkdir()
+    with pytest.raises(RuntimeEnvironmentError, match=LOG_FILE_NAME), open_event_processor(tmp_path, None):
         pass
 
 
@@ -198,59 +198,59 @@ def test_clips_are_asked_for_once_all_of_them_has_come(tmp_path: Path) -> None:
 
     times = {"now": 12.0}
     rules = MonitorSettings(before_seconds=3, after_seconds=4, longest_clip_seconds=30)
-    with open_desk(tmp_path, None, rules) as desk:
+    with open_event_processor(tmp_path, None, rules) as desk:
         desk.clips.clock = lambda: times["now"]
-        alert = desk.take(happening(10, 12))
-        assert alert is not None and alert.clip is not None and alert.clip.parent == tmp_path / CLIPS
-        desk.take(happening(10, 12, camera="yard"))
-        desk.take(happening(10, 20, is_over=True))
+        alert = desk.process(happening(10, 12))
+        assert alert is not None and alert.clip is not None and alert.clip.parent == tmp_path / CLIPS_FOLDER
+        desk.process(happening(10, 12, camera="yard"))
+        desk.process(happening(10, 20, is_over=True))
         for times["now"] in (20.0, 23.9):
-            desk.clips.ask(record)
+            desk.clips.record_due(record)
             assert asked == []
         for times["now"] in (24.0, 30.0):
-            desk.clips.ask(record)
-        assert asked == [("door", CLIPS, 7.0, 24.0)]
+            desk.clips.record_due(record)
+        assert asked == [("door", CLIPS_FOLDER, 7.0, 24.0)]
         times["now"] = 37.0
-        desk.clips.ask(record)
-        assert asked[1:] == [("yard", CLIPS, 7.0, 37.0)], "of a long event the beginning"
-        desk.take(happening(50, 51))
+        desk.clips.record_due(record)
+        assert asked[1:] == [("yard", CLIPS_FOLDER, 7.0, 37.0)], "of a long event the beginning"
+        desk.process(happening(50, 51))
         times["now"] = 52.0
-        desk.clips.flush(record)
-        assert asked[2:] == [("door", CLIPS, 47.0, 52.0)]
+        desk.clips.record_all(record)
+        assert asked[2:] == [("door", CLIPS_FOLDER, 47.0, 52.0)]
 
 
 def test_without_clips_none_is_promised(tmp_path: Path) -> None:
-    with open_desk(tmp_path, None, MonitorSettings(longest_clip_seconds=0)) as desk:
-        alert = desk.take(happening(10, 12))
+    with open_event_processor(tmp_path, None, MonitorSettings(longest_clip_seconds=0)) as desk:
+        alert = desk.process(happening(10, 12))
     assert alert is not None and alert.clip is None
 
 
 def test_half_a_line_is_cut_off_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
-    with open_log(tmp_path) as log:
+    with open_event_log(tmp_path) as log:
         log.append({"kind": "event", "camera": "a"})
-    with open(tmp_path / LOG, "ab") as file:
+    with open(tmp_path / LOG_FILE_NAME, "ab") as file:
         file.write(b'[]\n{"kind": "ev')
-    with open_log(tmp_path) as log:
+    with open_event_log(tmp_path) as log:
         log.append({"kind": "back", "camera": "b"})
-    assert [entry["camera"] for entry in last_entries(tmp_path)] == ["a", "b"]
-    assert (tmp_path / LOG).read_bytes().count(b"\n") == 3
-    assert [entry["camera"] for entry in last_entries(tmp_path, most_bytes=40)] == ["b"]
-    with open_desk(tmp_path, Sent()) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(1, 2)) is not None
+    assert [entry["camera"] for entry in read_last_entries(tmp_path)] == ["a", "b"]
+    assert (tmp_path / LOG_FILE_NAME).read_bytes().count(b"\n") == 3
+    assert [entry["camera"] for entry in read_last_entries(tmp_path, max_bytes=40)] == ["b"]
+    with open_event_processor(tmp_path, Sent()) as desk:  # type: ignore[arg-type]
+        assert desk.process(happening(1, 2)) is not None
 
 
 def test_a_large_log_becomes_the_older_one_and_nothing_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_log, "MOST_BYTES", 100)
+    monkeypatch.setattr(event_log, "MAX_LOG_BYTES", 100)
     sent = Sent()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.take(happening(0, 2))
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        desk.process(happening(0, 2))
         desk.log.rotate()
         desk.log.rotate()
-    assert (tmp_path / OLDER).exists() and not (tmp_path / LOG).read_bytes()
-    with open_desk(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.take(happening(20, 22, session=20)) is None
+    assert (tmp_path / OLDER_LOG_FILE_NAME).exists() and not (tmp_path / LOG_FILE_NAME).read_bytes()
+    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+        assert desk.process(happening(20, 22, session=20)) is None
     assert len(sent) == 1
 
 
@@ -273,12 +273,12 @@ def killed_at(step: int) -> Iterator[None]:
         if count >= step:
             raise Killed
 
-    def half_append(self: event_log.EventLog, entry: event_log.Entry) -> None:
+    def half_append(self: event_log.EventLog, entry: event_log.LogEntry) -> None:
         try:
             counted()
         except Killed:
-            self._opened.write(b'{"kind": "event", "ca')
-            self._opened.flush()
+            self._stream.write(b'{"kind": "event", "ca')
+            self._stream.flush()
             raise
         append(self, entry)
 
@@ -301,28 +301,28 @@ def killed_at(step: int) -> Iterator[None]:
 EVENTS = [(10 + 40 * i, 30 + 40 * i) for i in range(4)]
 
 
-HOOK = parse_alerts({"channels": [{"kind": "webhook", "url": "http://127.0.0.1:9/", "secret": SECRET}]})
+HOOK = parse_alert_settings({"channels": [{"kind": "webhook", "url": "http://127.0.0.1:9/", "secret": SECRET}]})
 
 
 def live(folder: Path, begin: float, clock: list[float]) -> None:
     """What the desk is told of EVENTS by a monitor that begins then, and lives as long as it may."""
-    with open_outbox(folder / "outbox.sqlite", HOOK) as outbox, open_desk(folder, outbox) as desk:
+    with open_outbox(folder / "outbox.sqlite", HOOK) as outbox, open_event_processor(folder, outbox) as desk:
         for start, end in EVENTS:
             seen = max(start, begin)
             if seen + 2 <= end:
                 clock.append(seen + 2)
-                desk.take(happening(seen, seen + 2, session=begin))
+                desk.process(happening(seen, seen + 2, session=begin))
                 for second in range(int(seen + 5), end, 5):
                     clock.append(second)
-                    desk.mark([("door", "fight")], moment(second))
+                    desk.update_last_seen([("door", "fight")], moment(second))
                 clock.append(end)
-                desk.take(happening(seen, end, is_over=True, session=begin))
+                desk.process(happening(seen, end, is_over=True, session=begin))
 
 
 def told(folder: Path) -> list[float]:
     """When the events began that were told of, in order."""
     with open_outbox(folder / "outbox.sqlite", HOOK) as outbox:
-        return [(delivery.alert.started - NOW).total_seconds() for delivery in outbox.pending()]
+        return [(delivery.alert.started - NOW).total_seconds() for delivery in outbox.list_pending()]
 
 
 @settings(max_examples=60, deadline=None)

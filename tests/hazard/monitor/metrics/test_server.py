@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hazard.monitor.metrics.server
-from features.live.types import CameraCounters, LiveFrame, Notice
+from features.live.types import CameraCounters, LiveFrame, StatusChange
 from hazard.cli.main import hazard as command
-from hazard.monitor.detector import Happening, Onlooker
-from hazard.monitor.metrics.counters import Tally
-from hazard.monitor.metrics.prometheus import Exposition
-from hazard.monitor.metrics.server import MOST_AT_ONCE, scrapable
-from hazard.monitor.watcher import News
+from hazard.monitor.detector import CameraEvent, Observer
+from hazard.monitor.metrics.counters import MonitorCounters
+from hazard.monitor.metrics.prometheus import MetricsCollector
+from hazard.monitor.metrics.server import MAX_CONNECTIONS, serve_metrics
+from hazard.monitor.watcher import EventChange
 from hazard.types import Event
 from hazard.utils.bind_address import BindAddress, parse_bind_address
 from tests.conftest import Run
@@ -45,14 +45,16 @@ def frame(camera: str, arrived: float) -> LiveFrame:
     return LiveFrame(camera, 1, 0.0, NOW, arrived, pixels=None)  # type: ignore[arg-type]
 
 
-def begun(camera: str, *, seconds: float = 0.0, is_over: bool = False) -> Happening:
-    return Happening(camera, News(is_over, Event("fight", 0, 1, 0.9, 0.9)), NOW + timedelta(seconds=seconds))
+def begun(camera: str, *, seconds: float = 0.0, is_over: bool = False) -> CameraEvent:
+    return CameraEvent(camera, EventChange(is_over, Event("fight", 0, 1, 0.9, 0.9)), NOW + timedelta(seconds=seconds))
 
 
-def a_tally(cameras: dict[str, CameraCounters], times: Iterator[float] | None = None) -> tuple[Tally, Onlooker]:
-    tally = Tally(times.__next__ if times else time.monotonic)
+def a_tally(
+    cameras: dict[str, CameraCounters], times: Iterator[float] | None = None
+) -> tuple[MonitorCounters, Observer]:
+    tally = MonitorCounters(times.__next__ if times else time.monotonic)
     live: Any = SimpleNamespace(counters=lambda: cameras)
-    return tally, tally.looking_at(live, {name: ["fight"] for name in cameras}, {"door": 1})
+    return tally, tally.make_observer(live, {name: ["fight"] for name in cameras}, {"door": 1})
 
 
 @pytest.fixture
@@ -98,16 +100,18 @@ def test_a_port_may_be_a_number_of_yaml(tmp_path: Path, run: Run) -> None:
 def test_all_that_is_counted(address: BindAddress) -> None:
     cameras = {"door": counters(), "yard": counters(state="connecting", last_frame_age=None)}
     tally, look = a_tally(cameras, times=iter([100.0, 101.0, 101.0, 101.3, 102.0, 102.0]))
-    look([frame("door", 100.96), frame("door", 99.0), frame("yard", 0.0), Notice("yard", "offline", NOW, None)])
+    look([frame("door", 100.96), frame("door", 99.0), frame("yard", 0.0), StatusChange("yard", "offline", NOW, None)])
     look([frame("door", 101.0)])  # within half a second of the last numbers
-    tally.happened(begun("door"))
-    tally.happened(begun("door", is_over=True))
-    tally.happened(Happening("yard", Notice("yard", "offline", NOW, None), NOW))
-    tally.alerted(an_alert(camera="door"))
+    tally.count_event(begun("door"))
+    tally.count_event(begun("door", is_over=True))
+    tally.count_event(CameraEvent("yard", StatusChange("yard", "offline", NOW, None), NOW))
+    tally.count_alert(an_alert(camera="door"))
     before = tally.snapshot
     look([])
-    assert before.events["door", "fight"] == 0 and before.judged("door") == 2, "what was read does not change"
-    with scrapable(Exposition(tally, lambda: {"pending": 4, "done": 9, "dead": 1}), address) as url:
+    assert before.events["door", "fight"] == 0 and before.count_judged_frames("door") == 2, (
+        "what was read does not change"
+    )
+    with serve_metrics(MetricsCollector(tally, lambda: {"pending": 4, "done": 9, "dead": 1}), address) as url:
         found = scraped(url)
     for name, number in {
         "hazard_frames_decoded_total": 100,
@@ -138,7 +142,7 @@ def test_all_that_is_counted(address: BindAddress) -> None:
 
 def test_the_age_of_the_last_frame_grows_between_looks(address: BindAddress) -> None:
     tally, _ = a_tally({"door": counters(last_frame_age=1.5)}, times=iter([time.monotonic() - 100]))
-    with scrapable(Exposition(tally), address) as url:
+    with serve_metrics(MetricsCollector(tally), address) as url:
         assert 101.5 <= (value(scraped(url), "hazard_camera_last_frame_age_seconds", camera="door") or 0) < 130
 
 
@@ -149,34 +153,34 @@ def test_cameras_may_have_any_name(name: str) -> None:
     tally, look = a_tally({name: counters()}, times=iter([1.0, 2.0, 2.0]))
     look([frame(name, 2.0)])
     registry = CollectorRegistry()
-    registry.register(Exposition(tally))
+    registry.register(MetricsCollector(tally))
     assert value(parsed(generate_latest(registry).decode()), "hazard_frames_judged_total", camera=name) == 1
 
 
 def test_before_the_cameras_are_open_there_are_no_numbers_yet(address: BindAddress) -> None:
-    with scrapable(Exposition(Tally()), address) as url:
+    with serve_metrics(MetricsCollector(MonitorCounters()), address) as url:
         found = scraped(url)
     assert not [name for name, labels in found if dict(labels).get("camera")]
     assert "hazard_last_look_timestamp_seconds" not in {name for name, _ in found}
 
 
 def test_the_outbox_is_asked_seldom_and_may_fail(address: BindAddress) -> None:
-    from features.errors import EnvironmentStopped
+    from features.errors import RuntimeEnvironmentError
 
     asked = []
 
     def counts() -> dict[str, int]:
         asked.append(1)
-        raise EnvironmentStopped("outbox o.sqlite cannot be used: disk I/O error")
+        raise RuntimeEnvironmentError("outbox o.sqlite cannot be used: disk I/O error")
 
-    with scrapable(Exposition(Tally(), counts), address) as url:
+    with serve_metrics(MetricsCollector(MonitorCounters(), counts), address) as url:
         found = [scraped(url) for _ in range(5)][-1]
     assert len(asked) == 1
     assert value(found, "hazard_outbox_pending") is None, "no number rather than a wrong one"
 
 
 def test_only_metrics_are_there(address: BindAddress) -> None:
-    with scrapable(Exposition(Tally()), address) as url:
+    with serve_metrics(MetricsCollector(MonitorCounters()), address) as url:
         for other in (url.removesuffix("metrics"), url + "/x", url.replace("metrics", "..%2fmetrics")):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(other, timeout=30)
@@ -186,15 +190,15 @@ def test_only_metrics_are_there(address: BindAddress) -> None:
 
 
 def test_hanging_scrapers_are_few_and_end(address: BindAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hazard.monitor.metrics.server, "CONNECTION_SECONDS", 1.0)
-    with scrapable(Exposition(Tally()), address) as url, ExitStack() as stack:
+    monkeypatch.setattr(hazard.monitor.metrics.server, "MAX_CONNECTION_SECONDS", 1.0)
+    with serve_metrics(MetricsCollector(MonitorCounters()), address) as url, ExitStack() as stack:
         port = int(url.split(":")[2].split("/")[0])
         before = threading.active_count()
         hanging = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 30)) for _ in range(24)]
         for one in hanging:
             with suppress(OSError):  # refused at once
                 one.send(b"GET /metrics HTTP/1.1\r\nX: ")  # and nothing more
-        assert threading.active_count() <= before + MOST_AT_ONCE < before + len(hanging)
+        assert threading.active_count() <= before + MAX_CONNECTIONS < before + len(hanging)
         for one in hanging:
             with suppress(ConnectionResetError):
                 assert one.recv(1000) == b"", "each is ended"
@@ -206,14 +210,14 @@ def test_another_address_of_this_machine(address: BindAddress) -> None:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    with scrapable(Exposition(Tally()), BindAddress("::1", 0)) as url:
+    with serve_metrics(MetricsCollector(MonitorCounters()), BindAddress("::1", 0)) as url:
         assert url.startswith("http://[::1]:")
         assert scraped(url)
 
 
 def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("hazard.monitor.setup.prepared", lambda *args: None)
+    monkeypatch.setattr("hazard.monitor.setup.load_detector_setup", lambda *args: None)
     monkeypatch.setattr("hazard.monitor.run.open_cameras", lambda *args, **options: opened.append("cameras"))
 
     def tried(address: object) -> tuple[int, str]:
@@ -236,7 +240,7 @@ def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch:
 def test_each_metric_is_documented(address: BindAddress) -> None:
     tally, look = a_tally({"door": counters()})
     look([])
-    with scrapable(Exposition(tally, lambda: {"pending": 0, "dead": 0}), address) as url:
+    with serve_metrics(MetricsCollector(tally, lambda: {"pending": 0, "dead": 0}), address) as url:
         found = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in scraped(url) if name.startswith("hazard_")}
     documented = (ROOT / "docs" / "live.md").read_text().split("## In numbers")[1]
     rows = [line.split("|")[1] for line in documented.splitlines() if line.startswith("| `")]

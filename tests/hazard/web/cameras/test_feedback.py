@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from features.cli.extract import extract_features
 from hazard.data.corrections import read_corrections
-from hazard.web.cameras.feedback import open_marks
-from hazard.web.cameras.statistics import day_start, figures
+from hazard.web.cameras.feedback import open_feedback
+from hazard.web.cameras.statistics import compute_statistics, day_start
 from tests.helpers.data.monitor_folders import Scene, asking, events, seen, watched
 from tests.helpers.servers.alarms import write_pictures
 
@@ -34,19 +34,19 @@ def test_marks_survive_a_restart_and_half_a_line(scene: Scene, tmp_path: Path) -
         scene.event(ago=ago)
     scene.write()
     third, second, first = seen(watched(scene.folder))
-    marks = open_marks(tmp_path / "marks", ["yard"])["yard"]
-    assert marks.put(first, "right", "", 5.0) and marks.put(second, "right", "", 6.0)
-    assert not marks.put(first, "right", "", 7.0), "said already"
-    assert marks.put(second, "wrong", "play", 8.0)
-    assert not marks.put(third, "", "", 9.0), "nothing to take back"
-    assert marks.put(third, "right", "", 9.0) and marks.put(third, "", "", 9.5)
+    marks = open_feedback(tmp_path / "marks", ["yard"])["yard"]
+    assert marks.save(first, "right", "", 5.0) and marks.save(second, "right", "", 6.0)
+    assert not marks.save(first, "right", "", 7.0), "said already"
+    assert marks.save(second, "wrong", "play", 8.0)
+    assert not marks.save(third, "", "", 9.0), "nothing to take back"
+    assert marks.save(third, "right", "", 9.0) and marks.save(third, "", "", 9.5)
     with open(marks.file, "ab") as file:
         file.write(b'{"key": "hal')
-    again = open_marks(tmp_path / "marks", ["yard"])["yard"]
+    again = open_feedback(tmp_path / "marks", ["yard"])["yard"]
     assert again.by_key == marks.by_key
-    assert (again.word(first.key), again.word(second.key), again.word(third.key)) == ("right", "wrong", "")
-    assert again.put(third, "right", "", 10.0)
-    assert open_marks(tmp_path / "marks", ["yard"])["yard"].word(third.key) == "right"
+    assert (again.verdict(first.key), again.verdict(second.key), again.verdict(third.key)) == ("right", "wrong", "")
+    assert again.save(third, "right", "", 10.0)
+    assert open_feedback(tmp_path / "marks", ["yard"])["yard"].verdict(third.key) == "right"
 
 
 def test_sites_of_any_name_keep_their_marks_apart(scene: Scene, tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_sites_of_any_name_keep_their_marks_apart(scene: Scene, tmp_path: Path) 
     scene.write()
     (event,) = seen(watched(scene.folder))
     names = ["../up", "a/b", "x" * 300, "", "ß\n"]
-    marks = open_marks(tmp_path / "marks", names)
-    marks["a/b"].put(event, "right", "", 1.0)
-    again = open_marks(tmp_path / "marks", names)
+    marks = open_feedback(tmp_path / "marks", names)
+    marks["a/b"].save(event, "right", "", 1.0)
+    again = open_feedback(tmp_path / "marks", names)
     assert [name for name in names if again[name].by_key] == ["a/b"]
     assert not list(tmp_path.glob("*.jsonl"))
 
@@ -83,26 +83,26 @@ def test_marks_become_corrections_that_training_reads(client: TestClient, scene:
     extracted = [str(clips), "-o", str(tmp_path / "c.h5"), "--weights", "random", "--frames", "4", "--runtime", "torch"]
     assert extract_features.main(extracted, standalone_mode=False) == 0
     from features.cache.hdf5 import read_cache
-    from hazard.data.corrections import correct_cache
+    from hazard.data.corrections import apply_corrections
 
-    _, done = correct_cache(read_cache(tmp_path / "c.h5"), clips / "corrections.csv")
-    assert (done.labelled, done.left_out) == (2, 1)
+    _, done = apply_corrections(read_cache(tmp_path / "c.h5"), clips / "corrections.csv")
+    assert (done.labelled_clips, done.excluded_clips) == (2, 1)
 
 
 def test_a_wrong_event_of_a_model_of_two_labels_is_the_other_one(scene: Scene, tmp_path: Path) -> None:
-    from hazard.web.cameras.feedback import corrections
+    from hazard.web.cameras.feedback import make_corrections
 
     for ago in (300, 200):
         scene.event(ago=ago)
     scene.write()
     second, first = seen(watched(scene.folder))
-    marks = open_marks(tmp_path / "marks", ["yard"])["yard"]
-    marks.put(first, "wrong", "", 1.0)
-    marks.put(second, "right", "", 1.0)
+    marks = open_feedback(tmp_path / "marks", ["yard"])["yard"]
+    marks.save(first, "wrong", "", 1.0)
+    marks.save(second, "right", "", 1.0)
     labels = [("noFight", "fight"), ("a", "b", "c")]
-    assert [label for _, label in corrections(marks.all(), labels)] == ["noFight", "fight"]
-    assert [label for _, label in corrections(marks.all(), [*labels, ("calm", "fight")])] == ["", "fight"]
-    assert [label for _, label in corrections(marks.all(), [("calm", "fall", "fight")])] == ["", "fight"]
+    assert [label for _, label in make_corrections(marks.list_all(), labels)] == ["noFight", "fight"]
+    assert [label for _, label in make_corrections(marks.list_all(), [*labels, ("calm", "fight")])] == ["", "fight"]
+    assert [label for _, label in make_corrections(marks.list_all(), [("calm", "fall", "fight")])] == ["", "fight"]
 
 
 # Numbers
@@ -119,7 +119,7 @@ def test_events_are_counted_in_the_hours_of_a_place(scene: Scene) -> None:
 
     many = [replace(event, key=str(n), started=midnight + 3600 * n) for n in range(0, 49)]
     many += [replace(event, key="other", camera="yard", label="fall", started=midnight + 4 * 86400)]
-    got = figures(many, lambda one: {"0": "right", "1": "wrong", "2": "right"}.get(one.key, ""), zone)  # type: ignore[return-value]
+    got = compute_statistics(many, lambda one: {"0": "right", "1": "wrong", "2": "right"}.get(one.key, ""), zone)  # type: ignore[return-value]
     assert (got.total.count, got.total.right, got.total.wrong) == (50, 2, 1)
     assert got.total.share_confirmed == pytest.approx(2 / 3)
     assert got.by_hour[2] == 1, "the hour that one of the two days does not have"

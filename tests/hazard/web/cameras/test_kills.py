@@ -15,8 +15,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from hazard.monitor.events.event_log import LOG
-from hazard.monitor.housekeeping.heartbeat import STALE_SECONDS
+from hazard.monitor.events.event_log import LOG_FILE_NAME
+from hazard.monitor.housekeeping.heartbeat import HEARTBEAT_STALE_SECONDS
 from tests.helpers.servers.alarms import alarm_model, clock_camera
 
 PATIENCE = 90.0
@@ -101,10 +101,10 @@ def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -
             event = wait_for(lambda: seen(1, is_going_on=False), monitor)[-1]
             wait_for(lambda: ask(f"{url}/api/events/{event['key']}")["clip"]["url"], monitor)
             assert ask(f"{url}/api/events/{event['key']}/mark", {"mark": "right"})["mark"] == "right"
-            size = (tmp_path / "o" / LOG).stat().st_size
+            size = (tmp_path / "o" / LOG_FILE_NAME).stat().st_size
             killed(first)
         alarm()
-        wait_for(lambda: (tmp_path / "o" / LOG).stat().st_size > size, monitor)
+        wait_for(lambda: (tmp_path / "o" / LOG_FILE_NAME).stat().st_size > size, monitor)
         assert monitor.poll() is None, "the page was killed, and the monitor watches on"
         with process(*serving) as second:
             url = address_of(second)
@@ -114,7 +114,7 @@ def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -
             count = len(wait_for(lambda: seen(len(events) + 1, is_going_on=True), monitor))
             killed(monitor)
             began = time.monotonic()
-            wait_for(lambda: states() == ["not watching"], second, STALE_SECONDS + 20)
+            wait_for(lambda: states() == ["not watching"], second, HEARTBEAT_STALE_SECONDS + 20)
             print(f"a monitor that was killed is told as not watching after {time.monotonic() - began:.0f} s")
             assert len(seen(count, is_going_on=False)) == count, "what it saw is shown still"
             assert ask(url + "/api/statistics")["total"]["count"] == count

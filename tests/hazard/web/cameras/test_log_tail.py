@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
-from features.live.types import Notice
-from hazard.monitor.events.event_log import LOG, OLDER
-from hazard.monitor.events.event_processor import open_desk
-from hazard.monitor.housekeeping.heartbeat import PULSE, STALE_SECONDS, Pulse, PulseFile, read_pulse
+from features.live.types import StatusChange
+from hazard.monitor.events.event_log import LOG_FILE_NAME, OLDER_LOG_FILE_NAME
+from hazard.monitor.events.event_processor import open_event_processor
+from hazard.monitor.housekeeping.heartbeat import (
+    HEARTBEAT_FILE_NAME,
+    HEARTBEAT_STALE_SECONDS,
+    Heartbeat,
+    HeartbeatFile,
+    parse_heartbeat,
+)
 from hazard.web.cameras import events as camera_events
 from hazard.web.cameras import log_tail
-from hazard.web.cameras.events import Folded
+from hazard.web.cameras.events import EventIndex
 from hazard.web.cameras.log_tail import LogTail
 from tests.hazard.monitor.events.test_event_processor import happening
 from tests.helpers.data.monitor_folders import NOW, Scene, looked, seen, watched
@@ -35,34 +41,34 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_what_the_desk_writes_is_what_is_seen(tmp_path: Path) -> None:
-    with open_desk(tmp_path, None) as desk:
-        desk.take(happening(10, 12))
+    with open_event_processor(tmp_path, None) as desk:
+        desk.process(happening(10, 12))
         watch = watched(tmp_path)
         (event,) = seen(watch)
         assert (event.camera, event.label, event.is_over, event.is_alerted) == ("door", "fight", False, True)
         assert event.probability == 0.9
         assert event.snapshot.endswith("Z.jpg") and event.clip.endswith("Z.mp4")
         assert watch.file_state(event, "snapshot") == "there"
-        desk.take(happening(10, 20, is_over=True))
+        desk.process(happening(10, 20, is_over=True))
         (event,) = seen(watch)
         assert event.is_over and not event.is_cut
         assert event.is_alerted, "what was told of stays so, though the last line does not say it"
         assert event.until - event.started == pytest.approx(10)
-        desk.take(happening(30, 31))
-        desk.take(happening(30, 35, is_over=True, is_cut=True))
-        desk.take(happening(60, 62, session=60))
+        desk.process(happening(30, 31))
+        desk.process(happening(30, 35, is_over=True, is_cut=True))
+        desk.process(happening(60, 62, session=60))
         newest, _ = seen(watch)
         assert not newest.is_over and not newest.is_cut, "it goes on"
-        desk.take(happening(60, 70, is_over=True, session=60))
+        desk.process(happening(60, 70, is_over=True, session=60))
         newest, _ = seen(watch)
         assert newest.is_over and newest.until - newest.started == pytest.approx(40), "from its first beginning on"
 
 
 def test_muted_and_cut_events_are_told_as_such(tmp_path: Path) -> None:
-    with open_desk(tmp_path, None) as desk:
+    with open_event_processor(tmp_path, None) as desk:
         for number in range(8):
-            desk.take(happening(number, number + 0.2))
-            desk.take(happening(number, number + 0.5, is_over=True, is_cut=number == 7))
+            desk.process(happening(number, number + 0.2))
+            desk.process(happening(number, number + 0.5, is_over=True, is_cut=number == 7))
         got = seen(watched(tmp_path))
     assert [event.is_muted for event in got] == [True, True, *[False] * 6]
     assert [event.is_cut for event in got] == [True, *[False] * 7]
@@ -80,7 +86,7 @@ def test_what_was_never_muted_again_keeps_its_probability(scene: Scene) -> None:
 
 
 def test_lines_of_others_are_passed_over(scene: Scene) -> None:
-    (scene.folder / LOG).write_bytes(JUNK)
+    (scene.folder / LOG_FILE_NAME).write_bytes(JUNK)
     scene.event()
     scene.write()
     watch = watched(scene.folder)
@@ -111,29 +117,29 @@ def test_numbers_and_names_that_no_monitor_writes_do_no_harm(scene: Scene) -> No
 def test_half_a_line_waits_for_its_rest(scene: Scene) -> None:
     scene.event(lasts=None)
     line = scene.lines[0].encode() + b"\n"
-    file = scene.folder / LOG
+    file = scene.folder / LOG_FILE_NAME
     tail = LogTail(scene.folder)
     for at in (1, 50, len(line) - 1):
         file.write_bytes(line[:at])
-        assert not list(tail.news())
+        assert not list(tail.read_new_entries())
     file.write_bytes(line)
-    assert len(list(tail.news())) == 1
-    assert not list(tail.news())
+    assert len(list(tail.read_new_entries())) == 1
+    assert not list(tail.read_new_entries())
 
 
 def test_a_half_line_that_is_cut_off_by_the_next_monitor_is_not_missed(scene: Scene) -> None:
     scene.event(ago=50)
     scene.write()
-    whole = (scene.folder / LOG).stat().st_size
+    whole = (scene.folder / LOG_FILE_NAME).stat().st_size
     tail = LogTail(scene.folder)
-    assert len(list(tail.news())) == 2
-    with open(scene.folder / LOG, "ab") as file:
+    assert len(list(tail.read_new_entries())) == 2
+    with open(scene.folder / LOG_FILE_NAME, "ab") as file:
         file.write(b'{"kind": "ev')
-    assert not list(tail.news())
-    os.truncate(scene.folder / LOG, whole)
+    assert not list(tail.read_new_entries())
+    os.truncate(scene.folder / LOG_FILE_NAME, whole)
     scene.event(ago=20)
     scene.write()
-    assert len(list(tail.news())) == 2
+    assert len(list(tail.read_new_entries())) == 2
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
@@ -146,7 +152,7 @@ def test_logs_that_are_put_away_are_read_to_their_end(scene: Scene, times: int) 
     for number in range(times):
         scene.event(ago=4000 - 100 * number)
         scene.write()
-        os.replace(scene.folder / LOG, scene.folder / OLDER)
+        os.replace(scene.folder / LOG_FILE_NAME, scene.folder / OLDER_LOG_FILE_NAME)
         scene.event(ago=3950 - 100 * number)
         scene.write()
     assert len(seen(watch)) == 1 + 2 * times - 2 * (times == 3)
@@ -158,13 +164,13 @@ def test_a_log_that_was_there_before_is_read_with_the_older_one(scene: Scene) ->
         scene.event(ago=ago)
         scene.write()
         if ago == 900:
-            os.replace(scene.folder / LOG, scene.folder / OLDER)
+            os.replace(scene.folder / LOG_FILE_NAME, scene.folder / OLDER_LOG_FILE_NAME)
     assert len(seen(watched(scene.folder))) == 2
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link", "unreadable"])
 def test_a_log_that_is_none_is_no_fault(tmp_path: Path, scene: Scene, kind: str) -> None:
-    log = scene.folder / LOG
+    log = scene.folder / LOG_FILE_NAME
     match kind:
         case "folder":
             log.mkdir()
@@ -181,25 +187,25 @@ def test_a_log_that_is_none_is_no_fault(tmp_path: Path, scene: Scene, kind: str)
 
 
 def test_a_line_that_never_ends_is_passed_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_tail, "BLOCK_BYTES", 5000)
-    monkeypatch.setattr(log_tail, "LONGEST_LINE", 4000)
-    (scene.folder / LOG).write_bytes(b"[" * 20_000 + b"\n")
+    monkeypatch.setattr(log_tail, "READ_BLOCK_BYTES", 5000)
+    monkeypatch.setattr(log_tail, "MAX_LINE_BYTES", 4000)
+    (scene.folder / LOG_FILE_NAME).write_bytes(b"[" * 20_000 + b"\n")
     scene.event()
     scene.write()
-    assert len(list(LogTail(scene.folder).news())) == 2
+    assert len(list(LogTail(scene.folder).read_new_entries())) == 2
 
 
 def test_many_events_are_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera_events, "MOST_EVENTS", 100)
-    monkeypatch.setattr(camera_events, "MOST_CAMERAS", 5)
-    folded = Folded("yard")
+    monkeypatch.setattr(camera_events, "MAX_EVENTS", 100)
+    monkeypatch.setattr(camera_events, "MAX_CAMERAS", 5)
+    folded = EventIndex("yard")
     for number in range(1000):
         scene.event(ago=5000 - number, camera=f"camera {number % 10}")
     for line in scene.lines:
-        folded.follow(json.loads(line))
-    assert len(folded.events) == len(folded.order) <= 102
-    assert len(folded.cameras) == 5
-    newest = max(place for place in folded.order)
+        folded.add_entry(json.loads(line))
+    assert len(folded.events) == len(folded.positions) <= 102
+    assert len(folded.newest_by_camera) == 5
+    newest = max(place for place in folded.positions)
     assert newest[0] == (NOW - timedelta(seconds=5000 - 994)).timestamp(), "the newest of cameras that are known"
 
 
@@ -235,26 +241,26 @@ def test_cameras_are_up_offline_or_not_watched(scene: Scene) -> None:
     }  # fmt: skip
     assert views["yard"].since == (NOW - timedelta(seconds=60)).timestamp()
     assert views["yard"].reason == "connection refused"
-    assert views["door"].newest is not None and views["hall"].newest is None
-    os.utime(scene.folder / PULSE, (now - STALE_SECONDS - 1,) * 2)
+    assert views["door"].newest_event is not None and views["hall"].newest_event is None
+    os.utime(scene.folder / HEARTBEAT_FILE_NAME, (now - HEARTBEAT_STALE_SECONDS - 1,) * 2)
     views = {view.name: view for view in looked(watch).cameras()}
     assert {view.state for view in views.values()} == {"not watching"}
-    assert views["door"].since == pytest.approx(now - STALE_SECONDS - 1)
+    assert views["door"].since == pytest.approx(now - HEARTBEAT_STALE_SECONDS - 1)
 
 
 def test_a_camera_that_is_back_is_up_again(scene: Scene) -> None:
-    with open_desk(scene.folder, None) as desk:
+    with open_event_processor(scene.folder, None) as desk:
         for kind in ("offline", "back"):
-            desk.take(happening_of(Notice("door", kind, NOW, NOW, "gone")))  # type: ignore[arg-type]
+            desk.process(happening_of(StatusChange("door", kind, NOW, NOW, "gone")))  # type: ignore[arg-type]
         scene.beat(door="live")
         (view,) = watched(scene.folder).cameras()
     assert (view.state, view.since, view.reason) == ("up", None, "")
 
 
-def happening_of(notice: Notice) -> Any:
-    from hazard.monitor.detector import Happening
+def happening_of(notice: StatusChange) -> Any:
+    from hazard.monitor.detector import CameraEvent
 
-    return Happening(notice.camera, notice, notice.at)
+    return CameraEvent(notice.camera, notice, notice.at)
 
 
 @pytest.mark.parametrize("is_watched", [True, False])
@@ -267,28 +273,30 @@ def test_an_event_goes_on_only_while_somebody_watches(scene: Scene, is_watched: 
 
 
 def test_a_monitor_gives_a_sign_and_says_when_it_ends(tmp_path: Path) -> None:
-    file = PulseFile(tmp_path / PULSE)
-    file.say({"door": "live"})
-    os.utime(tmp_path / PULSE, (1, 1))
-    first = (tmp_path / PULSE).stat()
-    file.say({"door": "live"})
-    second = (tmp_path / PULSE).stat()
+    file = HeartbeatFile(tmp_path / HEARTBEAT_FILE_NAME)
+    file.write({"door": "live"})
+    os.utime(tmp_path / HEARTBEAT_FILE_NAME, (1, 1))
+    first = (tmp_path / HEARTBEAT_FILE_NAME).stat()
+    file.write({"door": "live"})
+    second = (tmp_path / HEARTBEAT_FILE_NAME).stat()
     assert second.st_ino == first.st_ino and second.st_mtime > 1e9, "nothing new is not written again"
-    (tmp_path / PULSE).unlink()
-    file.say({"door": "live"})
-    file.say({"door": "live"})
-    assert read_pulse((tmp_path / PULSE).read_bytes(), 5.0) == Pulse({"door": "live"}, 5.0, is_over=False)
-    file.say({"door": "live"}, is_over=True)
-    assert not read_pulse((tmp_path / PULSE).read_bytes(), time.time()).is_fresh(time.time())
+    (tmp_path / HEARTBEAT_FILE_NAME).unlink()
+    file.write({"door": "live"})
+    file.write({"door": "live"})
+    assert parse_heartbeat((tmp_path / HEARTBEAT_FILE_NAME).read_bytes(), 5.0) == Heartbeat(
+        {"door": "live"}, 5.0, is_over=False
+    )
+    file.write({"door": "live"}, is_over=True)
+    assert not parse_heartbeat((tmp_path / HEARTBEAT_FILE_NAME).read_bytes(), time.time()).is_fresh(time.time())
 
 
 def test_a_disk_that_takes_no_sign_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = PulseFile(tmp_path / "gone" / PULSE)
+    file = HeartbeatFile(tmp_path / "gone" / HEARTBEAT_FILE_NAME)
     for _ in range(3):
-        file.say({"door": "live"})
+        file.write({"door": "live"})
     assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"cameras": 3, "is_over": false}', b"[" * 100_000])
 def test_a_sign_of_others_is_none(content: bytes) -> None:
-    assert not read_pulse(content, time.time()).is_fresh(time.time())
+    assert not parse_heartbeat(content, time.time()).is_fresh(time.time())

@@ -1,1 +1,1 @@
-"""Frozen networks by name, each with its preprocessing and its weights."""
+"""Frozen networks by name, each with its preprocessing and weights."""

@@ -1,4 +1,4 @@
-"""Backbone: what there is to know of a frozen network before it is built, torch not yet imported."""
+"""Backbone: the description of a frozen network, available without building it or importing torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from features.spec import Preprocessing
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a run whose network is kept converted does without
+if TYPE_CHECKING:  # torch takes seconds to import, and a run with a cached converted network does not need it
     from torch import Tensor, nn
 
 RANDOM_SEED = 0
-"""Of random weights."""
+"""Seed of random weights."""
 
 Module: TypeAlias = "nn.Module"
 StateDict: TypeAlias = "Mapping[str, Tensor]"
@@ -22,31 +22,33 @@ def _return_unchanged(network: Module) -> Module:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its classifier: normalised (B, 3, S, S) to a feature map (B, `width`, h, w).
+    """A network without its classifier: normalised frames (B, 3, S, S) to a feature map (B, `width`, h, w).
 
-    A 3D one takes snippets (B, 3, L, S, S) to (B, `width`, t, h, w); a transformer gives (B, `width`, tokens); one that
-    pools by itself gives (B, `width`).
+    A 3D network maps snippets (B, 3, L, S, S) to (B, `width`, t, h, w). A transformer returns (B, `width`, tokens). A
+    network that pools its own features returns (B, `width`).
     """
 
     build: Callable[[], Module]
-    """The network, its tensors named as they are published, but for whatever they all begin with."""
+    """Builds the network. Its tensors have their published names, except for a common prefix."""
     width: int
+    """Numbers in a feature vector, D."""
     weights_url: Callable[[], str]
-    """Where published weights lie; empty where there are none."""
+    """Returns the URL of the published weights, or an empty text if there are none."""
     licence: str
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     snippet: tuple[int, float] | None = None
-    """Of a 3D network: frames a snippet and frames a second, as it was trained."""
+    """Frames per snippet and frames per second of a 3D network, as it was trained; None for other networks."""
     is_pooled: bool = False
+    """Whether the network pools its own features."""
     accepts_any_size: bool = True
-    """Whether it takes squares of another side than it was trained on, as networks of convolutions do."""
+    """Whether it accepts squares of another size than in training, as convolutional networks do."""
     wrap: Callable[[Module], Module] = _return_unchanged
-    """From the network that was built, its weights in place, to the one that gives the maps."""
+    """Turns the built network, with its weights loaded, into the one that returns feature maps."""
     convert: "Callable[[StateDict, Module], StateDict] | None" = None
-    """From a state dict as its authors published it to the names of the network's tensors."""
+    """Renames the tensors of a published state dict to those of the network."""
     calibration_side: int = 96
-    """Side of the pictures on which batch norms of random weights are calibrated."""
+    """Side, in pixels, of the noise on which the batch norms of random weights are calibrated."""
     library: str = ""
-    """Name and version of what builds the network, where that is not torchvision."""
+    """Name and version of the library that builds the network; empty for torchvision."""
     no_weights_message: str = ""
-    """What to say where there is no address."""
+    """Error text if there is no weights URL."""

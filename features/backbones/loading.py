@@ -1,4 +1,4 @@
-"""A frozen network with its weights in place, or with seeded random ones."""
+"""Loading of a frozen network, with weights from a file or with seeded random weights."""
 
 import hashlib
 from pathlib import Path
@@ -12,9 +12,9 @@ from features.backbones.state_dict import load_into_network, read_state_dict
 
 
 def load_backbone(name: str, file: Path | None) -> nn.Module:
-    """The frozen network in eval mode, with a file's weights, or seeded random ones where `file` is None.
+    """Return the frozen network in eval mode, with a file's weights or, if `file` is None, seeded random ones.
 
-    Raises ArtefactRefused where the file is damaged, runs code, or belongs to another architecture.
+    Raises ArtifactError if the file is damaged, contains code, or belongs to another architecture.
     """
     backbone = get_backbone(name)
     network = _build_random_network(backbone) if file is None else backbone.wrap(_load_network(name, file))
@@ -22,9 +22,9 @@ def load_backbone(name: str, file: Path | None) -> nn.Module:
 
 
 def tensors_digest(name: str, file: Path) -> str:
-    """sha256 over the names, shapes and float32 values of the network's tensors, whatever file they came from.
+    """Return the sha256 over the names, shapes and float32 values of the network's tensors.
 
-    Raises as `load_backbone` does.
+    It does not depend on the format of the file. Raises ArtifactError like `load_backbone`.
     """
     digest = hashlib.sha256()
     for key, tensor in sorted(_load_network(name, file).state_dict().items()):
@@ -42,10 +42,11 @@ def _load_network(name: str, file: Path) -> nn.Module:
 
 
 def _build_random_network(backbone: Backbone) -> nn.Module:
-    """Seeded random weights, tamed so that features tell something: batch norms are calibrated on noise.
+    """Build the network with seeded random weights whose features carry information.
 
-    A plainly random deep network amplifies noise more than motion: its features are at chance on drawn clips. Smoothing
-    depthwise filters, batch norms that keep ReLU6 in its linear part and quiet residual branches mend that.
+    With plain random weights a deep network amplifies noise more than motion, and its features are at chance level on
+    synthetic clips. Three changes help: depthwise filters are made non-negative so that they smooth, batch norms are
+    calibrated on noise so that ReLU6 stays in its linear range, and residual branches are scaled down.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
@@ -58,10 +59,10 @@ def _build_random_network(backbone: Backbone) -> nn.Module:
             nn.init.ones_(module.bias)
             module.momentum = None  # a plain average over the calibration batch
         if getattr(module, "use_res_connect", False):
-            last = [norm for norm in module.modules() if isinstance(norm, _BATCH_NORMS)][-1]
-            nn.init.constant_(last.weight, 0.2)
+            last_norm = [norm for norm in module.modules() if isinstance(norm, _BATCH_NORMS)][-1]
+            nn.init.constant_(last_norm.weight, 0.2)
     norms = [module for module in network.eval().modules() if isinstance(module, _BATCH_NORMS)]
-    for norm in norms:  # and nothing else: dropped paths would make each process another network
+    for norm in norms:  # only these: stochastic depth would give each process another network
         norm.train()
     if norms:
         with torch.inference_mode():
@@ -70,7 +71,7 @@ def _build_random_network(backbone: Backbone) -> nn.Module:
 
 
 def _make_noise(backbone: Backbone) -> torch.Tensor:
-    """Smooth noise (8, 3, S, S), drifting sideways in four frames (8, 3, 4, S, S) for a 3D network."""
+    """Return smooth noise (8, 3, S, S), or (8, 3, 4, S, S) that drifts sideways for a 3D network."""
     side = backbone.calibration_side
     noise = nn.functional.interpolate(torch.randn(8, 3, 8, 8), size=(side, side), mode="bilinear")
     noise += 0.2 * torch.randn(8, 3, side, side)

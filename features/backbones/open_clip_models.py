@@ -1,4 +1,4 @@
-"""CLIP's image encoders as backbones, through open_clip: `clip:MODEL` or `clip:MODEL/PRETRAINED_TAG`."""
+"""CLIP image encoders of open_clip as backbones: `clip:MODEL` or `clip:MODEL/PRETRAINED_TAG`."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from features.utils.text import suggest_name
 
 DEFAULT_WEIGHTS_FILE = "open_clip_model.safetensors"
 MAX_LISTED_TAGS = 6
-"""So many tags are named where none was given."""
+"""Tags that are listed in an error message."""
 
 
 @cache
 def clip_backbone(name: str) -> Backbone:
-    """What open_clip knows of MODEL and its tag. Raises SettingsError where open_clip, or either of them, is absent."""
+    """Return open_clip's MODEL with its tag as a backbone. Raises SettingsError if one of the three is missing."""
     if find_spec("open_clip") is None:
         raise SettingsError(f"backbone 'clip:{name}' needs open_clip; pip install 'hazard-video[clip]'")
     import open_clip
 
     model, _, tag = name.partition("/")
-    if model not in open_clip.list_models():  # nor anything that open_clip would fetch, such as hf-hub:...
-        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.2)
-        raise SettingsError(f"unknown backbone 'clip:{name}'; the nearest: {', '.join('clip:' + n for n in near)}")
+    if model not in open_clip.list_models():  # also excludes names that open_clip would download, such as hf-hub:...
+        close = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.2)
+        raise SettingsError(f"unknown backbone 'clip:{name}'; the nearest: {', '.join('clip:' + n for n in close)}")
     config, tags = open_clip.get_model_config(model), open_clip.list_pretrained_tags_by_model(model)
     if tag and tag not in tags:
         hint = suggest_name(tag, tags) if tags else "it has none"
@@ -56,15 +56,18 @@ def clip_backbone(name: str) -> Backbone:
 
 def _explain_missing_weights(model: str, tags: Sequence[str]) -> str:
     if not tags:
-        return f"open_clip knows of no pretrained weights of '{model}'"
-    some = ", ".join(tags[:MAX_LISTED_TAGS]) + (
+        return f"open_clip has no pretrained weights of '{model}'"
+    listed = ", ".join(tags[:MAX_LISTED_TAGS]) + (
         f" and {len(tags) - MAX_LISTED_TAGS} more" if len(tags) > MAX_LISTED_TAGS else ""
     )
-    return f"'clip:{model}' does not say whose weights; name a tag after a slash, as in clip:{model}/{tags[0]} ({some})"
+    return (
+        f"'clip:{model}' names no pretrained weights; add a tag after a slash, as in clip:{model}/{tags[0]} "
+        f"(available: {listed})"
+    )
 
 
 def _build_image_tower(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Module:
-    """The image tower alone: open_clip's public functions build, and load, the text tower too."""
+    """Build only the image tower. The public functions of open_clip also build and load the text tower."""
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
     vision = CLIPVisionCfg(**config["vision_cfg"] | {"timm_model_pretrained": False, "output_tokens": False})
@@ -73,23 +76,23 @@ def _build_image_tower(config: Mapping[str, Any], *, quick_gelu: bool) -> nn.Mod
 
 
 def _find_preprocessing(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> Preprocessing:
-    """As the weights were trained; CLIP's usual mean and deviation where open_clip names none."""
+    """Return the preprocessing the weights were trained with; CLIP's usual mean and std if open_clip names none."""
     from open_clip.transform import PreprocessCfg
 
-    size, usual = config["vision_cfg"].get("image_size", 224), PreprocessCfg()
+    size, default = config["vision_cfg"].get("image_size", 224), PreprocessCfg()
     if not isinstance(size, int):
         raise SettingsError(f"backbone 'clip:{name}' takes {size} pixels, not square frames; choose another")
     return Preprocessing(
         size=size,
         resize=size,
         fit="crop" if weights.get("resize_mode", "shortest") == "shortest" else "squash",
-        mean=weights.get("mean", usual.mean),
-        std=weights.get("std", usual.std),
+        mean=weights.get("mean", default.mean),
+        std=weights.get("std", default.std),
     )
 
 
 def _weights_url(weights: Mapping[str, Any]) -> str:
-    """The Hugging Face file where there is one: OpenAI's own files are programs, not state dicts."""
+    """Return the URL of the Hugging Face file if there is one. OpenAI's own files are programs, not state dicts."""
     if hub := weights.get("hf_hub"):
         repository, _, file = hub.rpartition("/")
         return f"https://huggingface.co/{repository}/resolve/main/{file or DEFAULT_WEIGHTS_FILE}"
@@ -97,5 +100,5 @@ def _weights_url(weights: Mapping[str, Any]) -> str:
 
 
 def _licence(weights: Mapping[str, Any]) -> str:
-    where = weights.get("hf_hub", "").rpartition("/")[0]
-    return f"MIT code; weights: see {'https://huggingface.co/' + where if where else 'where they come from'}"
+    repository = weights.get("hf_hub", "").rpartition("/")[0]
+    return f"MIT code; weights: see {'https://huggingface.co/' + repository if repository else 'their source'}"

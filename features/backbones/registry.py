@@ -1,4 +1,4 @@
-"""BACKBONES: name to frozen network, with the preprocessing and the width that belong to it."""
+"""BACKBONES: frozen networks by name, with their preprocessing and feature width."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,7 +22,7 @@ VIDEO_RESNET_PREPROCESSING = Preprocessing(
 def _make_torchvision_backbone(
     name: str, weights: str, width: int, *, trunk: tuple[str, ...] = ("features",)
 ) -> Backbone:
-    """A network of torchvision without its head, the names of its tensors unchanged."""
+    """Describe a torchvision network without its head. The names of its tensors stay unchanged."""
     is_video = trunk == RESNET_3D_LAYERS
 
     def build() -> Module:
@@ -76,27 +76,30 @@ def _make_clip_backbone(name: str) -> Backbone:
 
 
 FAMILIES: dict[str, Callable[[str], Backbone]] = {"timm": _make_timm_backbone, "clip": _make_clip_backbone}
-"""Libraries of networks: `timm:NAME` is what the family's function makes of NAME."""
+"""Libraries of networks: `timm:NAME` is the backbone that the function of `timm` returns for NAME."""
 
 
 def get_backbone(name: str) -> Backbone:
-    """The entry of BACKBONES, or a family's network. Raises SettingsError naming the choices."""
+    """Return an entry of BACKBONES or a network of a family. Raises SettingsError, with the choices, for others."""
     family, colon, member = name.partition(":")
     if colon and family in FAMILIES:
         return FAMILIES[family](member)
     if name not in BACKBONES:
         choices = [*BACKBONES, *(f"{family}:NAME" for family in FAMILIES)]
-        near = suggest_name(name, BACKBONES)
-        hint = f"{near} Choices: " if near.startswith("did") else "choose one of: "
+        suggestion = suggest_name(name, BACKBONES)
+        hint = f"{suggestion} Choices: " if suggestion.startswith("did") else "choose one of: "
         raise SettingsError(f"unknown backbone '{name}'; {hint}{', '.join(choices)}")
     return BACKBONES[name]
 
 
 def pooled_width(backbone: str, pooling: str) -> int:
-    """How many numbers a row has before any reduction. Raises SettingsError where the pooling is not to be had."""
+    """Return the numbers in a row before any reduction.
+
+    Raises SettingsError if the backbone pools its own features and cannot use `pooling`.
+    """
     entry = get_backbone(backbone)
     if entry.is_pooled and pooling != "avg":
         raise SettingsError(
-            f"backbone '{backbone}' pools by itself, so pooling '{pooling}' means nothing; leave it out"
+            f"backbone '{backbone}' pools its own features, so pooling '{pooling}' has no effect; leave it out"
         )
     return entry.width * len(pooling.split("+"))

@@ -1,4 +1,4 @@
-"""State dicts of anybody's making: read without running code, matched to a network, refused where they do not fit."""
+"""State dicts from untrusted files: read without running code, matched to a network, rejected if they do not fit."""
 
 import zipfile
 from collections import Counter
@@ -13,25 +13,25 @@ from features.backbones.base import Backbone, StateDict
 from features.errors import ArtifactError
 
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
-"""Where training programs keep the state dict of a checkpoint."""
+"""Keys under which training programs store the state dict of a checkpoint."""
 
 
 def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a safetensors or torch file, read without running code from it."""
+    """Read a state dict from a safetensors or torch file without running code. Raises ArtifactError for other files."""
     if _is_torchscript(file):
         raise ArtifactError(
-            f"weights {file} refused: a TorchScript archive, which is a program and not a plain state dict (OpenAI "
-            "publishes CLIP so); take the safetensors file of the same weights from open_clip, such as "
+            f"weights {file} rejected: a TorchScript archive, which is a program and not a plain state dict (OpenAI "
+            "publishes CLIP in this form); download the safetensors file of the same weights from open_clip, such as "
             "https://huggingface.co/timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors"
         )
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a forged file can make a reader raise anything; all of it means refusal
-        said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    except Exception as error:  # a forged file can make a reader raise any error
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ArtifactError(
-            f"weights {file} refused: not a plain state dict ({said}); "
+            f"weights {file} rejected: not a plain state dict ({reason}); "
             "save one with torch.save(model.state_dict(), path) or as safetensors"
         ) from None
     for key in CHECKPOINT_KEYS:
@@ -41,25 +41,25 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
         raise ArtifactError(
-            f"weights {file} refused: expected a state dict of named tensors, got {type(state).__name__}"
+            f"weights {file} rejected: expected a state dict of named tensors, got {type(state).__name__}"
         )
     return dict(state)
 
 
 def load_into_network(network: nn.Module, state: StateDict, *, backbone: Backbone, name: str, file: Path) -> None:
-    """Copies a state dict's tensors into a network, whatever their names begin with; the classifier is left out.
+    """Copy a state dict's tensors into a network. A common prefix of their names and the classifier are ignored.
 
-    Raises ArtefactRefused where a tensor is absent, of another shape or not finite, where a block is there that the
-    network has not, and where two networks of the kind are in the file.
+    Raises ArtifactError if a tensor is missing, has another shape or is not finite, if the file has a block that the
+    network does not have, and if it contains two such networks.
     """
     expected = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     part = _select_network_tensors(state, expected, name, file)
     if backbone.convert and not _has_all_tensors(part, expected, ""):
         part = _convert_state_dict(state, network, backbone, name, file)
     for key, tensor in expected.items():
-        _check_tensor(key, part.get(key), tensor, f"weights {file} refused: ", name, part or state)
+        _check_tensor(key, part.get(key), tensor, f"weights {file} rejected: ", name, part or state)
     if extra := _find_foreign_tensor(part, expected):
-        raise ArtifactError(f"weights {file} refused: '{extra}' is no part of {name}; is it a larger architecture?")
+        raise ArtifactError(f"weights {file} rejected: '{extra}' is not part of {name}; is it a larger architecture?")
     network.load_state_dict({key: part[key] for key in expected}, strict=False)
 
 
@@ -67,24 +67,24 @@ def _is_torchscript(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any("/code/" in name for name in archive.namelist())
-    except Exception:  # no archive, or a forged one: whoever reads it next says what it is
+    except Exception:  # not an archive, or a forged one: the next reader reports it
         return False
 
 
 def _select_network_tensors(state: StateDict, expected: StateDict, name: str, file: Path) -> StateDict:
-    """The network's own tensors, by its own names: `module.`, `backbone.` and the like are cut off."""
+    """Return the tensors of the network under its own names, without prefixes such as `module.` or `backbone.`."""
     counts: Counter[str] = Counter()
     for key in state:
-        for at in [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]:
-            if key[at:] in expected:
-                counts[key[:at]] += 1
-    whole = [prefix for prefix in counts if _has_all_tensors(state, expected, prefix)]
-    if len(whole) > 1:
+        for start in [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]:
+            if key[start:] in expected:
+                counts[key[:start]] += 1
+    complete = [prefix for prefix in counts if _has_all_tensors(state, expected, prefix)]
+    if len(complete) > 1:
         raise ArtifactError(
-            f"weights {file} refused: it holds {len(whole)} networks that fit {name}, whose tensors begin with "
-            f"{', '.join(repr(prefix) for prefix in sorted(whole))}; save the state dict of one"
+            f"weights {file} rejected: the file contains {len(complete)} networks that fit {name}, with the prefixes "
+            f"{', '.join(repr(prefix) for prefix in sorted(complete))}; save the state dict of only one"
         )
-    best = whole[0] if whole else max(counts, key=lambda prefix: (counts[prefix], -len(prefix)), default="")
+    best = complete[0] if complete else max(counts, key=lambda prefix: (counts[prefix], -len(prefix)), default="")
     return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
 
 
@@ -96,17 +96,17 @@ def _convert_state_dict(state: StateDict, network: nn.Module, backbone: Backbone
     assert backbone.convert is not None
     try:
         return backbone.convert(state, network)
-    except Exception:  # it was written for one kind of state dict, and this is another
-        raise ArtifactError(f"weights {file} refused: they are not of {name}; is it another architecture?") from None
+    except Exception:  # the conversion expects one kind of state dict, and this is another
+        raise ArtifactError(f"weights {file} rejected: they do not fit {name}; is it another architecture?") from None
 
 
 def _check_tensor(
     key: str, found: torch.Tensor | None, wanted: torch.Tensor, message_start: str, name: str, state: StateDict
 ) -> None:
     if found is None:
-        first = f", which begins with '{next(iter(state))}'" if state else ", which is empty"
+        content = f"the file begins with '{next(iter(state))}'" if state else "the file is empty"
         raise ArtifactError(
-            f"{message_start}no tensor '{key}', which {name} needs, is in it{first}; is it another architecture?"
+            f"{message_start}{name} needs the tensor '{key}', which is missing; {content}; is it another architecture?"
         )
     if found.shape != wanted.shape:
         raise ArtifactError(
@@ -118,7 +118,10 @@ def _check_tensor(
 
 
 def _find_foreign_tensor(state: StateDict, expected: StateDict) -> str:
-    """A tensor of a numbered block that the network has not, next to blocks that it has: a deeper network's."""
+    """Return a tensor of a numbered block that the network does not have, next to blocks that it has.
+
+    Such a tensor belongs to a deeper network. Returns an empty text if there is none.
+    """
     own = {tuple(key.split(".")[: i + 1]) for key in expected for i in range(key.count("."))}
     numbered = {path[:-1] for path in own if path[-1].isdigit()}
     for key in state:

@@ -1,4 +1,4 @@
-"""A backbone's weights: found or downloaded, and named by a digest of their values that is remembered."""
+"""Weights of a backbone: found on disk or downloaded, and identified by a cached digest of their values."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from features.errors import RuntimeEnvironmentError, SettingsError
 from features.utils.user_cache import read_note, write_note
 
 WEIGHTS_VARIABLE = "FEATURES_WEIGHTS"
+"""Environment variable that names a weights file or a folder of them."""
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -21,14 +22,15 @@ FALLBACK_FILES = {
     "model.safetensors": "pytorch_model.bin",
     "open_clip_model.safetensors": "open_clip_pytorch_model.bin",
 }
-"""What a file is called in repositories that do not have it as safetensors."""
+"""Names of the same file in repositories that do not have it as safetensors."""
 
 
 def find_weights(name: str, weights: str) -> Path | None:
-    """The file that `auto`, `random` or a path stands for; None for random weights.
+    """Return the file that `auto`, `random` or a path stands for; None for random weights.
 
-    `auto` looks at $FEATURES_WEIGHTS (a file or a folder), then the hub's cache, then downloads. Raises SettingsError
-    where a named file is absent or nothing is published, EnvironmentStopped where the download fails.
+    `auto` looks at $FEATURES_WEIGHTS (a file or a folder), then in the hub's cache, and then downloads. Raises
+    SettingsError if a named file does not exist or no weights are published, RuntimeEnvironmentError if the download
+    fails.
     """
     get_backbone(name)
     if weights == "random":
@@ -41,18 +43,18 @@ def find_weights(name: str, weights: str) -> Path | None:
 
 
 def find_published_weights(name: str, *, instructions: str) -> Path:
-    """The file in the hub's cache, or downloaded. Raises as `find_weights` does, and says `how` to get it else."""
+    """Return the file from the hub's cache, or download it. Raises like `find_weights`, with `instructions`."""
     url = get_backbone(name).weights_url()
     if not url:
-        raise SettingsError(f"no weights for {name}: {instructions}")
+        raise SettingsError(f"no weights of {name}: {instructions}")
     return _find_cached(url) or _download(name, url, instructions)
 
 
 def weights_digest(name: str, file: Path | None) -> str:
-    """sha256 over the names, shapes and float32 values of the network's tensors, whatever file they came from.
+    """Return the sha256 over the names, shapes and float32 values of the network's tensors.
 
-    Random weights are named by their recipe instead. A file that was read before and is untouched since is not read
-    again. Raises as `load_backbone` does.
+    Random weights are identified by their recipe instead. A file that has not changed since it was last read is not
+    read again. Raises ArtifactError like `load_backbone`.
     """
     if file is None:
         libraries = [f"torch {version('torch').split('+')[0]}", get_backbone(name).library]
@@ -69,9 +71,10 @@ def weights_digest(name: str, file: Path | None) -> str:
 
 
 def _identify_weights(name: str, file: Path) -> dict[str, str]:
-    """What a file cannot change its content without changing, and who reads it; empty where it cannot be looked at.
+    """Return what changes with the content of a file, and the libraries that read it; empty if it cannot be read.
 
-    The time of the last change of its inode is nobody's to set: a file that was swapped and dated back has another.
+    It includes the change time of the inode, which no program can set: it differs even for a file that was replaced
+    and given its old modification time.
     """
     try:
         status = file.stat()
@@ -94,30 +97,30 @@ def _find_existing(path: Path, name: str, *, source: str) -> Path:
             return found[0]
         if found:
             raise SettingsError(
-                f"{source} holds several weights of {name} ({', '.join(f.name for f in found)}); name one file"
+                f"{source} holds several weights files of {name} ({', '.join(f.name for f in found)}); name one of them"
             )
-    raise SettingsError(f"{source}: no weights of {name} there. {_explain_how_to_get(name)}")
+    raise SettingsError(f"{source}: no weights of {name} found. {_explain_how_to_get(name)}")
 
 
 def _file_stem(name: str) -> str:
-    """What a file of these weights begins with: `timm-resnet10t` for timm:resnet10t."""
+    """Return the start of the file name of a backbone's weights: `timm-resnet10t` for timm:resnet10t."""
     return re.sub(r"[:/]", "-", name)
 
 
 def _is_named(stem: str, name: str) -> bool:
-    """resnet18-f37072fd is of resnet18, resnet18d is not."""
-    own = _file_stem(name)
-    return stem.startswith(own) and not stem[len(own) :][:1].isalnum()
+    """Return whether a file stem belongs to a backbone: resnet18-f37072fd does to resnet18, resnet18d does not."""
+    expected = _file_stem(name)
+    return stem.startswith(expected) and not stem[len(expected) :][:1].isalnum()
 
 
 def _explain_how_to_get(name: str) -> str:
     backbone = get_backbone(name)
     url = backbone.weights_url()
-    get = f"Download {url} and pass it" if url else f"{backbone.no_weights_message}; or pass a state dict"
-    cache = f"put it into {_hub_file(url).parent}/, or " if url and not HUGGING_FACE_URL.match(url) else ""
+    pass_file = f"Download {url} and pass it" if url else f"{backbone.no_weights_message}; or pass a state dict"
+    use_cache = f"put it into {_hub_file(url).parent}/, or " if url and not HUGGING_FACE_URL.match(url) else ""
     return (
-        f"{get} with --weights PATH, or {cache}let ${WEIGHTS_VARIABLE} name the file or its folder (as "
-        f"{_file_stem(name)}.safetensors or .pth there); --weights random goes on without pretrained weights"
+        f"{pass_file} with --weights PATH, or {use_cache}set ${WEIGHTS_VARIABLE} to the file or its folder (named "
+        f"{_file_stem(name)}.safetensors or .pth there); --weights random runs without pretrained weights"
     )
 
 
@@ -149,38 +152,36 @@ def _download(name: str, url: str, instructions: str) -> Path:
         digest = re.search(r"-([0-9a-f]{8,})$", target.stem)
         torch.hub.download_url_to_file(url, str(target), hash_prefix=digest.group(1) if digest else None)
         return target
-    except Exception as error:  # each library has its own errors for a network that is not there
+    except Exception as error:  # each library raises its own errors if there is no network
         cause: BaseException = error
         while cause.__cause__:
             cause = cause.__cause__
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise RuntimeEnvironmentError(
-            f"no weights for {name}: the download failed ({reason}). {instructions}"
-        ) from None
+        raise RuntimeEnvironmentError(f"no weights of {name}: the download failed ({reason}). {instructions}") from None
 
 
 def _download_from_hugging_face(repository: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its many attempts
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each of its many attempts
     try:
         return Path(hf_hub_download(repository, file))
-    except LocalEntryNotFoundError:  # there is no network, which says nothing of the repository
+    except LocalEntryNotFoundError:  # no network: the repository may still have the file
         raise
     except EntryNotFoundError:
         return Path(hf_hub_download(repository, FALLBACK_FILES.get(file, file)))
 
 
 FAMILY_PACKAGES = {"timm": "timm", "clip": "open_clip_torch"}
-"""By whose package a backbone `FAMILY:NAME` is built, besides torchvision."""
+"""Packages, besides torchvision, that build a backbone `FAMILY:NAME`."""
 
 
 def find_library_versions(backbone: str, *others: str) -> dict[str, str]:
-    """The versions of what builds and loads a backbone, and of other packages; empty where one is not installed."""
+    """Return the versions of the packages that build and load a backbone, and of `others`; empty if not installed."""
     names = ["torch", "torchvision", *others]
-    if own := FAMILY_PACKAGES.get(backbone.partition(":")[0] if ":" in backbone else ""):
-        names.append(own)
+    if package := FAMILY_PACKAGES.get(backbone.partition(":")[0] if ":" in backbone else ""):
+        names.append(package)
     return {name: _package_version(name) for name in names}
 
 

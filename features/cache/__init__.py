@@ -1,1 +1,1 @@
-"""The HDF5 feature cache: layout, parts, updates, inspection, verification, merging and reduction."""
+"""The HDF5 feature cache: its layout, parts, updates, inspection, verification, merging and reduction."""

@@ -1,4 +1,4 @@
-"""Consolidation: the parts of a run, and the cache that was there, become one new cache."""
+"""Consolidation: merges the existing cache and the parts of a run into one new cache."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from features.types import Clip, Failure
 from features.utils.files import hold_lock, open_atomically
 
 _MAX_LISTED_CLIPS = 5
-"""How many missing clips a message names."""
+"""Number of missing clips that a message names."""
 _CLIP_OVERHEAD_BYTES = 600
-"""About what a clip needs besides its features."""
+"""Approximate size of a clip in the file without its features."""
 
 
 @dataclass(frozen=True)
 class TrackLocation:
-    """Where a track's rows lie, and whether these are raw, as in a part, or reduced already, as in the cache."""
+    """Where the rows of a track are stored, and whether they are raw (in a part) or already reduced (in the cache)."""
 
     path: Path
     row: dict[str, object]
@@ -34,14 +34,14 @@ class TrackLocation:
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """What is known of each clip, the newest word on it winning."""
+    """The newest track or failure of each clip."""
 
     tracks: dict[str, dict[str, TrackLocation]]  # by clip, then by view
     failures: dict[str, Failure]
 
 
 def build_clip_index(output: Path, cache: CacheHeader | None, parts: Sequence[CachePart]) -> ClipIndex:
-    """The newest track or failure of each clip."""
+    """Collect the newest track or failure of each clip from a cache and its parts, oldest first."""
     tracks: dict[str, dict[str, TrackLocation]] = {}
     failures: dict[str, Failure] = {}
     sources = [(output, cache, False)] if cache else []
@@ -67,44 +67,44 @@ def consolidate(
     weights_file: str,
     model_reduction: Reduction | None = None,
 ) -> CacheHeader | None:
-    """Builds the cache anew from itself and its parts and renames it into place; None where no clip succeeded.
+    """Rebuild the cache from itself and its parts, and rename it into place. Return None if no clip succeeded.
 
-    `clips` are the clips as the user names them now: their labels, groups and splits win over stored ones. The
-    reduction is fitted here when the cache is new, unless it is that of a model, and frozen from then on. Raises
-    EnvironmentStopped where one of `clips` is neither in the cache nor in the parts, ArtefactRefused where the cache is
-    damaged; both leave it alone.
+    `clips` carry the current labels, groups and splits, which replace stored ones. If the cache is new, the reduction
+    is fitted here unless `model_reduction` is given; afterwards it never changes. Raises RuntimeEnvironmentError if one
+    of `clips` is neither in the cache nor in the parts, ArtifactError if the cache is damaged. In both cases the cache
+    is not changed.
     """
     with hold_lock(output.with_name(f".{output.name}.lock")):
         parts, _ = read_parts(output, spec)
         if not parts and output.is_file() and not _needs_update(header := read_header(output), clips):
             remove_parts(output, [])
-            return header  # nothing new, or another process has just done it
+            return header  # nothing is new, or another process has just consolidated
         cache = verify_cache(output) if output.is_file() else None
-        merged = build_clip_index(output, cache, parts)
-        _check_complete(output, merged, clips)
-        if not merged.tracks:
+        index = build_clip_index(output, cache, parts)
+        _check_complete(output, index, clips)
+        if not index.tracks:
             return None
-        named = {clip.path: clip for clip in clips}
-        sources = [source for path in sorted(merged.tracks) for _, source in sorted(merged.tracks[path].items())]
-        rows = [_relabel_row(source.row, named) for source in sources]
+        clips_by_path = {clip.path: clip for clip in clips}
+        sources = [source for path in sorted(index.tracks) for _, source in sorted(index.tracks[path].items())]
+        rows = [_relabel_row(source.row, clips_by_path) for source in sources]
         if cache:
-            spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_rows
+            spec, reduction, fitted_on = cache.spec, cache.reduction, cache.reduction_fitted_on
         elif model_reduction:
             reduction, fitted_on = model_reduction, "model"
         else:
             reduction, fitted_on = fit_reduction(spec.reduction, sources, rows)
             spec = spec.model_copy(update={"reduction_digest": reduction.digest if reduction else ""})
-        _write_new_cache(output, sources, rows, merged, named, spec, reduction, fitted_on, weights_file)
+        _write_new_cache(output, sources, rows, index, clips_by_path, spec, reduction, fitted_on, weights_file)
         remove_parts(output, [part.path for part in parts])
         return read_header(output)
 
 
 def _needs_update(cache: CacheHeader, clips: Sequence[Clip]) -> bool:
-    """Whether clips are missing or labelled otherwise than the cache says, or their files have new times."""
+    """Check for clips that are missing, that have new labels, groups or splits, or whose files have new times."""
     stored = {
-        path: about
+        path: labels
         for table in (cache.failures, cache.clips)
-        for path, *about in zip(*map(list, (table.path, table.label, table.group, table.split)), strict=True)
+        for path, *labels in zip(*map(list, (table.path, table.label, table.group, table.split)), strict=True)
     }
     return any(clip.digest or stored.get(clip.path) != [clip.label, clip.group, clip.split] for clip in clips)
 
@@ -114,8 +114,8 @@ def _check_complete(output: Path, index: ClipIndex, clips: Sequence[Clip]) -> No
     if missing:
         more = f" and {len(missing) - _MAX_LISTED_CLIPS} more" if len(missing) > _MAX_LISTED_CLIPS else ""
         raise RuntimeEnvironmentError(
-            f"parts of {parts_folder(output)} are missing or damaged; {output} was left as it was; "
-            f"run the same command again to extract what they held: {', '.join(missing[:_MAX_LISTED_CLIPS])}{more}"
+            f"parts in {parts_folder(output)} are missing or damaged; {output} was not changed; "
+            f"run the same command again to extract these clips: {', '.join(missing[:_MAX_LISTED_CLIPS])}{more}"
         )
 
 
@@ -142,7 +142,7 @@ def _write_new_cache(
             width=width,
             spec=spec,
             reduction=reduction,
-            reduction_rows=fitted_on,
+            reduction_fitted_on=fitted_on,
             clips=table,
             failures=make_failure_table(renamed),
             weights_file=weights_file,
@@ -152,9 +152,10 @@ def _write_new_cache(
 def fit_reduction(
     text: str, sources: Sequence[TrackLocation], rows: Sequence[dict[str, object]]
 ) -> tuple[Reduction | None, str]:
-    """Fitted on the training split, or on all rows where no split is known, of plain views; and which of the two.
+    """Fit a reduction on the original view of the training split, or of all clips if there is no training split.
 
-    `rows` are the tracks' rows of the table, as labels and splits are named now.
+    `rows` are the tracks' table rows with the current labels and splits. Returns the reduction and what it was fitted
+    on, `train` or `all`.
     """
     plain = [(source, r["split"]) for source, r in zip(sources, rows, strict=True) if r["view"] == ORIGINAL_VIEW]
     training = [source for source, split in plain if split == "train"]
@@ -166,15 +167,15 @@ def fit_reduction(
 def reduce_tracks(
     sources: Sequence[TrackLocation], reduction: Reduction | None
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
-    """Features and times of each track in turn. Raises SettingsError where the reduction leaves float16's range."""
+    """Yield the features and times of each track. Raises SettingsError if reduced features overflow float16."""
     for source, features, times in _read_tracks(sources):
         if reduction and source.is_raw:
             with np.errstate(over="ignore"):
                 features = reduction.apply(features)
             if not np.isfinite(features).all():
                 raise SettingsError(
-                    f"{reduction.kind} gives numbers beyond float16's range ({np.finfo(np.float16).max:g}) for "
-                    f"'{source.row['path']}'; scale the features, or use select, which keeps them as they are"
+                    f"{reduction.kind} produces numbers beyond float16's range ({np.finfo(np.float16).max:g}) for "
+                    f"'{source.row['path']}'; scale the features, or use select, which does not change them"
                 )
         yield features, times
 
@@ -182,7 +183,7 @@ def reduce_tracks(
 def _read_tracks(
     sources: Sequence[TrackLocation],
 ) -> Iterator[tuple[TrackLocation, NDArray[np.float16], NDArray[np.float64]]]:
-    """The rows of each track in turn."""
+    """Yield each track with its features (n, D) and times (n,)."""
     with RowReader() as reader:
         for source in sources:
             try:
@@ -191,7 +192,7 @@ def _read_tracks(
                 if not source.is_raw:
                     raise
                 raise RuntimeEnvironmentError(
-                    f"{source.path} vanished or was damaged while it was read; run the same command again to mend that"
+                    f"{source.path} was deleted or damaged while it was being read; run the same command again"
                 ) from None
             yield source, features, times
 
@@ -209,6 +210,9 @@ def _relabel_clip(clip: Clip, clips_by_path: dict[str, Clip]) -> Clip:
 
 
 def _current_fields(clip: Clip, digest: str) -> dict[str, Any]:
-    """What a clip's name for today changes of a stored row: never its content."""
-    touched = {"size_bytes": clip.size_bytes, "mtime_ns": clip.mtime_ns} if digest and clip.digest == digest else {}
-    return {"label": clip.label, "group": clip.group, "split": clip.split, **touched}
+    """Return the stored columns that the current `clip` replaces.
+
+    File size and time are replaced only if the content is still the same.
+    """
+    file_stat = {"size_bytes": clip.size_bytes, "mtime_ns": clip.mtime_ns} if digest and clip.digest == digest else {}
+    return {"label": clip.label, "group": clip.group, "split": clip.split, **file_stat}

@@ -1,4 +1,4 @@
-"""The HDF5 cache: its layout, written and read in one place. A part of a running job has the same layout."""
+"""Reads and writes the HDF5 cache. A part of a running job has the same layout."""
 
 import hashlib
 import json
@@ -32,23 +32,23 @@ class CacheHeader:
 
     spec: FeatureSpec
     reduction: Reduction | None
-    reduction_rows: str  # what the reduction was fitted on: train | all | model | ""
+    reduction_fitted_on: str  # what the reduction was fitted on: train | all | model | ""
     clips: ClipTable
     failures: FailureTable
-    weights_file: str  # where the weights were found, a hint for inference
+    weights_file: str  # where the weights were found: a hint for inference
     created: str
-    libraries: dict[str, str]  # name: version, empty where it was not installed
+    libraries: dict[str, str]  # version by name, "" if it was not installed
     content_digest: str
 
     @property
     def fingerprint(self) -> str:
-        """Of the spec."""
+        """Fingerprint of the feature settings."""
         return self.spec.fingerprint
 
 
 @dataclass(frozen=True)
 class Cache(CacheHeader):
-    """A cache, all of it in memory."""
+    """A complete cache in memory."""
 
     features: NDArray[np.float16]  # (R, D)
     times: NDArray[np.float64]  # (R,)
@@ -61,14 +61,15 @@ def write_cache(
     width: int,
     spec: FeatureSpec,
     reduction: Reduction | None,
-    reduction_rows: str = "",
+    reduction_fitted_on: str = "",
     clips: ClipTable,
     failures: FailureTable,
     weights_file: str = "",
 ) -> None:
-    """Writes a whole cache. `blocks` gives the features (n, D) and times (n,) of the rows in order, piece by piece.
+    """Write a complete cache. `blocks` yields the features (n, D) and times (n,) of the rows in order, piece by piece.
 
-    Raises ValueError where the blocks do not fit the table or hold NaN or infinity, OSError where the disk does.
+    Raises ValueError if the blocks do not match the table or hold NaN or infinity, OSError if the file cannot be
+    written.
     """
     with defer_write_errors(file) as safe, h5py.File(safe, "w") as h5:
         rows = int(clips.length.sum())
@@ -77,7 +78,7 @@ def write_cache(
         write_table(h5.create_group("failures"), failures)
         if reduction:
             group = h5.create_group("reduction")
-            group.attrs["kind"], group.attrs["fitted_on"] = reduction.kind, reduction_rows
+            group.attrs["kind"], group.attrs["fitted_on"] = reduction.kind, reduction_fitted_on
             for name, array in reduction.to_arrays().items():
                 group.create_dataset(name, data=array, fletcher32=True, chunks=True)
         h5.attrs["schema_version"] = SCHEMA_VERSION
@@ -90,13 +91,16 @@ def write_cache(
 
 
 def read_header(path: Path) -> CacheHeader:
-    """Everything but the features. Raises SettingsError where there is no file, ArtefactRefused where it is damaged."""
+    """Read everything but the features. Raises SettingsError if there is no file, ArtifactError if it is damaged."""
     with _open_cache(path) as h5:
         return CacheHeader(**_read_header_fields(h5))
 
 
 def read_cache(path: Path) -> Cache:
-    """The whole cache, its content digest, shapes and finiteness checked. Raises as `read_header` does."""
+    """Read a complete cache and check its content digest, its shapes and that all numbers are finite.
+
+    Raises SettingsError if there is no file, ArtifactError if it is damaged.
+    """
     with _open_cache(path) as h5:
         header = _read_header_fields(h5)
         features, times = check_dataset_size(h5["features"])[()], check_dataset_size(h5["times"])[()]
@@ -108,7 +112,7 @@ def read_cache(path: Path) -> Cache:
 
 
 def verify_cache(path: Path) -> CacheHeader:
-    """Everything but the features, which are checked as `read_cache` checks them, in bounded memory."""
+    """Check a cache as `read_cache` does, in bounded memory, and return everything but the features."""
     with _open_cache(path) as h5:
         header = CacheHeader(**_read_header_fields(h5))
         features, times = check_dataset_size(h5["features"]), check_dataset_size(h5["times"])
@@ -124,19 +128,25 @@ def verify_cache(path: Path) -> CacheHeader:
 
 
 def read_width(path: Path) -> int:
-    """How many numbers a row has."""
+    """Return the number of features in a row."""
     with _open_cache(path) as h5:
         return h5["features"].shape[1]
 
 
 class RowReader:
-    """Rows of many caches: the last few stay open, and their chunks in memory. Close it, or use it in a `with`."""
+    """Reads rows from many caches. The most recently used files stay open, with their chunks in memory.
+
+    Use it in a `with` block, which closes them.
+    """
 
     def __init__(self) -> None:
         self._open_files: OrderedDict[Path, tuple[h5py.File, h5py.Dataset, h5py.Dataset]] = OrderedDict()
 
     def read_track(self, path: Path, track: Mapping[str, Any]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-        """Features (n, D) and times (n,) of one row of a cache's tracks. Raises as `read_header` does."""
+        """Read the features (n, D) and times (n,) of one track, a row of the clip table.
+
+        Raises SettingsError if there is no file, ArtifactError if it is damaged.
+        """
         rows = slice(track["start"], track["start"] + track["length"])
         with _reject_on_error(path):
             self._open_files[path] = (
@@ -148,7 +158,7 @@ class RowReader:
             return features[rows], times[rows]
 
     def _open_datasets(self, path: Path) -> tuple[h5py.File, h5py.Dataset, h5py.Dataset]:
-        """The data sets stay open too: HDF5 forgets their chunks when they are closed."""
+        """Open a cache. The data sets stay open too, because HDF5 drops their chunks when they are closed."""
         h5 = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
         return h5, check_dataset_size(h5["features"]), check_dataset_size(h5["times"])
 
@@ -164,37 +174,40 @@ class RowReader:
 def _open_cache(path: Path) -> Iterator[h5py.File]:
     with _reject_on_error(path), h5py.File(path, "r") as file:
         if "schema_version" not in file.attrs:
-            raise ArtifactError("it is an HDF5 file, but no cache of this program; give another path")
+            raise ArtifactError("this HDF5 file is not a feature cache; give another path")
         yield file
 
 
 @contextmanager
 def _reject_on_error(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside the block refuses the file by name."""
+    """Turn any error inside the block into an error that names the file.
+
+    Raises SettingsError if there is no file, ArtifactError if it is no cache, DamagedCacheError if it is damaged.
+    """
     if not path.is_file():
         raise SettingsError(f"no cache at {path}; make one with: extract-features SOURCE -o {path}")
     try:
         yield
     except UserFacingError as error:
-        raise type(error)(f"{path} refused: {error}") from None
-    except Exception as error:  # a damaged file can make HDF5 raise anything; all of it means refusal
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise type(error)(f"{path} rejected: {error}") from None
+    except Exception as error:  # a damaged file can make HDF5 raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not h5py.is_hdf5(path):
             raise ArtifactError(
-                f"{path} refused: damaged, or no cache ({said}); delete it, or give another path"
+                f"{path} rejected: damaged, or not a feature cache ({reason}); delete it, or give another path"
             ) from None
-        raise DamagedCacheError(f"{path} refused: damaged ({said}); extract it again") from None
+        raise DamagedCacheError(f"{path} rejected: damaged ({reason}); run the extraction again") from None
 
 
 def _read_header_fields(h5: h5py.File) -> dict:
     if h5.attrs["schema_version"] != SCHEMA_VERSION:
         raise ArtifactError(
-            f"its schema version is {h5.attrs['schema_version']}, this program reads {SCHEMA_VERSION}; "
-            "extract it again to another path"
+            f"its schema version is {h5.attrs['schema_version']}, but this program reads version {SCHEMA_VERSION}; "
+            "extract the clips again to another path"
         )
     spec = parse_spec(h5.attrs["spec"])
     if spec.fingerprint != h5.attrs["fingerprint"]:
-        raise DamagedCacheError("its settings do not match its fingerprint; extract it again")
+        raise DamagedCacheError("its settings do not match its fingerprint; run the extraction again")
     group = h5.get("reduction")
     reduction = None
     if group is not None:
@@ -204,7 +217,7 @@ def _read_header_fields(h5: h5py.File) -> dict:
     return {
         "spec": spec,
         "reduction": reduction,
-        "reduction_rows": group.attrs["fitted_on"] if group is not None else "",
+        "reduction_fitted_on": group.attrs["fitted_on"] if group is not None else "",
         "clips": ClipTable(**read_table(h5["clips"], ClipTable)),
         "failures": FailureTable(**read_table(h5["failures"], FailureTable)),
         "weights_file": h5.attrs["weights_file"],
@@ -226,13 +239,13 @@ def _check_shapes(features: NDArray | h5py.Dataset, times: NDArray | h5py.Datase
 
 def _check_finite(features: NDArray[np.float16]) -> None:
     if not np.isfinite(features).all():
-        raise DamagedCacheError("/features hold NaN or infinity")
+        raise DamagedCacheError("/features contains NaN or infinity")
 
 
 def _check_digest(header: CacheHeader, hashes: tuple) -> None:
-    met = _compute_content_digest(header.spec, header.reduction, header.clips, header.failures, hashes)
-    if met != header.content_digest:
-        raise DamagedCacheError("its content does not match its digest; extract it again")
+    found = _compute_content_digest(header.spec, header.reduction, header.clips, header.failures, hashes)
+    if found != header.content_digest:
+        raise DamagedCacheError("its content does not match its digest; run the extraction again")
 
 
 def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple:
@@ -241,25 +254,29 @@ def _write_rows(h5: h5py.File, blocks: Iterable, rows: int, width: int) -> tuple
         "features", (rows, width), np.float16, chunks=(chunk, max(1, width)), fletcher32=True, maxshape=(None, None)
     )
     times = h5.create_dataset("times", (rows,), np.float64, chunks=(chunk,), fletcher32=True, maxshape=(None,))
-    hashes, at = (hashlib.sha256(), hashlib.sha256()), 0
+    hashes, position = (hashlib.sha256(), hashlib.sha256()), 0
     for x, seconds in blocks:
         if x.shape != (len(seconds), width) or x.dtype != np.float16 or not np.isfinite(x).all():
             raise ValueError(
                 f"expected finite float16 (n, {width}) and n times, got {x.dtype} {x.shape} and {len(seconds)}"
             )
-        features[at : at + len(x)], times[at : at + len(x)] = x, seconds
+        end = position + len(x)
+        features[position:end], times[position:end] = x, seconds
         hashes[0].update(np.ascontiguousarray(x).tobytes())
         hashes[1].update(np.asarray(seconds, np.float64).tobytes())
-        at += len(x)
-    if at != rows:
-        raise ValueError(f"expected {rows} rows, got {at}")
+        position = end
+    if position != rows:
+        raise ValueError(f"expected {rows} rows, got {position}")
     return hashes
 
 
 def _compute_content_digest(
     spec: FeatureSpec, reduction: Reduction | None, clips: ClipTable, failures: FailureTable, hashes: tuple
 ) -> str:
-    """sha256 over all that two extractions of the same clips share: not the times of files, nor of the run."""
+    """Compute the sha256 of everything that two extractions of the same clips have in common.
+
+    It leaves out the size and modification time of files and the time of the run.
+    """
     digest = hashlib.sha256(f"{spec.fingerprint} {reduction.digest if reduction else ''} ".encode())
     for table in (clips, failures):
         for field in fields(table):

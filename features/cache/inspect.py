@@ -1,4 +1,4 @@
-"""What is in a cache, for people and for scripts."""
+"""Describes the content of a cache, as text and as JSON."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ _MAX_REASONS = 20
 
 @dataclass(frozen=True)
 class PendingParts:
-    """What lies in parts beside a cache until a run takes it in."""
+    """What the parts beside a cache hold until a run adds it to the cache."""
 
     parts: int
     clips: int
     failures: int
-    damaged: tuple[str, ...]  # names of files
+    damaged: tuple[str, ...]  # file names
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,29 @@ class Inspection:
     spec: dict[str, Any]
     fingerprint: str
     content_digest: str
-    reduction_fitted_on: str  # train | all | model | "" where there is no reduction
+    reduction_fitted_on: str  # train | all | model | "" if there is no reduction
     weights_file: str
     created: str
     libraries: dict[str, str]
     clips: int
-    tracks: int  # a clip has one a view
-    views: dict[str, int]  # tracks by view, the plain one first
+    tracks: int  # one for each view of a clip
+    views: dict[str, int]  # tracks by view, the original one first
     rows: int
     width: int
     groups: int
     duration_seconds: float
     labels: dict[str, dict[str, int]]  # clips by label, then by split
-    status: dict[str, int]  # clips that are ok, and that are partial
+    status: dict[str, int]  # number of clips that are ok and that are partial
     failures: int
     failure_reasons: dict[str, int]
     waiting: PendingParts
 
 
 def inspect_cache(path: Path) -> tuple[CacheHeader, Inspection]:
-    """Reads everything but the features. Raises as `read_header` does."""
+    """Read everything but the features.
+
+    Raises SettingsError if there is no cache, or only parts of an unfinished run, and ArtifactError if it is damaged.
+    """
     parts, damaged = scan_parts(path)
     if parts and not path.is_file():
         raise SettingsError(_format_unbuilt(path, parts))
@@ -69,7 +72,7 @@ def inspect_cache(path: Path) -> tuple[CacheHeader, Inspection]:
         spec=header.spec.model_dump(mode="json"),
         fingerprint=header.fingerprint,
         content_digest=header.content_digest,
-        reduction_fitted_on=header.reduction_rows,
+        reduction_fitted_on=header.reduction_fitted_on,
         weights_file=header.weights_file,
         created=header.created,
         libraries=header.libraries,
@@ -89,23 +92,25 @@ def inspect_cache(path: Path) -> tuple[CacheHeader, Inspection]:
 
 
 def count_pending(parts: list[CachePart], damaged: list[Path]) -> PendingParts:
-    """Counts each clip once, however many parts hold it."""
+    """Count the clips and failures in parts, each clip once even if several parts hold it."""
     clips = {path for part in parts for path in part.header.clips.path.tolist()}
     failures = {path for part in parts for path in part.header.failures.path.tolist()} - clips
     return PendingParts(len(parts), len(clips), len(failures), tuple(path.name for path in damaged))
 
 
 def describe_pending_parts(pending: PendingParts) -> str:
-    """One line on the parts beside a cache."""
+    """Return one line about the parts beside a cache."""
     if not pending.parts:
-        return "no parts wait beside it"
-    held = f"{format_count(pending.clips, 'clip')} and {format_count(pending.failures, 'failure')}"
-    return f"{format_count(pending.parts, 'part')} beside it with {held}; running the extraction again takes them in"
+        return "no pending parts"
+    content = f"{format_count(pending.clips, 'clip')} and {format_count(pending.failures, 'failure')}"
+    parts = format_count(pending.parts, "pending part")
+    return f"{parts} with {content}; run the extraction again to add them to the cache"
 
 
 def describe_inspection(header: CacheHeader, inspection: Inspection) -> str:
-    """Lines for people: a title, the spec, the clips by label and split, what failed, what waits."""
-    size = f"{inspection.rows} rows of {inspection.width} features, {format_duration(inspection.duration_seconds)} of video"
+    """Return the text of `inspect`: title, settings, clips by label and split, failures and pending parts."""
+    duration = format_duration(inspection.duration_seconds)
+    size = f"{inspection.rows} rows of {inspection.width} features, {duration} of video"
     pairs = [
         *(pair for pair in describe_spec(header.spec) if pair[0] != "views"),
         *([("tracks", _format_views(inspection.views))] if len(inspection.views) > 1 else []),
@@ -119,7 +124,7 @@ def describe_inspection(header: CacheHeader, inspection: Inspection) -> str:
         ("parts", describe_pending_parts(inspection.waiting)),
     ]
     lines = [f"{make_printable(inspection.cache)}: {format_count(inspection.clips, 'clip')}, {size}"]
-    lines += [f"  {name:<12} {words}" for name, words in pairs]
+    lines += [f"  {name:<12} {text}" for name, text in pairs]
     lines += [f"  damaged part {name}" for name in inspection.waiting.damaged]
     lines += (
         ["", *(f"  {line}" for line in format_table(make_label_table(inspection.labels)))] if inspection.labels else []
@@ -132,7 +137,7 @@ def _format_views(views: dict[str, int]) -> str:
 
 
 def count_labels(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Clips by label, then by split, from the label and split of each."""
+    """Count clips by label, then by split, given the label and split of each."""
     counts: dict[str, dict[str, int]] = {}
     for label, split in sorted(clips):
         of_label = counts.setdefault(label, {})
@@ -141,7 +146,7 @@ def count_labels(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
 
 
 def make_label_table(labels: dict[str, dict[str, int]]) -> list[list[str]]:
-    """Such counts as the rows of a table, the first its titles."""
+    """Turn the counts into the rows of a table, its header first."""
     present = {split for counts in labels.values() for split in counts}
     splits = [split for split in ("train", "val", "test", "") if split in present]
     rows = [["label", *(split or _NO_SPLIT for split in splits), "all"]]
@@ -162,7 +167,7 @@ def _format_failures(inspection: Inspection) -> list[str]:
         *(f"    {n} x {make_printable(reason)}" for reason, n in shown),
     ]
     hidden = len(kinds) - len(shown)
-    return [*lines, f"    … and {format_count(hidden, 'reason')} more (--json names them)"] if hidden else lines
+    return [*lines, f"    … and {format_count(hidden, 'reason')} more (--json lists them)"] if hidden else lines
 
 
 def _format_unbuilt(path: Path, parts: list[CachePart]) -> str:

@@ -1,4 +1,4 @@
-"""What a cache and the parts beside it know of clips already, for whoever needs features and not a cache."""
+"""Reads features of known clips from a cache and its parts, for callers that need features but write no cache."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,27 +23,26 @@ from features.video.windows import Windowing, window_spans
 
 @dataclass
 class FeatureLookup:
-    """Finds clips in a cache and its parts. Used in a `with`, for the files stay open."""
+    """Finds clips in a cache and its parts. Use it in a `with` block: the files stay open until its end."""
 
     spec: FeatureSpec
-    """Of what may be added to the cache."""
+    """Settings of the features that may be added to the cache."""
     index: ClipIndex
     reduction: Reduction | None
     reader: RowReader
 
     def find(self, clip: Clip, windows: Windowing | None = None) -> ExtractedClip | Failure | None:
-        """The clip's *reduced* features, its windows' where it is cut, or its failure; None where it must be read.
+        """Return the clip's *reduced* features, or those of its windows if it is split, or its recorded failure.
 
-        A clip whose file has another size or time than the cache knows must be read.
+        Returns None if the clip must be read: it is unknown, or its file has another size or modification time than
+        recorded.
         """
         failure = self.index.failures.get(clip.path)
         if failure:
-            known = vars(failure.clip)
-            return (
-                Failure(_copy_file_identity(clip, known), failure.stage, failure.reason)
-                if _is_current(clip, known)
-                else None
-            )
+            stored = vars(failure.clip)
+            if not _is_current(clip, stored):
+                return None
+            return Failure(_copy_file_identity(clip, stored), failure.stage, failure.reason)
         whole = self._find_location(clip.path)
         if whole is None or not _is_current(clip, whole.row):
             return None
@@ -59,18 +58,18 @@ class FeatureLookup:
         return ExtractedClip((FeatureTrack(clip, features, times, duration, decoded_share=share),), 0.0, 0.0)
 
     def _find_windows(self, clip: Clip, location: TrackLocation, spans: NDArray[np.float64]) -> WindowTracks | None:
-        """All windows of a video; None where one is missing, or of another version of the file."""
+        """Return all windows of a video, or None if one is missing or belongs to another version of the file."""
         sources = [self._find_location(add_time_fragment(clip.file_path, start, end)) for start, end in spans.tolist()]
-        there = [source for source in sources if source and source.row["digest"] == location.row["digest"]]
-        if len(there) < len(spans):
+        found = [source for source in sources if source and source.row["digest"] == location.row["digest"]]
+        if len(found) < len(spans):
             return None
-        each = [self._read_features(source) for source in there]
-        ends = np.cumsum([len(times) for _, times in each])
+        windows = [self._read_features(source) for source in found]
+        ends = np.cumsum([len(times) for _, times in windows])
         starts = spans[:, 0] - clip.start_seconds
         return WindowTracks(
             clip=clip,
-            features=np.concatenate([features for features, _ in each]),
-            times=np.concatenate([times + start for (_, times), start in zip(each, starts, strict=True)]),
+            features=np.concatenate([features for features, _ in windows]),
+            times=np.concatenate([times + start for (_, times), start in zip(windows, starts, strict=True)]),
             spans=spans,
             rows=tuple(np.split(np.arange(ends[-1]), ends[:-1])),
             duration=float(str(location.row["duration"])),
@@ -94,9 +93,10 @@ class FeatureLookup:
 
 
 def open_lookup(output: Path, spec: FeatureSpec, reduction: Reduction | None) -> FeatureLookup:
-    """What `output`, which need not be there yet, knows of the features that `spec` and its fitted reduction make.
+    """Open the cache `output`, which need not exist yet, to look up features made with `spec` and its fitted reduction.
 
-    Raises ArtefactRefused where the cache is damaged, or holds other features; its further views do not matter.
+    Raises ArtifactError if the cache is damaged or holds different features. Additional augmentation views do not
+    matter.
     """
     cache = _verify_matching_cache(output, spec) if output.exists() else None
     own = cache.spec if cache else spec
@@ -108,14 +108,14 @@ def _verify_matching_cache(output: Path, spec: FeatureSpec) -> CacheHeader:
     cache = verify_cache(output)
     if differences := cache.spec.without_augmentation().differences(spec):
         raise ArtifactError(
-            f"{output} holds other features than the model was trained on ({'; '.join(differences)}); "
-            "give the cache of that model, or a new path"
+            f"{output} holds different features from those the model was trained on ({'; '.join(differences)}); "
+            "give that model's cache, or a new path"
         )
     return cache
 
 
 def _copy_file_identity(clip: Clip, row: Mapping[str, Any]) -> Clip:
-    """The clip with what the cache knows its file by."""
+    """Return the clip with the digest, size and modification time that the cache recorded."""
     return replace(clip, digest=row["digest"], size_bytes=row["size_bytes"], mtime_ns=row["mtime_ns"])
 
 
@@ -123,4 +123,4 @@ def _is_current(clip: Clip, row: dict[str, object]) -> bool:
     try:
         return read_size_and_mtime(clip.file) == (row["size_bytes"], row["mtime_ns"])
     except OSError:
-        return is_url(clip.path)  # a download may be thrown away afterwards
+        return is_url(clip.path)  # downloaded files may be deleted

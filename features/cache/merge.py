@@ -1,4 +1,4 @@
-"""Several caches of the same features become one."""
+"""Merges several caches of the same features into one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ _LABEL_COLUMNS = ("label", "group", "split")
 
 @dataclass(frozen=True)
 class _InputTrack:
-    """Where a track's rows lie."""
+    """One track and the input that holds its rows."""
 
-    source: int  # number of the input
+    input_index: int
     row: dict[str, object]
 
 
 @dataclass(frozen=True)
 class _MergeResult:
-    """What the inputs hold together, in order of path."""
+    """The union of the inputs, in order of path."""
 
     tracks: list[_InputTrack]
     failures: list[Failure]
@@ -41,20 +41,20 @@ class _MergeResult:
 class MergeSummary:
     """What a merge did."""
 
-    inputs: dict[str, tuple[int, int]]  # tracks and failures of each
+    inputs: dict[str, tuple[int, int]]  # number of tracks and failures of each
     output: Path
     header: CacheHeader
-    duplicates: int  # tracks that a cache before it had already
-    resolved_failures: int  # failures of clips that another cache has a track of
+    duplicates: int  # tracks that an earlier input already had
+    resolved_failures: int  # failures of clips for which another input has a track
     relabeled: list[str]  # clips that the inputs label differently
     unmerged_parts: list[str]  # folders of parts that were not merged
 
 
 def merge_caches(inputs: Sequence[Path], output: Path, *, with_force: bool = False) -> MergeSummary:
-    """Writes the union of `inputs` to `output`, which may be one of them. Rows are streamed.
+    """Write the union of `inputs` to `output`, which may be one of them. Rows are streamed.
 
-    Raises ArtefactRefused where fingerprints differ or one path has two contents, SettingsError where `output` is
-    another cache already.
+    Raises ArtifactError if fingerprints differ or if one path has two contents, SettingsError if `output` is a
+    different cache that already exists.
     """
     _check_output(inputs, output, with_force=with_force)
     check_writable(output)
@@ -76,7 +76,7 @@ def merge_caches(inputs: Sequence[Path], output: Path, *, with_force: bool = Fal
 
 
 def describe_merge(summary: MergeSummary) -> str:
-    """One line an input, one a decision, one for the result."""
+    """Return one line for each input, one for each decision and one for the result."""
     lines = [f"{p}: {format_count(n, 'track')}, {format_count(f, 'failure')}" for p, (n, f) in summary.inputs.items()]
     if summary.duplicates:
         lines.append(f"{format_count(summary.duplicates, 'track')} in more than one cache, kept once")
@@ -87,8 +87,8 @@ def describe_merge(summary: MergeSummary) -> str:
     if summary.relabeled:
         first = make_printable(summary.relabeled[0])
         lines.append(
-            f"{format_count(len(summary.relabeled), 'clip')} with other labels, groups or splits in a later cache, "
-            f"the first cache's word is kept ({first}…)"
+            f"{format_count(len(summary.relabeled), 'clip')} with another label, group or split in a later cache; "
+            f"those of the first cache are kept ({first}…)"
         )
     lines += [f"{folder} holds parts of an unfinished run; they were not merged" for folder in summary.unmerged_parts]
     table, failures = summary.header.clips, format_count(len(summary.header.failures), "failure")
@@ -99,7 +99,7 @@ def describe_merge(summary: MergeSummary) -> str:
 def _check_output(inputs: Sequence[Path], output: Path, *, with_force: bool) -> None:
     is_input = any(path.exists() and output.exists() and path.samefile(output) for path in inputs)
     if output.exists() and not is_input and not with_force:
-        raise SettingsError(f"{output} is there already and is none of the inputs; --force replaces it")
+        raise SettingsError(f"{output} already exists and is not one of the inputs; use --force to replace it")
 
 
 def _check_specs(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> None:
@@ -113,13 +113,13 @@ def _check_specs(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> None
                 "; each reduction was fitted on its own cache: "
                 "extract with --reduce none, or with --shard into one output"
             )
-        raise ArtifactError(f"{path} holds other features than {inputs[0]} ({'; '.join(differences)}){advice}")
+        raise ArtifactError(f"{path} holds different features from {inputs[0]} ({'; '.join(differences)}){advice}")
 
 
 def _merge_headers(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> _MergeResult:
     tracks: dict[tuple[str, str], _InputTrack] = {}
     failures: dict[str, Failure] = {}
-    doubles, relabelled = 0, set()
+    duplicates, relabeled = 0, set()
     for number, header in enumerate(headers):
         for i in range(len(header.clips)):
             track = _InputTrack(number, row_to_dict(header.clips, i))
@@ -128,19 +128,19 @@ def _merge_headers(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> _M
             if first is track:
                 continue
             _check_same_content(inputs, first, track)
-            doubles += 1
+            duplicates += 1
             if any(first.row[name] != track.row[name] for name in _LABEL_COLUMNS):
-                relabelled.add(path)
+                relabeled.add(path)
         for i in range(len(header.failures)):
             failure = row_to_failure(header.failures, i)
             failures.setdefault(failure.clip.path, failure)
-    healed = {path for path, _ in tracks} & set(failures)
+    resolved = {path for path, _ in tracks} & set(failures)
     return _MergeResult(
         tracks=[tracks[key] for key in sorted(tracks)],
-        failures=[failures[path] for path in sorted(set(failures) - healed)],
-        duplicates=doubles,
-        resolved_failures=len(healed),
-        relabeled=sorted(relabelled),
+        failures=[failures[path] for path in sorted(set(failures) - resolved)],
+        duplicates=duplicates,
+        resolved_failures=len(resolved),
+        relabeled=sorted(relabeled),
     )
 
 
@@ -148,7 +148,7 @@ def _check_same_content(inputs: Sequence[Path], first: _InputTrack, second: _Inp
     if first.row["digest"] != second.row["digest"]:
         name = make_printable(str(first.row["path"]))
         raise ArtifactError(
-            f"'{name}' is one video in {inputs[first.source]} and another in {inputs[second.source]} "
+            f"'{name}' is one video in {inputs[first.input_index]} and another in {inputs[second.input_index]} "
             f"(sha256 {str(first.row['digest'])[:12]}… and {str(second.row['digest'])[:12]}…); "
             "extract the stale one again, or give the clips different paths"
         )
@@ -156,7 +156,7 @@ def _check_same_content(inputs: Sequence[Path], first: _InputTrack, second: _Inp
 
 def _write_merged(inputs: Sequence[Path], headers: Sequence[CacheHeader], result: _MergeResult, output: Path) -> None:
     table = make_clip_table([track.row for track in result.tracks])
-    fullest = next((header for header in headers if header.weights_file), headers[0])
+    with_weights = next((header for header in headers if header.weights_file), headers[0])
     width = read_width(inputs[0])
     try:
         with open_atomically(output, size_bytes=int(table.length.sum()) * (2 * width + 8)) as file:
@@ -166,24 +166,24 @@ def _write_merged(inputs: Sequence[Path], headers: Sequence[CacheHeader], result
                 width=width,
                 spec=headers[0].spec,
                 reduction=headers[0].reduction,
-                reduction_rows=headers[0].reduction_rows,
+                reduction_fitted_on=headers[0].reduction_fitted_on,
                 clips=table,
                 failures=make_failure_table(result.failures),
-                weights_file=fullest.weights_file,
+                weights_file=with_weights.weights_file,
             )
             check_unchanged(inputs, headers)
     except ValueError as error:
-        raise ArtifactError(f"an input does not hold what it says: {error}; check them with: verify") from None
+        raise ArtifactError(
+            f"the rows of an input do not match its header: {error}; check the inputs with: python -m features verify"
+        ) from None
 
 
 def check_unchanged(inputs: Sequence[Path], headers: Sequence[CacheHeader]) -> None:
-    """Raises EnvironmentStopped where an input is another file than the one whose header is given."""
+    """Check that each input still is the file with the given header. Raises RuntimeEnvironmentError if not."""
     for path, header in zip(inputs, headers, strict=True):
         now = read_header(path)
         if (now.content_digest, now.created) != (header.content_digest, header.created):
-            raise RuntimeEnvironmentError(
-                f"{path} was written anew while it was being read; run the same command again"
-            )
+            raise RuntimeEnvironmentError(f"{path} was replaced while it was being read; run the same command again")
 
 
 def _read_blocks(
@@ -191,4 +191,4 @@ def _read_blocks(
 ) -> Iterator[tuple[NDArray[np.float16], NDArray[np.float64]]]:
     with RowReader() as reader:
         for track in tracks:
-            yield reader.read_track(inputs[track.source], track.row)
+            yield reader.read_track(inputs[track.input_index], track.row)

@@ -1,4 +1,4 @@
-"""Results that are committed in parts as they come: by number, by size and by time."""
+"""Writes extraction results in parts, each limited by number of clips, by size and by age."""
 
 import time
 from pathlib import Path
@@ -9,13 +9,14 @@ from features.spec import FeatureSpec
 from features.types import ExtractedClip, Failure, FeatureTrack
 
 MAX_PART_BYTES = 64 * 2**20
-"""Features that are committed together at most, about; they are held in memory until then."""
+"""Approximate size of the features in one part. They are held in memory until the part is written."""
 
 
 class PartWriter:
-    """Takes results, and writes a part whenever enough has come; used in a `with`, which writes the last one.
+    """A buffer of results that writes a part whenever it is full.
 
-    Raises EnvironmentStopped where the disk does not take a part.
+    Use it in a `with` block: leaving the block writes the last part. Raises RuntimeEnvironmentError if a part cannot be
+    written to disk.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class PartWriter:
         self._started_at, self._clip_count, self._byte_count = time.monotonic(), 0, 0
 
     def add(self, result: ExtractedClip | Failure) -> None:
-        """One clip's tracks, or why there are none."""
+        """Add the tracks of one clip, or the reason why it has none, and write a part if the buffer is full."""
         if isinstance(result, Failure):
             self._failures.append(result)
         else:
@@ -41,7 +42,7 @@ class PartWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Writes what has come since the last part."""
+        """Write everything that was added since the last part."""
         if self._clip_count:
             write_part(self._output, self._tracks, self._failures, spec=self._spec, weights_file=self._weights_file)
         self._tracks.clear()

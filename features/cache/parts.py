@@ -1,4 +1,4 @@
-"""Parts: small immutable caches that workers leave beside the real one, named by their own checksum."""
+"""Parts: small immutable caches that workers write beside the real cache, named by their own checksum."""
 
 import hashlib
 import io
@@ -19,21 +19,21 @@ _MAX_WRITE_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class CachePart:
-    """One committed part and what it holds."""
+    """One committed part: its file and its header."""
 
     path: Path
     header: CacheHeader
 
 
 def parts_folder(output: Path) -> Path:
-    """Where the parts of a cache lie until they are consolidated."""
+    """Return the folder that holds the parts of a cache until they are consolidated."""
     return output.with_name(output.name + ".parts")
 
 
 def write_part(
     output: Path, tracks: Sequence[FeatureTrack], failures: Sequence[Failure], *, spec: FeatureSpec, weights_file: str
 ) -> Path:
-    """Commits tracks and failures. Raises EnvironmentStopped where the disk does not take them."""
+    """Write tracks and failures as a new part and return its path. Raises RuntimeEnvironmentError if the disk fails."""
     content = io.BytesIO()
     write_cache(
         content,
@@ -49,17 +49,17 @@ def write_part(
     path = parts_folder(output) / f"part-{hashlib.sha256(data).hexdigest()}.h5"
     for attempt in range(_MAX_WRITE_ATTEMPTS):
         try:
-            check_writable(path)  # makes the folder
+            check_writable(path)  # creates the folder
             write_atomically(path, data)
             break
-        except RuntimeEnvironmentError as error:  # another process may remove the folder just when it is empty
+        except RuntimeEnvironmentError as error:  # another process may remove the folder while it is empty
             if attempt + 1 == _MAX_WRITE_ATTEMPTS or not isinstance(error.__cause__, FileNotFoundError):
                 raise
     return path
 
 
 def make_track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
-    """The rows of a clip table."""
+    """Return one row of the clip table, without `start`, for each track."""
     return [
         {
             **vars(track.clip),
@@ -74,7 +74,10 @@ def make_track_rows(tracks: Sequence[FeatureTrack]) -> list[dict[str, object]]:
 
 
 def read_parts(output: Path, spec: FeatureSpec) -> tuple[list[CachePart], list[Path]]:
-    """As `scan_parts`; sweeps stale temporary files too. Raises ArtefactRefused where parts have other settings."""
+    """Return the parts of a cache, oldest first, and the paths of damaged part files.
+
+    Also removes stale temporary files. Raises ArtifactError if a part was made with settings other than `spec`.
+    """
     folder = parts_folder(output)
     remove_stale_temporaries(output.parent)
     remove_stale_temporaries(folder)
@@ -89,12 +92,12 @@ def read_parts(output: Path, spec: FeatureSpec) -> tuple[list[CachePart], list[P
 
 
 def scan_parts(output: Path) -> tuple[list[CachePart], list[Path]]:
-    """The parts of a cache, oldest first, and the files among them that are damaged."""
+    """Return the parts of a cache, oldest first, and the paths of damaged part files. Changes nothing."""
     parts, damaged = [], []
     for path in sorted(parts_folder(output).glob("part-*.h5")):
         header = _read_part(path)
         if header is None:
-            if path.exists():  # else: another process has consolidated it meanwhile
+            if path.exists():  # otherwise another process has just consolidated it
                 damaged.append(path)
         else:
             parts.append(CachePart(path, header))
@@ -102,7 +105,7 @@ def scan_parts(output: Path) -> tuple[list[CachePart], list[Path]]:
 
 
 def remove_parts(output: Path, paths: Sequence[Path]) -> None:
-    """Removes parts that are in the cache now, and the folder when it is empty."""
+    """Delete parts that are now in the cache, and their folder if it is empty."""
     for path in paths:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # not empty: another process is still writing

@@ -1,4 +1,4 @@
-"""What a run would do: which clips are new or changed, and what lies in the way."""
+"""Plans a run: which clips are new or changed, and whether the existing cache and its parts can be used."""
 
 import os
 from collections.abc import Sequence
@@ -19,50 +19,55 @@ from features.utils.files import hold_lock
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """What a run would do."""
+    """What a run is going to do."""
 
     output: Path
     clips: list[Clip]
     shard: Shard
     total: int  # clips of this shard
-    pending: list[Clip]  # of this shard; one with a digest is known, but its file looks touched
+    pending: list[Clip]  # of this shard; one with a digest was extracted before, but its file seems changed
     cached: int
     failed_before: int
     damaged_parts: list[Path]
     has_parts: bool
     damage: str = ""
-    """What is the matter with the cache that is there, if anything: it will be set aside and made anew."""
+    """Why the existing cache is damaged, or "". A damaged cache is set aside and built again."""
     unlisted: int = 0
-    """Clips that cache and parts know and that are not among `clips`."""
+    """Number of clips in the cache and its parts that are not among `clips`."""
 
 
 def make_plan(
     clips: Sequence[Clip], output: Path, spec: FeatureSpec, *, retry_failed: bool = False, shard: Shard = SINGLE_SHARD
 ) -> UpdatePlan:
-    """Which clips are new or changed. Raises ArtefactRefused where the cache or its parts have other settings."""
-    known = _read_cache_state(output, spec)
+    """Find the clips that are new or changed.
+
+    Raises ArtifactError if the cache or its parts were made with other settings.
+    """
+    state = _read_cache_state(output, spec)
     own = [clip for clip in clips if shard.contains(clip.path)]
-    todo = [task for clip in own if (task := _find_pending(clip, known.index, retry_failed=retry_failed)) is not None]
-    waiting = {clip.path for clip in todo}
-    failed_before = sum(clip.path in known.index.failures and clip.path not in waiting for clip in own)
+    pending = [
+        found for clip in own if (found := _find_pending(clip, state.index, retry_failed=retry_failed)) is not None
+    ]
+    pending_paths = {clip.path for clip in pending}
+    failed_before = sum(clip.path in state.index.failures and clip.path not in pending_paths for clip in own)
     return UpdatePlan(
         output=output,
         clips=list(clips),
         shard=shard,
         total=len(own),
-        pending=todo,
-        cached=len(own) - len(todo) - failed_before,
+        pending=pending,
+        cached=len(own) - len(pending) - failed_before,
         failed_before=failed_before,
-        damaged_parts=known.damaged_parts,
-        has_parts=known.has_parts,
-        damage=known.damage,
-        unlisted=len((known.index.tracks.keys() | known.index.failures.keys()) - {clip.path for clip in clips}),
+        damaged_parts=state.damaged_parts,
+        has_parts=state.has_parts,
+        damage=state.damage,
+        unlisted=len((state.index.tracks.keys() | state.index.failures.keys()) - {clip.path for clip in clips}),
     )
 
 
 @dataclass(frozen=True)
 class _CacheState:
-    """What cache and parts know of each clip, and what is the matter with them."""
+    """The clips that a cache and its parts hold, and the damage found in them."""
 
     index: ClipIndex
     damaged_parts: list[Path]
@@ -71,8 +76,12 @@ class _CacheState:
 
 
 def _read_cache_state(output: Path, spec: FeatureSpec, *, with_features: bool = True) -> _CacheState:
-    """Reads parts and cache, its features too where asked. Raises ArtefactRefused where they have other settings."""
-    parts, damaged = read_parts(output, spec)  # before the cache, which has whatever is consolidated meanwhile
+    """Read the parts and the cache, and with `with_features` verify its features too.
+
+    Raises ArtifactError if they were made with other settings.
+    """
+    # Parts first: those that another process consolidates meanwhile are then found in the cache.
+    parts, damaged = read_parts(output, spec)
     cache, damage = None, ""
     try:
         if output.is_file():
@@ -87,7 +96,7 @@ def _read_matching_header(output: Path, spec: FeatureSpec, *, with_features: boo
     if header.spec.is_imported != spec.is_imported:
         kinds = ("extracted from videos", f"made elsewhere ({header.spec.backbone})")
         raise ArtifactError(
-            f"{output} holds features {kinds[header.spec.is_imported]}; others cannot be added to them, "
+            f"{output} holds features {kinds[header.spec.is_imported]}; other features cannot be added to it; "
             "give another output with -o"
         )
     if differences := header.spec.differences(spec):
@@ -99,25 +108,25 @@ def _read_matching_header(output: Path, spec: FeatureSpec, *, with_features: boo
 
 
 def set_aside_damaged(output: Path, spec: FeatureSpec) -> None:
-    """Renames a damaged cache, unless another process has just made a new one."""
+    """Rename a damaged cache, unless another process has just written a new one."""
     with hold_lock(output.with_name(f".{output.name}.lock")):
         if _read_cache_state(output, spec).damage:
             os.replace(output, damaged_path(output))
 
 
 def damaged_path(output: Path) -> Path:
-    """Where a damaged cache is kept."""
+    """Return the path under which a damaged cache is kept."""
     return output.with_name(f"{output.name}.damaged")
 
 
 def count_unknown(clips: Sequence[Clip], output: Path, spec: FeatureSpec) -> int:
-    """Clips that neither the cache nor a part knows, as a track or as a failure."""
-    known = _read_cache_state(output, spec, with_features=False).index
-    return sum(clip.path not in known.tracks and clip.path not in known.failures for clip in clips)
+    """Count the clips that neither the cache nor a part holds, as a track or as a failure."""
+    index = _read_cache_state(output, spec, with_features=False).index
+    return sum(clip.path not in index.tracks and clip.path not in index.failures for clip in clips)
 
 
 def _find_pending(clip: Clip, index: ClipIndex, *, retry_failed: bool) -> Clip | None:
-    """The clip if it must be looked at, with the digest it had when it was extracted; None where nothing changed."""
+    """Return the clip if it must be read, with the digest it had when it was extracted, or None if it is unchanged."""
     views, failure = index.tracks.get(clip.path, {}), index.failures.get(clip.path)
     source = next(iter(views.values()), None)
     if failure and retry_failed:
@@ -128,7 +137,7 @@ def _find_pending(clip: Clip, index: ClipIndex, *, retry_failed: bool) -> Clip |
     try:
         now = read_size_and_mtime(clip.file)
     except OSError:
-        return clip if source and not is_url(clip.path) else None  # a download may be thrown away afterwards
+        return clip if source and not is_url(clip.path) else None  # downloaded files may be deleted
     if now == (stored["size_bytes"], stored["mtime_ns"]):
         return None
     return replace(clip, digest=str(stored["digest"]))

@@ -1,4 +1,4 @@
-"""A cache that kept all of the backbone's numbers becomes a smaller one, as if it had been extracted so."""
+"""Reduces a full-width cache to a smaller one, with the same result as extracting with that reduction."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +17,26 @@ from features.utils.text import format_count
 
 @dataclass(frozen=True)
 class ReduceSummary:
-    """What a reduction did."""
+    """What `reduce_cache` did."""
 
     output: Path
     header: CacheHeader
     widths: tuple[int, int]  # before and after
-    unmerged_parts: str  # the folder of parts that are not in the cache yet
+    unmerged_parts: str  # folder of parts that are not in the cache yet, or ""
 
 
 def reduce_cache(path: Path, output: Path, reduction: str, *, with_force: bool = False) -> ReduceSummary:
-    """Writes to `output` what extraction with this reduction would have given. Rows are streamed.
+    """Write to `output` the cache that extraction with this reduction would have given. Rows are streamed.
 
-    Raises ArtefactRefused where the cache is damaged or reduced already, SettingsError for a reduction that does not
-    fit it, or where `output` is there already.
+    Raises ArtifactError if the cache is damaged or already reduced, SettingsError if the reduction does not fit its
+    width or if `output` already exists.
     """
     _check_output(path, output, with_force=with_force)
     header = read_header(path)
     _check_not_reduced(path, header)
     width = read_width(path)
     if parse_reduction(reduction, width=width)[0] == "none":
-        raise SettingsError("--reduce none would change nothing; name a reduction, as in select:512")
+        raise SettingsError("--reduce none would change nothing; give a reduction such as select:512")
     check_writable(output)
     header = verify_cache(path)
     with hold_lock(output.with_name(f".{output.name}.lock")):
@@ -50,17 +50,17 @@ def reduce_cache(path: Path, output: Path, reduction: str, *, with_force: bool =
 
 
 def describe_reduce(summary: ReduceSummary) -> str:
-    """One line for the result, one for what was left out."""
+    """Return one line for the result and, if parts were left out, one line that says so."""
     header = summary.header
-    held = f"{format_count(len(header.clips), 'track')}, {format_count(int(header.clips.length.sum()), 'row')}"
-    how = describe_reduction(header.spec.reduction, header.reduction_rows)
+    counts = f"{format_count(len(header.clips), 'track')}, {format_count(int(header.clips.length.sum()), 'row')}"
+    how = describe_reduction(header.spec.reduction, header.reduction_fitted_on)
     lines = (
         [f"{summary.unmerged_parts} holds parts of an unfinished run; they were left out"]
         if summary.unmerged_parts
         else []
     )
     lines.append(
-        f"{summary.output}: {held} of {summary.widths[1]} features, of {summary.widths[0]} before, "
+        f"{summary.output}: {counts} of {summary.widths[1]} features ({summary.widths[0]} before), "
         f"fingerprint {header.fingerprint}, reduction {how}"
     )
     return "\n".join(lines)
@@ -68,16 +68,16 @@ def describe_reduce(summary: ReduceSummary) -> str:
 
 def _check_output(path: Path, output: Path, *, with_force: bool) -> None:
     if path.exists() and output.exists() and path.samefile(output):
-        raise SettingsError(f"{output} is the cache itself, and its numbers would be lost; give another output with -o")
+        raise SettingsError(f"{output} is the input cache and would lose its features; give another output with -o")
     if output.exists() and not with_force:
-        raise SettingsError(f"{output} is there already; --force replaces it")
+        raise SettingsError(f"{output} already exists; use --force to replace it")
 
 
 def _check_not_reduced(path: Path, header: CacheHeader) -> None:
     if header.reduction or header.spec.reduction != "none":
         raise ArtifactError(
-            f"{path} is reduced already ({header.spec.reduction}), what it left out is gone; "
-            "extract with --reduce none to a cache that can be reduced in several ways"
+            f"{path} is already reduced ({header.spec.reduction}) and cannot be reduced again; "
+            "extract with --reduce none to get a cache that can"
         )
 
 
@@ -94,7 +94,7 @@ def _write_reduced(path: Path, header: CacheHeader, output: Path, text: str) -> 
             width=reduction.width,
             spec=header.spec.model_copy(update={"reduction": text, "reduction_digest": reduction.digest}),
             reduction=reduction,
-            reduction_rows=fitted_on,
+            reduction_fitted_on=fitted_on,
             clips=header.clips,
             failures=header.failures,
             weights_file=header.weights_file,

@@ -1,4 +1,4 @@
-"""The two tables of a cache, its tracks and its failure ledger: one column an array, in memory and in HDF5."""
+"""The two tables of a cache, tracks and failures: one array a column, in memory and in HDF5."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CHUNK_ROWS = 1024
 
 @dataclass(frozen=True)
 class ClipTable:
-    """One column each of a cache's tracks. Rows `start : start + length` of the features belong to a track."""
+    """The tracks of a cache, one array a column. Rows `start : start + length` of the features belong to a track."""
 
     path: NDArray[np.str_]
     label: NDArray[np.str_]
@@ -39,7 +39,7 @@ class ClipTable:
 
 @dataclass(frozen=True)
 class FailureTable:
-    """One column each of a cache's failure ledger."""
+    """The failed clips of a cache, one array a column."""
 
     path: NDArray[np.str_]
     label: NDArray[np.str_]
@@ -56,7 +56,7 @@ class FailureTable:
 
 
 def make_clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
-    """Columns from one dict a track, the tracks lying back to back in this order."""
+    """Build the table from one dict a track. The tracks are stored back to back in this order."""
     ends = np.cumsum([0, *(r["length"] for r in rows)])
     return ClipTable(
         **_make_columns(ClipTable, [r | {"start": int(start)} for r, start in zip(rows, ends, strict=False)])
@@ -64,32 +64,32 @@ def make_clip_table(rows: Sequence[dict[str, object]]) -> ClipTable:
 
 
 def make_failure_table(failures: Sequence[Failure]) -> FailureTable:
-    """Columns from the ledger's entries."""
+    """Build the table from failures."""
     rows = [{**vars(failure.clip), "stage": failure.stage, "reason": failure.reason} for failure in failures]
     return FailureTable(**_make_columns(FailureTable, rows))
 
 
 def row_to_dict(table: ClipTable | FailureTable, index: int) -> dict[str, object]:
-    """One row as a dict of plain values."""
+    """Return one row as a dict of plain Python values."""
     return {field.name: getattr(table, field.name)[index].item() for field in fields(table)}
 
 
 def row_to_clip(table: ClipTable | FailureTable, index: int) -> Clip:
-    """One row as a Clip without a file."""
+    """Return one row as a Clip whose `file` is empty."""
     names = ("path", "label", "group", "split", "digest", "size_bytes", "mtime_ns")
     return Clip(file=Path(), **{name: getattr(table, name)[index].item() for name in names})
 
 
 def row_to_failure(table: FailureTable, index: int) -> Failure:
-    """One row of the ledger, its clip without a file."""
+    """Return one row as a Failure whose clip has no file."""
     return Failure(row_to_clip(table, index), str(table.stage[index]), str(table.reason[index]))
 
 
 def write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:
-    """One data set a column, each with its checksum."""
+    """Write each column as a data set with a checksum."""
     for field in fields(table):
         column = getattr(table, field.name)
-        if column.dtype.kind == "U":  # of fixed length, so that the checksum covers the text itself
+        if column.dtype.kind == "U":  # fixed length, so that the checksum covers the text itself
             encoded = np.char.encode(column, "utf-8") if len(column) else np.array([], "S1")
             column = encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
         chunks = (max(1, min(len(column), CHUNK_ROWS)),)
@@ -97,7 +97,7 @@ def write_table(group: h5py.Group, table: ClipTable | FailureTable) -> None:
 
 
 def read_table(group: h5py.Group, table_class: type) -> dict[str, NDArray]:
-    """The columns that `kind` has. Raises DamagedCache where they differ in length."""
+    """Read the columns of `table_class`. Raises DamagedCacheError if they differ in length."""
     table: dict[str, NDArray] = {}
     for field in fields(table_class):
         dataset = check_dataset_size(group[field.name])
@@ -109,14 +109,15 @@ def read_table(group: h5py.Group, table_class: type) -> dict[str, NDArray]:
 
 
 def check_dataset_size(dataset: h5py.Dataset) -> h5py.Dataset:
-    """The data set itself. Raises DamagedCache where its shape needs more bytes than the file has.
+    """Return the data set itself. Raises DamagedCacheError if its shape needs more bytes than the file has.
 
-    Nothing in a cache is compressed, and HDF5 would take memory for whatever shape a flipped bit makes.
+    Nothing in a cache is compressed. Without this check HDF5 would allocate memory for any shape that a flipped bit
+    makes.
     """
-    there, count = dataset.file.id.get_filesize(), math.prod(dataset.shape or ())
-    if max(count, math.prod(dataset.chunks or ()) if count else 0) * dataset.dtype.itemsize > there:
+    file_bytes, count = dataset.file.id.get_filesize(), math.prod(dataset.shape or ())
+    if max(count, math.prod(dataset.chunks or ()) if count else 0) * dataset.dtype.itemsize > file_bytes:
         raise DamagedCacheError(
-            f"{dataset.name} cannot be {dataset.shape} in a file of {there} bytes; extract it again"
+            f"{dataset.name} cannot be {dataset.shape} in a file of {file_bytes} bytes; run the extraction again"
         )
     return dataset
 

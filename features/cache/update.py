@@ -1,4 +1,4 @@
-"""features.cache.update."""
+"""Updates a cache: plans the work, collects the results in parts, and consolidates."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ from features.types import Clip, ExtractedClip, Failure, Outcome, UnchangedClip
 from features.utils.progress import make_progress_bar
 
 OutcomeProducer = Callable[[Sequence[Clip]], Iterable[Outcome]]
-"""From the clips that must be looked at to what becomes of each, as they come."""
+"""A function from the clips that must be read to their outcomes, in any order."""
 
 
 @dataclass
@@ -37,12 +37,12 @@ class ExtractionSummary:
     encode_seconds: float = 0.0
     is_stopped: bool = False
     source_clips: int = 0
-    unfinished: int = 0  # clips of the source that other shards still owe
+    unfinished: int = 0  # clips of the source that other shards have not finished
     header: CacheHeader | None = None
 
     @property
     def failed(self) -> int:
-        """How many clips failed in this run."""
+        """Number of clips that failed in this run."""
         return sum(self.failures.values())
 
 
@@ -59,7 +59,11 @@ def fill_cache(
     is_stopped: Callable[[], bool] = lambda: False,
     announce: Callable[[UpdatePlan], None] = lambda plan: None,
 ) -> ExtractionSummary:
-    """What `extract_to_cache` does, whatever makes the features: `produce` is given the clips that need it."""
+    """Update the cache `output` with the features that `produce_outcomes` makes of the clips that need it.
+
+    This is `extract_to_cache` without the choice of a network and an engine. A stopped run, or a shard while others are
+    unfinished, leaves parts and does not build the cache.
+    """
     plan = make_plan(clips, output, spec, retry_failed=retry_failed, shard=shard)
     announce(plan)
     if plan.damage:
@@ -69,42 +73,42 @@ def fill_cache(
     summary = ExtractionSummary(
         shard, total=plan.total, cached=plan.cached, failed_before=plan.failed_before, source_clips=len(plan.clips)
     )
-    began = time.monotonic()
-    touched: dict[str, Clip] = {}
+    started_at = time.monotonic()
+    unchanged: dict[str, Clip] = {}
     if plan.pending:
-        shown = _track_progress(
-            produce_outcomes(plan.pending), summary, touched, what="import" if spec.is_imported else "extract"
+        results = _track_progress(
+            produce_outcomes(plan.pending), summary, unchanged, description="import" if spec.is_imported else "extract"
         )
         with PartWriter(
             output, spec, weights_file=weights_file, max_clips=settings.part_clips, max_seconds=settings.part_seconds
         ) as writer:
-            for result in shown:
+            for result in results:
                 writer.add(result)
-    summary.seconds = time.monotonic() - began
+    summary.seconds = time.monotonic() - started_at
     summary.is_stopped = is_stopped()
     if summary.is_stopped:
         return summary
     if not shard.is_single:
         summary.unfinished = count_unknown(clips, output, spec)
     if not summary.unfinished:
-        named = [touched.get(clip.path, clip) for clip in clips]
-        summary.header = consolidate(output, spec, named, weights_file=weights_file)
+        current = [unchanged.get(clip.path, clip) for clip in clips]
+        summary.header = consolidate(output, spec, current, weights_file=weights_file)
     return summary
 
 
 def _track_progress(
-    outcomes: Iterable[Outcome], summary: ExtractionSummary, touched: dict[str, Clip], *, what: str
+    outcomes: Iterable[Outcome], summary: ExtractionSummary, unchanged: dict[str, Clip], *, description: str
 ) -> Iterator[ExtractedClip | Failure]:
-    """Counts and shows what comes by; lets tracks and failures through."""
-    todo = summary.total - summary.cached - summary.failed_before
-    with make_progress_bar(todo, description=what, unit="clip") as bar:
+    """Count the outcomes and show a progress bar. Yields the tracks and failures."""
+    pending_count = summary.total - summary.cached - summary.failed_before
+    with make_progress_bar(pending_count, description=description, unit="clip") as bar:
         for outcome in outcomes:
             _count_outcome(outcome, summary)
             rate = summary.frames / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{rate:.0f} frames/s, {summary.failed} failed", refresh=False)
             bar.update()
             if isinstance(outcome, UnchangedClip):
-                touched[outcome.clip.path] = outcome.clip
+                unchanged[outcome.clip.path] = outcome.clip
             else:
                 yield outcome
 

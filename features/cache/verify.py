@@ -1,4 +1,4 @@
-"""Is a cache whole, and does it still say the truth about the clips it was made of?"""
+"""Checks whether a cache is undamaged and whether it still matches the clips it was made from."""
 
 import os
 import stat
@@ -20,17 +20,17 @@ from features.utils.text import format_count, make_printable
 
 MAX_LISTED_FINDINGS = 10
 _FINDING_MEANINGS = {
-    "damaged": "cannot be read, or not of these features",
-    "missing": "in the source, not in the cache",
-    "vanished": "in the cache, their files are gone",
-    "stale": "their content changed since",
-    "failed": "in the failure ledger",
+    "damaged": "cannot be read, or made with other settings",
+    "missing": "in the source, but not in the cache",
+    "vanished": "in the cache, but no longer in the source or on disk",
+    "stale": "their content has changed since extraction",
+    "failed": "recorded in the cache as failed",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One clip or file, and what is the matter with it."""
+    """One clip or file with a problem."""
 
     path: str
     reason: str
@@ -38,11 +38,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. The field names are the keys of its JSON; a class is None where it was not looked at."""
+    """What `verify` found. The field names are the keys of its JSON output.
+
+    A list of findings is None if its class was not checked.
+    """
 
     cache: str
     made_by: str  # extraction | import
-    content_digest: str  # empty where the cache is damaged
+    content_digest: str  # "" if the cache is damaged
     clips: int
     rows: int
     waiting: PendingParts
@@ -54,16 +57,16 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """4 damaged, 3 anything else that is not well, 0 all well."""
+        """Exit code: 4 if the cache is damaged, 3 if there is any other finding, otherwise 0."""
         if self.damaged:
             return ArtifactError.exit_code
         return EXIT_FAILED_ITEMS if self.missing or self.vanished or self.stale or self.failed else EXIT_OK
 
 
 def examine_cache(path: Path, clips: Sequence[Clip] | None) -> Verification:
-    """Checks the cache and its parts and, where `clips` are given, the files of these.
+    """Check the cache and its parts and, if `clips` are given, the files of these clips.
 
-    Raises SettingsError where there is no cache; damage is a finding.
+    Raises SettingsError if there is no cache. Damage is not raised; it is a finding.
     """
     parts, broken = scan_parts(path)
     damaged = [Finding(part.name, "damaged part; the next run extracts its clips again") for part in broken]
@@ -90,36 +93,34 @@ def examine_cache(path: Path, clips: Sequence[Clip] | None) -> Verification:
 
 
 def describe_verification(verification: Verification, *, with_all: bool = False) -> str:
-    """One line a class with its count, some names under it, and what to do."""
+    """Return a report: one line for each class with its count and some names, then what to do."""
     lines = [f"{make_printable(verification.cache)}: {describe_pending_parts(verification.waiting)}"]
     if verification.content_digest:
-        held = f"{format_count(verification.clips, 'clip')}, {format_count(verification.rows, 'row')}"
-        lines.insert(
-            0,
-            f"{make_printable(verification.cache)}: {held}, content as written (sha256 {verification.content_digest[:16]})",
-        )
+        counts = f"{format_count(verification.clips, 'clip')}, {format_count(verification.rows, 'row')}"
+        digest = verification.content_digest[:16]
+        lines.insert(0, f"{make_printable(verification.cache)}: {counts}, content verified (sha256 {digest})")
     for name, meaning in _FINDING_MEANINGS.items():
         findings = getattr(verification, name)
         if findings is None:
-            lines.append(f"{name:<9} not looked at" + (" (give the SOURCE)" if verification.content_digest else ""))
+            lines.append(f"{name:<9} not checked" + (" (give SOURCE to check)" if verification.content_digest else ""))
             continue
         lines.append(f"{name:<9} {len(findings)}" + (f"  {meaning}" if findings else ""))
         shown = findings if with_all else findings[:MAX_LISTED_FINDINGS]
         lines += [f"  {make_printable(finding.path)}: {make_printable(finding.reason)}" for finding in shown]
         if len(shown) < len(findings):
-            lines.append(f"  … and {len(findings) - len(shown)} more (--all names them)")
+            lines.append(f"  … and {len(findings) - len(shown)} more (--all lists them)")
     return "\n".join([*lines, *_format_advice(verification)])
 
 
 def _format_advice(verification: Verification) -> Iterator[str]:
     if not verification.content_digest:
-        yield "the cache is damaged: delete it and make it again"
+        yield "the cache is damaged: delete it and create it again"
     elif verification.missing or verification.stale or verification.waiting.damaged:
-        yield f"running the {verification.made_by} again takes in what is missing and makes anew what is stale or damaged"
+        yield f"run the {verification.made_by} again to add missing clips and to redo stale or damaged ones"
     if verification.failed and verification.made_by == "import":
-        yield "running the import again tries the failed ones again"
+        yield "run the import again to retry the failed files"
     elif verification.failed:
-        yield "running it with --retry-failed tries the failed ones again"
+        yield "run the extraction with --retry-failed to retry the failed clips"
 
 
 def _find_foreign_parts(header: CacheHeader, parts: list[CachePart]) -> Iterator[Finding]:
@@ -136,7 +137,7 @@ def _list_failures(header: CacheHeader) -> list[Finding]:
 
 
 def _compare_clips(header: CacheHeader, parts: list[CachePart], clips: Sequence[Clip]) -> dict[str, list[Finding]]:
-    """Each clip of the source and of the cache in at most one class."""
+    """Put each clip of the source and of the cache into at most one class of findings."""
     stored = {clip.path: clip for clip in _iterate_stored_clips(header)}
     failed = {finding.path: finding for finding in _list_failures(header)}
     waiting = {path for part in parts for path in part.header.clips.path.tolist()}
@@ -146,12 +147,12 @@ def _compare_clips(header: CacheHeader, parts: list[CachePart], clips: Sequence[
         known = stored.pop(clip.path, None)
         kind, reason = _classify_clip(clip, known, is_failed=clip.path in failed)
         if kind == "missing" and clip.path in waiting:
-            reason = "waits in a part"
+            reason = "extracted, but still in a part"
         if kind == "unsure" and known:
             unsure.append((clip, known))
         elif kind:
             found[kind].append(failed[clip.path] if kind == "failed" else Finding(clip.path, reason))
-    found["vanished"] += [Finding(path, "not in the source any more") for path in stored]
+    found["vanished"] += [Finding(path, "no longer in the source") for path in stored]
     for clip, reason in _compare_contents(unsure):
         if reason:
             found["stale"].append(Finding(clip.path, reason))
@@ -167,28 +168,34 @@ def _iterate_stored_clips(header: CacheHeader) -> Iterator[Clip]:
 
 
 def _classify_clip(clip: Clip, stored: Clip | None, *, is_failed: bool) -> tuple[str, str]:
-    """The class of a clip and why; an empty class where all is well, `unsure` where only its content can tell."""
+    """Return the class of a clip and the reason.
+
+    The class is empty if nothing is wrong, and `unsure` if only the content of the file can decide.
+    """
     try:
         is_readable = stat.S_ISREG(os.stat(clip.file).st_mode) or clip.file.is_dir()
         now = read_size_and_mtime(clip.file)
     except OSError as error:
-        if is_url(clip.path):  # a download may be thrown away
+        if is_url(clip.path):  # downloaded files may be deleted
             return ("failed" if is_failed else "", "") if stored else ("missing", "never extracted")
         return "vanished", (error.strerror or str(error)).lower()
     if stored is None:
         return "missing", "never extracted"
-    as_before = "failed" if is_failed else ""
+    unchanged = "failed" if is_failed else ""
     if not is_readable:
-        return (as_before, "") if is_failed else ("stale", "not a regular file any more")
+        return (unchanged, "") if is_failed else ("stale", "no longer a regular file")
     if not stored.digest or now == (stored.size_bytes, stored.mtime_ns):
-        return as_before, ""
+        return unchanged, ""
     if stored.size_bytes >= 0 and now[0] != stored.size_bytes:
-        return "stale", f"{stored.size_bytes} bytes then, {now[0]} now"
+        return "stale", f"was {stored.size_bytes} bytes, is now {now[0]}"
     return "unsure", ""
 
 
 def _compare_contents(unsure: Sequence[tuple[Clip, Clip]]) -> Iterator[tuple[Clip, str]]:
-    """Reads the files whose time alone differs; gives each clip and how it changed, empty where it did not."""
+    """Read the files whose modification time alone differs.
+
+    Yields each clip with a description of its change, which is empty if the content is the same.
+    """
     if not unsure:
         return
     with make_progress_bar(len(unsure), description="compare", unit="clip") as bar:
@@ -202,4 +209,4 @@ def _describe_change(clip: Clip, stored: Clip) -> str:
         digest = compute_content_digest(clip.file)
     except OSError as error:
         return f"cannot be read: {(error.strerror or str(error)).lower()}"
-    return "" if digest == stored.digest else "as long as before, other content"
+    return "" if digest == stored.digest else "same size, different content"

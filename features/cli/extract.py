@@ -20,44 +20,52 @@ from features.utils.settings import load_settings
     "--output",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The cache, such as features.h5.",
+    help="Cache file to write, such as features.h5.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `extract` is read.")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML settings file; its section `extract` is used.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; can be repeated.")
 @click.option(
     "--split-file",
     "split_files",
     metavar="FILE",
     multiple=True,
-    help="UCF101's or HMDB51's split list, or a folder of lists.",
+    help="Split list of UCF101 or HMDB51, or a folder of lists; can be repeated.",
 )
-@click.option("--split-number", type=click.IntRange(1), help="Which of the splits in that folder.")
-@click.option("--label-map", metavar="FILE", help="YAML, `old: new` a line: rename, merge or drop (`-`) classes.")
-@click.option("--backbone", metavar="NAME", help="Such as resnet18, r3d_18, timm:NAME, clip:MODEL. [mobilenet_v2]")
-@click.option("--weights", metavar="auto|random|PATH", help="Pretrained weights. [auto]")
-@click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames a clip. [12]")
-@click.option("--fps", type=float, help="Frames a second, instead of --frames.")
-@click.option("--every", type=click.IntRange(1), help="One frame in so many, instead of --frames.")
-@click.option("--all-frames", is_flag=True, default=None, help="Each frame, instead of --frames.")
-@click.option("--folder-fps", type=float, help="Frames a second of folders of images. [25]")
-@click.option("--views", metavar="none,flip,...", help="Augmentation views to cache beside each clip. [none]")
-@click.option("--size", type=click.IntRange(32, 2048), help="Side of the picture, in pixels. [the backbone's: 224]")
-@click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Of the last feature map. [avg]")
+@click.option("--split-number", type=click.IntRange(1), help="Number of the split to use from that folder.")
+@click.option("--label-map", metavar="FILE", help="YAML file of `old: new` lines: rename, merge or drop (`-`) classes.")
+@click.option("--backbone", metavar="NAME", help="CNN, such as resnet18, r3d_18, timm:NAME, clip:MODEL. [mobilenet_v2]")
+@click.option("--weights", metavar="auto|random|PATH", help="Weights of the CNN; auto: pretrained. [auto]")
+@click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames per clip. [12]")
+@click.option("--fps", type=float, help="Frames per second, instead of --frames.")
+@click.option("--every", type=click.IntRange(1), help="Every Nth frame, instead of --frames.")
+@click.option("--all-frames", is_flag=True, default=None, help="Every frame, instead of --frames.")
+@click.option("--folder-fps", type=float, help="Frames per second of image folders. [25]")
+@click.option("--views", metavar="none,flip,...", help="Augmentation views to cache for each clip. [none]")
+@click.option(
+    "--size", type=click.IntRange(32, 2048), help="Side of the square input, in pixels. [the backbone's: 224]"
+)
+@click.option("--pooling", type=click.Choice(["avg", "max", "avg+max"]), help="Pooling of the last feature map. [avg]")
 @click.option(
     "--reduce",
     metavar="select:512|pca:512|random:512|none",
-    help="Also pca-scaled, pca-whitened. [select:512]",
+    help="Reduction of the features; also pca-scaled, pca-whitened. [select:512]",
 )
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where the backbone runs. [auto]")
-@click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes. [one a core]")
-@click.option("--batch-size", type=click.IntRange(1), help="Frames a forward pass.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), help="Who runs the workers. [local]")
-@click.option("--address", metavar="HOST:PORT|auto", help="The Ray cluster. [Ray on this machine alone]")
-@click.option("--shard", metavar="I/N", default="1/1", help="One of N equal shares, for N machines on one output.")
-@click.option("--retry-failed", is_flag=True, help="Try again what is in the failure ledger.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first N clips.")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device that runs the CNN. [auto]")
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    help="Library that runs the CNN on a CPU. [openvino, if installed]",
+)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
+@click.option("--batch-size", type=click.IntRange(1), help="Frames per forward pass.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), help="What runs the workers. [local]")
+@click.option("--address", metavar="HOST:PORT|auto", help="Ray cluster. [Ray on this machine only]")
+@click.option(
+    "--shard", metavar="I/N", default="1/1", help="Extract only share I of N, when N machines fill one cache."
+)
+@click.option("--retry-failed", is_flag=True, help="Retry the clips in the failure ledger.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first N clips.")
 def extract_features(
     sources: tuple[Path | str, ...],
     output: Path,
@@ -69,17 +77,17 @@ def extract_features(
     limit: int | None,
     **flags: object,
 ) -> int:
-    """Decode every clip of SOURCE once and store the features of a frozen network in one HDF5 cache.
+    """Decode every clip of SOURCE once and store its features from a frozen network in one HDF5 cache.
 
-    SOURCE is a folder of class folders (of videos or of folders of images), of train/ val/ test/ folders of these, a
-    flat folder, a CSV manifest (path, label, group, split, start, end), a video file or an address (https://…). Running
-    the same command again extracts only what is new or changed.
+    SOURCE is a folder of class folders (of videos or of image folders), a folder of train/ val/ test/ folders with
+    class folders in them, a flat folder, a CSV manifest (path, label, group, split, start, end), a video file or a URL
+    (https://…). Running the same command again extracts only what is new or changed.
     """
     if views := flags.pop("views"):
         flags["views"] = [name.strip() for name in str(views).split(",")]
     flags["split_files"] = flags["split_files"] or None
     settings = load_settings(ExtractSettings, "extract", file=config, overrides=overrides, flags=flags)
-    part = parse_shard(shard)
+    own_shard = parse_shard(shard)
     clips = find_clips(
         sources,
         split_files=settings.split_files,
@@ -89,11 +97,11 @@ def extract_features(
         downloads=settings.downloads or output.parent / DOWNLOADS_FOLDER,
     )[:limit]
     if dry_run:
-        return _print_dry_run(clips, output, settings, retry_failed=retry_failed, shard=part)
-    return _extract(clips, output, settings, retry_failed=retry_failed, shard=part)
+        return _print_dry_run(clips, output, settings, retry_failed=retry_failed, shard=own_shard)
+    return _extract(clips, output, settings, retry_failed=retry_failed, shard=own_shard)
 
 
-# What is imported below is heavy: `--help` and wrong options answer at once.
+# Heavy modules are imported in the functions below, so that `--help` and wrong options answer at once.
 
 
 def _print_dry_run(
@@ -132,5 +140,5 @@ def _extract(clips: list[Clip], output: Path, settings: ExtractSettings, *, retr
 
 
 def main() -> None:
-    """The program `extract-features`."""
+    """Run the program `extract-features`."""
     run_command(extract_features)

@@ -1,4 +1,4 @@
-"""The command `python -m features`: preparing clips, and looking after caches."""
+"""The command `python -m features`: prepare clips, and manage caches of features."""
 
 import json
 from dataclasses import asdict
@@ -17,33 +17,42 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def features() -> None:
-    """Prepare clips for extraction, and look after caches of features."""
+    """Prepare clips for extraction, and manage caches of features."""
 
 
 @features.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=_FILE, help="The CSV to write; best beside the videos.")
+@click.option("-o", "--output", required=True, type=_FILE, help="CSV file to write, best beside the videos.")
 @click.option(
     "--group-from",
     type=click.Choice(["auto", "column", "pattern", "folder", "frames"]),
     default="auto",
     show_default=True,
-    help="What tells which clips belong together: those of the source; a pattern in their paths; the folder "
-    "between class and clip; near-duplicate frames. auto: those of the source, else frames.",
+    help="How to find the clips that belong together. column: groups of the source; pattern: a pattern in the path; "
+    "folder: the folder between class and clip; frames: near-duplicate frames; auto: those of the source, else frames.",
+)
+@click.option("--group-pattern", metavar="REGEX", help=r"For pattern: its first capture is the group. [_(g\d+)_]")
+@click.option(
+    "--join-alike", "merge_by_scene", is_flag=True, help="Merge groups that share a scene (near-duplicate frames)."
 )
 @click.option(
-    "--group-pattern", metavar="REGEX", help=r"For pattern: its first group is the group; by default _(g\d+)_"
+    "--alike",
+    "min_correlation",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Least correlation of near-duplicate frames. [0.55]",
 )
-@click.option("--join-alike", is_flag=True, help="Groups that share a scene, by near-duplicate frames, become one.")
-@click.option("--alike", type=click.FloatRange(0, 1, min_open=True), help="Correlation of near-duplicate frames [0.55]")
-@click.option("--split", metavar="SHARES", help="Make a split: 70/15/15 (train/val/test), 80/20 (train/test) or none.")
+@click.option("--split", metavar="SHARES", help="New split: 70/15/15 (train/val/test), 80/20 (train/test) or none.")
+@click.option("--keep-split", is_flag=True, help="Keep the split of the source; the default if it has one.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the new split.")
 @click.option(
-    "--keep-split", is_flag=True, help="Keep the source's split; done anyway where there is one and no --split."
+    "--folder-fps",
+    type=click.FloatRange(0, min_open=True),
+    default=25.0,
+    show_default=True,
+    help="Frames per second of image folders.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split that is made.")
-@click.option("--folder-fps", type=click.FloatRange(0, min_open=True), default=25.0, show_default=True)
-@click.option("--workers", type=click.IntRange(1), help="Worker processes; one a core by default.")
-@click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT; the old one is kept as .bak.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
+@click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT; the old file is kept as .bak.")
 def manifest(
     sources: tuple[Path, ...],
     output: Path,
@@ -52,38 +61,47 @@ def manifest(
     folder_fps: float,
     workers: int | None,
     with_force: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> int:
-    """Write a manifest of the clips of SOURCE, to look at and edit: path, label, group, split, duration.
+    """Write a manifest of the clips of SOURCE to check and edit: path, label, group, split, duration.
 
-    Each clip is opened and three of its frames are looked at. Classes that are too small, clips that repeat, and scenes
-    on both sides of a split are named. Exit code 3 where a clip cannot be read; it is left out.
+    Three frames of each clip are decoded. Warnings name classes that are too small, clips that repeat, and scenes that
+    are in more than one split. Exit code 3 if a clip cannot be read; it is left out.
     """
     from features.curation.checks import describe_manifest, find_warnings
     from features.curation.manifest import ManifestOptions, describe_left_out, describe_written, make_manifest
     from features.curation.splitting import parse_shares
 
     if split and keep_split:
-        raise SettingsError("give either --split or --keep-split")
-    if wishes["group_pattern"] and wishes["group_from"] not in ("auto", "pattern"):
-        raise SettingsError(f"--group-pattern does not go with --group-from {wishes['group_from']}; leave one out")
-    wishes |= {"shares": parse_shares(split)} if split and split != "none" else {"with_split": split != "none"}
-    given = ManifestOptions(keep_split=keep_split, **{key: value for key, value in wishes.items() if value is not None})
-    made = make_manifest(sources, output, given, workers=workers, folder_fps=folder_fps, with_force=with_force)
-    if made.scans:
-        click.echo(describe_manifest(made))
-    for line in [*(f"warning: {text}" for text in find_warnings(made)), *describe_left_out(made.failures)]:
+        raise SettingsError("--split and --keep-split cannot be used together; remove one of them")
+    if options["group_pattern"] and options["group_from"] not in ("auto", "pattern"):
+        raise SettingsError(
+            f"--group-pattern cannot be used with --group-from {options['group_from']}; remove one of them"
+        )
+    options |= {"shares": parse_shares(split)} if split and split != "none" else {"with_split": split != "none"}
+    given = {key: value for key, value in options.items() if value is not None}
+    result = make_manifest(
+        sources,
+        output,
+        ManifestOptions(keep_split=keep_split, **given),
+        workers=workers,
+        folder_fps=folder_fps,
+        with_force=with_force,
+    )
+    if result.scans:
+        click.echo(describe_manifest(result))
+    for line in [*(f"warning: {text}" for text in find_warnings(result)), *describe_left_out(result.failures)]:
         click.echo(line, err=True)
-    click.echo(describe_written(made, output))
-    return EXIT_FAILED_ITEMS if made.failures else EXIT_OK
+    click.echo(describe_written(result, output))
+    return EXIT_FAILED_ITEMS if result.failures else EXIT_OK
 
 
 @features.command()
 @click.argument("cache", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def inspect(cache: Path, as_json: bool) -> int:
-    """Say what is in CACHE: its settings, clips by label and split, failures, and parts that wait beside it."""
-    # Imported here, as below: `--help` answers at once.
+    """Show what is in CACHE: settings, clips by label and split, failures, and parts that are not built in yet."""
+    # Imported in the functions, so that `--help` answers at once.
     from features.cache.inspect import describe_inspection, inspect_cache
 
     header, facts = inspect_cache(cache)
@@ -94,14 +112,14 @@ def inspect(cache: Path, as_json: bool) -> int:
 @features.command()
 @click.argument("cache", type=_FILE)
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=parse_source)
-@click.option("--label-map", type=_FILE, help="As given to the extraction: clips of dropped classes are not missed.")
-@click.option("--all", "with_all", is_flag=True, help="Name everything that is found, not only ten of a kind.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object that names everything.")
+@click.option("--label-map", type=_FILE, help="Label map of the extraction; clips of dropped classes are not missing.")
+@click.option("--all", "with_all", is_flag=True, help="List every finding, not only ten of each kind.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with every finding.")
 def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None, with_all: bool, as_json: bool) -> int:
-    """Check CACHE: digest, shapes, finite numbers, the parts beside it.
+    """Check CACHE: digest, shapes, finite numbers, and the parts beside it.
 
-    With the SOURCE that it was made of, also which clips are missing, vanished, changed since, or failed. Exit code 0
-    where all is well, 3 where something is missing, vanished, stale or failed, 4 where something is damaged.
+    With the SOURCE that it was made from, also report clips that are missing, vanished, stale or failed. Exit code 0 if
+    all is well, 3 if something is missing, vanished, stale or failed, 4 if something is damaged.
     """
     from features.cache.exchange.import_arrays import find_clips_for_cache
     from features.cache.verify import describe_verification, examine_cache
@@ -118,10 +136,10 @@ def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None,
 
 @features.command()
 @click.argument("caches", metavar="CACHE CACHE...", nargs=-1, required=True, type=_FILE)
-@click.option("-o", "--output", required=True, type=_FILE, help="The united cache; may be one of the inputs.")
-@click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT even if it is none of the inputs.")
+@click.option("-o", "--output", required=True, type=_FILE, help="Merged cache; can be one of the inputs.")
+@click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT even if it is not an input.")
 def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
-    """Unite caches of the same features: each clip once, failures together, a track rather than a failure."""
+    """Merge caches of the same features: each clip once, and the failures of all. Features win over a failure."""
     from features.cache.merge import describe_merge, merge_caches
 
     click.echo(describe_merge(merge_caches(caches, output, with_force=with_force)))
@@ -130,19 +148,21 @@ def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
 
 @features.command("import")
 @click.argument("sources", metavar="FOLDER|MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=_FILE, help="The cache, such as features.h5.")
-@click.option("--name", help="What made the features, in a word; caches of other names do not mix. [features]")
-@click.option("--key", metavar="NAME", help="The array of .npz and .mat files that hold several.")
-@click.option("--transpose", "is_transposed", is_flag=True, help="Files hold (features, rows).")
-@click.option("--fps", type=float, help="Rows a second, of files without times beside them. [1]")
-@click.option("--width", type=click.IntRange(1), help="Numbers a row. [those of most files]")
-@click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction. [none]")
+@click.option("-o", "--output", required=True, type=_FILE, help="Cache file to write, such as features.h5.")
+@click.option(
+    "--name", help="Name of the program that made the features; caches with other names do not mix. [features]"
+)
+@click.option("--key", metavar="NAME", help="Array to read from .npz and .mat files that hold several.")
+@click.option("--transpose", "is_transposed", is_flag=True, help="The arrays are (features, rows).")
+@click.option("--fps", type=float, help="Rows per second, for files without times. [1]")
+@click.option("--width", type=click.IntRange(1), help="Features per row. [as in most files]")
+@click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction of the features. [none]")
 def import_(sources: tuple[Path, ...], output: Path, **flags: Any) -> int:
-    """Make a cache of feature files that other programs made: .npy, .npz or .mat, one array (rows, features) a clip.
+    """Make a cache from feature files of other programs: .npy, .npz or .mat with one array (rows, features) per clip.
 
-    Class folders, split folders, a flat folder or a CSV manifest (path, label, group, split, duration), as with videos.
-    Times of rows are taken from `a.times.npy` beside `a.npy`, where it is there. Running it again imports what is new,
-    changed or failed.
+    FOLDER has class folders, split folders or files without labels, as for videos. MANIFEST is a CSV file (path, label,
+    group, split, duration). If `a.times.npy` lies beside `a.npy`, it gives the times of the rows. Running the command
+    again imports only what is new, changed or failed.
     """
     from features.cache.exchange.import_arrays import ImportSettings, describe_import, import_features
 
@@ -157,17 +177,23 @@ def import_(sources: tuple[Path, ...], output: Path, **flags: Any) -> int:
 
 @features.command()
 @click.argument("cache", type=_FILE)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder, new or empty.")
-@click.option("--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy", show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New or empty folder.")
 @click.option(
-    "--precision", type=click.Choice(["float16", "float32"]), default="float32", show_default=True, help="In Parquet."
+    "--format", "kind", type=click.Choice(["npy", "parquet"]), default="npy", show_default=True, help="Format."
 )
-@click.option("--force", "with_force", is_flag=True, help="Write into a folder that holds files already.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float16", "float32"]),
+    default="float32",
+    show_default=True,
+    help="Number format in Parquet.",
+)
+@click.option("--force", "with_force", is_flag=True, help="Write into a folder that is not empty.")
 def export(cache: Path, output: Path, kind: str, precision: str, with_force: bool) -> int:
     """Write CACHE as files for other programs.
 
-    npy: a file (rows, features) a clip, its times beside it, and manifest.csv, which `import` reads back. parquet: one
-    table of all rows, with path, label, group, split, view, time and features.
+    npy: one file (rows, features) per clip, its times beside it, and manifest.csv, which `import` reads. parquet: one
+    table of all rows with path, label, group, split, view, time and features.
     """
     from features.cache.exchange.export import describe_export, export_cache
 
@@ -178,11 +204,11 @@ def export(cache: Path, output: Path, kind: str, precision: str, with_force: boo
 
 @features.command()
 @click.argument("cache", type=_FILE)
-@click.option("-o", "--output", required=True, type=_FILE, help="The smaller cache.")
-@click.option("--reduce", "reduction", required=True, metavar="select:512|pca:512|random:512", help="The reduction.")
+@click.option("-o", "--output", required=True, type=_FILE, help="Reduced cache to write.")
+@click.option("--reduce", "reduction", required=True, metavar="select:512|pca:512|random:512", help="Reduction to fit.")
 @click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT.")
 def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
-    """Reduce CACHE, made with --reduce none, to what extraction with this --reduce gives; nothing is decoded."""
+    """Reduce CACHE, made with --reduce none, as extraction with this --reduce would. Nothing is decoded."""
     from features.cache.reduce import describe_reduce, reduce_cache
 
     click.echo(describe_reduce(reduce_cache(cache, output, reduction, with_force=with_force)))
@@ -190,5 +216,5 @@ def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
 
 
 def main() -> None:
-    """The program `python -m features`."""
+    """Run the program `python -m features`."""
     run_command(features)

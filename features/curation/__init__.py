@@ -1,1 +1,1 @@
-"""Prepare a data set: near-duplicates, groups, splits and a manifest to edit."""
+"""Prepare a data set: near-duplicate frames, groups, splits, warnings, and a manifest to edit."""

@@ -1,4 +1,4 @@
-"""Which clips belong together, so that a split never divides them: by their names, their folders, what they show."""
+"""Groups of clips that a split must not divide, found by names, by folders or by what the clips show."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from features.types import Clip
 from features.utils.text import format_count, make_printable
 
 GROUP_PATTERN = r"_(g\d+)_"
-"""UCF101's way to name the source video of a clip: v_ApplyEyeMakeup_g01_c01.avi."""
+"""How UCF101 names the source video of a clip: v_ApplyEyeMakeup_g01_c01.avi."""
 
 GROUP_METHODS = ("auto", "column", "pattern", "folder", "frames")
 
@@ -25,10 +25,11 @@ _UCF_NAME = re.compile(r"v_(?P<label>.+?)_g\d+_c\d+$")
 def group_clips(
     clips: Sequence[Clip], scenes: NDArray[np.int64], method: str, *, pattern: str | None = None
 ) -> tuple[list[str], str]:
-    """The group of each clip and, in words, how it was found. `scenes` numbers the clips that show the same scene.
+    """Return the group of each clip and a text that says how the groups were found.
 
-    `auto` takes the group column that is there, else UCF101's names where all clips have them, else the scenes. Raises
-    SettingsError where a way does not fit each clip.
+    `scenes` holds the number of the scene (N,) that each clip shows. `auto` uses the groups of the clips if there are
+    any, else UCF101-style names if all clips have them, else the scenes. Raises SettingsError if a method does not fit
+    every clip.
     """
     if method == "auto":
         method = "pattern" if pattern else _choose_method(clips)
@@ -39,18 +40,20 @@ def group_clips(
     if method == "pattern":
         return _group_by_pattern(clips, pattern or GROUP_PATTERN)
     if method == "folder":
-        return [_find_group_folder(clip) for clip in clips], "the folder above each clip, below its class"
-    return [_format_scene(scene) for scene in scenes.tolist()], "near-duplicate frames: clips that show the same scene"
+        return [_find_group_folder(clip) for clip in clips], "the folder between class and clip"
+    return [
+        _make_scene_name(scene) for scene in scenes.tolist()
+    ], "near-duplicate frames: clips that show the same scene"
 
 
 def merge_groups_by_scene(groups: Sequence[str], scenes: NDArray[np.int64]) -> list[str]:
-    """Groups that have clips of one scene become one, called by the name that comes first."""
+    """Merge groups that have clips of one scene; the merged group has the name that sorts first. Return all groups."""
     names, numbers = np.unique(np.array(groups), return_inverse=True)
     size = len(names) + int(scenes.max()) + 1
     links = csr_array((np.ones(len(scenes), bool), (numbers, len(names) + scenes)), shape=(size, size))
-    united = connected_components(links, directed=False)[1][: len(names)]
-    first = {part: str(name) for name, part in reversed(list(zip(names, united.tolist(), strict=True)))}
-    return [first[part] for part in united[numbers].tolist()]
+    merged = connected_components(links, directed=False)[1][: len(names)]
+    first = {part: str(name) for name, part in reversed(list(zip(names, merged.tolist(), strict=True)))}
+    return [first[part] for part in merged[numbers].tolist()]
 
 
 def _choose_method(clips: Sequence[Clip]) -> str:
@@ -60,31 +63,31 @@ def _choose_method(clips: Sequence[Clip]) -> str:
 
 
 def _group_by_column(clips: Sequence[Clip], scenes: NDArray[np.int64]) -> tuple[list[str], str]:
-    """A clip without a group takes that of a clip of its scene, or a new one."""
+    """Return the group of each clip. A clip without one gets that of a clip of its scene, or else a new group."""
     known = {scene: clip.group for clip, scene in zip(clips, scenes.tolist(), strict=True) if clip.group}
     taken = {clip.group for clip in clips}
-    free = (name for name in map(_format_scene, count()) if name not in taken)
+    free = (name for name in map(_make_scene_name, count()) if name not in taken)
     groups = []
     for clip, scene in zip(clips, scenes.tolist(), strict=True):
         if not clip.group and scene not in known:
             known[scene] = next(free)
         groups.append(clip.group or known[scene])
     without = sum(not clip.group for clip in clips)
-    filled = f"; {format_count(without, 'clip')} without one by near-duplicate frames" if without else ""
-    return groups, f"the groups that the source tells (a column, or names of UCF101's kind){filled}"
+    filled = f"; for {format_count(without, 'clip')} without one: near-duplicate frames" if without else ""
+    return groups, f"those of the source (a column 'group', or UCF101-style names){filled}"
 
 
 def _group_by_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], str]:
     try:
         matcher = re.compile(pattern)
     except re.error as error:
-        raise SettingsError(f"--group-pattern '{pattern}' is no regular expression: {error}") from None
+        raise SettingsError(f"--group-pattern '{pattern}' is not a regular expression: {error}") from None
     matches = [matcher.search(clip.file_path) for clip in clips]
     missed = [clip.path for clip, match in zip(clips, matches, strict=True) if match is None]
     if missed:
         raise SettingsError(
             f"--group-pattern '{pattern}' matches {len(clips) - len(missed)} of {format_count(len(clips), 'clip')}, "
-            f"not '{make_printable(missed[0])}'; give a pattern that fits each path, or --group-from frames"
+            f"not '{make_printable(missed[0])}'; give a pattern that matches every path, or use --group-from frames"
         )
     found = [(match[1] if matcher.groups else match[0]) or "" for match in matches if match]
     if "" in found:
@@ -94,7 +97,7 @@ def _group_by_pattern(clips: Sequence[Clip], pattern: str) -> tuple[list[str], s
         return found, f"the pattern '{pattern}' in each path"
     labels = [clip.label or (name["label"] if name else "") for clip, name in zip(clips, ucf, strict=True)]
     groups = [f"{label}_{group}" for label, group in zip(labels, found, strict=True)]
-    return groups, f"the pattern '{pattern}' in each name, within its class, as UCF101 counts them"
+    return groups, f"the pattern '{pattern}' in each name, separately for each class, as UCF101 numbers its groups"
 
 
 def _find_group_folder(clip: Clip) -> str:
@@ -103,8 +106,8 @@ def _find_group_folder(clip: Clip) -> str:
     inner = above[labels[-1] + 1 :] if labels else above
     if not inner:
         raise SettingsError(
-            f"--group-from folder: '{make_printable(clip.path)}' has no folder between its class and itself; "
-            "expected class/scene/clip, or give --group-from frames"
+            f"--group-from folder: '{make_printable(clip.path)}' has no folder between class and clip; "
+            "expected class/scene/clip, or use --group-from frames"
         )
     return "/".join(inner)
 
@@ -113,5 +116,5 @@ def _stem(clip: Clip) -> str:
     return PurePosixPath(clip.file_path).stem
 
 
-def _format_scene(number: int) -> str:
+def _make_scene_name(number: int) -> str:
     return f"scene{number + 1:04d}"

@@ -1,4 +1,4 @@
-"""One look at each clip: can it be read, how long is it, what does it show."""
+"""Scan of clips: whether each can be read, how long it is, and fingerprints of what it shows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,41 +15,41 @@ from features.video.reader import read_clip
 from features.video.sampling import make_row_sampler
 
 DEADLINE_SECONDS = 60.0
-"""How long a clip may go without a single decoded frame before its worker is killed."""
+"""Seconds without a decoded frame after which the worker of a clip is killed."""
 
 
 @dataclass(frozen=True)
 class ClipScan:
-    """A clip, its digest included, and what one look at it told."""
+    """A clip with its digest, and the results of its scan."""
 
     clip: Clip
     duration: float  # seconds
-    fingerprints: Fingerprints  # (N, 256), one row a frame that was looked at
+    fingerprints: Fingerprints  # (N, 256), one row per scanned frame
 
 
 @dataclass(frozen=True)
 class ScanJob:
-    """What a worker process does to one clip."""
+    """The work of one worker process: scan clips."""
 
     folder_fps: float = 25.0
 
     def start(self) -> Callable[[Clip, Callable[[], None]], ClipScan | Failure]:
-        """Quiet, single-threaded libraries: parallelism is one process a core."""
+        """Return the function that scans a clip. Libraries use one thread, because there is one process per core."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
         return self._scan
 
-    def _scan(self, clip: Clip, alive: Callable[[], None]) -> ClipScan | Failure:
+    def _scan(self, clip: Clip, report_alive: Callable[[], None]) -> ClipScan | Failure:
         try:
-            now = identify(clip)
+            identified = identify(clip)
             batch = read_clip(
-                now,
+                identified,
                 make_row_sampler(Sampling(frames=FRAMES_PER_CLIP)),
                 make_grey_thumbnail,
                 folder_fps=self.folder_fps,
-                report_alive=alive,
+                report_alive=report_alive,
             )
-            return ClipScan(now, batch.duration, make_fingerprints(batch.data))
+            return ClipScan(identified, batch.duration, make_fingerprints(batch.data))
         except Exception as error:
             return Failure.from_error(clip, error)
 
@@ -61,7 +61,10 @@ def scan_clips(
     folder_fps: float = 25.0,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> Iterator[ClipScan | Failure]:
-    """A look at each clip, or why there is none, in the order they come; one worker process a core by default."""
+    """Yield a scan of each clip, or a Failure if it cannot be read, in the order in which they finish.
+
+    By default there is one worker process per core.
+    """
     count = min(workers or count_cores(), len(clips))
     for clip, result in run_tasks(ScanJob(folder_fps), clips, workers=count, deadline_seconds=deadline_seconds):
         yield Failure(clip, result.stage, result.reason) if isinstance(result, LostTask) else result  # type: ignore[misc]

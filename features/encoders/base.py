@@ -1,4 +1,4 @@
-"""Encoder: preprocessed frames to features through one frozen backbone, whatever runs it."""
+"""FrameEncoder: preprocessed frames to features through one frozen backbone, on any runtime."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from features.errors import ClipError, RuntimeEnvironmentError
 from features.spec import FeatureSpec
 
-Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (B, S, S, 3) to (B, D)
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""A forward pass: frames (B, S, S, 3), or snippets (B, L, S, S, 3), to features (B, D)."""
 
 
 class BatchTooLargeError(Exception):
-    """A GPU's memory does not hold a batch; a smaller one may fit."""
+    """A batch does not fit into the GPU's memory; a smaller one may."""
 
 
 class FrameEncoder:
-    """`encode` turns preprocessed frames, or snippets, into pooled, unreduced features, always the same ones."""
+    """Turns preprocessed frames or snippets into pooled, unreduced features, always the same for the same frame."""
 
     def __init__(self, forward: Forward, *, batch_size: int, pads_batches: bool = False) -> None:
         self.batch_size = batch_size
@@ -24,19 +25,20 @@ class FrameEncoder:
         self._pads_batches = pads_batches  # whether `forward` takes batches of exactly `batch_size`
 
     def encode(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """uint8 (N, S, S, 3), or snippets (N, L, S, S, 3), to float16 (N, D).
+        """Encode frames uint8 (N, S, S, 3), or snippets (N, L, S, S, 3), to features float16 (N, D).
 
-        Raises ClipError where a feature is not finite. A batch that the GPU's memory does not hold is halved, for good.
+        If a batch does not fit into the GPU's memory, the batch size is halved and stays so. Raises ClipError if a
+        feature is not finite, RuntimeEnvironmentError if not even a single row fits.
         """
-        batches, at = [], 0
-        while at < len(frames):
+        batches, start = [], 0
+        while start < len(frames):
             try:
-                batches.append(self._encode_batch(frames[at : at + self.batch_size]))
-                at += self.batch_size
+                batches.append(self._encode_batch(frames[start : start + self.batch_size]))
+                start += self.batch_size
             except BatchTooLargeError:
                 if self.batch_size == 1:
                     raise RuntimeEnvironmentError(
-                        "the GPU's memory does not hold a single frame (of a 3D network: snippet); free some of it"
+                        "the free GPU memory does not hold a single frame or snippet; free some memory"
                     ) from None
                 self.batch_size //= 2
         with np.errstate(over="ignore"):
@@ -53,6 +55,6 @@ class FrameEncoder:
         return features[:-missing] if missing else features
 
 
-def frames_per_row(spec: FeatureSpec) -> int:
-    """How many frames make a row: a snippet's, or one."""
+def count_frames_per_row(spec: FeatureSpec) -> int:
+    """Return the frames of a row: those of a snippet, otherwise one."""
     return spec.sampling.frames or 1 if spec.sampling.kind == "snippets" else 1

@@ -1,4 +1,4 @@
-"""Which devices there are, found without importing torch where there can be none but the CPU."""
+"""Available devices, found without importing torch if there can be only the CPU."""
 
 import ctypes
 from pathlib import Path
@@ -6,12 +6,16 @@ from pathlib import Path
 from features.errors import SettingsError
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-"""What torch itself opens to reach NVIDIA's GPUs."""
+"""Libraries that torch opens to reach NVIDIA GPUs."""
 AMD_DEVICE = Path("/dev/kfd")
+"""Device file of AMD GPUs."""
 
 
 def pick_devices(name: str) -> list[str]:
-    """`auto` (every GPU, else the CPU), `cpu`, `cuda` (every GPU) or `cuda:N`. Raises SettingsError for others."""
+    """Return the devices that a setting means: `auto` (every GPU, else the CPU), `cpu`, `cuda` (every GPU) or `cuda:N`.
+
+    Raises SettingsError for another name or a device that does not exist.
+    """
     count = 0 if name == "cpu" else _count_gpus()
     if name == "cpu" or (name == "auto" and not count):
         return ["cpu"]
@@ -21,7 +25,7 @@ def pick_devices(name: str) -> list[str]:
     if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
         raise SettingsError(f"unknown device '{name}'; choose auto, cpu, cuda or cuda:N")
     if name == "cuda" or int(number) >= count:
-        raise SettingsError(f"device '{name}' is not there: {count} CUDA devices found; use cpu or auto")
+        raise SettingsError(f"device '{name}' does not exist: {count} CUDA devices found; use cpu or auto")
     return [f"cuda:{int(number)}"]
 
 

@@ -1,4 +1,4 @@
-"""Which device and runtime the settings mean, and a backbone opened there in this process."""
+"""Choice of device and runtime from the settings, and an encoder opened there in this process."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from features.spec import FeatureSpec
 
 
 def check_devices(settings: RunSettings) -> tuple[list[str], str]:
-    """The devices and the runtime that the settings ask for. Raises SettingsError where they are not there."""
+    """Return the devices and the runtime that the settings ask for. Raises SettingsError if one is not available."""
     devices = pick_devices(settings.device)
     return devices, pick_runtime(settings.runtime, on_cpu=devices == ["cpu"])
 
@@ -23,7 +23,7 @@ def check_devices(settings: RunSettings) -> tuple[list[str], str]:
 def open_encoder(
     spec: FeatureSpec, weights: Path | None, settings: RunSettings, *, scratch: Path | None = None
 ) -> Iterator[FrameEncoder]:
-    """The backbone in this process, on the first device of the settings; `scratch` is for temporary files."""
+    """Open the backbone in this process, on the first device of the settings. `scratch` is for temporary files."""
     devices, runtime = check_devices(settings)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         if runtime == "openvino":

@@ -1,4 +1,4 @@
-"""Converted networks, kept from run to run: converting takes seconds, and the result is always the same."""
+"""Cache of converted OpenVINO networks: converting takes seconds, and the result is always the same."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from features.utils.user_cache import (
 CACHE_KIND = "openvino"
 
 MAX_CACHED_NETWORKS = 8
-"""Networks that are kept, the last used ones; each is about as large as its weights."""
+"""Most recently used networks that are cached. Each is about as large as its weights."""
 
 NETWORK_FILES = ("backbone.xml", "backbone.bin")
 
@@ -39,28 +39,28 @@ CODE_FILES = (
     "backbones/timm_models.py",
     "encoders/torch_encoder.py",
 )
-"""Files of ours that decide what a converted network computes."""
+"""Source files, below `features/`, that decide what a converted network computes."""
 
 log = logging.getLogger(__name__)
 
 
 def get_openvino_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
-    """The spec's network for OpenVINO in `folder`, a copy of the one that was kept, or newly converted and then kept.
+    """Write the OpenVINO network of a spec into `folder` and return its path.
 
-    Whoever made the spec has checked that the weights are those whose digest it names; without a digest nothing is
-    kept. Raises SettingsError where it cannot be converted. A folder for caches that cannot be written changes nothing
-    but the time that this takes.
+    It is copied from the cache, or converted and then cached. The caller has checked that the weights match the digest
+    of the spec; without a digest nothing is cached. If the cache folder cannot be written, the network is converted
+    each time. Raises SettingsError if it cannot be converted.
     """
-    shelf = find_cache_dir(CACHE_KIND)
-    if shelf is None or not spec.weights_digest:
+    cache_dir = find_cache_dir(CACHE_KIND)
+    if cache_dir is None or not spec.weights_digest:
         return _convert_network(spec, weights, folder)
     key = _make_cache_key(spec)
-    entry = shelf / make_entry_name(key)
+    entry = cache_dir / make_entry_name(key)
     if _copy_cached(entry, key, folder):
-        log.debug("the network for OpenVINO was kept")
+        log.debug("the network for OpenVINO was cached")
         return folder / NETWORK_FILES[0]
     path = _convert_network(spec, weights, folder)
-    if weights_digest(spec.backbone, weights) == spec.weights_digest:  # nobody changed the file in the meantime
+    if weights_digest(spec.backbone, weights) == spec.weights_digest:  # the file has not changed meanwhile
         _store_network(entry, key, folder)
     return path
 
@@ -69,12 +69,12 @@ def _convert_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> P
     from features.encoders.openvino_convert import convert_network
 
     path = convert_network(spec, weights, folder)
-    log.debug("the network for OpenVINO is converted")
+    log.debug("the network for OpenVINO was converted")
     return path
 
 
 def _make_cache_key(spec: FeatureSpec) -> dict[str, str]:
-    """All that decides the converted network. The precision does not: it is chosen where the network is opened."""
+    """Return everything that decides the converted network. The precision does not: it is chosen on opening."""
     return {
         "backbone": spec.backbone,
         "weights_digest": spec.weights_digest,
@@ -87,7 +87,7 @@ def _make_cache_key(spec: FeatureSpec) -> dict[str, str]:
 
 
 def _code_digest() -> str:
-    """sha256 over our own files that make the network, so that none is kept when they change."""
+    """Return the sha256 over CODE_FILES, so that a change of the code invalidates the cache."""
     digest = hashlib.sha256()
     for name in CODE_FILES:
         digest.update((Path(__file__).parent.parent / name).read_bytes())
@@ -95,24 +95,25 @@ def _code_digest() -> str:
 
 
 def _copy_cached(entry: Path, key: dict[str, str], folder: Path) -> bool:
-    """Copies an entry, its bytes checked on the way; one that is damaged, or not of this key, is removed.
+    """Copy an entry to `folder`, check its bytes, and return whether that worked.
 
-    A copy, because another process may remove the entry while workers still open it.
+    An entry that is damaged or has another key is removed. The network is copied because another process may remove
+    the entry while workers are still opening it.
     """
     try:
         tree = json.loads((entry / ENTRY_FILE).read_bytes())
         if tree["key"] != key:
-            raise ValueError("another key")
+            raise ValueError("the key differs")
         for name in NETWORK_FILES:
             if _copy_with_digest(entry / name, folder / name) != tree["sha256"][name]:
-                raise ValueError("another content")
+                raise ValueError("the content differs")
     except FileNotFoundError:
         return False
     except OSError as error:
-        log.debug("a kept network cannot be read: %s", error)
+        log.debug("a cached network cannot be read: %s", error)
         return False
     except (ValueError, KeyError, TypeError) as error:
-        log.debug("a kept network was damaged (%s) and is made anew", error)
+        log.debug("a cached network is damaged (%s) and is converted again", error)
         remove_entry(entry)
         return False
     mark_as_used(entry)
@@ -120,25 +121,25 @@ def _copy_cached(entry: Path, key: dict[str, str], folder: Path) -> bool:
 
 
 def _store_network(entry: Path, key: dict[str, str], folder: Path) -> None:
-    """Keeps the network of `folder`; does nothing where that cannot be. What a crash tears, its checksum tells."""
+    """Copy the network in `folder` to the cache, if possible. Checksums reveal an entry that a crash damaged."""
     try:
         make_private_folder(entry.parent)
         with make_scratch_folder(entry) as scratch:
             digests = {name: _copy_with_digest(folder / name, scratch / name) for name in NETWORK_FILES}
             (scratch / ENTRY_FILE).write_text(json.dumps({"key": key, "sha256": digests}, indent=1))
             remove_entry(entry)
-            with suppress(OSError):  # another process has just kept the same
+            with suppress(OSError):  # another process has just stored the same entry
                 scratch.rename(entry)
         remove_oldest_entries(entry.parent, MAX_CACHED_NETWORKS)
     except (OSError, RuntimeEnvironmentError) as error:
-        log.debug("the converted network cannot be kept: %s", error)
+        log.debug("the converted network cannot be cached: %s", error)
 
 
 def _copy_with_digest(source: Path, target: Path) -> str:
-    """Copies a file and gives the sha256 of what was copied."""
+    """Copy a file and return the sha256 of the copied bytes."""
     digest = hashlib.sha256()
-    with open(source, "rb") as reading, open(target, "wb") as writing:
-        while block := reading.read(2**20):
+    with open(source, "rb") as source_file, open(target, "wb") as target_file:
+        while block := source_file.read(2**20):
             digest.update(block)
-            writing.write(block)
+            target_file.write(block)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A backbone in PyTorch → the same network for OpenVINO."""
+"""Conversion of a PyTorch backbone to an OpenVINO network."""
 
 import warnings
 from pathlib import Path
@@ -13,18 +13,18 @@ from features.spec import FeatureSpec
 
 
 def convert_network(spec: FeatureSpec, weights: Path | None, folder: Path) -> Path:
-    """Writes the spec's network as an OpenVINO model and gives its path. Raises SettingsError where it cannot be."""
+    """Write the spec's network as an OpenVINO model and return its path. Raises SettingsError if that fails."""
     openvino = import_openvino()
     network = fold_batch_norms(load_backbone(spec.backbone, weights))
     features = FeatureNetwork(network, spec.preprocessing, spec.pooling, torch.float32).eval()
-    with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which says that it is growing old
+    with warnings.catch_warnings():  # OpenVINO traces with torch.jit, which warns that it is deprecated
         warnings.simplefilter("ignore")
         try:
             model = openvino.convert_model(features, example_input=torch.zeros(1, *row_shape(spec), dtype=torch.uint8))
-        except Exception as error:  # some network of hundreds does what OpenVINO does not know
-            said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        except Exception as error:  # not every network of the libraries can be converted
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise SettingsError(
-                f"OpenVINO cannot convert backbone '{spec.backbone}' ({said}); use --runtime torch"
+                f"OpenVINO cannot convert backbone '{spec.backbone}' ({reason}); use --runtime torch"
             ) from None
     path = folder / "backbone.xml"
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""OpenVINO, the faster runtime on a CPU: a converted network, opened by each worker. No torch here."""
+"""OpenVINO, the faster runtime on a CPU: each worker opens a converted network. Does not import torch."""
 
 import sys
 from importlib.util import find_spec
@@ -8,26 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoders.base import FrameEncoder, frames_per_row
+from features.encoders.base import FrameEncoder, count_frames_per_row
 from features.errors import SettingsError
 from features.spec import FeatureSpec
 
 BATCH_FRAMES = {"fp32": 1, "bf16": 2}
-"""Frames a forward pass: the fastest measured, and fixed, so that a feature does not depend on its neighbours."""
+"""Frames per forward pass: the fastest measured, and fixed so that a feature does not depend on its neighbours."""
 
 
 def pick_runtime(name: str, *, on_cpu: bool) -> str:
-    """`auto` is OpenVINO where it is installed and the device is a CPU. Raises SettingsError where it is not."""
-    is_there = find_spec("openvino") is not None
-    if name == "openvino" and not is_there:
+    """Return `openvino` or `torch`. `auto` means OpenVINO if it is installed and the device is a CPU.
+
+    Raises SettingsError if `openvino` was asked for and cannot be used.
+    """
+    is_installed = find_spec("openvino") is not None
+    if name == "openvino" and not is_installed:
         raise SettingsError("openvino is not installed; pip install 'hazard-video[cpu]', or use --runtime torch")
     if name == "openvino" and not on_cpu:
-        raise SettingsError("runtime 'openvino' runs on the CPU; use --device cpu, or --runtime torch")
-    return "openvino" if name != "torch" and is_there and on_cpu else "torch"
+        raise SettingsError("runtime 'openvino' runs only on the CPU; use --device cpu, or --runtime torch")
+    return "openvino" if name != "torch" and is_installed and on_cpu else "torch"
 
 
 def import_openvino() -> Any:
-    """The module openvino without its telemetry, which would tell Google of each network that is converted."""
+    """Import openvino without its telemetry, which would report each converted network to Google."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # as if it were not installed
     import openvino
 
@@ -35,13 +38,13 @@ def import_openvino() -> Any:
 
 
 def make_openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | None = None) -> FrameEncoder:
-    """A single-threaded encoder of a converted model: one process a core is the fastest layout."""
+    """Return a single-threaded encoder of a converted model. One process per core is the fastest layout."""
     openvino = import_openvino()
-    batch_size = batch_size or max(1, BATCH_FRAMES[spec.precision] // frames_per_row(spec))
+    batch_size = batch_size or max(1, BATCH_FRAMES[spec.precision] // count_frames_per_row(spec))
     core = openvino.Core()
     network = core.read_model(model)
     network.reshape({network.inputs[0]: [batch_size, *row_shape(spec)]})
-    hint = {"fp32": "f32", "bf16": "bf16"}[spec.precision]  # named, or a processor with bf16 would use it unasked
+    hint = {"fp32": "f32", "bf16": "bf16"}[spec.precision]  # explicit: a processor with bf16 would use it by default
     options = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": 1,
@@ -57,6 +60,6 @@ def make_openvino_encoder(model: Path, spec: FeatureSpec, *, batch_size: int | N
 
 
 def row_shape(spec: FeatureSpec) -> list[int]:
-    """What the network takes as a row: (S, S, 3) of a frame, (L, S, S, 3) of a snippet."""
+    """Return the input shape of a row: (S, S, 3) for a frame, (L, S, S, 3) for a snippet."""
     side = spec.preprocessing.size
-    return ([frames_per_row(spec)] if spec.sampling.kind == "snippets" else []) + [side, side, 3]
+    return ([count_frames_per_row(spec)] if spec.sampling.kind == "snippets" else []) + [side, side, 3]

@@ -1,4 +1,4 @@
-"""Frames encoded as they come, so that however long a video is, its pixels are never held."""
+"""Encoding of frames as they are decoded, so that the pixels of a long video are never all in memory."""
 
 import time
 
@@ -9,9 +9,9 @@ from features.encoders.base import FrameEncoder
 
 
 class StreamingEncoder:
-    """Takes one preprocessed frame at a time and gives it a number; its features are had by that number at the end.
+    """Takes one preprocessed frame at a time and numbers it; `get_features` looks features up by these numbers.
 
-    Frames go through the encoder in batches of its own size, in the order they come.
+    Frames go through the encoder in batches of its own size, in the order in which they were added.
     """
 
     def __init__(self, encoder: FrameEncoder) -> None:
@@ -23,7 +23,7 @@ class StreamingEncoder:
         """CPU seconds spent on encoding."""
 
     def add_frame(self, frame: NDArray[np.uint8]) -> np.int64:
-        """The number of a frame (S, S, 3). Raises ClipError where a feature is not finite."""
+        """Add a frame (S, S, 3) and return its number. Raises ClipError if a feature is not finite."""
         self._pending_frames.append(frame)
         self._count += 1
         if len(self._pending_frames) >= self._encoder.batch_size:
@@ -31,7 +31,7 @@ class StreamingEncoder:
         return np.int64(self._count - 1)
 
     def get_features(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
-        """(N, D) of the frames of these numbers."""
+        """Return the features (N, D) of the frames with these numbers (N,)."""
         self._encode_pending()
         self._encoded = [np.concatenate(self._encoded)]
         return self._encoded[0][numbers]

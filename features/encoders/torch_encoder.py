@@ -1,4 +1,4 @@
-"""The rest of the preprocessing, on the backbone's device: squares of bytes become normalised numbers."""
+"""Encoder in PyTorch: normalisation, backbone and pooling on a CPU or GPU."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from features.backbones.loading import load_backbone
-from features.encoders.base import BatchTooLargeError, FrameEncoder, frames_per_row
+from features.encoders.base import BatchTooLargeError, FrameEncoder, count_frames_per_row
 from features.spec import FeatureSpec, Preprocessing
 
 
 def normalize(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """uint8 (B, S, S, 3) on any device to float (B, 3, S, S), scaled to [0, 1], less the mean, over the deviation.
+    """Normalise uint8 (B, S, S, 3) on any device to float (B, 3, S, S): scaled to [0, 1], minus the mean, over the std.
 
     Snippets (B, L, S, S, 3) become (B, 3, L, S, S).
     """
@@ -25,13 +25,13 @@ def normalize(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
 
 
 CPU_BATCH_FRAMES = {"fp32": 1, "bf16": 12}
-"""Frames a forward pass on a CPU, the fastest measured: larger batches fall out of the processor's cache."""
+"""Frames per forward pass on a CPU, the fastest measured: larger batches do not fit the processor's cache."""
 
 MAX_GPU_BATCH_FRAMES = 1024
-"""At most so many on a GPU; fewer where its free memory is small."""
+"""Largest number of frames per forward pass on a GPU; fewer if its free memory is small."""
 
 GPU_BYTES_PER_FRAME = 48 * 2**20
-"""What a frame of 224 pixels may take on the way through, generously; a batch that is still too large is halved."""
+"""Generous estimate of the memory for a frame of 224 pixels. A batch that is still too large is halved."""
 
 
 class FeatureNetwork(nn.Module):
@@ -42,7 +42,7 @@ class FeatureNetwork(nn.Module):
         self.network, self.preprocessing, self.pooling, self.dtype = network, preprocessing, pooling, dtype
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, S, S, 3) to (B, D)."""
+        """Return the pooled features (B, D) of frames (B, S, S, 3) or snippets (B, L, S, S, 3)."""
         maps = self.network(
             normalize(frames, self.preprocessing).to(self.dtype)
         )  # (B, D, h, w), (B, D, t, h, w), (B, D)
@@ -59,7 +59,7 @@ def make_torch_encoder(
     batch_size: int | None = None,
     frames_per_row: int = 1,
 ) -> FrameEncoder:
-    """An encoder that runs in PyTorch, batch norms folded, channels last."""
+    """Return an encoder that runs in PyTorch, with folded batch norms and channels last in memory."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     is_3d = any(isinstance(module, nn.Conv3d) for module in network.modules())
     memory = torch.channels_last_3d if is_3d else torch.channels_last
@@ -70,12 +70,12 @@ def make_torch_encoder(
     def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         batch = torch.from_numpy(frames)
         try:
-            if device != "cpu":  # pinned memory lets the copy run beside the last batch's work
+            if device != "cpu":  # pinned memory lets the copy overlap with the previous batch
                 batch = batch.pin_memory().to(device, non_blocking=True)
             return features(batch).cpu().numpy()
         except torch.OutOfMemoryError:
             pass
-        torch.cuda.empty_cache()  # out here: the error held on to the tensors
+        torch.cuda.empty_cache()  # outside the except block, because the error holds references to the tensors
         raise BatchTooLargeError
 
     return FrameEncoder(
@@ -84,16 +84,16 @@ def make_torch_encoder(
 
 
 def pool_maps(maps: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(B, D, h, w), (B, D, t, h, w) or (B, D) to (B, D), or (B, 2D) for `avg+max`."""
-    places = tuple(range(2, maps.ndim))
-    if not places:  # the network pools by itself
+    """Pool (B, D, h, w), (B, D, t, h, w), (B, D, tokens) or (B, D) to (B, D), or to (B, 2D) for `avg+max`."""
+    dims = tuple(range(2, maps.ndim))
+    if not dims:  # the network pools its own features
         return maps
-    pooled = {"avg": lambda: maps.mean(dim=places), "max": lambda: maps.amax(dim=places)}
+    pooled = {"avg": lambda: maps.mean(dim=dims), "max": lambda: maps.amax(dim=dims)}
     return torch.cat([pooled[name]() for name in pooling.split("+")], dim=1)
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
-    """Merges each batch norm into the convolution right before it in a Sequential: same function, fewer passes."""
+    """Merge each batch norm into the convolution right before it in a Sequential: same function, fewer passes."""
     for name, child in module.named_children():
         setattr(module, name, fold_batch_norms(child))
     if isinstance(module, nn.Sequential):
@@ -107,15 +107,15 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def _overrides_forward(module: nn.Module) -> bool:
-    """Whether a subclass of a library's layer does more than that layer, such as an activation at its end."""
-    own = {nn.Conv2d.forward, nn.Conv3d.forward, nn.BatchNorm2d.forward, nn.BatchNorm3d.forward}
-    return type(module).forward not in own
+    """Return whether a layer is a subclass with its own `forward`, for example with an activation at its end."""
+    standard = {nn.Conv2d.forward, nn.Conv3d.forward, nn.BatchNorm2d.forward, nn.BatchNorm3d.forward}
+    return type(module).forward not in standard
 
 
 def build_encoder(
     spec: FeatureSpec, weights: Path | None, *, device: str = "cpu", batch_size: int | None = None
 ) -> FrameEncoder:
-    """The encoder of a spec. Whoever made the spec has checked that the weights are those whose digest it names."""
+    """Return the encoder of a spec. The caller has checked that the weights match the digest of the spec."""
     return make_torch_encoder(
         load_backbone(spec.backbone, weights),
         preprocessing=spec.preprocessing,
@@ -123,7 +123,7 @@ def build_encoder(
         precision=spec.precision,
         device=device,
         batch_size=batch_size,
-        frames_per_row=frames_per_row(spec),
+        frames_per_row=count_frames_per_row(spec),
     )
 
 

@@ -1,1 +1,1 @@
-"""The batch job that fills a cache: jobs, local and Ray engines."""
+"""Feature extraction: the jobs of the workers, the local and the Ray engine, and the command that fills a cache."""

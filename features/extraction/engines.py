@@ -1,4 +1,4 @@
-"""Who runs the workers: this machine's own processes, or Ray."""
+"""Engines: workers run as processes of this machine, or on Ray."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ ENGINES = {"local": extract_clips, "ray": extract_on_cluster}
 
 
 def check_engine(settings: RunSettings) -> str:
-    """Where clips would be decoded and encoded, in words. Raises SettingsError where that is not to be had."""
+    """Return a text that says where clips are decoded and encoded. Raises SettingsError if that is not available."""
     if settings.engine == "ray":
         return check_cluster(settings)
     if settings.address:
-        raise SettingsError(f"address '{settings.address}' is of a Ray cluster; add --engine ray")
+        raise SettingsError(f"address '{settings.address}' is for a Ray cluster; add --engine ray")
     devices, runtime = check_devices(settings)
     return f"{', '.join(map(str, devices))} with {runtime}"
 
@@ -36,14 +36,15 @@ def run_engine(
     windows: Windowing | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
-    """Raw, unreduced features of each clip, or its failure, in the order they finish; by the engine of the settings.
+    """Yield the raw, unreduced features of each clip, or its failure, in the order in which they finish.
 
-    Videos longer than `windows` say are cut; without it each clip is one. Addresses are fetched first, by this machine.
+    The engine is that of the settings. Long videos are split into `windows`; without them each video is one clip. URLs
+    are downloaded first, by this machine.
     """
     clips, unfetched = fetch_clips(clips, settings, is_stopped=is_stopped)
     yield from unfetched
     if clips and not is_stopped():
-        run = ENGINES[settings.engine]
-        yield from run(
+        extract = ENGINES[settings.engine]
+        yield from extract(
             clips, spec, weights, settings, with_thumbnails=with_thumbnails, windows=windows, is_stopped=is_stopped
         )

@@ -1,4 +1,4 @@
-"""The batch job: clips to a cache. Resumable, with a failure ledger."""
+"""Extraction of clips to a cache: resumable, with a failure ledger."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +23,11 @@ def extract_to_cache(
     is_stopped: Callable[[], bool] = lambda: False,
     announce: Callable[[UpdatePlan], None] = lambda plan: None,
 ) -> ExtractionSummary:
-    """Extracts what is new or changed, commits it in parts, and consolidates the cache when all is done.
+    """Extract new and changed clips, commit them in parts, and consolidate the cache when all clips are done.
 
-    Stopped half-way, it leaves the parts: running it again goes on from them. So does a shard while others still owe
-    clips; `clips` are always those of the whole source, and whoever commits the last of them consolidates.
+    If it is stopped, the parts stay, and the next run continues from them. A shard also leaves its parts while clips of
+    other shards are missing. `clips` are always those of the whole source; the run that commits the last of them
+    consolidates.
     """
     check_writable(output)
     spec, weights = build_spec(settings)

@@ -1,4 +1,4 @@
-"""What a worker process does to one clip: read it, decode it and, on a CPU, encode it."""
+"""Jobs of the worker processes: decode one clip at a time and, on a CPU, encode it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -36,26 +36,26 @@ from features.video.windows import Windowing, make_window_sampler
 T = TypeVar("T")
 
 PRELOAD = ("features.extraction.jobs",)
-"""What every worker imports."""
+"""Modules that every worker imports."""
 
 ALL_WINDOWS = "windows"
-"""What stands for a view's name where all windows of a video are meant."""
+"""Name of the `ViewFrames` that hold all windows of a video."""
 
 
 @dataclass(frozen=True)
 class ViewFrames:
-    """What a backbone is fed for one view of a clip, or for all windows of a video."""
+    """Input of the backbone for one view of a clip, or for all windows of a video."""
 
     view: str
-    frames: NDArray[Any]  # uint8 (R, S, S, 3), or (R, L, S, S, 3) where a row is a snippet; numbers (R,) if streamed
+    frames: NDArray[Any]  # uint8 (R, S, S, 3), or (R, L, S, S, 3) for snippets; frame numbers (R,) if streamed
     times: NDArray[np.float64]  # (R,) seconds
     spans: NDArray[np.float64] | None = None  # (B, 2) of windows
-    window_rows: tuple[NDArray[np.int64], ...] = ()  # B of them: which rows are a window's
+    window_rows: tuple[NDArray[np.int64], ...] = ()  # B arrays: the rows of each window
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """A clip's frames, and what it took to get them."""
+    """The frames of a clip, how much of it could be decoded, and the CPU seconds that took."""
 
     clip: Clip
     views: tuple[ViewFrames, ...]
@@ -67,20 +67,20 @@ class DecodedClip:
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """Decodes clips; somebody else encodes them."""
+    """Decodes clips; another process encodes them."""
 
     spec: FeatureSpec
     with_thumbnails: bool = False
     windows: Windowing | None = None
-    """How long videos are cut; None takes each clip as one."""
+    """How long videos are split; None keeps each clip whole."""
 
     def start(self) -> Callable[[Clip, Callable[[], None]], DecodedClip | Failure | UnchangedClip]:
-        """Quiet, single-threaded libraries: parallelism is one process a core."""
+        """Configure the libraries and return the function that decodes a clip. It returns errors as failures."""
         self.configure_libraries()
-        return lambda clip, alive: _run_or_fail(clip, lambda: self.decode(clip, alive))
+        return lambda clip, report_alive: _run_or_fail(clip, lambda: self.decode(clip, report_alive))
 
     def configure_libraries(self, *, with_torch: bool = False) -> None:
-        """What each worker process sets once."""
+        """Make the libraries quiet and single-threaded: there is one process per core."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
         if with_torch or self.needs_torch:
@@ -90,31 +90,34 @@ class DecodeJob:
 
     @property
     def needs_torch(self) -> bool:
-        """Whether decoding takes torch, for the views."""
+        """Whether decoding needs torch, for augmentation views."""
         return any(changes_pixels(view) for view in self.spec.views)
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """What workers import before they part."""
+        """Modules that are imported once, before the workers are forked."""
         return (*PRELOAD, "torchvision.transforms.v2") if self.needs_torch else PRELOAD
 
     @property
     def can_stream_frames(self) -> bool:
-        """Whether each frame makes a feature of its own, so that nobody needs its pixels afterwards."""
+        """Whether each frame gives a feature by itself, so that its pixels need not be kept."""
         return self.spec.sampling.kind != "snippets" and self.spec.views == (ORIGINAL_VIEW,)
 
     def decode(
         self, clip: Clip, report_alive: Callable[[], None], streaming_encoder: StreamingEncoder | None = None
     ) -> DecodedClip | UnchangedClip:
-        """The clip's frames, or their numbers where they are `streamed` into an encoder. Raises ClipError."""
+        """Decode a clip. With a `streaming_encoder` the frames are encoded at once, and only their numbers are kept.
+
+        Returns an UnchangedClip if the digest of the file is the known one. Raises ClipError.
+        """
         began = time.process_time()
-        now = identify(clip)
-        if clip.digest and clip.digest == now.digest:
-            return UnchangedClip(now)
-        seeds = {view: jitter_seed(view, now.digest) for view in self.spec.views}
+        identified = identify(clip)
+        if clip.digest and clip.digest == identified.digest:
+            return UnchangedClip(identified)
+        seeds = {view: jitter_seed(view, identified.digest) for view in self.spec.views}
         preprocessing = self.spec.preprocessing
         batch = read_clip(
-            now,
+            identified,
             make_window_sampler(self.spec.sampling, self.windows)
             if self.windows
             else make_row_sampler(self.spec.sampling, seeds),
@@ -127,38 +130,38 @@ class DecodeJob:
         )
         is_snippets = self.spec.sampling.kind == "snippets"
         views = tuple(
-            _make_view_frames(batch, view, now.digest, is_snippets=is_snippets)
+            _make_view_frames(batch, view, identified.digest, is_snippets=is_snippets)
             for view in self.spec.views
             if view in batch.rows
         )
         if any(not isinstance(name, str) for name in batch.rows):
             views = (*views, _make_window_frames(batch, is_snippets=is_snippets))
         seconds = time.process_time() - began - (streaming_encoder.cpu_seconds if streaming_encoder else 0.0)
-        return DecodedClip(now, views, batch.duration, batch.decoded_share, seconds, _make_thumbnails(batch))
+        return DecodedClip(identified, views, batch.duration, batch.decoded_share, seconds, _make_thumbnails(batch))
 
 
 def _make_view_frames(batch: FrameBatch, view: str, digest: str, *, is_snippets: bool) -> ViewFrames:
     rows = batch.rows[view]  # (R, L)
-    used, places = np.unique(rows, return_inverse=True)
-    data = batch.data if len(used) == len(batch.data) else batch.data[used]  # copying pictures takes its time
-    changed = data if view == ORIGINAL_VIEW else apply_view(view, data, digest)
-    frames = changed[places.reshape(rows.shape) if is_snippets else ...]
+    used, positions = np.unique(rows, return_inverse=True)
+    data = batch.data if len(used) == len(batch.data) else batch.data[used]  # copying frames takes time
+    viewed = data if view == ORIGINAL_VIEW else apply_view(view, data, digest)
+    frames = viewed[positions.reshape(rows.shape) if is_snippets else ...]
     return ViewFrames(view, frames, batch.times[rows].mean(axis=1))
 
 
 def _make_window_frames(batch: FrameBatch, *, is_snippets: bool) -> ViewFrames:
-    """The rows of all windows, each once: those that windows share are encoded once."""
+    """Return the unique rows of all windows: a row that windows share is encoded only once."""
     spans = [name for name in batch.rows if not isinstance(name, str)]
-    each = [batch.rows[span] for span in spans]  # B of (R, L)
-    rows, places = np.unique(np.concatenate(each), axis=0, return_inverse=True)  # (N, L) in order of time
-    of_window = np.split(places.ravel(), np.cumsum([len(one) for one in each])[:-1])
+    rows_by_window = [batch.rows[span] for span in spans]  # B arrays (R, L)
+    rows, positions = np.unique(np.concatenate(rows_by_window), axis=0, return_inverse=True)  # (N, L) in order of time
+    window_rows = np.split(positions.ravel(), np.cumsum([len(window) for window in rows_by_window])[:-1])
     frames = batch.data[rows if is_snippets else rows[:, 0]]
-    return ViewFrames(ALL_WINDOWS, frames, batch.times[rows].mean(axis=1), np.array(spans), tuple(of_window))
+    return ViewFrames(ALL_WINDOWS, frames, batch.times[rows].mean(axis=1), np.array(spans), tuple(window_rows))
 
 
 def _make_thumbnails(batch: FrameBatch) -> tuple[Thumbnail, ...]:
-    each = zip(batch.times.tolist(), batch.thumbnails, strict=True)
-    return tuple(Thumbnail(seconds, jpeg) for seconds, jpeg in each if jpeg)
+    pairs = zip(batch.times.tolist(), batch.thumbnails, strict=True)
+    return tuple(Thumbnail(seconds, jpeg) for seconds, jpeg in pairs if jpeg)
 
 
 @dataclass(frozen=True)
@@ -168,30 +171,30 @@ class ExtractJob:
     decoder: DecodeJob
     weights: Path | None
     converted: Path | None = None
-    """The network as an OpenVINO model, where that is the runtime."""
+    """The network as an OpenVINO model, if that is the runtime."""
     batch_size: int | None = None
 
     def start(self) -> Callable[[Clip, Callable[[], None]], ExtractedClip | Failure | UnchangedClip]:
-        """Loads the backbone once."""
+        """Load the backbone and return the function that extracts a clip. It returns errors as failures."""
         self.decoder.configure_libraries(with_torch=self.converted is None)
-        encoder = self.encoder()
-        return lambda clip, alive: _run_or_fail(clip, lambda: self._extract(clip, alive, encoder))
+        encoder = self.make_encoder()
+        return lambda clip, report_alive: _run_or_fail(clip, lambda: self._extract(clip, report_alive, encoder))
 
     def _extract(
         self, clip: Clip, report_alive: Callable[[], None], encoder: FrameEncoder
     ) -> ExtractedClip | UnchangedClip:
-        streamed = StreamingEncoder(encoder) if self.decoder.can_stream_frames else None
-        decoded = self.decoder.decode(clip, report_alive, streamed)
+        streaming_encoder = StreamingEncoder(encoder) if self.decoder.can_stream_frames else None
+        decoded = self.decoder.decode(clip, report_alive, streaming_encoder)
         if isinstance(decoded, UnchangedClip):
             return decoded
         began = time.process_time()
-        encode = streamed.get_features if streamed else encoder.encode
+        encode = streaming_encoder.get_features if streaming_encoder else encoder.encode
         features = [encode(view.frames) for view in decoded.views]
-        before = streamed.cpu_seconds if streamed else 0.0
-        return make_extracted_clip(decoded, features, before + time.process_time() - began)
+        streaming_seconds = streaming_encoder.cpu_seconds if streaming_encoder else 0.0
+        return make_extracted_clip(decoded, features, streaming_seconds + time.process_time() - began)
 
-    def encoder(self) -> FrameEncoder:
-        """The backbone on the runtime that was chosen."""
+    def make_encoder(self) -> FrameEncoder:
+        """Return an encoder of the backbone on the chosen runtime."""
         if self.converted is not None:
             return make_openvino_encoder(self.converted, self.decoder.spec, batch_size=self.batch_size)
         from features.encoders.torch_encoder import build_encoder
@@ -200,10 +203,10 @@ class ExtractJob:
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """What workers import before they part: torch where it runs the backbone, and only there.
+        """Modules that are imported once, before the workers are forked: torch only if it runs the backbone.
 
-        Never openvino: its telemetry starts a thread when it is imported, and who is forked then may wait for ever for
-        a lock that this thread held.
+        OpenVINO is never among them. Its telemetry starts a thread on import, and a process forked then may wait
+        forever for a lock that this thread held.
         """
         runtime = ("features.encoders.torch_encoder", "torchvision.models") if self.converted is None else ()
         return (*self.decoder.preload, *runtime)
@@ -212,8 +215,8 @@ class ExtractJob:
 def make_extracted_clip(
     decoded: DecodedClip, features: Sequence[NDArray[np.float16]], encode_seconds: float
 ) -> ExtractedClip:
-    """A decoded clip and the features (R, D) of each of its views."""
-    about = {"clip": decoded.clip, "duration": decoded.duration, "decoded_share": decoded.decoded_share}
+    """Combine a decoded clip with the features (R, D) of each of its views."""
+    common = {"clip": decoded.clip, "duration": decoded.duration, "decoded_share": decoded.decoded_share}
     tracks: list[FeatureTrack] = []
     windows = None
     for view, rows in zip(decoded.views, features, strict=True):
@@ -223,10 +226,10 @@ def make_extracted_clip(
                 times=view.times,
                 spans=view.spans,
                 rows=view.window_rows,
-                **about,  # type: ignore[arg-type]
+                **common,  # type: ignore[arg-type]
             )
         else:
-            tracks.append(FeatureTrack(features=rows, times=view.times, view=view.view, **about))  # type: ignore[arg-type]
+            tracks.append(FeatureTrack(features=rows, times=view.times, view=view.view, **common))  # type: ignore[arg-type]
     return ExtractedClip(tuple(tracks), decoded.decode_seconds, encode_seconds, decoded.thumbnails, windows)
 
 

@@ -1,7 +1,8 @@
-"""Clips to raw features as they come: the one path that extraction, inference and monitoring share.
+"""The local engine: clips to raw features on this machine. Extraction and inference share it.
 
-On a CPU each worker process decodes and encodes with one thread. On GPUs workers only decode, and this process feeds
-each GPU with large batches of many clips' frames from a thread of its own: decoding, copying and computing overlap.
+On a CPU each worker process decodes and encodes with one thread. With GPUs the workers only decode, and this process
+feeds each GPU, from its own thread, with large batches of frames of many clips: decoding, copying and computing
+overlap.
 """
 
 import tempfile
@@ -29,7 +30,7 @@ from features.utils.worker_pool import LostTask, count_cores, run_tasks
 from features.video.windows import Windowing
 
 MAX_WAITING_BATCHES = 2
-"""How many batches may wait for each GPU."""
+"""Batches that may wait for each GPU."""
 
 
 def extract_clips(
@@ -42,7 +43,10 @@ def extract_clips(
     windows: Windowing | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome]:
-    """Raw, unreduced features of each clip, or its failure, in the order they finish; long ones are cut if asked."""
+    """Yield the raw, unreduced features of each clip, or its failure, in the order in which they finish.
+
+    Long videos are split into `windows` if these are given.
+    """
     devices, runtime = check_devices(settings)
     decode = DecodeJob(spec, with_thumbnails, windows)
     with ExitStack() as stack:
@@ -63,20 +67,20 @@ def extract_clips(
             is_stopped=is_stopped,
             preload=job.preload,
         )
-        named = (make_failure(clip, r) if isinstance(r, LostTask) else r for clip, r in results)
+        outcomes = (make_failure(clip, r) if isinstance(r, LostTask) else r for clip, r in results)
         if devices == ["cpu"]:
-            yield from named  # type: ignore[misc]
+            yield from outcomes  # type: ignore[misc]
         else:
             from features.encoders.torch_encoder import build_encoder
 
             encoders = [build_encoder(spec, weights, device=d, batch_size=settings.batch_size) for d in devices]
-            yield from encode_batches(named, encoders)  # type: ignore[arg-type]
+            yield from encode_batches(outcomes, encoders)  # type: ignore[arg-type]
 
 
 def encode_batches(
     results: Iterable[DecodedClip | Failure | UnchangedClip], encoders: Sequence[FrameEncoder]
 ) -> Iterator[Outcome]:
-    """Encodes frames of many clips in one batch, in turn on each encoder, and hands each clip its own rows."""
+    """Encode the frames of many clips per batch, on each encoder in turn, and yield each clip with its own rows."""
     pending: deque[Future[list[Outcome]]] = deque()
     waiting: list[DecodedClip] = []
     with ExitStack() as stack:
@@ -101,7 +105,7 @@ def encode_batches(
 
 
 def encode_clips(clips: Sequence[DecodedClip], encoder: FrameEncoder) -> list[Outcome]:
-    """The outcomes of clips whose frames go through the backbone as one batch; a clip that spoils it fails alone."""
+    """Encode the frames of several clips as one batch. If it fails, encode each clip alone, so only bad clips fail."""
     began = time.process_time()
     views = [view for decoded in clips for view in decoded.views]
     try:
@@ -120,7 +124,7 @@ def _count_rows(decoded: DecodedClip) -> int:
 
 
 def make_failure(clip: Clip, lost: LostTask) -> Failure:
-    """With its file's size and time, by which a later run knows that it need not be tried again."""
+    """Return the failure of a lost task, with the size and time of the file, so that a later run can skip the clip."""
     try:
         size_bytes, mtime_ns = read_size_and_mtime(clip.file)
     except OSError:

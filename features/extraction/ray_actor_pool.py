@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster, kept at a number: the dead are replaced, those that wait for a core are given nothing."""
+"""A pool of Ray actors: lost actors are replaced, and only actors that are ready get tasks."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,25 +8,29 @@ from typing import Any
 from features.errors import RuntimeEnvironmentError, UserFacingError
 
 RESIZE_INTERVAL_SECONDS = 5.0
-"""How often a crew looks at how large it may be."""
+"""Seconds between two checks of the target size."""
 MAX_FAILED_STARTS = 5
-"""So many in a row, and not one that worked, are no accident."""
+"""Failed starts in a row, without one that worked, after which the job stops."""
 
 
 @dataclass
 class ActorHandle:
-    """One actor and what it was given: the first in work, the others at hand."""
+    """An actor and its tasks: the first one in work, the others waiting."""
 
     actor: Any
-    start_ref: Any  # the promise that it is ready; None once it is
+    start_ref: Any  # the reference of its start; None once it is ready
     batch_rows: int = 0
+    """Rows that make a batch; 0 for a worker."""
     is_exclusive: bool = False
-    """Whether what it was given last is to have no other beside it."""
-    tasks_by_ref: dict[Any, Any] = field(default_factory=dict)  # by the promise of the result
+    """Whether its latest task must be the only one that it has."""
+    tasks_by_ref: dict[Any, Any] = field(default_factory=dict)  # keyed by the reference of the result
 
 
 class ActorPool:
-    """`make` starts an actor that has a method `ready`; `wanted` says how many there should be now."""
+    """Actors of one kind, kept at the number that `get_target_size` returns.
+
+    `make_actor` starts an actor, which must have a method `set_up`.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class ActorPool:
     ) -> None:
         self.handles: list[ActorHandle] = []
         self.last_ready_at = time.monotonic()
-        """When somebody was last there to work."""
+        """Monotonic time at which an actor was last ready."""
         self._make_actor, self._get_target_size, self._sample_files, self._tasks_per_actor = (
             make_actor,
             get_target_size,
@@ -49,21 +53,21 @@ class ActorPool:
 
     @property
     def ready_handles(self) -> list[ActorHandle]:
-        """Those that are ready."""
-        return [member for member in self.handles if member.start_ref is None]
+        """The handles of the actors that are ready."""
+        return [handle for handle in self.handles if handle.start_ref is None]
 
     @property
     def batch_rows(self) -> int:
-        """What all of them together take in one batch each."""
-        return sum(member.batch_rows for member in self.ready_handles)
+        """Rows of one batch for each ready actor, added up."""
+        return sum(handle.batch_rows for handle in self.ready_handles)
 
     def list_refs(self) -> list[Any]:
-        """Whatever is being waited for."""
-        starting = [member.start_ref for member in self.handles if member.start_ref is not None]
-        return starting + [promise for member in self.handles for promise in member.tasks_by_ref]
+        """Return the references that are waited for: starts and results."""
+        starting = [handle.start_ref for handle in self.handles if handle.start_ref is not None]
+        return starting + [ref for handle in self.handles for ref in handle.tasks_by_ref]
 
     def replenish(self) -> None:
-        """Fills up what is missing, now and then."""
+        """Start the missing actors, at most once per RESIZE_INTERVAL_SECONDS unless one was removed."""
         now = time.monotonic()
         if self.ready_handles:
             self.last_ready_at = now
@@ -72,28 +76,31 @@ class ActorPool:
         self._resized_at = now
         for _ in range(self._get_target_size() - len(self.handles)):
             actor = self._make_actor()
-            self.handles.append(ActorHandle(actor, actor.ready.remote(self._sample_files)))
+            self.handles.append(ActorHandle(actor, actor.set_up.remote(self._sample_files)))
 
     def find_free_handle(self) -> ActorHandle | None:
-        """The one with the least to do, if it may be given more."""
-        able = [member for member in self.ready_handles if not (member.is_exclusive and member.tasks_by_ref)]
-        member = min(able, key=lambda member: len(member.tasks_by_ref), default=None)
-        return member if member and len(member.tasks_by_ref) < self._tasks_per_actor else None
+        """Return the handle with the fewest tasks, or None if it may not get another one."""
+        free = [handle for handle in self.ready_handles if not (handle.is_exclusive and handle.tasks_by_ref)]
+        least_busy = min(free, key=lambda handle: len(handle.tasks_by_ref), default=None)
+        return least_busy if least_busy and len(least_busy.tasks_by_ref) < self._tasks_per_actor else None
 
     def finish_start(self, ref: Any) -> bool:
-        """Whether that is the promise of one that was starting; it is ready now, or gone. Raises EnvironmentStopped."""
+        """Handle the reference of a start and return True; return False for any other reference.
+
+        The actor is then ready, or removed. Raises RuntimeEnvironmentError after MAX_FAILED_STARTS failed starts.
+        """
         import ray
 
-        member = next((member for member in self.handles if member.start_ref == ref), None)
-        if member is None:
+        handle = next((handle for handle in self.handles if handle.start_ref == ref), None)
+        if handle is None:
             return False
         try:
-            member.batch_rows = ray.get(ref)
-            member.start_ref, self._failed_starts = None, 0
+            handle.batch_rows = ray.get(ref)
+            handle.start_ref, self._failed_starts = None, 0
         except ray.exceptions.RayError as error:
             raise_user_error(error)
             self._failed_starts += 1
-            self.remove(member)
+            self.remove(handle)
             if self._failed_starts >= MAX_FAILED_STARTS:
                 raise RuntimeEnvironmentError(
                     f"workers cannot start on the Ray cluster: {format_ray_error(error)}"
@@ -101,7 +108,7 @@ class ActorPool:
         return True
 
     def remove(self, handle: ActorHandle) -> list[Any]:
-        """Takes one out that is gone or broken, to be replaced at once; what it had been given, oldest first."""
+        """Remove an actor that is lost or broken and return its tasks, oldest first. It is replaced at once."""
         import ray
 
         ray.kill(handle.actor)
@@ -111,13 +118,13 @@ class ActorPool:
 
 
 def raise_user_error(error: Exception) -> None:
-    """Raises what an actor of ours raised for the user."""
+    """Raise the cause of a Ray error if an actor raised it for the user."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserFacingError):
         raise cause from None
 
 
 def format_ray_error(error: Exception) -> str:
-    """A Ray error in one line."""
+    """Return a Ray error as one line."""
     lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Settings to the one FeatureSpec that they ask for, and to the weights."""
+"""Construction of the FeatureSpec, and choice of the weights file, from the settings."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,15 @@ from features.spec import FeatureSpec, Preprocessing, Sampling
 from features.video.views import check_views
 
 DEFAULT_FRAMES = 12
+"""Frames per clip or window, if the settings name no number."""
 
 
 def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
-    """The spec that the settings ask for, and the weights' file. Raises where a name or the weights are wrong."""
+    """Return the spec that the settings ask for and the weights file, None for random weights.
+
+    Raises SettingsError for a wrong setting, ArtifactError for rejected weights, and RuntimeEnvironmentError if the
+    weights cannot be downloaded.
+    """
     backbone = get_backbone(settings.backbone)
     parse_reduction(settings.reduce, width=pooled_width(settings.backbone, settings.pooling))
     weights = find_weights(settings.backbone, settings.weights)
@@ -36,18 +41,20 @@ def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, Path | None]:
 
 
 def _make_preprocessing(settings: ExtractSettings, backbone: Backbone) -> Preprocessing:
-    """The backbone's own, but for what the settings change. Raises SettingsError where it takes one size alone."""
+    """Return the backbone's preprocessing with the changes of the settings. Raises SettingsError for a wrong size."""
     own = backbone.preprocessing
     changes: dict[str, Any] = {"fit": settings.fit} if settings.fit else {}
     if settings.size is not None and settings.size != own.size:
         if not backbone.accepts_any_size:
-            raise SettingsError(f"backbone '{settings.backbone}' takes pictures of {own.size} pixels; leave out size")
+            raise SettingsError(
+                f"backbone '{settings.backbone}' takes only frames of {own.size} pixels; leave out size"
+            )
         changes |= {"size": settings.size, "resize": round(own.resize * settings.size / own.size)}
     return own.model_copy(update=changes)
 
 
 def _make_sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:
-    """The one way of sampling that the settings ask for. Raises SettingsError where they ask for two."""
+    """Return the sampling that the settings ask for. Raises SettingsError if they ask for two kinds."""
     asked = {
         "fps": settings.fps is not None and not backbone.snippet,
         "every": settings.every is not None,
@@ -57,7 +64,7 @@ def _make_sampling(settings: ExtractSettings, backbone: Backbone) -> Sampling:
     names = [name for name, is_asked in asked.items() if is_asked]
     if backbone.snippet and names:
         raise SettingsError(
-            f"backbone '{settings.backbone}' looks at snippets: set frames, fps or stride_seconds, not {names[0]}"
+            f"backbone '{settings.backbone}' takes snippets: set frames, fps or stride_seconds, not {names[0]}"
         )
     if len(names) > 1:
         raise SettingsError(f"give either {' or '.join(names)}, not both")

@@ -1,4 +1,4 @@
-"""What a run says before and after it."""
+"""Texts that a run prints before and after it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,67 +14,67 @@ from features.utils.text import format_count, format_table, make_printable, merg
 
 
 def describe_plan(plan: UpdatePlan) -> str:
-    """One line a fact: what would be done, what is done already."""
-    which = format_count(len(plan.clips), "clip")
+    """Return what would be done and what is already done, one fact per line."""
+    clips = format_count(len(plan.clips), "clip")
     if not plan.shard.is_single:
-        which += f", of which shard {plan.shard} takes {plan.total}"
-    lines = [f"{which}: {len(plan.pending)} to extract, {plan.cached} in the cache already"]
+        clips += f", of which shard {plan.shard} takes {plan.total}"
+    lines = [f"{clips}: {len(plan.pending)} to extract, {plan.cached} in the cache already"]
     if touched := sum(bool(clip.digest) for clip in plan.pending):
         lines.append(
-            f"{touched} of them known, with files of another size or time: compared first, extracted if changed"
+            f"{touched} of them in the cache, but with another file size or time; they are extracted only if changed"
         )
     if plan.failed_before:
         failed = format_count(plan.failed_before, "clip")
-        lines.append(f"{failed} failed before and are not tried again (--retry-failed tries them)")
+        lines.append(f"{failed} failed before and will not be tried again (use --retry-failed to try again)")
     if plan.unlisted:
-        are = "is" if plan.unlisted == 1 else "are"
+        verb, pronoun = ("is", "it stays") if plan.unlisted == 1 else ("are", "they stay")
         lines.append(
-            f"{format_count(plan.unlisted, 'clip')} of the cache {are} not among these; it keeps them as they are"
+            f"{format_count(plan.unlisted, 'clip')} of the cache {verb} not in this source; {pronoun} in the cache"
         )
     if plan.damage:
         lines.insert(
-            0, f"{plan.damage}: it is kept as {damaged_path(plan.output).name}, and its clips are extracted again"
+            0, f"{plan.damage}: it is renamed to {damaged_path(plan.output).name}, and its clips are extracted again"
         )
-    lines += [f"damaged part {path.name} is thrown away; its clips are extracted again" for path in plan.damaged_parts]
+    lines += [f"damaged part {path.name} is deleted; its clips are extracted again" for path in plan.damaged_parts]
     return "\n".join(lines)
 
 
 def describe_dry_run(plan: UpdatePlan, spec: FeatureSpec, output: Path, *, where: str) -> str:
-    """The plan, what kind of features it is about, where they are made, and what would become of them."""
+    """Return the text of a dry run: the plan, the kind of features, where they would be made, and the effect."""
     about = [("reduction", spec.reduction), ("licence", get_backbone(spec.backbone).licence), ("on", where)]
     pairs = [*describe_spec(spec), *about, *_describe_clips(plan.clips)]
     lines = [describe_plan(plan), *(f"  {name:<10} {words}" for name, words in pairs)]
     labels = count_labels((clip.label, clip.split) for clip in plan.clips)
     lines += ["", *(f"  {line}" for line in format_table(make_label_table(labels))), ""]
     if plan.has_parts:
-        lines.append(f"parts of an unfinished run in {parts_folder(output)} would be taken in")
-    change = "would be extended" if output.is_file() else "would be made"
+        lines.append(f"parts of an unfinished run in {parts_folder(output)} would be added")
+    change = "would be extended" if output.is_file() else "would be created"
     if not plan.pending and not plan.has_parts:
-        change = "has all of them; labels, groups and splits would be taken anew where they differ"
+        change = "has all of them; only changed labels, groups and splits would be updated"
     return "\n".join([*lines, f"{output} {change}; this was a dry run, nothing was written"])
 
 
 def _describe_clips(clips: Sequence[Clip]) -> list[tuple[str, str]]:
-    """What the clips are kept in, and how many groups they come from."""
+    """Return the number of files and groups that the clips come from."""
     parts = sum(clip.is_part for clip in clips)
     folders = sum(clip.file.is_dir() for clip in clips)
     kinds = [
         format_count(n, noun) for n, noun in ((len(clips) - folders, "video file"), (folders, "image folder")) if n
     ]
-    cut = [f"{parts} of them parts of longer ones"] if parts else []
+    part_note = [f"{parts} of them parts of longer videos"] if parts else []
     groups = len({clip.group for clip in clips} - {""})
-    return [("clips", ", ".join([*kinds, *cut])), ("groups", str(groups) if groups else "none known")]
+    return [("clips", ", ".join([*kinds, *part_note])), ("groups", str(groups) if groups else "none known")]
 
 
 def describe_summary(summary: ExtractionSummary, output: Path) -> str:
-    """The closing lines: counts, what bounded the run, one line a failure reason, what the cache is."""
+    """Return the closing lines: counts, speed, what limited it, one line per failure reason, and the cache."""
     lines = [
         f"{summary.extracted} extracted, {summary.cached} kept, {summary.failed} failed in {summary.seconds:.1f} s"
     ]
     if summary.extracted:
         lines.append(_describe_pace(summary))
     if summary.partial:
-        lines.append(f"{format_count(summary.partial, 'clip')} decoded only in part, marked `partial`")
+        lines.append(f"{format_count(summary.partial, 'clip')} decoded only in part, with status `partial`")
     lines += [
         f"  failed {count} x {make_printable(reason)}" for reason, count in merge_similar_reasons(summary.failures)
     ]
@@ -82,27 +82,28 @@ def describe_summary(summary: ExtractionSummary, output: Path) -> str:
 
 
 def _describe_pace(summary: ExtractionSummary) -> str:
-    spent = summary.decode_seconds + summary.encode_seconds
-    bound = "decoding" if summary.decode_seconds > summary.encode_seconds else "encoding"
-    share = max(summary.decode_seconds, summary.encode_seconds) / max(spent, 1e-9)
+    cpu_seconds = summary.decode_seconds + summary.encode_seconds
+    bottleneck = "decoding" if summary.decode_seconds > summary.encode_seconds else "encoding"
+    share = max(summary.decode_seconds, summary.encode_seconds) / max(cpu_seconds, 1e-9)
     rate = summary.extracted / max(summary.seconds, 1e-9)
     frames = summary.frames / max(summary.seconds, 1e-9)
-    return f"{rate:.1f} clips/s, {frames:.0f} frames/s; bounded by {bound}, {share:.0%} of the CPU time"
+    return f"{rate:.1f} clips/s, {frames:.0f} frames/s; bounded by {bottleneck}, {share:.0%} of the CPU time"
 
 
 def _describe_result(summary: ExtractionSummary, output: Path) -> str:
     if summary.is_stopped:
-        return f"stopped; what was finished lies in {parts_folder(output)}; run the same command again to go on"
+        return f"stopped; finished clips are in {parts_folder(output)}; run the same command again to continue"
     header = summary.header
     if summary.unfinished:
+        done = summary.source_clips - summary.unfinished
         return (
-            f"{summary.source_clips - summary.unfinished} of {format_count(summary.source_clips, 'clip')} are done, in parts "
-            f"beside {output}; the last shard, or a run without --shard, builds the cache"
+            f"{done} of {format_count(summary.source_clips, 'clip')} are done, in parts beside {output}; the last "
+            "shard, or a run without --shard, builds the cache"
         )
     if header is None:
         return f"no clip could be extracted; {output} was not written"
     rows = int(header.clips.length.sum())
-    reduction = describe_reduction(header.spec.reduction, header.reduction_rows)
+    reduction = describe_reduction(header.spec.reduction, header.reduction_fitted_on)
     clips = format_count(len(set(header.clips.path.tolist())), "clip")
     if len(header.spec.views) > 1:
         clips += f" in {len(header.spec.views)} views"

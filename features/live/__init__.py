@@ -1,1 +1,1 @@
-"""Read many live cameras at once: frames, reconnection and clips of the recent past."""
+"""Reads many live cameras at once: frames, reconnection, and clips of the recent past."""

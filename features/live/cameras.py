@@ -1,8 +1,8 @@
-"""Many live cameras at once: one reader process each, watched, killed where it hangs, and connected again.
+"""Reads many live cameras at once, with one reader process each that is restarted if it hangs.
 
-A decoder that hangs cannot be ended as a thread, only as a process. Frames come through shared memory, in which the
-newest few wait for whoever takes them: what is not taken in time is dropped and counted, so that a slow consumer sees
-the present, never a growing past.
+A decoder that hangs can only be stopped if it runs in a process of its own. Frames arrive through shared memory, which
+holds the newest few. Frames that are not taken in time are dropped and counted, so that a slow consumer sees recent
+frames instead of a growing backlog.
 """
 
 import os
@@ -22,7 +22,7 @@ from features.spec import Preprocessing
 from features.utils.worker_pool import make_worker_context
 
 RING_FRAMES = 8
-"""Frames of each camera that wait at most."""
+"""Most frames of a camera that wait to be taken."""
 SILENCE_SECONDS = 20.0
 _POLL_SECONDS = 0.25
 
@@ -34,39 +34,42 @@ class LiveCameras:
         self._processes, self._wake = processes, wake
 
     def poll(self, timeout_seconds: float) -> list[LiveFrame | StatusChange]:
-        """What has come since the last call, of each camera in order; waits for the first of it, at most so long."""
+        """Return all frames and status changes since the last call, one camera after another.
+
+        If there are none, waits up to `timeout_seconds` for the first one.
+        """
         deadline = time.monotonic() + timeout_seconds
         while True:
             self._drain_wake_pipe()
-            found = [item for watched in self._processes for item in watched.poll()]
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found
-            wait(
-                [self._wake, *(one for w in self._processes for one in w.connections)], timeout=min(left, _POLL_SECONDS)
-            )
+            items = [item for process in self._processes for item in process.poll()]
+            left_seconds = deadline - time.monotonic()
+            if items or left_seconds <= 0:
+                return items
+            connections = [connection for process in self._processes for connection in process.connections]
+            wait([self._wake, *connections], timeout=min(left_seconds, _POLL_SECONDS))
 
     @property
     def is_over(self) -> bool:
-        """Whether all sources are files that were played to their end."""
-        return all(watched.health.state == "ended" for watched in self._processes)
+        """True if all sources are files that were played to their end."""
+        return all(process.health.state == "ended" for process in self._processes)
 
     def record(self, camera: str, file: Path, *, since: float, until: float) -> None:
-        """Asks for an MP4 file of what came of a camera between two moments of the monotonic clock, both gone by.
+        """Request an MP4 file of what a camera sent between two past times of the monotonic clock.
 
-        It begins with the last keyframe before `since`, or with what is still kept. The camera's process writes it,
-        whole or not at all; nothing is waited for here. A clip that is not to be had is a warning in the log.
+        The clip starts at the last keyframe before `since`, or at the oldest one in the buffer. The camera's process
+        writes the whole file or none. This call does not wait for it. A clip that cannot be written is a warning in the
+        log.
         """
-        {watched.name: watched for watched in self._processes}[camera].record(file, since=since, until=until)
+        {process.name: process for process in self._processes}[camera].record(file, since=since, until=until)
 
     @property
     def is_writing(self) -> bool:
-        """Whether a clip is on its way. It is lost when the block ends."""
-        return any(watched.is_writing for watched in self._processes)
+        """True while a requested clip is being written. Unfinished clips are lost when the block ends."""
+        return any(process.is_writing for process in self._processes)
 
     def counters(self) -> dict[str, CameraCounters]:
-        """Each camera in numbers, by its name."""
-        return {watched.name: watched.counters() for watched in self._processes}
+        """Return the counters of each camera by its name."""
+        return {process.name: process.counters() for process in self._processes}
 
     def _drain_wake_pipe(self) -> None:
         with suppress(BlockingIOError):
@@ -89,34 +92,35 @@ def open_cameras(
     offline_cameras: Collection[str] = (),
     random: Callable[[], float] = randomness.random,
 ) -> Iterator[LiveCameras]:
-    """Watches cameras, `fps` frames a second of each on the grid that sampling at a rate has, until the block ends.
+    """Read cameras until the block ends, picking `fps` frames per second of each as sampling at a rate does.
 
-    Files are played at their own pace, or with `is_paced=False` as fast as frames are taken, then without dropping any.
-    `thumbnail_width` asks for a small JPEG of each frame. Of the last `clip_seconds` of each camera clips can be had, not
-    of files that are not paced. A camera in `offline` was known to be so before: it is told of only when it is back.
-    `preload` names modules that other processes of this one need, of the same fork server. Raises SettingsError for two
-    cameras of one name and for sources of an unknown kind.
+    Files are played at their own pace. With `is_paced=False` they are played as fast as frames are taken, and none is
+    dropped. With `thumbnail_width` each frame comes with a small JPEG. The last `clip_seconds` of each camera are
+    buffered for clips, except for files that are not paced. Cameras in `offline_cameras` were already reported as
+    offline: only their return is reported. `preload` names modules to import in the fork server that the reader
+    processes share with other processes of this program. Raises SettingsError for two cameras with the same name and
+    for an unknown kind of source.
     """
     names = [camera.name for camera in cameras]
     if len(set(names)) < len(names) or not names:
-        raise SettingsError(f"expected cameras of different names, got: {', '.join(names) or 'none'}")
+        raise SettingsError(f"expected cameras with different names, got: {', '.join(names) or 'none'}")
     plans = [
         ReaderPlan(camera, preprocessing, fps, ring_frames, thumbnail_width, timeouts, is_paced, clip_seconds)
         for camera in cameras
-        if camera.kind  # refused here rather than in its process
+        if camera.kind  # raises SettingsError here rather than in the reader process
     ]
     context = make_worker_context(("features.live.reader", *preload))
-    woken, wake = context.Pipe(duplex=False)
-    os.set_blocking(woken.fileno(), False)
-    os.set_blocking(wake.fileno(), False)
-    watched = [
-        CameraProcess(plan, context, wake, silence_seconds, random, plan.camera.name in offline_cameras)
+    wake_reader, wake_writer = context.Pipe(duplex=False)
+    os.set_blocking(wake_reader.fileno(), False)
+    os.set_blocking(wake_writer.fileno(), False)
+    processes = [
+        CameraProcess(plan, context, wake_writer, silence_seconds, random, plan.camera.name in offline_cameras)
         for plan in plans
     ]
     try:
-        yield LiveCameras(watched, woken)
+        yield LiveCameras(processes, wake_reader)
     finally:
-        for one in watched:
-            one.kill()
-        woken.close()
-        wake.close()
+        for process in processes:
+            process.kill()
+        wake_reader.close()
+        wake_writer.close()

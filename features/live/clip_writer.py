@@ -1,4 +1,4 @@
-"""Packets of a live stream → an MP4 file that browsers play: copied where they can decode it, otherwise as H.264."""
+"""Writes packets of a live stream as MP4 that browsers play: copied if they can decode it, otherwise as H.264."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -25,19 +25,20 @@ _BT601 = 6
 _X264_OPTIONS = {"preset": "superfast", "crf": "23", "profile": "high", "threads": "1"}
 _MP4_HEADER_BYTES = 8192
 _MP4_SAMPLE_BYTES = 72
-"""The most that a frame takes in the index of an MP4 file: its sizes, times and place."""
+"""Most bytes that a frame takes in the index of an MP4 file: its size, times and position."""
 
 
 def write_clip(parameters: StreamParameters, packets: Sequence[EncodedPacket], file: Path) -> float:
-    """Writes packets that begin with a keyframe as MP4, from second 0 on, index in front; how many seconds they last.
+    """Write packets that start with a keyframe as MP4, and return the duration in seconds.
 
-    The file is made in memory, since FFmpeg holds up the process's other threads when it opens and ends a file. Raises
-    ClipError where there is nothing to see, EnvironmentStopped where the file cannot be written.
+    The file starts at second 0 and has its index in front. It is built in memory, because FFmpeg blocks the other
+    threads of the process while it opens and closes a file. Raises ClipError if no frame can be decoded,
+    RuntimeEnvironmentError if the file cannot be written.
     """
     packets = _set_first_pts(parameters, packets)
     is_copied = parameters.is_browser_playable and all(packet.pts is not None for packet in packets)
-    memory, room = io.BytesIO(), _MP4_HEADER_BYTES + _MP4_SAMPLE_BYTES * len(packets)
-    with av.open(memory, "w", format="mp4", options={"moov_size": str(room)}) as container:
+    memory, index_bytes = io.BytesIO(), _MP4_HEADER_BYTES + _MP4_SAMPLE_BYTES * len(packets)
+    with av.open(memory, "w", format="mp4", options={"moov_size": str(index_bytes)}) as container:
         seconds = (
             _mux_packets(container, parameters, packets)
             if is_copied
@@ -48,7 +49,7 @@ def write_clip(parameters: StreamParameters, packets: Sequence[EncodedPacket], f
 
 
 def _set_first_pts(parameters: StreamParameters, packets: Sequence[EncodedPacket]) -> Sequence[EncodedPacket]:
-    """RTSP's first packet has no time: it is shown just before the others."""
+    """Set the missing time of the first RTSP packet: it is shown just before the others."""
     times = [packet.pts for packet in packets[1:] if packet.pts is not None]
     if packets[0].pts is not None or not times:
         return packets
@@ -59,28 +60,34 @@ def _mux_packets(container: OutputContainer, parameters: StreamParameters, packe
     stream = container.add_stream_from_template(parameters.stream, opaque=True)
     stream.time_base = parameters.time_base
     if parameters.stream.codec_context.codec.canonical_name == "hevc":
-        stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
+        stream.codec_context.codec_tag = "hvc1"  # Apple's players accept no other
     first = packets[0].pts or 0
-    shown = [packet for packet in packets if (packet.pts or 0) >= first]  # the rest needs what was before
+    shown = [packet for packet in packets if (packet.pts or 0) >= first]  # the others depend on earlier packets
     times = [(packet.pts or 0) - first for packet in shown]
-    lasts = _usual_frame_ticks(times, parameters.time_base)
+    frame_ticks = _usual_frame_ticks(times, parameters.time_base)
     for packet, pts, dts in zip(shown, times, make_decoding_times(times), strict=True):
         copy = _make_av_packet(packet)
-        copy.pts, copy.dts, copy.duration, copy.time_base = max(pts, dts), dts, lasts, parameters.time_base
+        copy.pts, copy.dts, copy.duration, copy.time_base = max(pts, dts), dts, frame_ticks, parameters.time_base
         copy.is_keyframe, copy.stream = packet.is_keyframe, stream
         container.mux(copy)
-    return float((max(times) + lasts) * parameters.time_base)
+    return float((max(times) + frame_ticks) * parameters.time_base)
 
 
 def _make_av_packet(packet: EncodedPacket) -> av.Packet:
-    """Its data in a buffer of FFmpeg's, with the padding that decoders read over: made of bytes it would have none."""
+    """Copy the data into a buffer of FFmpeg.
+
+    Decoders read beyond the end of a packet. Only a buffer allocated by FFmpeg has the padding that this needs.
+    """
     copy = av.Packet(len(packet.data))
     copy.update(packet.data)
     return copy
 
 
 def make_decoding_times(times: Sequence[int]) -> list[int]:
-    """Ascending times for packets that are shown at `times`, none after its own, whatever the stream said of them."""
+    """Return strictly ascending decoding times for packets shown at `times`, none after its own presentation time.
+
+    The decoding times of the stream are ignored.
+    """
     ordered: list[int] = []
     for time_ in sorted(times):
         ordered.append(max(time_, ordered[-1] + 1) if ordered else time_)
@@ -89,7 +96,7 @@ def make_decoding_times(times: Sequence[int]) -> list[int]:
 
 
 def _usual_frame_ticks(times: Sequence[int], time_base: Fraction) -> int:
-    """Ticks that a frame lasts: how long the last one is shown."""
+    """Return the median frame duration in ticks, used as the duration of the last frame."""
     ordered = sorted(times)
     steps = [after - before for before, after in pairwise(ordered)]
     return max(1, round(median(steps) if steps else _DEFAULT_FRAME_SECONDS / time_base))
@@ -99,23 +106,23 @@ def _transcode_packets(
     container: OutputContainer, parameters: StreamParameters, packets: Sequence[EncodedPacket]
 ) -> float:
     reformatter, stream, last = VideoReformatter(), None, -1
-    lasts = _usual_frame_ticks(
+    frame_ticks = _usual_frame_ticks(
         [round(packet.pts * parameters.time_base / MPEG_TIME_BASE) for packet in packets if packet.pts is not None],
         MPEG_TIME_BASE,
     )
     first = 0
     for frame in _decode_frames(parameters, packets):
-        at = round((frame.pts or 0) * parameters.time_base / MPEG_TIME_BASE)
+        ticks = round((frame.pts or 0) * parameters.time_base / MPEG_TIME_BASE)
         if stream is None:
-            stream, first = _add_h264_stream(container, frame), at
-        if (tick := at - first) <= last:
+            stream, first = _add_h264_stream(container, frame), ticks
+        if (tick := ticks - first) <= last:
             continue
         last = tick
-        container.mux(_set_duration(stream.encode(_convert_frame(frame, stream, reformatter, tick)), lasts))
+        container.mux(_set_duration(stream.encode(_convert_frame(frame, stream, reformatter, tick)), frame_ticks))
     if stream is None:
-        raise ClipError("decode", "no picture could be decoded")
-    container.mux(_set_duration(stream.encode(None), lasts))
-    return float((last + lasts) * MPEG_TIME_BASE)
+        raise ClipError("decode", "no frame could be decoded")
+    container.mux(_set_duration(stream.encode(None), frame_ticks))
+    return float((last + frame_ticks) * MPEG_TIME_BASE)
 
 
 def _decode_frames(parameters: StreamParameters, packets: Sequence[EncodedPacket]) -> Iterator[VideoFrame]:

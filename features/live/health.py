@@ -1,4 +1,4 @@
-"""features.live.health."""
+"""A camera's state as a pure function of events, and the wait before it is connected again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ INITIAL_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 30.0
 
 STABLE_CONNECTION_SECONDS = 10.0
-"""A connection whose frames have come for so long was a good one: after it the waits begin anew."""
+"""A connection that delivered frames for this long was stable: the next wait is the shortest again."""
 
 CameraState = Literal["connecting", "live", "offline", "ended"]
 
@@ -20,24 +20,24 @@ StatusChangeKind = Literal["offline", "back", "ended"]
 
 @dataclass(frozen=True)
 class CameraHealth:
-    """What is known of a camera; all times by one monotonic clock."""
+    """The state of a camera. All times are of one monotonic clock."""
 
     last_frame_at: float
-    """When the last frame came, or watching began."""
+    """Time of the last frame, or of the start if there was none."""
     state: CameraState = "connecting"
     failed_attempts: int = 0
-    """Connections in a row that came to nothing."""
+    """Failed connections in a row."""
     first_frame_at: float | None = None
-    """When the first frame of this connection came."""
+    """Time of the first frame of this connection."""
 
 
 def update_health(
     health: CameraHealth, event: ConnectionEvent, now: float, *, silence_seconds: float = 20.0
 ) -> tuple[CameraHealth, tuple[StatusChangeKind, ...]]:
-    """The health after an event, and what there is to tell of it: `offline` once, and then once that it is `back`.
+    """Return the health after an event, and the status changes to report: `offline` once, then `back` once.
 
-    `frame` is one that came at `now`, `closed` a connection that ended or never was, `ended` a file that was played to
-    its end, `tick` the passing of time.
+    `frame` is a frame that arrived at `now`, `closed` a connection that ended or failed, `ended` a file that was played
+    to its end, `tick` the passing of time.
     """
     if health.state == "ended":
         return health, ()
@@ -60,9 +60,9 @@ def _record_frame(health: CameraHealth, now: float) -> CameraHealth:
 
 
 def backoff_seconds(attempt: int, random: Callable[[], float]) -> float:
-    """Seconds before the `attempt`-th connection in a row is tried, counted from 1; `random` gives numbers in [0, 1).
+    """Return the wait before the `attempt`-th connection in a row, counted from 1. `random` returns numbers in [0, 1).
 
-    Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015): cameras that a power cut
-    ended together do not come back together.
+    Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015): cameras that lost power
+    together do not reconnect at the same moment.
     """
     return random() * min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 30))

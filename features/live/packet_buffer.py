@@ -1,4 +1,4 @@
-"""Keeps the packets of a camera's connection as they pass, and how they are coded."""
+"""Buffers the encoded packets of a camera's connection and records how they are encoded."""
 
 import io
 import time
@@ -14,35 +14,38 @@ from av.video.stream import VideoStream
 from features.live.pacing import MAX_TIME_JUMP_SECONDS
 
 MAX_BUFFER_BYTES = 64 * 1024 * 1024
-"""Bytes of packets that are kept of one camera at most."""
+"""Most memory for the packets of one camera."""
 
 PACKET_OVERHEAD_BYTES = 400
-"""What a packet takes besides its data, about."""
+"""Approximate memory of a packet without its data."""
 
 
 @dataclass(frozen=True)
 class EncodedPacket:
-    """A packet. Its data are a copy: demuxers hand over buffers of the driver's, or far larger than what is in them."""
+    """An encoded packet.
+
+    Its data is a copy, because demuxers return buffers that belong to a driver or that are much larger than the packet.
+    """
 
     data: bytes = field(repr=False)
     arrived: float
-    """By the monotonic clock."""
+    """Time of arrival by the monotonic clock, in seconds."""
     is_keyframe: bool
     pts: int | None = None
     dts: int | None = None
-    """Ticks of the stream."""
+    """Presentation and decoding time, in ticks of the stream."""
     seconds: float | None = None
-    """When it is decoded, by the stream's clock; None where that clock says nothing."""
+    """Decoding time by the stream's clock, or None if that clock is unusable."""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that it takes."""
+        """Memory that the packet takes, in bytes."""
         return len(self.data) + PACKET_OVERHEAD_BYTES
 
 
 @dataclass
 class _KeyframeGroup:
-    """A keyframe, and the packets that follow it up to the next one."""
+    """A keyframe and the packets up to the next one."""
 
     packets: list[EncodedPacket]
     size_bytes: int = 0
@@ -53,10 +56,11 @@ class _KeyframeGroup:
 
 
 class PacketBuffer:
-    """The packets of the last `seconds`, from a keyframe on: they fall out at the old end, a keyframe and its followers
-    at a time, once the next keyframe is older than `seconds`, or there are more than `max_bytes`.
+    """The packets of the last `seconds`, starting at a keyframe.
 
-    A keyframe whose followers alone are more than that is forgotten with all of them, until the next keyframe.
+    Old packets are removed one keyframe group at a time, once the next keyframe is older than `seconds` or the buffer
+    exceeds `max_bytes`. If a single group exceeds `max_bytes`, it is removed, and packets are dropped until the next
+    keyframe.
     """
 
     def __init__(self, seconds: float, *, max_bytes: int = MAX_BUFFER_BYTES) -> None:
@@ -67,16 +71,16 @@ class PacketBuffer:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that are kept."""
+        """Memory that the buffered packets take, in bytes."""
         return self._size_bytes
 
     def clear(self) -> None:
-        """Forgets all packets: the next ones are of another connection."""
+        """Remove all packets: the next ones belong to another connection."""
         self._groups.clear()
         self._size_bytes, self._last_seconds = 0, None
 
     def add(self, packet: EncodedPacket) -> None:
-        """The packet that came last. Where the stream's clock leaps, all before it is forgotten."""
+        """Add the newest packet. If the stream's clock jumps, all earlier packets are removed."""
         if packet.seconds is not None:
             if (
                 self._last_seconds is not None
@@ -93,14 +97,15 @@ class PacketBuffer:
             self._evict(packet.arrived - self.seconds)
 
     def packets_between(self, since: float, until: float) -> tuple[EncodedPacket, ...]:
-        """What arrived from the last keyframe at or before `since`, or the first that is kept, up to `until`.
+        """Return the packets that arrived from the last keyframe at or before `since` up to `until`.
 
-        Empty where nothing that arrived between the two is kept.
+        If no keyframe is that old, they start at the oldest one in the buffer. The result is empty if no buffered
+        packet arrived between the two times.
         """
         groups = [group for group in self._groups if group.started_at <= until]
         first = max((i for i, group in enumerate(groups) if group.started_at <= since), default=0)
-        kept = chain.from_iterable(group.packets for group in groups[first:])
-        packets = tuple(takewhile(lambda packet: packet.arrived <= until, kept))
+        buffered = chain.from_iterable(group.packets for group in groups[first:])
+        packets = tuple(takewhile(lambda packet: packet.arrived <= until, buffered))
         return packets if packets and packets[-1].arrived >= since else ()
 
     def _evict(self, oldest: float) -> None:
@@ -114,36 +119,36 @@ class PacketBuffer:
 MPEG_TIME_BASE = Fraction(1, 90_000)
 
 BROWSER_CODECS = ("h264", "hevc", "vp9", "av1")
-"""What browsers play out of MP4."""
+"""Codecs that browsers play in MP4."""
 
 _BROWSER_PIXEL_FORMATS = ("yuv420p", "yuvj420p")
-"""Of H.264: few browsers decode any others."""
+"""Pixel formats of H.264 that most browsers decode."""
 
 
 @dataclass(frozen=True)
 class StreamParameters:
-    """How a stream is coded: enough to decode or copy its packets when it is closed already."""
+    """How a stream is encoded: enough to decode or copy its packets after it was closed."""
 
     stream: VideoStream
-    """A copy of the stream's parameters, of a file in memory that is never written."""
+    """A copy of the stream's parameters; it belongs to a file in memory that is never written."""
     time_base: Fraction
-    """Seconds of the packets' times."""
+    """Seconds per tick of the packets' times."""
 
     @property
     def is_browser_playable(self) -> bool:
-        """Whether browsers play it as it is."""
+        """True if browsers play the stream without transcoding."""
         codec = self.stream.codec_context
         return codec.codec.canonical_name in BROWSER_CODECS and (
             codec.codec.canonical_name != "h264" or codec.pix_fmt in _BROWSER_PIXEL_FORMATS
         )
 
     def copy_stream(self) -> VideoStream:
-        """Another copy, whose decoder is as good as new."""
+        """Return another copy, with a fresh decoder."""
         return _copy_parameters(self.stream)
 
 
 class PacketTap:
-    """Keeps what a camera's connections give, as packets of `ring`; the last connection's stay until the next one's."""
+    """Buffers the packets of a camera's connections. Those of the last connection stay until the next one."""
 
     def __init__(self, seconds: float) -> None:
         self.buffer = PacketBuffer(seconds)
@@ -152,7 +157,10 @@ class PacketTap:
     def pass_through(
         self, packets: Iterable[av.Packet], stream: VideoStream, *, by_arrival: bool = False
     ) -> Iterator[av.Packet]:
-        """The packets of a new connection, as they are taken; `by_arrival` where their own times mean nothing."""
+        """Yield the packets of a new connection unchanged and buffer copies of them.
+
+        Set `by_arrival` if the packets' own times are meaningless; their times of arrival are then used.
+        """
         if not self.buffer.seconds:
             yield from packets
             return
@@ -167,13 +175,13 @@ class PacketTap:
 
 
 def _copy_parameters(stream: VideoStream) -> VideoStream:
-    holder = av.open(io.BytesIO(), "w", format="nut")  # it takes any codec
+    holder = av.open(io.BytesIO(), "w", format="nut")  # this format accepts any codec
     return holder.add_stream_from_template(stream, opaque=True)
 
 
 def _copy_packet(packet: av.Packet, arrived: float, *, by_arrival: bool) -> EncodedPacket:
     if by_arrival:
-        at = round(arrived / MPEG_TIME_BASE)
-        return EncodedPacket(bytes(packet), arrived, packet.is_keyframe, at, at)
+        ticks = round(arrived / MPEG_TIME_BASE)
+        return EncodedPacket(bytes(packet), arrived, packet.is_keyframe, ticks, ticks)
     seconds = None if packet.dts is None or packet.time_base is None else float(packet.dts * packet.time_base)
     return EncodedPacket(bytes(packet), arrived, packet.is_keyframe, packet.pts, packet.dts, seconds)

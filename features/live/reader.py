@@ -1,4 +1,4 @@
-"""What the process of one camera does: connect when told to, decode, pick, prepare, hand over."""
+"""The process of one camera: connects on command, decodes, picks and preprocesses frames, and passes them on."""
 
 import logging
 import os
@@ -35,48 +35,48 @@ from features.video.decoder import Image
 from features.video.preprocess import crop_to_zone, make_thumbnail, preprocess_frame
 
 OPEN_COMMAND = "open"
-"""What the process is told; it answers (`closed` or `ended`, the reason) when there is nothing more to read. A
-ClipOrder may come at any time, and so may the ClipAnswer."""
+"""The command to connect. The process answers with (`closed` or `ended`, reason) when there is nothing more to read.
+A ClipRequest may be sent at any time, and a ClipResult may come back at any time."""
 
 
 @dataclass(frozen=True)
 class ReaderPlan:
-    """What a camera's process needs to know."""
+    """The settings of a camera's reader process."""
 
     camera: Camera
     preprocessing: Preprocessing
     fps: float
-    """Frames that are picked a second of the stream's own time."""
+    """Frames picked per second of the stream's own time."""
     ring_frames: int
-    """Frames that wait at most."""
+    """Most frames that wait to be taken."""
     thumbnail_width: int = 0
-    """Width of the small JPEG of each frame; 0: none."""
+    """Width in pixels of the JPEG thumbnail of each frame; 0 for none."""
     timeouts: Timeouts = DEFAULT_TIMEOUTS
     is_paced: bool = True
-    """Files are played at their own pace; otherwise as fast as their frames are taken, and none is dropped."""
+    """True to play files at their own pace. Otherwise they play as fast as frames are taken, and none is dropped."""
     clip_seconds: float = 0.0
-    """How much of the stream is kept for clips; nothing of what is played faster than it happened."""
+    """Seconds of the stream buffered for clips. Files that are not paced are never buffered."""
 
     def open_ring(self, memory: Any) -> FrameRing:
-        """The ring in the memory that is shared."""
+        """Return the frame ring in the shared memory."""
         return FrameRing(
             memory, size=self.preprocessing.size, capacity=self.ring_frames, with_jpeg=self.thumbnail_width > 0
         )
 
     @property
     def is_lossless(self) -> bool:
-        """Whether no frame is dropped."""
+        """True if no frame is ever dropped: for files that are not paced."""
         return self.camera.kind == "file" and not self.is_paced
 
 
 def serve_camera(plan: ReaderPlan, connection: Connection, wake: Connection, memory: Any) -> None:
-    """The process's whole life: it ends when its parent closes the connection or is gone."""
+    """Run the process until its parent closes the connection or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
-    av.logging.set_level(None)  # FFmpeg's own lines show addresses with their passwords
+    av.logging.set_level(None)  # FFmpeg's log lines show URLs with their passwords
     cv2.setNumThreads(1)
-    logging.captureWarnings(True)  # nobody reads them here, and they would spoil lines of JSON
+    logging.captureWarnings(True)  # nobody reads them here, and they would break JSON log lines
     ring = plan.open_ring(memory)
     ring.heartbeat = time.monotonic()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -86,23 +86,23 @@ def serve_camera(plan: ReaderPlan, connection: Connection, wake: Connection, mem
 def _serve_commands(
     plan: ReaderPlan, ring: FrameRing, connection: Connection, notify_parent: Callable[[], None]
 ) -> None:
-    sending = threading.Lock()  # clips are told of by another thread
+    send_lock = threading.Lock()  # another thread sends the results of clips
 
-    def answer(message: tuple[str, str] | ClipResult) -> None:
-        with sending:
+    def send(message: tuple[str, str] | ClipResult) -> None:
+        with send_lock:
             connection.send(message)
         notify_parent()
 
-    keeper = PacketTap(0.0 if plan.is_lossless else plan.clip_seconds)
-    recorder = ClipRecorder(keeper, answer)
+    packet_tap = PacketTap(0.0 if plan.is_lossless else plan.clip_seconds)
+    recorder = ClipRecorder(packet_tap, send)
 
-    def look() -> None:
+    def poll_messages() -> None:
         while connection.poll():
             _handle_message(connection.recv(), recorder)
 
     while True:
         if _handle_message(connection.recv(), recorder) == OPEN_COMMAND:
-            answer(_read_connection(plan, ring, keeper, notify_parent, look))
+            send(_read_connection(plan, ring, packet_tap, notify_parent, poll_messages))
 
 
 def _handle_message(message: object, recorder: ClipRecorder) -> object:
@@ -118,50 +118,53 @@ def _read_connection(
     notify_parent: Callable[[], None],
     poll_messages: Callable[[], None],
 ) -> tuple[str, str]:
-    """One connection, from its start to its end, and why it ended."""
-    beat = _make_heartbeat(ring, poll_messages)
+    """Read one connection from start to end.
+
+    Returns `closed` or `ended`, and the reason.
+    """
+    report_alive = _make_heartbeat(ring, poll_messages)
     try:
-        for slot in _make_slots(plan, ring, packet_tap, beat):
+        for slot in _make_slots(plan, ring, packet_tap, report_alive):
             if plan.is_lossless:
-                ring.put_when_free(slot, beat)
+                ring.put_when_free(slot, report_alive)
             else:
                 ring.put(slot)
             notify_parent()
     except SourceLost as error:
         return "ended" if plan.is_lossless else "closed", str(error)
-    except Exception as error:  # whatever a camera sends, the others are watched on
+    except Exception as error:  # one camera's error must not stop the others
         return "closed", mask_credentials(f"{type(error).__name__}: {error}")
     return "ended", "played to its end"
 
 
 def _make_heartbeat(ring: FrameRing, poll_messages: Callable[[], None]) -> Callable[[], None]:
-    def beat() -> None:
+    def report_alive() -> None:
         ring.heartbeat = time.monotonic()
         poll_messages()
 
-    beat()
-    return beat
+    report_alive()
+    return report_alive
 
 
 def _wake_parent(wake: Connection) -> None:
-    with suppress(BlockingIOError):  # it is full: whoever waits there is awake already
+    with suppress(BlockingIOError):  # the pipe is full: the parent is already awake
         os.write(wake.fileno(), b"\0")
 
 
 def _make_slots(
     plan: ReaderPlan, ring: FrameRing, packet_tap: PacketTap, report_alive: Callable[[], None]
 ) -> Iterator[RingSlot]:
-    """The picked frames, prepared."""
+    """Yield the picked frames, preprocessed."""
     reformatter = VideoReformatter()
-    for moment in _pick_frames(plan, ring, packet_tap, report_alive):
-        image = make_upright_image(moment, reformatter)
-        shown = crop_to_zone(image, plan.camera.zone, plan.preprocessing) if plan.camera.zone else image
+    for timed_frame in _pick_frames(plan, ring, packet_tap, report_alive):
+        image = make_upright_image(timed_frame, reformatter)
+        visible = crop_to_zone(image, plan.camera.zone, plan.preprocessing) if plan.camera.zone else image
         yield RingSlot(
             session=ring.read_counter("session"),
-            seconds=moment.seconds,
-            wall=moment.wall,
-            arrived=moment.arrived,
-            pixels=preprocess_frame(shown, plan.preprocessing),
+            seconds=timed_frame.seconds,
+            wall=timed_frame.wall,
+            arrived=timed_frame.arrived,
+            pixels=preprocess_frame(visible, plan.preprocessing),
             jpeg=make_thumbnail(image, width=plan.thumbnail_width) if plan.thumbnail_width else b"",
         )
 
@@ -169,9 +172,12 @@ def _make_slots(
 def _pick_frames(
     plan: ReaderPlan, ring: FrameRing, packet_tap: PacketTap, report_alive: Callable[[], None]
 ) -> Iterator[TimedFrame]:
-    """A frame is picked when the next one comes, or at the end: only then is it known how long it was shown."""
-    held: TimedFrame | None = None
-    for moment in read_timed_frames(
+    """Yield the picked frames.
+
+    Each is decided when the next frame arrives, or at the end: only then is it known how long it was shown.
+    """
+    previous: TimedFrame | None = None
+    for timed_frame in read_timed_frames(
         plan.camera,
         timeouts=plan.timeouts,
         is_paced=plan.is_paced,
@@ -180,19 +186,21 @@ def _pick_frames(
         packet_tap=packet_tap,
     ):
         ring.increment_counter("decoded")
-        if held and is_picked(
-            held.seconds, held.seconds + held.duration if moment.is_first else moment.seconds, plan.fps
+        if previous and is_picked(
+            previous.seconds,
+            previous.seconds + previous.duration if timed_frame.is_first else timed_frame.seconds,
+            plan.fps,
         ):
-            yield held
-        if moment.is_first:
+            yield previous
+        if timed_frame.is_first:
             ring.increment_counter("session")
-        held = moment
-    if held and is_picked(held.seconds, held.seconds + held.duration, plan.fps):
-        yield held
+        previous = timed_frame
+    if previous and is_picked(previous.seconds, previous.seconds + previous.duration, plan.fps):
+        yield previous
 
 
 def make_upright_image(timed_frame: TimedFrame, reformatter: VideoReformatter) -> Image:
-    """A frame's pixels as `features.video` gives them."""
+    """Return a frame's pixels (H, W, 3), RGB and upright, as `features.video` does."""
     converted = reformatter.reformat(timed_frame.frame, format="rgb24", threads=1)
     image = np.asarray(converted.to_ndarray(), np.uint8)  # (H, W, 3)
     turns = round(timed_frame.frame.rotation / 90)

@@ -1,4 +1,4 @@
-"""Clips that are asked for while a camera is read: their packets are taken at once, written by a thread beside."""
+"""Records clips while a camera is read: takes their packets at once and writes them in a separate thread."""
 
 import os
 import queue
@@ -19,7 +19,7 @@ _WRITER_NICENESS = 10
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """A clip that is wanted: of what arrived between two moments of the monotonic clock."""
+    """A request for a clip of what arrived between two times of the monotonic clock."""
 
     file: Path
     since: float
@@ -28,17 +28,17 @@ class ClipRequest:
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What became of an order. Its text may be shown."""
+    """The result of a clip request. The reason holds no passwords."""
 
     file: Path
     seconds: float = 0.0
-    """How long the clip is."""
+    """Duration of the clip."""
     reason: str = ""
-    """Why there is none."""
+    """Why no clip was written, or ""."""
 
 
 class ClipRecorder:
-    """Takes orders in the thread that reads, which it never holds up; what it finds out is told to `answer`."""
+    """Accepts requests in the reading thread without blocking it, and passes each result to `on_result`."""
 
     def __init__(self, packet_tap: PacketTap, on_result: Callable[[ClipResult], object]) -> None:
         self._packet_tap, self._on_result = packet_tap, on_result
@@ -48,24 +48,22 @@ class ClipRecorder:
         self._thread: threading.Thread | None = None
 
     def submit(self, request: ClipRequest) -> None:
-        """The packets are those that are kept now."""
-        coding, packets = (
-            self._packet_tap.parameters,
-            self._packet_tap.buffer.packets_between(request.since, request.until),
-        )
-        if coding is None or not packets:
-            self._on_result(ClipResult(request.file, reason="nothing that came then is kept"))
+        """Take the packets that are buffered now and queue the clip for writing."""
+        parameters = self._packet_tap.parameters
+        packets = self._packet_tap.buffer.packets_between(request.since, request.until)
+        if parameters is None or not packets:
+            self._on_result(ClipResult(request.file, reason="no video of that time is buffered"))
             return
-        self._requests.put((request, coding, packets))
+        self._requests.put((request, parameters, packets))
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_all, daemon=True)
             self._thread.start()
 
     def _write_all(self) -> None:
-        if sys.platform == "linux":  # elsewhere threads have no priority of their own
+        if sys.platform == "linux":  # other systems have no priorities for single threads
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WRITER_NICENESS)
-        with suppress(OSError):  # whoever asked is gone
+        with suppress(OSError):  # the parent process is gone
             while True:
                 self._on_result(_write_requested_clip(*self._requests.get()))
 
@@ -79,5 +77,5 @@ def _write_requested_clip(
         return ClipResult(request.file, reason=error.reason)
     except RuntimeEnvironmentError as error:
         return ClipResult(request.file, reason=getattr(error.__cause__, "strerror", None) or str(error))
-    except Exception as error:  # whatever a camera sent, it is watched on
+    except Exception as error:  # no clip may stop the reading of its camera
         return ClipResult(request.file, reason=mask_credentials(f"{type(error).__name__}: {error}"))

@@ -1,8 +1,8 @@
-"""Where live frames come from: RTSP, HTTP (MJPEG, HLS), a device, or a file as if live.
+"""Reads timed frames from live sources: RTSP, HTTP (MJPEG, HLS), a device, or a file played as if live.
 
-Addresses of cameras are the operator's own settings: unlike the URLs of clips (`features.sources.urls`), they may
-lead to private networks, and may carry a user name and password, which are never shown. Still, what a camera answers
-can open neither files nor programs: the formats and protocols of each kind of source are listed.
+The URLs of cameras are the operator's own settings. Unlike the URLs of clips (`features.sources.urls`) they may lead to
+private networks, and they may hold a user name and password, which are never shown. The answer of a camera still cannot
+open files or programs: only the listed formats and protocols are allowed for each kind of source.
 """
 
 import math
@@ -39,15 +39,15 @@ _OPEN_OPTIONS: dict[str, dict[str, str]] = {
         "protocol_whitelist": "rtsp,rtsps,rtp,srtp,tcp,tls,http,https",
         "rtsp_transport": "tcp",
         "allowed_media_types": "video",
-        "fpsprobesize": "0",  # does not wait for a second of frames to learn a rate that nobody asks for
+        "fpsprobesize": "0",  # do not wait for a second of frames to measure the unused frame rate
     },
     "http": {"format_whitelist": HTTP_FORMATS, "protocol_whitelist": _HTTP_PROTOCOLS, "fpsprobesize": "0"},
     "device": {"format_whitelist": "video4linux2,v4l2"},
 }
 _REALTIME_FORMATS = ("rtsp", "mpjpeg", "mpegts", "video4linux2", "flv")
-"""Formats whose frames come when they happen; others come in pieces and are played at their own pace."""
+"""Formats that deliver frames in real time. Other formats arrive in segments, which are played at their own pace."""
 MAX_SEGMENT_GAP_SECONDS = 15.0
-"""So long an HLS stream may be silent between two pieces."""
+"""Longest silence of an HLS stream between two segments."""
 _MAX_SLEEP_SECONDS = 0.5
 _CREDENTIALS = re.compile(r"([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
 _SECRETS = re.compile(
@@ -57,34 +57,37 @@ _SECRETS = re.compile(
 
 @dataclass(frozen=True)
 class Camera:
-    """What to watch. A `zone` is a polygon in shares of the picture's width and height; none: all of it."""
+    """A camera to read.
+
+    A `zone` is a polygon in fractions of the frame's width and height. An empty zone means the whole frame.
+    """
 
     name: str
     source: str = field(repr=False)  # it may hold a password
-    """An address (rtsp, rtsps, http, https), the number of a device, or the path of a file."""
+    """A URL (rtsp, rtsps, http, https), a device number, or a file path."""
     zone: tuple[Corner, ...] = ()
     is_repeated: bool = False
-    """Of a file: played again and again."""
+    """True to play a file again and again."""
 
     @property
     def kind(self) -> SourceKind:
-        """What sort of source it is."""
+        """Kind of the source."""
         return source_kind(self.source)
 
     @property
     def masked_source(self) -> str:
-        """The source as it may be shown."""
+        """The source without user name and password, safe to show."""
         return mask_credentials(self.source)
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a source may keep silent."""
+    """How long a source or its reader may be silent."""
 
     open_seconds: float = 5.0
     read_seconds: float = 5.0
     hang_seconds: float = 30.0
-    """A reader that shows no sign of life for so long, although the deadlines above are over, is killed."""
+    """A reader process without a sign of life for this long is killed. The timeouts above should expire first."""
 
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -92,7 +95,7 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A frame as it came. A `session` is a stretch without a break in the stream's own time."""
+    """A decoded frame with its times. A `session` is a stretch of the stream's own time without a break."""
 
     frame: VideoFrame
     seconds: float  # since the session's first frame
@@ -103,11 +106,11 @@ class TimedFrame:
 
 
 class SourceLost(Exception):
-    """A source that ended, broke or keeps silent. Its text may be shown."""
+    """Raised when a source ends, fails or stays silent. Its text holds no passwords."""
 
 
 def source_kind(source: str) -> SourceKind:
-    """What sort of source a text names. Raises SettingsError for an address of another scheme."""
+    """Return the kind of a source. Raises SettingsError if its URL scheme is not supported."""
     if source.isascii() and source.isdigit():
         return "device"
     scheme = source.partition("://")[0].lower() if "://" in source else ""
@@ -117,14 +120,14 @@ def source_kind(source: str) -> SourceKind:
         return "http"
     if scheme:
         raise SettingsError(
-            f"source {mask_credentials(source)}: expected rtsp, rtsps, http or https, a device's number or a file, got "
-            f"the scheme '{scheme}'"
+            f"source {mask_credentials(source)}: expected rtsp, rtsps, http, https, a device number or a file path, "
+            f"got the scheme '{scheme}'"
         )
     return "file"
 
 
 def mask_credentials(text: str) -> str:
-    """A text without the user names and passwords of its addresses; it rather hides too much."""
+    """Replace user names and passwords in the URLs of a text. It hides too much rather than too little."""
     return _SECRETS.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 
@@ -137,16 +140,17 @@ def read_timed_frames(
     on_skip: Callable[[], object],
     packet_tap: PacketTap,
 ) -> Iterator[TimedFrame]:
-    """The frames of one connection as they come, or of a file, where `is_paced` as if it happened now.
+    """Yield the frames of one connection as they arrive, or of a file: with `is_paced` at the speed of its own time.
 
-    `beat` is called whenever anything comes; `skipped` for each packet that is passed over to catch up; `keeper` has
-    all packets pass. A file ends; for anything else SourceLost is raised at the end, and for what cannot be opened.
+    `report_alive` is called whenever data arrives, `on_skip` for each packet that is skipped to catch up. All packets
+    pass through `packet_tap`. A file simply ends. Raises SourceLost if the source cannot be opened, and when any other
+    kind of source ends.
     """
-    last = time.monotonic()
+    last_data_at = time.monotonic()
 
-    def alive() -> None:
-        nonlocal last
-        last = time.monotonic()
+    def on_data() -> None:
+        nonlocal last_data_at
+        last_data_at = time.monotonic()
         report_alive()
 
     try:
@@ -157,7 +161,7 @@ def read_timed_frames(
                     container,
                     stream,
                     is_paced=is_paced,
-                    report_alive=alive,
+                    report_alive=on_data,
                     on_skip=on_skip,
                     packet_tap=packet_tap,
                 )
@@ -168,7 +172,7 @@ def read_timed_frames(
     except ClipError as error:
         raise SourceLost(error.reason) from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise SourceLost(_describe_error(error, time.monotonic() - last, timeouts)) from None
+        raise SourceLost(_describe_error(error, time.monotonic() - last_data_at, timeouts)) from None
 
 
 @contextmanager
@@ -179,8 +183,8 @@ def _open_source(camera: Camera, timeouts: Timeouts) -> Iterator[tuple[InputCont
             yield opened
         return
     source = f"/dev/video{int(camera.source)}" if kind == "device" else camera.source
-    is_in_pieces = kind == "http" and urlsplit(source).path.lower().endswith(".m3u8")
-    read_seconds = max(timeouts.read_seconds, MAX_SEGMENT_GAP_SECONDS) if is_in_pieces else timeouts.read_seconds
+    is_segmented = kind == "http" and urlsplit(source).path.lower().endswith(".m3u8")
+    read_seconds = max(timeouts.read_seconds, MAX_SEGMENT_GAP_SECONDS) if is_segmented else timeouts.read_seconds
     with av.open(
         source,
         format="v4l2" if kind == "device" else None,
@@ -191,7 +195,7 @@ def _open_source(camera: Camera, timeouts: Timeouts) -> Iterator[tuple[InputCont
         if not container.streams.video:
             raise ClipError("open", "no video stream")
         stream = container.streams.video[0]
-        stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"  # threads hold frames back
+        stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"  # decoder threads delay frames
         stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         yield container, stream
 
@@ -208,15 +212,15 @@ def _play_once(
 ) -> Iterator[TimedFrame]:
     is_file, is_timeless = camera.kind == "file", container.format.name == "mpjpeg"
     packets = iterate_until_error(container.demux(stream)) if is_file else container.demux(stream)
-    is_immediate = not is_file and container.format.name.startswith(_REALTIME_FORMATS)
-    catch_up = CatchUp() if is_immediate and not is_timeless else None
-    kept = packet_tap.pass_through(packets, stream, by_arrival=is_timeless)
+    is_realtime = not is_file and container.format.name.startswith(_REALTIME_FORMATS)
+    catch_up = CatchUp() if is_realtime and not is_timeless else None
+    tapped = packet_tap.pass_through(packets, stream, by_arrival=is_timeless)
     frames = _decode_packets(
-        kept, stream, report_alive, lambda packet: catch_up is not None and _is_late(packet, catch_up), on_skip
+        tapped, stream, report_alive, lambda packet: catch_up is not None and _is_late(packet, catch_up), on_skip
     )
     jump = math.inf if is_file else MAX_TIME_JUMP_SECONDS
     timed = _add_times(frames, by_arrival=is_timeless, jump_seconds=jump)
-    yield from _pace_frames(timed, report_alive) if is_paced and not is_immediate else timed
+    yield from _pace_frames(timed, report_alive) if is_paced and not is_realtime else timed
 
 
 def _is_late(packet: av.Packet, catch_up: CatchUp) -> bool:
@@ -232,7 +236,7 @@ def _decode_packets(
     is_late: Callable[[av.Packet], bool],
     on_skip: Callable[[], object],
 ) -> Iterator[VideoFrame]:
-    """The sound frames; after packets that were passed over from a fresh start."""
+    """Yield the undamaged frames. The decoder is flushed after packets were skipped."""
     is_fresh = True
     for packet in packets:
         report_alive()
@@ -245,40 +249,43 @@ def _decode_packets(
             is_fresh = True
         try:
             yield from (frame for frame in stream.decode(packet) if not frame.is_corrupt)
-        except av.error.InvalidDataError:  # damage, or what came before the first keyframe
+        except av.error.InvalidDataError:  # damaged, or before the first keyframe
             continue
 
 
 def _add_times(frames: Iterable[VideoFrame], *, by_arrival: bool, jump_seconds: float) -> Iterator[TimedFrame]:
-    """Frames with their times; those out of order, or without a time, are left out."""
+    """Yield frames with their times. Frames without a time, or out of order, are left out."""
     origin = last = math.nan
     for frame in frames:
         arrived, wall = time.monotonic(), time.time()
-        at = arrived if by_arrival else frame.time
-        if at is None:
+        seconds = arrived if by_arrival else frame.time
+        if seconds is None:
             continue
-        is_first = not last - 1.0 <= at <= last + jump_seconds if math.isfinite(jump_seconds) else math.isnan(last)
-        if not is_first and at <= last:
+        is_first = not last - 1.0 <= seconds <= last + jump_seconds if math.isfinite(jump_seconds) else math.isnan(last)
+        if not is_first and seconds <= last:
             continue
-        origin = at if is_first else origin
-        last = at
-        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
-        yield TimedFrame(frame, at - origin, lasts, wall, arrived, is_first)
+        origin = seconds if is_first else origin
+        last = seconds
+        duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+        yield TimedFrame(frame, seconds - origin, duration, wall, arrived, is_first)
 
 
 def _pace_frames(frames: Iterable[TimedFrame], report_alive: Callable[[], None]) -> Iterator[TimedFrame]:
-    """Each moment when it is due, counted from the first of its session."""
-    began = 0.0
-    for moment in frames:
-        began = time.monotonic() if moment.is_first else began
-        while (ahead := began + moment.seconds - time.monotonic()) > 0:
+    """Yield each frame when it is due, counted from the first frame of its session."""
+    started_at = 0.0
+    for timed_frame in frames:
+        started_at = time.monotonic() if timed_frame.is_first else started_at
+        while (wait_seconds := started_at + timed_frame.seconds - time.monotonic()) > 0:
             report_alive()
-            time.sleep(min(ahead, _MAX_SLEEP_SECONDS))
-        yield replace(moment, arrived=time.monotonic(), wall=time.time())
+            time.sleep(min(wait_seconds, _MAX_SLEEP_SECONDS))
+        yield replace(timed_frame, arrived=time.monotonic(), wall=time.time())
 
 
 def _describe_error(error: Exception, silent_seconds: float, timeouts: Timeouts) -> str:
-    """Why a source is lost. FFmpeg calls a deadline `immediate exit`, or, of RTSP, invalid data."""
+    """Return why a source was lost.
+
+    When a timeout expires, FFmpeg reports `immediate exit` or, for RTSP, invalid data.
+    """
     if isinstance(error, (av.error.ExitError, av.error.InvalidDataError)) and silent_seconds >= 0.9 * min(
         timeouts.open_seconds, timeouts.read_seconds
     ):

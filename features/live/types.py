@@ -1,4 +1,4 @@
-"""What is handed over of a camera: frames, what there is to tell, and numbers."""
+"""What live cameras deliver: frames, status changes and counters."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,48 +13,48 @@ from features.live.health import CameraState, StatusChangeKind
 class LiveFrame:
     """One frame of a camera, ready for the backbone.
 
-    `seconds` are the stream's own, since the first frame of its `session`: a number that grows with each connection,
-    and with each leap of the stream's clock. Windows never reach across sessions.
+    `seconds` is the time of the stream since the first frame of its `session`. The session number grows with each
+    connection and with each jump of the stream's clock. Windows never reach across sessions.
     """
 
     camera: str
     session: int
     seconds: float
-    wall: datetime  # UTC, when it came
-    arrived: float  # by the monotonic clock of this machine
-    pixels: NDArray[np.uint8]  # (S, S, 3) RGB, as `features.transform.prepare` gives it
+    wall: datetime  # UTC time of arrival
+    arrived: float  # time of arrival by this machine's monotonic clock
+    pixels: NDArray[np.uint8]  # (S, S, 3) RGB, as `preprocess_frame` returns it
     jpeg: bytes = b""
-    """The whole picture, small; empty where none was asked for."""
+    """A small JPEG of the whole frame; empty if no thumbnails were requested."""
 
 
 @dataclass(frozen=True)
 class StatusChange:
-    """What is told of a camera, once: it is `offline`, it is `back`, or its file has `ended`."""
+    """A change of a camera that is reported once: it is `offline`, it is `back`, or its file has `ended`."""
 
     camera: str
     kind: StatusChangeKind
     at: datetime  # UTC
     since: datetime | None
-    """When the last frame came before; None: never."""
+    """Time of the last frame before the change, or None if there was none."""
     reason: str = ""
-    """Why it is offline; of a replay that ended, `played to its end` or why not."""
+    """Why the camera is offline. For a file that ended, `played to its end` or the error that stopped it."""
 
 
 @dataclass(frozen=True)
 class CameraCounters:
-    """A camera in numbers, counted since watching began."""
+    """The counters of a camera since `open_cameras`, and its current state."""
 
     state: CameraState
     decoded: int
-    """Frames that came."""
+    """Frames decoded."""
     picked: int
-    """Frames at the wanted rate: those that were taken, that wait, and that were dropped."""
+    """Frames picked at the requested rate, whether delivered, waiting or dropped."""
     dropped: int
-    """Picked frames that nobody took in time."""
+    """Picked frames that were overwritten before they were taken."""
     skipped: int
-    """Packets passed over undecoded because the reader had fallen behind."""
+    """Packets skipped without decoding because the reader had fallen behind."""
     reconnects: int
     last_frame_age: float | None
-    """Seconds since the newest frame that was taken came; None: there was none."""
+    """Seconds since the arrival of the newest frame taken, or None if there was none."""
     reason: str
     """Why the last connection ended."""

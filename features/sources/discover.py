@@ -1,4 +1,4 @@
-"""Folders, CSV manifests, single files and addresses to a list of clips."""
+"""Clips of folders, CSV manifests, single files and URLs."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from features.types import VIDEO_SUFFIXES, Clip
 from features.utils.file_identity import IMAGE_SUFFIXES
 
 DOWNLOADS_FOLDER = Path(".downloads")
-"""What the folder for the videos of addresses is called; such folders are not searched for clips."""
+"""Default folder for the videos of URLs. It is hidden, so that it is not searched for clips."""
 
 
 def find_clips(
@@ -27,11 +27,11 @@ def find_clips(
     suffixes: Collection[str] = VIDEO_SUFFIXES,
     downloads: Path = DOWNLOADS_FOLDER,
 ) -> list[Clip]:
-    """The clips of folders, manifests and single files, sorted by path; in folders, files whose names end so.
+    """Return the clips of folders, manifests, single files and URLs, sorted by path.
 
-    The video of an address (text such as `https://…`) will lie in `downloads`. Split lists name clips by the classes
-    that the sources have; a label map then renames these. Raises SettingsError where a source is absent, a manifest,
-    list or map is wrong, or nothing is found.
+    In folders, only files with one of the `suffixes` count. The video of a URL (text such as `https://…`) will lie in
+    `downloads`. Split lists name clips by the classes of the sources; a label map renames these afterwards. Raises
+    SettingsError if a source does not exist, a manifest, list or map is wrong, or no clip is found.
     """
     found = _merge_sources(sources, suffixes, downloads)
     if split_files:
@@ -40,7 +40,7 @@ def find_clips(
 
 
 def _merge_sources(sources: Sequence[Path | str], suffixes: Collection[str], downloads: Path) -> list[Clip]:
-    """The clips of all sources under different paths."""
+    """Return the clips of all sources, sorted by path. A path that is taken gets the name of its source in front."""
     clips: dict[str, Clip] = {}
     for source in sources:
         for clip in _read_source(source, suffixes, downloads):
@@ -50,7 +50,8 @@ def _merge_sources(sources: Sequence[Path | str], suffixes: Collection[str], dow
             key = clip.path if is_free else f"{decode_file_name(Path(source).resolve().name)}/{clip.path}"
             if key in clips:
                 raise SettingsError(
-                    f"two clips are called '{clip.path}': {clips[key].file} and {clip.file}; rename one source"
+                    f"two clips have the path '{clip.path}': {clips[key].file} and {clip.file}; "
+                    "rename one of the sources"
                 )
             clips[key] = replace(clip, path=key)
     if not clips:
@@ -59,10 +60,12 @@ def _merge_sources(sources: Sequence[Path | str], suffixes: Collection[str], dow
 
 
 def _describe_nothing_found(sources: Sequence[Path | str], suffixes: Collection[str]) -> str:
-    named, looked_for = ", ".join(map(str, sources)), " ".join(sorted(suffixes))
+    source_names, suffix_names = ", ".join(map(str, sources)), " ".join(sorted(suffixes))
     if suffixes is not VIDEO_SUFFIXES:
-        return f"no file found in {named}; looked for {looked_for}"
-    return f"no video found in {named}; looked for {looked_for} and folders of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        return f"no file found in {source_names}; looked for {suffix_names}"
+    return (
+        f"no video found in {source_names}; looked for {suffix_names} and folders of {' '.join(sorted(IMAGE_SUFFIXES))}"
+    )
 
 
 def _read_source(source: Path | str, suffixes: Collection[str], downloads: Path) -> Iterator[Clip]:

@@ -1,4 +1,4 @@
-"""Folders of clips, read as what they look like: splits, classes, videos, and folders of images."""
+"""Clips of folders: the layout tells splits, classes, videos and folders of images."""
 
 import os
 import re
@@ -13,11 +13,11 @@ _UCF_GROUP = re.compile(r"(?:v_)?(.+_g\d{2,})_c\d+")
 
 
 def read_folder(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Iterator[Clip]:
-    """The clips below a folder: its files whose names end so and, where these are videos, its folders of images.
+    """Yield the clips below a folder: files with one of the `suffixes` and, if these are videos, folders of images.
 
-    `train/ val/ test/` of class folders, class folders, or a flat folder without labels. A folder that holds images and
-    neither videos nor folders is one clip. Raises SettingsError where split folders are mixed with others,
-    EnvironmentStopped where a folder cannot be read.
+    The folder holds `train/ val/ test/` folders of class folders, class folders, or files without labels. A folder with
+    images but without videos and folders is one clip. Raises SettingsError if split folders are mixed with others,
+    RuntimeEnvironmentError if a folder cannot be read.
     """
     has_splits = _has_split_folders(root)
     for file in _walk_clip_files(root, suffixes):
@@ -34,18 +34,21 @@ def read_folder(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Itera
 
 
 def decode_file_name(name: str) -> str:
-    """A file name as text that any file can store: bytes that are no UTF-8 become escapes such as `\\xff`."""
+    """Return a file name as text that any file can store: bytes that are not UTF-8 become escapes such as `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def strip_video_suffix(name: str) -> str:
-    """A file's name without the suffix of a video; a folder of images may be called like the video it was made of."""
+    """Return a name without its video suffix.
+
+    A folder of images may also have such a name, that of the video it was made from.
+    """
     stem, dot, suffix = name.rpartition(".")
     return stem if dot + suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def parse_group(name: str) -> str:
-    """The group that a name of UCF101's kind tells: `Basketball_g01` of `v_Basketball_g01_c02`; else nothing."""
+    """Return the group in a UCF101-style name, `Basketball_g01` of `v_Basketball_g01_c02`; else an empty text."""
     found = _UCF_GROUP.fullmatch(name)
     return found[1] if found else ""
 
@@ -62,7 +65,7 @@ def _has_split_folders(root: Path) -> bool:
 
 
 def _walk_clip_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Files with a video's name and folders of images, each folder visited once, whatever links there are."""
+    """Yield video files and folders of images. Each folder is visited once, even if links form a loop."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
     while pending:
@@ -71,33 +74,33 @@ def _walk_clip_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        inner, videos, has_images = _scan_folder(folder, suffixes)
-        pending += [folder / name for name in inner]
+        folders, videos, has_images = _scan_folder(folder, suffixes)
+        pending += [folder / name for name in folders]
         yield from (folder / name for name in videos)
-        if has_images and not inner and not videos:
+        if has_images and not folders and not videos:
             yield folder
 
 
 def _scan_folder(folder: Path, suffixes: Collection[str]) -> tuple[list[str], list[str], bool]:
-    """The names of the folders and videos in a folder, sorted, and whether there are images."""
-    inner, videos, has_images = [], [], False
+    """Return the sorted names of the folders and of the videos in a folder, and whether it holds images."""
+    folders, videos, has_images = [], [], False
     for entry in _list_entries(folder):
-        suffix = entry.name[entry.name.rfind(".") :].lower()  # Path would keep each name for ever
+        suffix = entry.name[entry.name.rfind(".") :].lower()  # pathlib would keep every name in memory
         if entry.is_dir():
-            inner.append(entry.name)
+            folders.append(entry.name)
         elif suffix in suffixes:
             videos.append(entry.name)
         else:
             has_images = has_images or (suffixes is VIDEO_SUFFIXES and suffix in IMAGE_SUFFIXES)
-    return sorted(inner), sorted(videos), has_images
+    return sorted(folders), sorted(videos), has_images
 
 
 def _list_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, as it comes; what is hidden is left out."""
+    """Yield the entries of a folder in no particular order, without hidden ones. Raises RuntimeEnvironmentError."""
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise RuntimeEnvironmentError(
-            f"folder {folder} cannot be read: {(error.strerror or str(error)).lower()}; mend its permissions"
+            f"folder {folder} cannot be read: {(error.strerror or str(error)).lower()}; fix its permissions"
         ) from error

@@ -1,4 +1,4 @@
-"""CSV manifests: one row a clip, or a part of a longer video."""
+"""Reading of CSV manifests: one row per clip, which may be a part of a longer video."""
 
 import csv
 import math
@@ -15,10 +15,11 @@ MANIFEST_COLUMNS = ("path", "label", "group", "split", "start", "end")
 
 
 def read_manifest(manifest: Path, downloads: Path) -> Iterator[Clip]:
-    """The clips of a CSV file with the columns `path` (relative to it, or an address) and any other of COLUMNS.
+    """Return the clips of a CSV file with the column `path` and any others of MANIFEST_COLUMNS.
 
-    `start` and `end`, in seconds, name a part of a video; each part is a clip of its own, whose group is the video
-    where no other is given. Raises SettingsError that names row and column.
+    A path is relative to the manifest, or a URL. `start` and `end`, in seconds, limit the clip to a part of a video.
+    All parts of a video are in one group, the video, unless the manifest gives another. Raises SettingsError that names
+    row and column.
     """
     seen: dict[str, int] = {}
     clips = []
@@ -26,7 +27,7 @@ def read_manifest(manifest: Path, downloads: Path) -> Iterator[Clip]:
         clip = _parse_row(manifest, number, row, downloads)
         if clip.path in seen:
             raise SettingsError(
-                f"{manifest}, row {number}, column 'path': '{clip.path}' stands in row {seen[clip.path]} already"
+                f"{manifest}, row {number}, column 'path': '{clip.path}' is already in row {seen[clip.path]}"
             )
         seen[clip.path] = number
         clips.append(clip)
@@ -34,7 +35,7 @@ def read_manifest(manifest: Path, downloads: Path) -> Iterator[Clip]:
 
 
 def read_manifest_rows(manifest: Path) -> list[dict[str | None, str]]:
-    """The rows of a manifest, with whatever other columns it has. Raises SettingsError where it is unreadable."""
+    """Return the rows of a manifest with all its columns. Raises SettingsError if it cannot be read."""
     try:
         with open(manifest, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
@@ -46,7 +47,7 @@ def read_manifest_rows(manifest: Path) -> list[dict[str | None, str]]:
 
 def _check_columns(manifest: Path, names: Sequence[str]) -> None:
     if "path" not in names:
-        raise SettingsError(f"manifest {manifest}, row 1: no column 'path', found: {', '.join(names) or 'nothing'}")
+        raise SettingsError(f"manifest {manifest}, row 1: no column 'path', found: {', '.join(names) or 'no columns'}")
     for name in names:
         if name not in MANIFEST_COLUMNS and (hint := suggest_name(name, MANIFEST_COLUMNS, cutoff=0.75)).startswith(
             "did you mean"
@@ -62,7 +63,9 @@ def _parse_row(manifest: Path, number: int, row: Mapping[str | None, str], downl
     if not values["path"]:
         raise SettingsError(f"{where}, column 'path': empty")
     if values["split"] and values["split"].lower() not in SPLIT_ALIASES:
-        raise SettingsError(f"{where}, column 'split': '{values['split']}'; expected {', '.join(SPLITS)} or nothing")
+        raise SettingsError(
+            f"{where}, column 'split': unknown split '{values['split']}'; expected {', '.join(SPLITS)} or an empty cell"
+        )
     start, end = parse_span(where, values["start"], values["end"])
     if is_url(values["path"]):
         clip = make_url_clip(add_time_fragment(values["path"], start, end), downloads)
@@ -75,7 +78,10 @@ def _parse_row(manifest: Path, number: int, row: Mapping[str | None, str], downl
 
 
 def parse_span(where: str, start_text: str, end_text: str) -> tuple[float, float | None]:
-    """The cells `start` and `end` in seconds; `where` opens the SettingsError that a wrong one raises."""
+    """Return the seconds in the cells `start` and `end`.
+
+    Raises SettingsError if one is wrong; the message begins with `where`.
+    """
     start = _parse_seconds(where, "start", start_text, "the beginning") or 0.0
     end = _parse_seconds(where, "end", end_text, "the end")
     if end is not None and end <= start:
@@ -86,17 +92,17 @@ def parse_span(where: str, start_text: str, end_text: str) -> tuple[float, float
 
 
 def _parse_seconds(where: str, column: str, text: str, default: str) -> float | None:
-    """To the microsecond, so that the identity of a part says all."""
+    """Return the seconds in a cell, rounded to the microsecond as in the path of a part; None if the cell is empty."""
     if not text:
         return None
     try:
-        seconds = float(text.replace("_", "x"))  # Python would take 1_000 for a number
+        seconds = float(text.replace("_", "x"))  # Python would accept 1_000 as a number
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds):
         raise SettingsError(
             f"{where}, column '{column}': '{text}' is not a number; expected seconds such as 12 or 15.5, "
-            f"or nothing for {default}"
+            f"or an empty cell for {default}"
         )
     if seconds < 0:
         raise SettingsError(f"{where}, column '{column}': {text} is negative; expected seconds from the video's start")
@@ -104,7 +110,7 @@ def _parse_seconds(where: str, column: str, text: str, default: str) -> float | 
 
 
 def _group_by_video(clips: Sequence[Clip]) -> Iterator[Clip]:
-    """Clips of a video of which parts are named belong together, unless their groups say otherwise."""
-    cut = {clip.file for clip in clips if clip.is_part}
+    """Yield the clips. Parts of a video that have no group get the video as their group."""
+    files_with_parts = {clip.file for clip in clips if clip.is_part}
     for clip in clips:
-        yield (replace(clip, group=clip.file_path) if (clip.file in cut and not clip.group) else clip)
+        yield (replace(clip, group=clip.file_path) if (clip.file in files_with_parts and not clip.group) else clip)

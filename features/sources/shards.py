@@ -1,4 +1,4 @@
-"""Shards: which clips of a source one machine of several takes."""
+"""Shards: the share of the clips of a source that one of several machines extracts."""
 
 import hashlib
 import re
@@ -9,7 +9,10 @@ from features.errors import SettingsError
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `index` of `count`, counted from one. The same on every machine: it depends on a clip's path alone."""
+    """Share `index` of `count`, counted from one.
+
+    It depends only on the path of a clip, so that it is the same on every machine.
+    """
 
     index: int = 1
     count: int = 1
@@ -19,11 +22,11 @@ class Shard:
 
     @property
     def is_single(self) -> bool:
-        """Whether there is only this one."""
+        """Whether there is only one shard."""
         return self.count == 1
 
     def contains(self, path: str) -> bool:
-        """Whether the clip of this path is one of its own."""
+        """Return whether the clip with this path belongs to the shard."""
         number = int(hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest(), 16)
         return number % self.count == self.index - 1
 
@@ -32,8 +35,8 @@ SINGLE_SHARD = Shard()
 
 
 def parse_shard(text: str) -> Shard:
-    """`I/N` with 1 <= I <= N. Raises SettingsError."""
+    """Return the shard of `I/N` with 1 <= I <= N. Raises SettingsError."""
     match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text.strip(), re.ASCII)
     if not match or int(match[1]) > int(match[2]):
-        raise SettingsError(f"--shard takes I/N with 1 <= I <= N, such as 2/4; got '{text}'")
+        raise SettingsError(f"--shard expects I/N with 1 <= I <= N, such as 2/4; got '{text}'")
     return Shard(int(match[1]), int(match[2]))

@@ -1,4 +1,4 @@
-"""Official split lists: UCF101's trainlist01.txt and testlist01.txt, HMDB51's CLASS_test_split1.txt."""
+"""Official split lists: trainlist01.txt and testlist01.txt of UCF101, CLASS_test_split1.txt of HMDB51."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from features.types import SPLIT_ALIASES, SPLITS, Clip
 from features.utils.text import format_count, truncate_list
 
 AbsentClipPolicy = Literal["refuse", "ignore"]
-"""What to do about clips that a list names and SOURCE does not have."""
+"""What to do if a list names clips that the source does not have."""
 
 EXPECTED_FILES = "trainlist01.txt and testlist01.txt (UCF101), CLASS_test_split1.txt (HMDB51), classInd.txt beside them"
 _UCF_LIST_NAME = re.compile(
@@ -25,12 +25,12 @@ _CLASS_INDEX_NAME = re.compile(r"classind\w*\.txt", re.IGNORECASE)
 _HMDB_SPLITS = {"0": "", "1": "train", "2": "test"}
 _log = getLogger(__name__)
 
-ListedClipKey = tuple[str, str]  # class and name of a clip, in lower case: UCF101 writes HandStandPushups in two ways
+ListedClipKey = tuple[str, str]  # class and name in lower case: UCF101 spells HandStandPushups in two ways
 
 
 @dataclass(frozen=True)
 class ListedClip:
-    """One line of a list. The label is empty where the list does not say it, the split where the clip is unused."""
+    """One line of a list. `label` is empty if the list does not tell it, `split` if the clip is unused."""
 
     name: str
     label: str
@@ -39,19 +39,19 @@ class ListedClip:
 
     @property
     def key(self) -> ListedClipKey:
-        """What it is matched by."""
+        """Class and name by which a clip is matched."""
         return self.label.lower(), self.name.lower()
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Class and name for messages."""
         return f"{self.label}/{self.name}" if self.label else self.name
 
 
 def read_split_lists(files: Sequence[Path], *, number: int | None = None) -> dict[ListedClipKey, ListedClip]:
-    """The lines of lists, or of the lists in folders; of those numbered `number` where it is given.
+    """Return the lines of lists, or of the lists in folders, by their key.
 
-    Raises SettingsError that names file and line, or says what to choose.
+    `number` selects the lists of one split. Raises SettingsError that names file and line, or says what to choose.
     """
     lists = [list_ for file in files for list_ in _find_lists(file, number)]
     classes = [file for file in lists if _CLASS_INDEX_NAME.fullmatch(file.name)]
@@ -69,15 +69,15 @@ def read_split_lists(files: Sequence[Path], *, number: int | None = None) -> dic
                 )
     if not lines:
         raise SettingsError(
-            f"no clip is named in {truncate_list([str(file) for file in files])}; expected {EXPECTED_FILES}"
+            f"no clip is listed in {truncate_list([str(file) for file in files])}; expected {EXPECTED_FILES}"
         )
     return lines
 
 
 def find_split_numbers(folder: Path) -> list[int]:
-    """The numbers of the splits that a folder of lists holds, 1 to 3 in UCF101's and HMDB51's.
+    """Return the numbers of the splits in a folder of lists: 1 to 3 for UCF101 and HMDB51.
 
-    Raises SettingsError where it holds none.
+    Raises SettingsError if the folder holds none.
     """
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder of split lists; expected one with {EXPECTED_FILES}")
@@ -90,25 +90,25 @@ def find_split_numbers(folder: Path) -> list[int]:
 def apply_split_lists(
     clips: Sequence[Clip], lines: Mapping[ListedClipKey, ListedClip], *, absent: AbsentClipPolicy = "refuse"
 ) -> list[Clip]:
-    """The clips with the splits of the lists, and with their labels and groups where there were none.
+    """Return the clips with the splits of the lists, and with labels and groups of the lists if they had none.
 
-    A clip is found by its class and name, whether it is a video or a folder of images. One that no list names gets no
-    split. Raises SettingsError where lists name clips that are not there.
+    A clip, a video or a folder of images, is found by class and name. A clip that no list names gets no split. Raises
+    SettingsError if lists name clips that the source does not have, unless `absent` is "ignore".
     """
     by_name: dict[str, list[ListedClip]] = {}
     for line in lines.values():
         by_name.setdefault(line.name.lower(), []).append(line)
     found = [_find_listed_clip(clip, lines, by_name) for clip in clips]
-    met = {line.key for line in found if line}
-    missing = [line for key, line in lines.items() if key not in met]
-    if not met or (missing and absent == "refuse"):
-        raise SettingsError(_describe_missing(missing, clips, is_all=not met))
+    found_keys = {line.key for line in found if line}
+    missing = [line for key, line in lines.items() if key not in found_keys]
+    if not found_keys or (missing and absent == "refuse"):
+        raise SettingsError(_describe_missing(missing, clips, is_all=not found_keys))
     _log.info("%s", _describe_found(found, missing))
     return [_apply_listed_clip(clip, line) for clip, line in zip(clips, found, strict=True)]
 
 
 def _find_lists(file: Path, number: int | None) -> list[Path]:
-    """The lists that a file or a folder stands for."""
+    """Return the lists that a file or a folder stands for. Raises SettingsError."""
     if not file.is_dir():
         if not file.is_file():
             raise SettingsError(f"split list {file} does not exist; expected {EXPECTED_FILES}, or their folder")
@@ -121,21 +121,21 @@ def _find_lists(file: Path, number: int | None) -> list[Path]:
     numbers = sorted({found for entry in lists if (found := _parse_split_number(entry))})
     if number is None and len(numbers) > 1:
         raise SettingsError(f"{file} holds the splits {', '.join(map(str, numbers))}; choose one with --split-number N")
-    chosen = [entry for entry in lists if number is None or _parse_split_number(entry) in (None, 0, number)]
-    if not any(_parse_split_number(entry) is not None for entry in chosen):
-        wanted = f"no list of split {number}" if numbers else "no split list"
-        raise SettingsError(f"{wanted} in {file}; expected {EXPECTED_FILES}")
-    return chosen
+    selected = [entry for entry in lists if number is None or _parse_split_number(entry) in (None, 0, number)]
+    if not any(_parse_split_number(entry) is not None for entry in selected):
+        problem = f"no list of split {number}" if numbers else "no split list"
+        raise SettingsError(f"{problem} in {file}; expected {EXPECTED_FILES}")
+    return selected
 
 
 def _parse_split_number(file: Path) -> int | None:
-    """The number of a split list, 0 where its name has none; None for any other file."""
+    """Return the number of a split list, 0 if its name has none, or None if the file is not a split list."""
     found = _UCF_LIST_NAME.fullmatch(file.name) or _HMDB_LIST_NAME.fullmatch(file.name)
     return int(found[2] or 0) if found else None
 
 
 def _find_class_index(file: Path, index: Mapping[Path, Mapping[int, str]]) -> Mapping[int, str]:
-    """The class numbers that a list goes by: given, or beside it; none where there is no such file."""
+    """Return the class numbers for a list: those that were given, else those beside it, else none."""
     if file.parent in index:
         return index[file.parent]
     if index:
@@ -145,7 +145,7 @@ def _find_class_index(file: Path, index: Mapping[Path, Mapping[int, str]]) -> Ma
 
 
 def _read_class_index(file: Path) -> dict[int, str]:
-    """`1 ApplyEyeMakeup` a line."""
+    """Return the classes by number from lines such as `1 ApplyEyeMakeup`. Raises SettingsError."""
     classes = {}
     for where, line in _read_lines(file):
         found = re.fullmatch(r"(\d+)\s+(.+)", line)
@@ -179,7 +179,9 @@ def _parse_ucf_line(where: str, line: str, split: str, classes: Mapping[int, str
     number = int(found[2]) if found[2] else None
     label = folder.rpartition("/")[2] or (classes.get(number, "") if number is not None else "")
     if classes and number is not None and number not in classes:
-        raise SettingsError(f"{where}: class number {number}; classInd.txt has {min(classes)} to {max(classes)}")
+        raise SettingsError(
+            f"{where}: no class has the number {number}; classInd.txt has {min(classes)} to {max(classes)}"
+        )
     if classes and label and label.lower() not in {known.lower() for known in classes.values()}:
         raise SettingsError(f"{where}: class '{label}' is not in classInd.txt")
     if classes and number is not None and classes[number].lower() != label.lower():
@@ -190,7 +192,7 @@ def _parse_ucf_line(where: str, line: str, split: str, classes: Mapping[int, str
 
 
 def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Where each line stands, and the line; empty ones are left out."""
+    """Yield the position and the text of each line that is not empty. Raises SettingsError."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -203,7 +205,12 @@ def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
 def _find_listed_clip(
     clip: Clip, lines: Mapping[ListedClipKey, ListedClip], by_name: Mapping[str, Sequence[ListedClip]]
 ) -> ListedClip | None:
-    """The line that names a clip: of its label or folder; a clip without a label is found by its name alone."""
+    """Return the line that names a clip, by its label or its folder.
+
+    A clip without a label is also found by its name alone.
+
+    Raises SettingsError if several lines match.
+    """
     *folders, last = clip.file_path.split("/")
     name = strip_video_suffix(last).lower()
     for label in (clip.label, *folders[-1:], ""):
@@ -211,12 +218,11 @@ def _find_listed_clip(
             return line
     if clip.label:
         return None
-    named = by_name.get(name, ())
-    if len(named) > 1:
-        raise SettingsError(
-            f"'{clip.path}' may be {truncate_list([line.title for line in named])} of the lists; keep clips in class folders"
-        )
-    return named[0] if named else None
+    matches = by_name.get(name, ())
+    if len(matches) > 1:
+        titles = truncate_list([line.title for line in matches])
+        raise SettingsError(f"'{clip.path}' matches several clips of the lists: {titles}; put clips in class folders")
+    return matches[0] if matches else None
 
 
 def _apply_listed_clip(clip: Clip, line: ListedClip | None) -> Clip:
@@ -239,15 +245,17 @@ def _describe_found(found: Sequence[ListedClip | None], missing: Sequence[Listed
 
 
 def _describe_missing(missing: Sequence[ListedClip], clips: Sequence[Clip], *, is_all: bool) -> str:
-    """One line that counts and names a few."""
+    """Return a message that counts the missing clips and names a few of them."""
     named = truncate_list([f"{line.title} ({line.where})" for line in missing], max_names=2)
     if is_all:
-        such = truncate_list([clip.path for clip in clips], max_names=1)
-        return f"SOURCE has none of the {format_count(len(missing), 'clip')} of the split lists: {named}; it has {such}"
-    there = {name.lower() for clip in clips for name in (clip.label, *clip.path.split("/")[-2:-1])}
-    classes = sorted({line.label for line in missing if line.label.lower() not in there})
-    lacks = f" (it lacks the class{'es' * (len(classes) > 1)} {truncate_list(classes)} altogether)" if classes else ""
+        present = truncate_list([clip.path for clip in clips], max_names=1)
+        return (
+            f"SOURCE has none of the {format_count(len(missing), 'clip')} of the split lists: {named}; it has {present}"
+        )
+    present_names = {name.lower() for clip in clips for name in (clip.label, *clip.path.split("/")[-2:-1])}
+    classes = sorted({line.label for line in missing if line.label.lower() not in present_names})
+    lacking = f" (no clip at all of the class{'es' * (len(classes) > 1)} {truncate_list(classes)})" if classes else ""
     return (
-        f"the split lists name {format_count(len(missing), 'clip')} that SOURCE does not have{lacks}: {named}; give the "
-        "whole data set, or, where SOURCE is meant to be a part of it, --set split_absent=ignore"
+        f"the split lists name {format_count(len(missing), 'clip')} that SOURCE does not have{lacking}: {named}; "
+        "give the whole data set, or add --set split_absent=ignore to use a part of it"
     )

@@ -1,9 +1,4 @@
-"""Which addresses (URLs) may be opened, whoever named them: a user, a page, a redirect.
-
-Only http and https, without a user name or password, on port 80, 443 or one above 1023, and only hosts all of whose IP
-addresses are public. Whoever opens a connection opens it to one of the addresses that were checked, never to the name:
-between a check and a second look-up the name may have come to mean another host.
-"""
+"""URLs as sources: how they are recognised, and the clip and file that each of them stands for."""
 
 import hashlib
 import re
@@ -21,38 +16,38 @@ _KNOWN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 
 def is_url(source: object) -> bool:
-    """Whether a source is an address rather than a path: text such as `https://…`."""
+    """Return whether a source is a URL (text such as `https://…`) and not a path."""
     return isinstance(source, str) and _URL_START.match(source) is not None
 
 
 def parse_source(text: str) -> Path | str:
-    """What a command was given: addresses stay text, since a Path would make one slash of `//`."""
+    """Return the source that a command was given. A URL stays text, since a Path would turn `//` into one slash."""
     return text if is_url(text) else Path(text)
 
 
 def make_url_clip(url: str, downloads: Path) -> Clip:
-    """The clip that an address names; its file will lie in `downloads`. Nothing is fetched or looked up.
+    """Return the clip of a URL. Its file will lie in `downloads`; nothing is downloaded or looked up here.
 
-    A media fragment such as `#t=12,15.5` names a part. Raises SettingsError where the address, which will stand in
-    caches and reports, holds a password, or its part is not one.
+    A media fragment such as `#t=12,15.5` names a part. Raises SettingsError if the URL, which is stored in caches and
+    reports, contains a password, or if the part is not valid.
     """
     base, _, fragment = url.partition("#")
     if "@" in base.partition("://")[2].partition("/")[0]:
         raise SettingsError(
-            f"an address at {base.rpartition('@')[2]} holds a user name or password, which would end up in the output; "
-            "take it out"
+            f"the URL at {base.rpartition('@')[2]} contains a user name or password, which would be stored in the "
+            "output; remove it"
         )
     start, end = _parse_time_fragment(url, fragment) if fragment.startswith("t=") else (0.0, None)
     return Clip(path=url, file=downloads / make_download_name(base), start_seconds=start, end_seconds=end)
 
 
 def make_download_name(url: str) -> str:
-    """What the download of an address is called: readable, and another for each address whose content may differ."""
+    """Return the file name of a download. It is readable, and differs for each URL whose content may differ."""
     name = PurePosixPath(unquote(re.split("[?#]", url, maxsplit=1)[0].partition("://")[2])).name
     readable = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip("._-")[-60:]
     suffix = PurePosixPath(readable).suffix
     suffix = suffix if suffix.lower() in _KNOWN_SUFFIXES else ""
-    stem = readable.removesuffix(suffix).replace(".", "_")  # another suffix would tell a reader nothing true
+    stem = readable.removesuffix(suffix).replace(".", "_")  # any other suffix would mislead
     digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{stem or 'video'}-{digest}{suffix}"
 
@@ -61,5 +56,5 @@ def _parse_time_fragment(url: str, fragment: str) -> tuple[float, float | None]:
     match = _TIME_FRAGMENT.fullmatch(fragment)
     start, end = (float(match[1] or 0), float(match[2]) if match[2] else None) if match else (0.0, 0.0)
     if end is not None and end <= start:
-        raise SettingsError(f"{url}: a part is written as #t=START,END in seconds, such as #t=12,15.5")
+        raise SettingsError(f"{url}: not a valid part; it is written as #t=START,END in seconds, such as #t=12,15.5")
     return start, end

@@ -1,1 +1,1 @@
-"""Atomic files, text, progress bars, command lines, the worker pool, file identity and the user cache."""
+"""Atomic files, text, progress bars, command lines, settings, the worker pool, file identity and the user cache."""

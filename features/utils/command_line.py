@@ -1,4 +1,4 @@
-"""What all commands share: one line instead of a traceback, the right exit code, a polite stop."""
+"""How all commands run: errors as one line, the right exit code, and a clean stop on signals."""
 
 import logging
 import signal
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_command(command: click.Command, arguments: list[str] | None = None) -> None:
-    """Runs a click command as a program: prints one clear line for what a user can cause, and exits with its code."""
+    """Run a click command as a program and exit with its code. Print one line for an error that a user can cause."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         sys.exit(command.main(arguments, standalone_mode=False) or EXIT_OK)
@@ -34,7 +34,7 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> N
 
 
 class StopFlag:
-    """Whether somebody asked the program to stop, and by which signal."""
+    """Whether a signal asked the program to stop, and which one."""
 
     def __init__(self) -> None:
         self.signal_number = 0
@@ -50,14 +50,14 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signals(announce: Callable[[str], None]) -> Iterator[StopFlag]:
-    """SIGTERM and the first Ctrl-C set the flag; a second Ctrl-C ends the program at once."""
+    """Yield a flag that SIGTERM or the first Ctrl-C sets. A second Ctrl-C ends the program at once."""
     stop = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop:
             raise KeyboardInterrupt
         stop.signal_number = number
-        announce("stopping: finished clips are being committed")
+        announce("stopping: saving the finished clips")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

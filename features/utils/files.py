@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all, locks, and leftovers of killed processes."""
 
 import errno
 import fcntl
@@ -17,16 +17,20 @@ _TEMPORARY_MARK = ".tmp-"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary name, fsync, rename, fsync of the folder. Raises EnvironmentStopped; nothing half-written is left."""
+    """Write a file so that it is complete or does not appear at all.
+
+    It is written under a temporary name, synced and renamed; then the folder is synced. Raises RuntimeEnvironmentError.
+    """
     with open_atomically(path, size_bytes=len(content)) as file:
         file.write(content)
 
 
 @contextmanager
 def open_atomically(path: Path, *, size_bytes: int = 0) -> Iterator[IO[bytes]]:
-    """A file to write and read back that takes the place of `path` when the block ends without an error.
+    """Yield a file to write and read back. It replaces `path` when the block ends without an error.
 
-    `size_bytes` is what it will need, about: it is said where the disk is full.
+    `size_bytes` is the approximate size of the file, which the error names if the disk is full. Raises
+    RuntimeEnvironmentError.
     """
     temporary = _temporary_path(path)
     try:
@@ -45,7 +49,10 @@ def open_atomically(path: Path, *, size_bytes: int = 0) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def make_scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` for a program that insists on writing files itself; it is gone when the block ends."""
+    """Yield a temporary folder beside `path`, for a library that writes files itself.
+
+    The folder is removed when the block ends. Raises RuntimeEnvironmentError.
+    """
     folder = _temporary_path(path)
     try:
         _remove(folder)
@@ -59,7 +66,7 @@ def make_scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(file: Path, path: Path) -> None:
-    """A finished file takes the place of `path`, on the same disk. Raises EnvironmentStopped."""
+    """Replace `path` by a finished file on the same disk. Raises RuntimeEnvironmentError."""
     try:
         with open(file, "rb") as written:
             os.fsync(written.fileno())
@@ -70,26 +77,26 @@ def move_into_place(file: Path, path: Path) -> None:
 
 
 def make_write_error(error: OSError, path: Path, size_bytes: int = 0) -> RuntimeEnvironmentError:
-    """The one line that says why the machine would not write `path`, which needs `size_bytes`."""
+    """Return the error, in one line, that says why `path` could not be written. It needs `size_bytes`."""
     if is_disk_full(error):
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         needed = f"{size_bytes / 1e6:.1f} MB needed, " if size_bytes else ""
         return RuntimeEnvironmentError(
             f"no space to write {path} ({error.strerror}; {needed}{free / 1e6:.1f} MB free there); "
-            "free some space and run the same command again, finished work is kept"
+            "free some space and run the same command again; finished work is kept"
         )
     return RuntimeEnvironmentError(
-        f"cannot write {path}: {error.strerror or error}; choose another place or mend its permissions"
+        f"cannot write {path}: {error.strerror or error}; choose another place or fix its permissions"
     )
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether an error says that there is no more space."""
+    """Return whether an error means that the disk is full."""
     return error.errno in _DISK_FULL_ERRNOS
 
 
 def check_writable(path: Path) -> None:
-    """Makes the folder of `path` and proves that files can be made there. Raises EnvironmentStopped."""
+    """Make the folder of `path` and check that files can be created in it. Raises RuntimeEnvironmentError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = _temporary_path(path)
@@ -100,19 +107,22 @@ def check_writable(path: Path) -> None:
 
 
 def remove_stale_temporaries(folder: Path) -> int:
-    """Removes temporary files and folders whose writer, a process of this machine, is gone. Returns how many."""
-    swept = 0
+    """Remove temporary files and folders whose process, on this machine, has ended. Return how many."""
+    removed = 0
     for file in folder.glob(f".*{_TEMPORARY_MARK}*"):
         host, _, pid = file.name.rpartition(_TEMPORARY_MARK)[2].rpartition("-")
         if host == socket.gethostname() and pid.isdecimal() and not _is_running(int(pid)):
             _remove(file)
-            swept += 1
-    return swept
+            removed += 1
+    return removed
 
 
 @contextmanager
 def defer_write_errors(file: IO[bytes]) -> Iterator["_DeferredErrorFile"]:
-    """A file for HDF5, which does not survive a failed write: the OSError comes when all is closed."""
+    """Yield a file for HDF5, which cannot continue after a failed write.
+
+    A write error is kept until the end of the block, when everything is closed, and raised then as OSError.
+    """
     guard = _DeferredErrorFile(file)
     yield guard
     if guard.error:
@@ -121,9 +131,10 @@ def defer_write_errors(file: IO[bytes]) -> Iterator["_DeferredErrorFile"]:
 
 @contextmanager
 def hold_lock(path: Path, *, busy_message: str = "") -> Iterator[None]:
-    """Holds an exclusive lock on `path`, a file made for that.
+    """Hold an exclusive lock on `path`, a file that exists only for that.
 
-    Waits for whoever holds it, or, with something to say, raises EnvironmentStopped that says it.
+    Without `busy_message`, wait until the lock is free. With it, raise RuntimeEnvironmentError with this message if
+    another process holds the lock.
     """
     try:
         file = open(path, "a")  # noqa: SIM115
@@ -167,7 +178,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _DeferredErrorFile:
-    """Keeps the first error and goes on as if there were none."""
+    """A file that keeps its first write error and continues as if there had been none."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

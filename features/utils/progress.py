@@ -1,4 +1,4 @@
-"""One way to show progress: a live bar in a terminal, a line now and then in a log."""
+"""Progress bars: a live bar in a terminal, a line now and then in a log."""
 
 import sys
 import threading
@@ -10,14 +10,18 @@ _COUNTS_FORMAT = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{p
 
 
 class ProgressBar(tqdm):
-    """A bar of one process: tqdm's own lock is shared with forked ones, and one that is killed never gives it back."""
+    """A bar of one process.
+
+    tqdm shares its lock with forked processes, and a process that is killed never releases it. This class has its own
+    lock.
+    """
 
     _lock = threading.RLock()
     monitor_interval = 0  # no thread behind the bar
 
 
 def make_progress_bar(total: int, *, description: str, unit: str, is_shown: bool = True) -> ProgressBar:
-    """A bar of `total` steps on standard error, or none."""
+    """Return a bar of `total` steps on standard error; it prints nothing if `is_shown` is False."""
     live = sys.stderr.isatty()
     return ProgressBar(
         total=total,

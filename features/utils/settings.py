@@ -1,4 +1,4 @@
-"""features.utils.settings."""
+"""Settings from a YAML file, `key=value` overrides and flags, checked and frozen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +24,10 @@ def load_settings(
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> Settings:
-    """Settings from a file's section, then `key=value` overrides, then the flags that are not None.
+    """Return the settings of a section: from the file, then `key=value` overrides, then the flags that are not None.
 
-    Raises SettingsError for an unreadable file, an unknown key (the nearest valid one is named) or a wrong value.
+    Later ones override earlier ones. Raises SettingsError if the file cannot be read, a key is unknown (the error names
+    the nearest valid key) or a value is wrong.
     """
     values: dict[str, Any] = _read_section(file, section) if file else {}
     values |= dict(_parse_override(text, section) for text in overrides)
@@ -43,7 +44,7 @@ def load_settings(
 
 
 def read_settings_file(file: Path) -> dict[str, Any]:
-    """A settings file as it is. Raises SettingsError for what is none, and for a section that nothing reads."""
+    """Return a settings file as a dict. Raises SettingsError if it cannot be read or has an unknown section."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:
@@ -70,7 +71,7 @@ def _read_section(file: Path, section: str) -> dict[str, Any]:
 def _parse_override(text: str, section: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise SettingsError(f"--set takes KEY=VALUE, got '{text}'")
+        raise SettingsError(f"--set expects KEY=VALUE, got '{text}'")
     try:
         return key.strip().removeprefix(f"{section}."), yaml.safe_load(value)
     except yaml.YAMLError:

@@ -1,6 +1,7 @@
-"""What this machine remembers from run to run: a folder that may be emptied at any time, and that nobody has to have.
+"""Results that this machine remembers between runs, in a folder that may be emptied or missing at any time.
 
-Each entry is named by a digest of its key, all that decides it, and is used for that very key alone.
+The name of each entry is a digest of its key, which holds everything that decides the entry. An entry is used only for
+exactly this key.
 """
 
 import hashlib
@@ -17,15 +18,18 @@ from features.utils.files import remove_stale_temporaries, write_atomically
 CACHE_DIR_VARIABLE = "HAZARD_CACHE_DIR"
 
 MAX_NOTES = 256
-"""Notes of a kind that are kept, the last used ones."""
+"""Most notes of one kind that are kept; the least recently used ones are removed."""
 
 
 def find_cache_dir(kind: str) -> Path | None:
-    """$HAZARD_CACHE_DIR/KIND, else `hazard-video/KIND` in the user's folder of caches; None where there can be none."""
+    """Return $HAZARD_CACHE_DIR/KIND if that variable is set, else `hazard-video/KIND` in the user's cache folder.
+
+    Returns None if the user has no such folder.
+    """
     if own := os.environ.get(CACHE_DIR_VARIABLE):
         return Path(own).absolute() / kind
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not caches.is_absolute():  # then it means nothing (XDG Base Directory Specification)
+    if not caches.is_absolute():  # a relative path is invalid (XDG Base Directory Specification)
         try:
             caches = Path.home() / ".cache"
         except RuntimeError:  # a user without a home
@@ -34,12 +38,12 @@ def find_cache_dir(kind: str) -> Path | None:
 
 
 def make_entry_name(key: Mapping[str, str]) -> str:
-    """The name of the entry of a key."""
+    """Return the name of the entry of a key."""
     return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def write_note(kind: str, key: Mapping[str, str], value: str) -> None:
-    """Notes a value. Where nothing can be written, nothing is noted."""
+    """Store a short text under a key. If the folder cannot be written, store nothing."""
     if (folder := find_cache_dir(kind)) is None:
         return
     tree = {"key": dict(key), "value": value, "sha256": _checksum(key, value)}
@@ -50,7 +54,7 @@ def write_note(kind: str, key: Mapping[str, str], value: str) -> None:
 
 
 def read_note(kind: str, key: Mapping[str, str]) -> str:
-    """The value that was noted for this very key; empty where there is none, or it was damaged."""
+    """Return the text stored under exactly this key, or an empty text if there is none or it is damaged."""
     if (folder := find_cache_dir(kind)) is None:
         return ""
     file = folder / f"{make_entry_name(key)}.json"
@@ -66,22 +70,22 @@ def read_note(kind: str, key: Mapping[str, str]) -> str:
 
 
 def make_private_folder(folder: Path) -> None:
-    """A folder for its owner alone, as folders of caches are. Raises OSError."""
+    """Make a folder that only its owner can open, as cache folders are. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def mark_as_used(entry: Path) -> None:
-    """Marks an entry as used just now."""
+    """Set the time of last use of an entry to now."""
     with suppress(OSError):
         os.utime(entry)
 
 
 def remove_oldest_entries(folder: Path, max_entries: int) -> None:
-    """Removes what was used longest ago, and what killed processes left."""
+    """Remove the least recently used entries beyond `max_entries`, and leftovers of killed processes."""
     remove_stale_temporaries(folder)
     used: list[tuple[float, Path]] = []
     for entry in folder.iterdir():
-        with suppress(OSError):  # another process may be at the same
+        with suppress(OSError):  # another process may remove it at the same time
             if not entry.name.startswith("."):
                 used.append((entry.stat().st_mtime, entry))
     for _, entry in sorted(used, reverse=True)[max_entries:]:
@@ -89,7 +93,7 @@ def remove_oldest_entries(folder: Path, max_entries: int) -> None:
 
 
 def remove_entry(entry: Path) -> None:
-    """Removes an entry, a file or a folder, if it can be."""
+    """Remove an entry, a file or a folder, if possible."""
     if entry.is_dir():
         shutil.rmtree(entry, ignore_errors=True)
     else:

@@ -1,4 +1,4 @@
-"""Worker processes that may hang or crash: one task each at a time, watched, killed and replaced."""
+"""Pool of worker processes that may hang or crash: each has one task at a time and is killed and replaced if needed."""
 
 import logging
 import multiprocessing
@@ -18,19 +18,19 @@ from typing import Any, Protocol
 from features.errors import RuntimeEnvironmentError
 
 HEARTBEAT_SECONDS = 0.5
-"""A working task says so at most this often."""
+"""Shortest time between two heartbeats of a working task."""
 _POLL_SECONDS = 0.25
 START_TIMEOUT_SECONDS = 600.0
-"""A worker that is not ready by then, on however busy a machine, never will be."""
+"""Time after which a worker that is not ready counts as failed, even on a busy machine."""
 
 log = logging.getLogger(__name__)
 
 
 class PoolJob(Protocol):
-    """What a worker does. It travels to the worker by pickle; `start` runs there once, its result for each task."""
+    """The work of a worker process. It is pickled and sent to the worker, where `start` runs once."""
 
     def start(self) -> Callable[[Any, Callable[[], None]], object]:
-        """Loads what the tasks need and gives a function of (task, alive)."""
+        """Load what the tasks need, and return the function of (task, report_alive) that does one task."""
         ...
 
 
@@ -43,7 +43,7 @@ class LostTask:
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -56,34 +56,34 @@ def run_tasks(
     is_stopped: Callable[[], bool] = lambda: False,
     preload: Sequence[str] = (),
 ) -> Iterator[tuple[Any, object]]:
-    """Yields (task, result or Lost) as they come. A worker silent for `deadline_seconds` is killed and replaced.
+    """Yield (task, result or LostTask) as they come. A worker silent for `deadline_seconds` is killed and replaced.
 
-    `preload` names modules that are imported once for all workers. Ends early when `is_stopped` says so. Raises
-    EnvironmentStopped where workers cannot start.
+    `preload` names modules that are imported once for all workers. The loop ends early if `is_stopped` returns True.
+    Raises RuntimeEnvironmentError if workers cannot start.
     """
     pending = iter(tasks)
-    crew = [_PoolWorker(job, preload) for _ in range(workers)]
+    pool = [_PoolWorker(job, preload) for _ in range(workers)]
     try:
         while True:
-            _assign_tasks(crew, pending)
-            busy = [worker for worker in crew if worker.task is not None or not worker.is_ready]
-            if not any(worker.task is not None for worker in crew) or is_stopped():
+            _assign_tasks(pool, pending)
+            busy = [worker for worker in pool if worker.task is not None or not worker.is_ready]
+            if not any(worker.task is not None for worker in pool) or is_stopped():
                 return
             wait([worker.connection for worker in busy], timeout=_POLL_SECONDS)
-            for i, worker in enumerate(crew):
+            for i, worker in enumerate(pool):
                 for result in worker.collect(deadline_seconds):
                     if worker.task is not None:  # an idle worker may die too
                         yield worker.finish(), result
                 if worker.is_lost:
                     worker.kill()
-                    crew[i] = _PoolWorker(job, preload)
+                    pool[i] = _PoolWorker(job, preload)
     finally:
-        for worker in crew:
+        for worker in pool:
             worker.kill()
 
 
-def _assign_tasks(crew: list["_PoolWorker"], pending: Iterator[Any]) -> None:
-    for worker in crew:
+def _assign_tasks(pool: list["_PoolWorker"], pending: Iterator[Any]) -> None:
+    for worker in pool:
         if worker.task is None:
             task = next(pending, None)
             if task is None:
@@ -104,7 +104,7 @@ class _PoolWorker:
 
     def assign(self, task: Any) -> None:
         self.task, self._last_message_time = task, time.monotonic()
-        with suppress(BrokenPipeError, ConnectionResetError):  # `collect` finds out why
+        with suppress(BrokenPipeError, ConnectionResetError):  # `collect` finds the reason
             self.connection.send(task)
 
     def finish(self) -> Any:
@@ -112,7 +112,7 @@ class _PoolWorker:
         return task
 
     def collect(self, deadline_seconds: float) -> Iterator[object]:
-        """The result of the task, if it is there, or why it is lost."""
+        """Yield the result of the task if it has come, or a LostTask if the worker hung or died."""
         try:
             while self.connection.poll():
                 kind, value = self.connection.recv()
@@ -152,7 +152,7 @@ class _PoolWorker:
 
 
 def _run_worker(job: PoolJob, connection: Connection) -> None:
-    """A worker's whole life: it ends when its parent closes the connection or is gone."""
+    """Do tasks until the parent closes the connection or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -162,32 +162,33 @@ def _run_worker(job: PoolJob, connection: Connection) -> None:
         connection.send(("broken", f"{type(error).__name__}: {error}"))
         return
     connection.send(("ready", None))
-    last = 0.0
+    last_sent = 0.0
 
-    def alive() -> None:
-        nonlocal last
-        if (now := time.monotonic()) - last > HEARTBEAT_SECONDS:
-            last = now
+    def report_alive() -> None:
+        nonlocal last_sent
+        if (now := time.monotonic()) - last_sent > HEARTBEAT_SECONDS:
+            last_sent = now
             connection.send(("alive", None))
 
     try:
         while True:
-            connection.send(("done", work(connection.recv(), alive)))
+            connection.send(("done", work(connection.recv(), report_alive)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent is gone, even where a decoder hangs."""
+    """End this process when its parent has ended, even if a decoder hangs."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
 
 
 def make_worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
-    """A fork server imports the heavy libraries once, so that a replaced worker is there at once.
+    """Return the context that starts workers: a fork server if the system has one, else spawn.
 
-    A process has one fork server: whoever starts it decides what it imports, and the workers import the rest.
+    A fork server imports the modules of `preload` once, so that a replaced worker starts at once. A process has one
+    fork server: the first caller decides what it imports, and the workers import the rest.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -200,8 +201,8 @@ def make_worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnCont
 
 @contextmanager
 def _ignore_interrupts() -> Iterator[None]:
-    """What is started here never sees Ctrl-C: while it imports, it would answer with a traceback of its own."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+    """Start processes in this block that ignore Ctrl-C, which would make them print a traceback while they import."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -212,5 +213,5 @@ def _ignore_interrupts() -> Iterator[None]:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended: the signal that ended it, or its exit code."""
+    """Return how a process ended: the name of the signal that ended it, or its exit code."""
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

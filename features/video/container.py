@@ -1,4 +1,4 @@
-"""Video files opened, or refused: which formats may be, how large a frame may be, what is no file at all."""
+"""Opening of video files: the formats that are accepted, the largest frame, and the checks before decoding."""
 
 import os
 import stat
@@ -15,21 +15,21 @@ from features.errors import ClipError
 from features.video.timeline import SEEKABLE_FORMATS
 
 ALLOWED_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mpegvideo,h264,hevc,m4v,mxf,dv,ivf,rm"
-"""Demuxers that may open a file. The list keeps out playlists, which read other files, and lone images."""
+"""The FFmpeg demuxers that may open a file. Playlists, which read other files, and single images are left out."""
 
 MAX_FRAME_PIXELS = 8192 * 8192
-"""The largest frame that is decoded: about 200 MB as RGB."""
+"""Pixels of the largest frame that is decoded, about 200 MB as RGB."""
 
 
 def check_video(file: Path) -> None:
-    """Raises ClipError where a file is no video. Nothing of it is kept."""
+    """Check that a file is a video. Raises ClipError if it is not."""
     with open_container(file):
         pass
 
 
 @contextmanager
 def open_video(file: Path, *, max_pixels: int = MAX_FRAME_PIXELS) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file and its first video stream, for who plays it, behind the guards of `read_frames`. Raises ClipError."""
+    """Open a file and its first video stream with the checks of `read_frames`, for playback. Raises ClipError."""
     check_regular_file(file)
     with open_container(file, max_pixels=max_pixels) as (container, stream):
         check_frame_size(stream, max_pixels)
@@ -37,7 +37,7 @@ def open_video(file: Path, *, max_pixels: int = MAX_FRAME_PIXELS) -> Iterator[tu
 
 
 def check_regular_file(file: Path) -> int:
-    """The size of a regular file in bytes. Raises ClipError for what is none, or empty."""
+    """Return the size of a regular file in bytes. Raises ClipError if it is not a regular file or is empty."""
     try:
         status = os.stat(file)
     except OSError as error:
@@ -50,14 +50,14 @@ def check_regular_file(file: Path) -> int:
 
 
 def check_frame_size(stream: VideoStream, max_pixels: int) -> None:
-    """Raises ClipError where the header promises a larger frame."""
+    """Check the frame size in the header. Raises ClipError if it is larger than `max_pixels`."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
         raise ClipError("open", f"frame too large: {width}x{height}, at most {max_pixels / 1e6:.0f} megapixels")
 
 
 def can_skip_probing(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether a container's own header says what probing would find out."""
+    """Return whether the container's header holds all that probing would find out."""
     return container.format.name.startswith(SEEKABLE_FORMATS) and stream.codec_context.width > 0
 
 
@@ -65,10 +65,13 @@ def can_skip_probing(container: InputContainer, stream: VideoStream) -> bool:
 def open_container(
     file: Path, *, is_probed: bool = True, max_pixels: int = MAX_FRAME_PIXELS
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its first video stream. Probing decodes up to twenty frames, a good part of a short clip."""
+    """Open a file and its first video stream. Raises ClipError if FFmpeg cannot open it as a video.
+
+    Probing decodes up to twenty frames, which is a large part of the work for a short clip.
+    """
     options = {"format_whitelist": ALLOWED_FORMATS, "protocol_whitelist": "file"}
     if not is_probed:
-        options["codec_whitelist"] = "none"  # of the probing alone: the stream's own decoder is not bound by it
+        options["codec_whitelist"] = "none"  # affects only the probing, not the stream's own decoder
     try:
         container = av.open(os.path.abspath(file), options=options, metadata_errors="replace")
     except PermissionError:
@@ -81,7 +84,7 @@ def open_container(
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
-        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # pictures may be larger than their header says
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # frames may be larger than the header says
         yield container, stream
 
 

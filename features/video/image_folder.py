@@ -1,4 +1,4 @@
-"""Folders of images, as HMDB51 and many others keep videos: one image a frame, in natural order."""
+"""Folders of images as clips, the format of HMDB51 and other data sets: one image a frame, in natural order."""
 
 import re
 import warnings
@@ -22,7 +22,10 @@ from features.video.sampling import RowSampler
 from features.video.timeline import compute_covered_share
 
 END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-"""What an image may be, whatever its name says, and what is at its end: OpenCV fills up what is cut off."""
+"""Accepted image formats, whatever the file name says, and the bytes at their end.
+
+The end is checked because OpenCV decodes a truncated image without an error.
+"""
 
 _TAIL_BYTES = 4096
 
@@ -39,36 +42,38 @@ def read_image_folder(
     folder_fps: float = 25.0,
     report_alive: Callable[[], None] = lambda: None,
 ) -> FrameBatch:
-    """The images that `pick` wants, the i-th being shown from `i / folder_fps` seconds on.
+    """Read the images that `sampler` selects. Image i is shown from `i / folder_fps` seconds on.
 
-    Raises ClipError where numbers are missing in the row, an image cannot be read, sizes are mixed, or under half of
-    `span` is there.
+    Raises ClipError if numbers are missing in the sequence, an image cannot be read, image sizes are mixed, or less
+    than half of `span` exists.
     """
     images = list_ordered_images(folder)
     times, length = np.arange(len(images)) / folder_fps, len(images) / folder_fps
     start, end = span[0], min(span[1], length)
     if start >= length:
-        raise ClipError("decode", f"it begins at {start:g} s of {len(images)} images that last {length:.1f} s")
+        raise ClipError(
+            "decode", f"the clip starts at {start:g} s, but its {len(images)} images last only {length:.1f} s"
+        )
     asked_end = length if span[1] == np.inf else span[1]
     share = check_decoded_share(compute_covered_share(end - start, asked_end - start, 1 / folder_fps))
     rows = sampler(times, start, end)
     wanted = np.unique(np.concatenate([row.ravel() for row in rows.values()]))
     data: list[Image | np.int64] = []
-    pictures: list[bytes] = []
+    thumbnails: list[bytes] = []
     size = (0, 0)
     for i in wanted.tolist():
         report_alive()
         image = read_image(images[i])
-        met = (image.shape[1], image.shape[0])
-        if data and met != size:
+        image_size = (image.shape[1], image.shape[0])
+        if data and image_size != size:
             raise ClipError(
                 "decode",
                 f"images of mixed sizes: '{images[wanted[0]].name}' is {size[0]}x{size[1]}, "
-                f"'{images[i].name}' is {met[0]}x{met[1]}",
+                f"'{images[i].name}' is {image_size[0]}x{image_size[1]}",
             )
-        size = met
+        size = image_size
         data.append(prepare(image))
-        pictures.append(make_thumbnail(image))
+        thumbnails.append(make_thumbnail(image))
     return FrameBatch(
         data=np.stack(data),  # (N, S, S, 3) or (N,)
         times=(times[wanted] - start).clip(0),
@@ -76,19 +81,19 @@ def read_image_folder(
         size=size,
         rows={name: np.searchsorted(wanted, row) for name, row in rows.items()},
         decoded_share=share,
-        thumbnails=tuple(pictures),
+        thumbnails=tuple(thumbnails),
     )
 
 
 def list_ordered_images(folder: Path) -> list[Path]:
-    """The images of a folder in the order of a film. Raises ClipError where numbers are missing in the row."""
+    """Return the images of a folder in frame order. Raises ClipError if numbers are missing in the sequence."""
     images = sort_naturally(list(list_images(folder)))
     _check_numbers(images)
     return images
 
 
 def sort_naturally(files: Sequence[Path]) -> list[Path]:
-    """By the numbers in their names: frame_2 before frame_10."""
+    """Sort files by the numbers in their names: frame_2 before frame_10."""
     return sorted(files, key=lambda file: [_sort_key_part(piece) for piece in re.split(r"([0-9]+)", file.name)])
 
 
@@ -97,7 +102,7 @@ def _sort_key_part(text: str) -> tuple[int, str]:
 
 
 def _check_numbers(images: Sequence[Path]) -> None:
-    """One kind of images, and the last number of each name counts up by one step."""
+    """Check that all names belong to one series and that their last number grows by a constant step."""
     if not images:
         raise ClipError("open", "no images in this folder")
     found = [_LAST_NUMBER.search(image.stem) for image in images]
@@ -107,7 +112,7 @@ def _check_numbers(images: Sequence[Path]) -> None:
     kinds = sorted({match.string[: match.start()] for match in found if match})
     if len(kinds) > 1:
         raise ClipError(
-            "open", f"images of {len(kinds)} kinds: {truncate_list([f'{kind}…' for kind in kinds])}; keep one kind"
+            "open", f"images of {len(kinds)} kinds: {truncate_list([f'{kind}…' for kind in kinds])}; keep only one kind"
         )
     numbers = [int(match[1]) for match in found if match]
     steps = [after - before for before, after in pairwise(numbers)]
@@ -122,9 +127,9 @@ def _check_numbers(images: Sequence[Path]) -> None:
 
 
 def read_image(file: Path) -> Image:
-    """One image, upright, (H, W, 3) RGB. Raises ClipError."""
+    """Read one upright image, (H, W, 3) RGB. Raises ClipError if it cannot be read."""
     try:
-        encoded = file.read_bytes()  # a name that is no UTF-8 kills imread
+        encoded = file.read_bytes()  # imread crashes on a name that is not UTF-8
     except OSError as error:
         raise ClipError("decode", f"'{file.name}' cannot be read: {(error.strerror or str(error)).lower()}") from None
     _check_image(encoded, file.name)
@@ -135,7 +140,10 @@ def read_image(file: Path) -> Image:
 
 
 def _check_image(encoded: bytes, name: str) -> None:
-    """By the header and the end alone: OpenCV allocates before it can be asked. Raises ClipError."""
+    """Check an image by its header and its end. Raises ClipError if it is not accepted.
+
+    OpenCV cannot do this: it allocates the image before its size can be read.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         try:
@@ -144,8 +152,8 @@ def _check_image(encoded: bytes, name: str) -> None:
         except PIL.Image.DecompressionBombError as error:
             raise ClipError("decode", f"'{name}' is too large: {error}") from None
         except (OSError, SyntaxError, ValueError):
-            raise ClipError("decode", f"'{name}' is no {' or '.join(END_MARKERS)}, or damaged") from None
+            raise ClipError("decode", f"'{name}' is not a {' or '.join(END_MARKERS)} image, or is damaged") from None
     if width * height > MAX_FRAME_PIXELS:
         raise ClipError("decode", f"'{name}' is too large: {width}x{height}")
     if END_MARKERS.get(kind, END_MARKERS["JPEG"]) not in encoded[-_TAIL_BYTES:]:
-        raise ClipError("decode", f"'{name}' is cut off")
+        raise ClipError("decode", f"'{name}' is truncated")

@@ -1,4 +1,4 @@
-"""A clip to its frames, whatever it is kept in: a video file, or a folder of images."""
+"""Frames of a clip, from a video file or a folder of images."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def read_clip(
     folder_fps: float = 25.0,
     report_alive: Callable[[], None] = lambda: None,
 ) -> FrameBatch:
-    """As `read_frames`, of the part of the file that the clip means. Raises ClipError."""
+    """Read the frames of a clip, which may be a part of its file, as `read_frames` does. Raises ClipError."""
     span = (clip.start_seconds, float("inf") if clip.end_seconds is None else clip.end_seconds)
     if clip.file.is_dir():
         return read_image_folder(

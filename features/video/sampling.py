@@ -1,4 +1,4 @@
-"""Which instants of a clip to read, and which frames make a row of features. Pure functions on timestamps."""
+"""Sampling: the instants of a clip that are read, and the frames of each row of features. Pure functions on times."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,42 +14,43 @@ Indices = NDArray[np.int64]
 
 
 Rows = Mapping[str | Span, Indices]
-"""Frame numbers (R, L) of the rows of each view, by its name, or of each window, by its span."""
+"""Frame numbers (R, L) of the rows of each view, keyed by its name, or of each window, keyed by its span."""
 
 RowSampler = Callable[[Times, float, float], Rows]
-"""From the times of all frames and the part [start, end) that is meant to the rows wanted of it."""
+"""A function of the times (N,) of all frames and a part [start, end) in seconds; it returns the rows to read."""
 
 
 def make_row_sampler(
     sampling: Sampling, seeds: Mapping[str, int | None] = MappingProxyType({"none": None})
 ) -> RowSampler:
-    """The rows of each view that `seeds` names; a view whose seed is None is not jittered."""
+    """Return a sampler for the views that `seeds` names. A view whose seed is None is not jittered."""
     return lambda times, start, end: {
         view: select_rows(times, start, end, sampling, seed=seed) for view, seed in seeds.items()
     }
 
 
 def select_rows(times: Times, start: float, end: float, sampling: Sampling, *, seed: int | None = None) -> Indices:
-    """Indices (R, L) of the frames that make each row, L being 1 but for snippets; ascending by time.
+    """Return the frame indices (R, L) of each row, ascending by time. L is 1 except for snippets.
 
-    `times` (N,) are the ascending timestamps of the frames; a frame is on screen until the next one. A clip of fewer
-    frames than wanted instants gives each of its frames once; a snippet repeats frames instead. With a `seed` each
-    instant moves at random within the room that is its own: the temporal jitter of an augmentation view.
+    `times` (N,) are the ascending timestamps of the frames; a frame is on screen until the next one. A clip with fewer
+    frames than sampled instants gives each of its frames once; a snippet repeats frames instead. With a `seed` each
+    instant moves at random within its own segment: the temporal jitter of an augmentation view.
     """
     if sampling.kind in ("every", "all"):
         return _select_every_nth(times, start, end, sampling.every or 1, seed)[:, None]
-    wanted = sample_instants(start, end, sampling, seed=seed)  # (R,) or (R, L)
-    shown = (np.searchsorted(times, wanted + 1e-9, side="right") - 1).clip(0)
-    return shown if shown.ndim == 2 else np.unique(shown)[:, None]
+    instants = sample_instants(start, end, sampling, seed=seed)  # (R,) or (R, L)
+    frames = (np.searchsorted(times, instants + 1e-9, side="right") - 1).clip(0)
+    return frames if frames.ndim == 2 else np.unique(frames)[:, None]
 
 
 def sample_instants(start: float, end: float, sampling: Sampling, *, seed: int | None = None) -> Times:
-    """The wanted instants in seconds, ascending, in `[start, end)`: (R,), or (R, L) for snippets.
+    """Return the sampled instants in seconds, ascending, in `[start, end)`: (R,), or (R, L) for snippets.
 
-    `even` takes the middle of each of `frames` equal segments, with a seed any point of each (as in Temporal Segment
-    Networks, Wang et al. 2016); `rate` takes one instant every `1 / fps` seconds, half a step in, and at least one;
-    `windows` takes `even` instants in each window, an instant that windows share once; `snippets` takes `frames` at
-    `fps`, from every start that fits, the last one ending with the clip.
+    - `even`: the middle of each of `frames` equal segments, or with a seed a random point of each (as in Temporal
+      Segment Networks, Wang et al. 2016).
+    - `rate`: one instant every `1 / fps` seconds, half a step in, and at least one.
+    - `windows`: `even` instants in each window; an instant that windows share is taken once.
+    - `snippets`: `frames` instants at `fps`, from every start that fits; the last snippet ends with the clip.
     """
     random = np.random.default_rng(seed) if seed is not None else None
     if sampling.kind == "snippets":
@@ -57,12 +58,12 @@ def sample_instants(start: float, end: float, sampling: Sampling, *, seed: int |
         starts = sliding_window_starts(
             start, end, (sampling.frames or 1) / (sampling.fps or 1.0), sampling.stride_seconds
         )
-        moved = (
+        jittered = (
             starts
             if random is None
             else _jitter_starts(starts, start, end - (sampling.frames or 1) / (sampling.fps or 1.0), random)
         )
-        return np.minimum(moved[:, None] + steps, max(start, end - 1e-6))
+        return np.minimum(jittered[:, None] + steps, max(start, end - 1e-6))
     if sampling.kind == "windows":
         starts = window_starts(start, end, sampling)
         length = min(sampling.window_seconds or end - start, end - start)
@@ -75,12 +76,12 @@ def sample_instants(start: float, end: float, sampling: Sampling, *, seed: int |
 
 
 def window_starts(start: float, end: float, sampling: Sampling) -> Times:
-    """Where each window begins, in seconds; the last one ends with the video. A shorter video is one window."""
+    """Return the start of each window in seconds. The last one ends with the video; a shorter video is one window."""
     return sliding_window_starts(start, end, sampling.window_seconds or end - start, sampling.stride_seconds)
 
 
 def sliding_window_starts(start: float, end: float, length: float, stride: float | None) -> Times:
-    """Every `stride` seconds while a stretch of `length` fits, and where the last such stretch begins."""
+    """Return the starts of spans of `length` seconds, one every `stride` seconds; the last one ends at `end`."""
     last = max(start, end - length)
     starts = np.arange(start, last + 1e-6, stride or length)
     return np.append(starts, last) if last - starts[-1] > 1e-6 else starts
@@ -92,13 +93,13 @@ def _jitter_starts(starts: Times, first: float, last: float, random: np.random.G
 
 
 def _sample_segments(length: float, count: int, random: np.random.Generator | None) -> Times:
-    """The middle of each of `count` equal parts of `length` seconds, or any point of each."""
+    """Return the middle of each of `count` equal parts of `length` seconds, or a random point of each."""
     within = np.full(count, 0.5) if random is None else random.random(count)
     return np.asarray((np.arange(count) + within) * (length / count), np.float64)
 
 
 def _select_every_nth(times: Times, start: float, end: float, every: int, seed: int | None) -> Indices:
-    """Every so-many-eth frame, from the middle of the first so many on; with a seed from any of them."""
+    """Return every `every`-th frame, starting in the middle of the first `every`, or at a random one with a seed."""
     inside = np.flatnonzero((times >= start - 1e-9) & (times < end)) if len(times) else np.array([], np.int64)
     if not len(inside):
         inside = np.array([max(0, int(np.searchsorted(times, start + 1e-9, side="right")) - 1)])

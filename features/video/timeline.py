@@ -1,4 +1,4 @@
-"""What a video's packets promise, read without decoding: which frames there are, when, and where decoding can start."""
+"""The timeline of a video, read from its packets without decoding: frame times and the points to start decoding at."""
 
 import math
 from bisect import bisect_right
@@ -19,12 +19,16 @@ from features.types import Span
 from features.video.sampling import Rows, RowSampler
 
 SEEKABLE_FORMATS = ("mov,mp4", "matroska")
-"""Containers whose keyframes are frames that decoding can start from: elsewhere a flag may only promise recovery."""
+"""Containers in which decoding can start at every keyframe.
+
+In others the keyframe flag may only mean that the picture recovers after it.
+"""
 
 FULL_SPAN: Span = (0.0, math.inf)
+"""The whole video."""
 
 MIN_HOLE_BYTES = 4096
-"""Bytes of a Matroska file that belong to no packet: more than headers and laced audio explain."""
+"""Bytes without a packet that count as a hole in a Matroska file: more than headers and laced audio take."""
 
 _NO_TICKS = np.array([], np.int64)
 
@@ -33,9 +37,9 @@ _NO_TICKS = np.array([], np.int64)
 class Timeline:
     """The presentation timestamps of a stream, in ticks of its time base.
 
-    `starts` are (decode index, tick) of the packets that decoding can start from, in decode order. `covered` is the
-    share of the duration that the header declares for which there are packets. `corrupt_spans` are spans [from, to) of ticks
-    after bytes that were lost, until the next keyframe: a decoder makes pictures there without a word, wrong ones.
+    `seek_points` are (decode index, tick) of the packets that decoding can start from, in decode order. `covered_share`
+    is the share of the declared duration for which there are packets. `corrupt_spans` are spans [from, to) of ticks
+    from a loss of bytes to the next keyframe: a decoder returns wrong frames there without an error.
     """
 
     ticks: NDArray[np.int64]  # (N,) ascending; empty where packets carry no presentation times
@@ -47,7 +51,7 @@ class Timeline:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame's appearance to the last one's end."""
+        """Seconds from the start of the first frame to the end of the last one."""
         return (
             float(self.ticks[-1] - self.ticks[0]) * self.tick_seconds + self.last_frame_seconds
             if len(self.ticks)
@@ -55,38 +59,38 @@ class Timeline:
         )
 
     def to_seconds(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Seconds since the first frame."""
+        """Return the seconds since the first frame for ticks (N,)."""
         return (ticks - self.ticks[0]) * self.tick_seconds
 
     def sample_rows(self, sampler: RowSampler, span: Span = FULL_SPAN) -> Rows:
-        """The ticks (R, L) of the rows that `pick` wants of a part of the video.
+        """Return the ticks (R, L) of the rows that `sampler` selects from a part of the video.
 
-        Raises ClipError where the part begins after the video's end.
+        Raises ClipError if the part starts after the end of the video.
         """
         if not len(self.ticks):
             return {}
         start, end = span
         if start >= self.duration:
-            raise ClipError("decode", f"it begins at {start:g} s of a video that lasts {self.duration:.1f} s")
+            raise ClipError("decode", f"the clip starts at {start:g} s, but the video lasts only {self.duration:.1f} s")
         return {
             name: self.ticks[rows]
             for name, rows in sampler(self.to_seconds(self.ticks), start, min(end, self.duration)).items()
         }
 
     def find_start_index(self, tick: int) -> int:
-        """The decode index of the last packet from which decoding gives the frame of `tick`."""
-        ticks, last = self._seek_points_by_tick
-        place = bisect_right(ticks, tick)
-        return last[place - 1] if place else 0
+        """Return the decode index of the latest packet from which decoding still yields the frame of `tick`."""
+        ticks, last_indices = self._seek_points_by_tick
+        position = bisect_right(ticks, tick)
+        return last_indices[position - 1] if position else 0
 
     @cached_property
     def _seek_points_by_tick(self) -> tuple[list[int], list[int]]:
-        """The ticks of `starts`, ascending, and up to each the last decode index: it is asked for often."""
+        """The ticks of `seek_points`, ascending, and the largest decode index up to each."""
         order = sorted((tick, index) for index, tick in self.seek_points)
         return [tick for tick, _ in order], list(accumulate((index for _, index in order), max))
 
     def compute_covered_share(self, span: Span) -> float:
-        """The share of a part of the video for which there are packets."""
+        """Return the share of a part of the video for which there are packets."""
         start, end = span
         if not len(self.ticks) or (start, end) == FULL_SPAN:
             return self.covered_share
@@ -94,10 +98,10 @@ class Timeline:
         return compute_covered_share(min(self.duration, asked_end) - start, asked_end - start, self.last_frame_seconds)
 
     def compute_decoded_share(self, decoded: Sequence[int], span: Span = FULL_SPAN) -> float:
-        """Decoded frames over those that a part of the file should hold, missing packets included."""
-        promised = self._count_frames_in(self.ticks, span)
+        """Return the decoded frames of a part over the frames it should hold, missing packets included."""
+        expected = self._count_frames_in(self.ticks, span)
         return self.compute_covered_share(span) * (
-            min(1.0, self._count_frames_in(np.array(decoded), span) / promised) if promised else 1.0
+            min(1.0, self._count_frames_in(np.array(decoded), span) / expected) if expected else 1.0
         )
 
     def _count_frames_in(self, ticks: NDArray[np.int64], span: Span) -> int:
@@ -105,17 +109,17 @@ class Timeline:
         return int(((seconds >= span[0] - self.last_frame_seconds) & (seconds < span[1])).sum())
 
     def with_decoded_ticks(self, ticks: Sequence[int]) -> "Timeline":
-        """The timeline of the frames that really came."""
+        """Return the timeline of the frames that were really decoded."""
         return replace(self, ticks=np.unique(np.array(ticks, np.int64)), covered_share=1.0)
 
 
 def read_timeline(container: InputContainer, stream: VideoStream, *, packet_cache: list[av.Packet] | None) -> Timeline:
-    """Reads all packets once; those of the stream are kept in `held` where it is a list."""
+    """Read all packets once. Those of the stream are added to `packet_cache` unless it is None."""
     packets: list[tuple[int | None, int, bool]] = []  # pts, duration, keyframe
     hidden = end_byte = 0
-    breaks: list[int] = []  # numbers of the packets before which bytes are lost
-    may_skip_damage = container.format.name.startswith("matroska")  # others give damaged packets to the decoder
-    ends: dict[int, int] = {}  # of each stream, in its own ticks
+    breaks: list[int] = []  # packets before which bytes are missing
+    may_skip_damage = container.format.name.startswith("matroska")  # others pass damaged packets to the decoder
+    ends: dict[int, int] = {}  # the end of each stream, in its own ticks
     starts: list[tuple[int, int]] = []
     for packet in iterate_until_error(container.demux()):
         if not packet.size:
@@ -130,7 +134,7 @@ def read_timeline(container: InputContainer, stream: VideoStream, *, packet_cach
             continue
         if packet.is_keyframe and packet.pts is not None:
             starts.append((len(packets) + hidden, packet.pts))
-        if packet.is_discard:  # an edit list hides it, but others may be decoded from it
+        if packet.is_discard:  # hidden by an edit list, but others may depend on it
             hidden += 1
         else:
             packets.append((packet.pts, packet.duration or 0, packet.is_keyframe))
@@ -153,23 +157,25 @@ def read_timeline(container: InputContainer, stream: VideoStream, *, packet_cach
 def _find_holes(
     packets: Sequence[tuple[int | None, int, bool]], breaks: Sequence[int]
 ) -> list[tuple[int, tuple[int, int]]]:
-    """(ticks lost, unsound span) of each break in the bytes that is a break in time too.
+    """Return (lost ticks, corrupt span) of each break in the bytes that is also a gap in time.
 
-    A break in time alone is a variable frame rate.
+    A gap in time alone is a variable frame rate.
     """
     times = np.array([pts or 0 for pts, _, _ in packets], np.int64)
-    usual = int(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 0
+    usual_step = int(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 0
     holes = []
-    for at in breaks:
-        before, after = int(times[:at].max()), int(times[at:].min())
-        if after - before > 1.5 * usual:
-            sound = next((int(times[i]) for i in range(at, len(packets)) if packets[i][2]), int(times.max()) + 1)
-            holes.append((after - before - usual, (after, sound)))
+    for index in breaks:
+        before, after = int(times[:index].max()), int(times[index:].min())
+        if after - before > 1.5 * usual_step:
+            next_keyframe = next(
+                (int(times[i]) for i in range(index, len(packets)) if packets[i][2]), int(times.max()) + 1
+            )
+            holes.append((after - before - usual_step, (after, next_keyframe)))
     return holes
 
 
 def iterate_until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
-    """A demuxer that meets the end of a truncated file raises: what came before still counts."""
+    """Yield packets until the demuxer raises, as it does at the end of a truncated file."""
     try:
         yield from packets
     except av.error.FFmpegError:
@@ -179,7 +185,7 @@ def iterate_until_error(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
 def _build_timeline(stream: VideoStream, packets: Sequence[tuple[int | None, int, bool]]) -> Timeline:
     rate = _frame_rate(stream)
     timed = sorted((pts, duration) for pts, duration, _ in packets if pts is not None)
-    if not timed or len(timed) < len(packets):  # a bare stream: frames are told by their order and the nominal rate
+    if not timed or len(timed) < len(packets):  # a raw stream: times follow from the frame order and nominal rate
         return Timeline(_NO_TICKS, 1.0 / rate, 1.0 / rate)
     tick_seconds = float(stream.time_base or 0) or 1e-6
     ticks = np.unique(np.array([pts for pts, _ in timed], np.int64))
@@ -192,17 +198,17 @@ def _compute_stream_coverage(
     if not len(timeline.ticks):
         return 1.0
     declared = float((stream.duration or 0) * (stream.time_base or 0))
-    if container.format.name == "avi":  # FFmpeg shrinks the durations of a cut AVI, not its count of frames
+    if container.format.name == "avi":  # FFmpeg adjusts the duration of a truncated AVI, not its frame count
         declared = stream.frames / _frame_rate(stream)
-    met_seconds = end_seconds - (container.start_time or 0) / av.time_base
+    found_seconds = end_seconds - (container.start_time or 0) / av.time_base
     return min(
-        compute_covered_share(met_seconds, (container.duration or 0) / av.time_base, timeline.last_frame_seconds),
+        compute_covered_share(found_seconds, (container.duration or 0) / av.time_base, timeline.last_frame_seconds),
         compute_covered_share(timeline.duration, declared, timeline.last_frame_seconds),
     )
 
 
 def compute_covered_share(found_seconds: float, declared_seconds: float, frame_seconds: float) -> float:
-    """How much of the duration that a header declares has packets: 1 for what rounding may leave over."""
+    """Return the share of the declared duration that has packets; 1 if only a rounding error is missing."""
     missing_seconds = declared_seconds - found_seconds
     is_cut = missing_seconds > max(2 * frame_seconds, 0.02 * declared_seconds)
     return max(0.0, found_seconds / declared_seconds) if is_cut else 1.0

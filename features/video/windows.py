@@ -1,4 +1,4 @@
-"""Long videos as overlapping windows: each is a part of the video, sampled as a clip of that length would be."""
+"""Overlapping windows of long videos. Each window is sampled like a clip of the same length."""
 
 import math
 from dataclasses import dataclass
@@ -11,35 +11,35 @@ from features.types import Span
 from features.video.sampling import Indices, Rows, RowSampler, Times, select_rows, sliding_window_starts
 
 TIME_DECIMALS = 6
-"""Windows begin and end on whole microseconds, as the paths of parts say."""
+"""Decimals of window times: whole microseconds, as in the paths of parts."""
 
 
 @dataclass(frozen=True)
 class Windowing:
-    """How long videos are cut. Raises ValueError for lengths that cut nothing."""
+    """How long videos are split into windows. Raises ValueError if a length is not positive."""
 
     window_seconds: float
     stride_seconds: float
     whole_seconds: float
-    """A clip no longer than this is one window, sampled as training samples it."""
+    """Length up to which a clip is a single window, sampled as in training."""
     with_whole: bool = False
-    """Whether the whole of a long video is sampled too, as a cache of clips would hold it."""
+    """Whether the whole of a long video is sampled as well, as for a clip in a cache."""
 
     def __post_init__(self) -> None:
         if not (self.window_seconds > 0 and self.stride_seconds > 0 and self.whole_seconds > 0):
             raise ValueError(f"expected lengths above 0, got {self}")
 
     def splits_into_windows(self, seconds: float) -> bool:
-        """Whether a clip of that length is more than one window; what rounding leaves over makes no second one."""
+        """Return whether a clip of this length has more than one window. A rounding error makes no second one."""
         return seconds > self.whole_seconds + 0.1 * self.stride_seconds and seconds > self.window_seconds
 
 
 def choose_window_and_stride(
     sampling: Sampling, seconds: float, stride_seconds: float | None = None
 ) -> tuple[float, float]:
-    """Window and stride, about `seconds` and half of it, such that windows share their frames.
+    """Return window and stride in seconds, about `seconds` and half of it, chosen so that windows share frames.
 
-    Each frame of a window is then a frame of the next ones too: their instants lie on one grid.
+    The sampled instants of all windows lie on one grid, so that a frame of a window is also a frame of the next one.
     """
     if sampling.kind == "even":
         count = sampling.frames or 1
@@ -53,21 +53,21 @@ def choose_window_and_stride(
 
 
 def _round_up(seconds: float) -> float:
-    """Rounded so that no window loses its last instant."""
+    """Round up to TIME_DECIMALS, so that no window loses its last instant."""
     scale = 10**TIME_DECIMALS
     return math.ceil(seconds * scale - 1e-3) / scale
 
 
 def window_spans(start: float, end: float, windows: Windowing) -> NDArray[np.float64]:
-    """(B, 2) seconds; the last window ends with the video."""
+    """Return the spans (B, 2) of the windows in seconds. The last one ends with the video."""
     starts = sliding_window_starts(start, end, windows.window_seconds, windows.stride_seconds)
     return np.round(np.stack([starts, np.minimum(starts + windows.window_seconds, end)], axis=1), TIME_DECIMALS)
 
 
 def make_window_sampler(sampling: Sampling, windows: Windowing) -> RowSampler:
-    """The rows of each window by its span; of a clip that is not cut, those of the plain view."""
+    """Return a sampler of the rows of each window, or of the original view for a clip that is not split."""
 
-    def pick(times: Times, start: float, end: float) -> Rows:
+    def sample(times: Times, start: float, end: float) -> Rows:
         rows: dict[str | Span, Indices] = {}
         if not windows.splits_into_windows(end - start) or windows.with_whole:
             rows[ORIGINAL_VIEW] = select_rows(times, start, end, sampling)
@@ -76,4 +76,4 @@ def make_window_sampler(sampling: Sampling, windows: Windowing) -> RowSampler:
                 rows[first, last] = select_rows(times, first, last, sampling)
         return rows
 
-    return pick
+    return sample

@@ -39,7 +39,7 @@ def test_flags_win_over_overrides_and_overrides_over_the_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("extract:\n  frame: 8\n", "did you mean 'frames'"),
         ("extact:\n  frames: 8\n", "did you mean 'extract'"),
@@ -50,19 +50,19 @@ def test_flags_win_over_overrides_and_overrides_over_the_file(tmp_path: Path) ->
         ("extract: 7\n", "must hold key: value"),
     ],
 )
-def test_wrong_file_is_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)
-    with pytest.raises(SettingsError, match=said) as raised:
+    with pytest.raises(SettingsError, match=message) as raised:
         load_settings(ExtractSettings, "extract", file=file)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"), [("frames", "KEY=VALUE"), ("frmes=3", "did you mean 'frames'"), ("a=[", "YAML")]
+    ("override", "message"), [("frames", "KEY=VALUE"), ("frmes=3", "did you mean 'frames'"), ("a=[", "YAML")]
 )
-def test_wrong_override_is_one_clear_line(override: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_wrong_override_is_one_clear_line(override: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         load_settings(ExtractSettings, "extract", overrides=[override])
 
 

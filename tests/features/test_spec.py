@@ -1,17 +1,5 @@
 from features.spec import FeatureSpec, Preprocessing, Sampling
-
-
-def spec(**changes: object) -> FeatureSpec:
-    fields = {
-        "sampling": Sampling(),
-        "preprocessing": Preprocessing(),
-        "backbone": "mobilenet_v2",
-        "weights": "pretrained",
-        "weights_digest": "a" * 64,
-        "pooling": "avg",
-        "reduction": "select:512",
-    }
-    return FeatureSpec(**{**fields, **changes})
+from tests.helpers.data.specs import spec
 
 
 def test_each_setting_changes_the_fingerprint() -> None:

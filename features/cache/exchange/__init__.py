@@ -1,1 +1,1 @@
-"""Import features from array files into a cache, and export a cache to array files or Parquet."""
+"""Imports features from array files into a cache, and exports a cache to array files or Parquet."""

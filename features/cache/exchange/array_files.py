@@ -1,4 +1,4 @@
-"""Feature files made elsewhere (.npy, .npz, .mat): one array (N, D) of each, or why it cannot be used."""
+"""Reads feature files made by other programs (.npy, .npz, .mat), one array (N, D) a file."""
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 FEATURE_SUFFIXES = frozenset((".npy", ".npz", ".mat"))
 TIMES_SUFFIX = ".times.npy"
-"""`a.npy` may have its rows' times in seconds beside it, in `a.times.npy`."""
+"""Suffix of the times: `a.npy` may have the times of its rows, in seconds, in `a.times.npy`."""
 
 IMPORT_STAGE = "import"
 MIN_FLOAT16, MAX_FLOAT16 = float(np.finfo(np.float16).tiny), float(np.finfo(np.float16).max)
@@ -28,12 +28,12 @@ _MATLAB_NUMERIC_CLASSES = frozenset(
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One array of a file, not read yet."""
+    """One array of a file that has not been read yet."""
 
     name: str
     shape: tuple[int, ...]
     dtype_name: str
-    """What it holds, such as `float32`."""
+    """Type of its numbers, such as `float32`."""
     is_numeric: bool
     read: Callable[[], NDArray]
 
@@ -42,13 +42,18 @@ class StoredArray:
 
 
 def find_array(file: Path, *, key: str = "") -> StoredArray:
-    """The one 2-D array of numbers that a file holds, or the one called `key`; read when asked. Raises ClipError."""
+    """Find the only 2-D array of numbers in a file, or the array called `key`, without reading its numbers.
+
+    Raises ClipError if there is no such array or the file cannot be read.
+    """
     if not file.exists():
         raise ClipError(IMPORT_STAGE, "no such file or directory")
     if not file.is_file():
         raise ClipError(IMPORT_STAGE, "not a regular file")
     if file.suffix.lower() not in FEATURE_SUFFIXES:
-        raise ClipError(IMPORT_STAGE, f"a '{file.suffix}' file; expected {', '.join(sorted(FEATURE_SUFFIXES))}")
+        raise ClipError(
+            IMPORT_STAGE, f"file type '{file.suffix}' is not supported; expected {', '.join(sorted(FEATURE_SUFFIXES))}"
+        )
     if not file.stat().st_size:
         raise ClipError(IMPORT_STAGE, "empty file")
     arrays = _raise_as_clip_error(file, lambda: list(_ARRAY_LISTERS[file.suffix.lower()](file)))
@@ -60,25 +65,28 @@ def find_array(file: Path, *, key: str = "") -> StoredArray:
     if len(found.shape) != 2:
         raise ClipError(IMPORT_STAGE, f"{found}: {len(found.shape)}-D, expected 2-D (rows, features)")
     if 0 in found.shape:
-        raise ClipError(IMPORT_STAGE, f"{found}: no numbers in it")
+        raise ClipError(IMPORT_STAGE, f"{found}: the array is empty")
     return found
 
 
 def read_rows(file: Path, *, width: int, key: str = "", is_transposed: bool = False) -> NDArray[np.float16]:
-    """The rows (N, `width`) of a file. Raises ClipError, also where float16 cannot hold its numbers."""
+    """Read the rows (N, `width`) of a file. Raises ClipError if it is unusable or its numbers do not fit float16."""
     stored = find_array(file, key=key)
-    if (met := stored.shape[0 if is_transposed else 1]) != width:
+    if (found := stored.shape[0 if is_transposed else 1]) != width:
         other = stored.shape[1 if is_transposed else 0]
-        hint = f" (the other way round it has {other})" if other == width else ""
-        raise ClipError(IMPORT_STAGE, f"{stored}: expected {width} numbers a row, got {met}{hint}")
+        hint = f" (it has {other} if transposed)" if other == width else ""
+        raise ClipError(IMPORT_STAGE, f"{stored}: expected {width} numbers a row, got {found}{hint}")
     array = _raise_as_clip_error(file, stored.read)
     if array.shape != stored.shape or array.dtype.kind not in "fiu":
-        raise ClipError(IMPORT_STAGE, f"{stored}: it holds {array.dtype} {array.shape} instead")
+        raise ClipError(IMPORT_STAGE, f"{stored}: reading it gave {array.dtype} {array.shape}")
     return _as_float16(array.T if is_transposed else array)
 
 
 def read_times(file: Path, rows: int) -> NDArray[np.float64] | None:
-    """The times (`rows`,) that lie beside a file; None where there are none. Raises ClipError where they do not fit."""
+    """Read the times (`rows`,) in seconds from the file beside a feature file. Return None if there is none.
+
+    Raises ClipError if they do not match the rows.
+    """
     beside = file.with_suffix(TIMES_SUFFIX)
     if file.suffix.lower() != ".npy" or not beside.is_file():
         return None
@@ -88,12 +96,12 @@ def read_times(file: Path, rows: int) -> NDArray[np.float64] | None:
             IMPORT_STAGE, f"{beside.name} holds {times.dtype} {times.shape}, expected {rows} times in seconds"
         )
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise ClipError(IMPORT_STAGE, f"{beside.name} holds times that do not ascend")
+        raise ClipError(IMPORT_STAGE, f"{beside.name}: times must be finite and must not decrease")
     return times.astype(np.float64)
 
 
 def _raise_as_clip_error(file: Path, action: Callable[[], T]) -> T:
-    """Whatever a damaged or forged file makes a reader raise is a ClipError."""
+    """Run `action` and turn any error that a damaged or forged file causes into a ClipError."""
     try:
         return action()
     except ClipError:
@@ -101,26 +109,29 @@ def _raise_as_clip_error(file: Path, action: Callable[[], T]) -> T:
     except MemoryError:
         raise ClipError(IMPORT_STAGE, "out of memory") from None
     except Exception as error:  # readers of damaged files raise anything
-        said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ClipError(IMPORT_STAGE, f"no readable {file.suffix} file ({said})") from None
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ClipError(IMPORT_STAGE, f"not a readable {file.suffix} file ({reason})") from None
 
 
 def _find_named(arrays: Sequence[StoredArray], key: str) -> StoredArray:
     for stored in arrays:
         if stored.name == key:
             return stored
-    raise ClipError(IMPORT_STAGE, f"no array '{key}' in it; it holds {_format_arrays(arrays)}")
+    raise ClipError(IMPORT_STAGE, f"no array is named '{key}'; the file holds {_format_arrays(arrays)}")
 
 
 def _find_only_table(arrays: Sequence[StoredArray]) -> StoredArray:
-    """The array that has rows and columns; MATLAB calls a number a 1 x 1 array, so those count only where alone."""
+    """Find the only array that has rows and columns.
+
+    MATLAB stores a number as a 1 x 1 array, so arrays with one row or column count only if there is no other.
+    """
     tables = [stored for stored in arrays if stored.is_numeric and len(stored.shape) == 2]
-    for fitting in (arrays, tables, [stored for stored in tables if min(stored.shape) > 1]):
-        if len(fitting) == 1:
-            return fitting[0]
+    for candidates in (arrays, tables, [stored for stored in tables if min(stored.shape) > 1]):
+        if len(candidates) == 1:
+            return candidates[0]
     if tables:
-        raise ClipError(IMPORT_STAGE, f"several 2-D arrays ({_format_arrays(tables)}); name one with --key")
-    raise ClipError(IMPORT_STAGE, f"no 2-D array of numbers in it; it holds {_format_arrays(arrays)}")
+        raise ClipError(IMPORT_STAGE, f"several 2-D arrays ({_format_arrays(tables)}); choose one with --key")
+    raise ClipError(IMPORT_STAGE, f"no 2-D array of numbers; the file holds {_format_arrays(arrays)}")
 
 
 def _format_arrays(arrays: Sequence[StoredArray]) -> str:
@@ -132,16 +143,14 @@ def _as_float16(array: NDArray) -> NDArray[np.float16]:
         rows = array.astype(np.float16, order="C")
     wrong = np.argwhere(~np.isfinite(rows))
     if len(wrong):
-        at, value = tuple(wrong[0]), float(array[tuple(wrong[0])])
-        what = f"{value:g}" if np.isfinite(value) else "NaN" if np.isnan(value) else "infinity"
+        position, value = tuple(wrong[0]), float(array[tuple(wrong[0])])
+        shown = f"{value:g}" if np.isfinite(value) else "NaN" if np.isnan(value) else "infinity"
         range_ = f" is beyond float16's range ({MAX_FLOAT16:g}); scale the features" if np.isfinite(value) else ""
-        others = f", and {len(wrong) - 1} more such" if len(wrong) > 1 else ""
-        raise ClipError(IMPORT_STAGE, f"{what} in row {at[0]}, column {at[1]}{range_}{others}")
+        others = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
+        raise ClipError(IMPORT_STAGE, f"{shown} in row {position[0]}, column {position[1]}{range_}{others}")
     largest = max(float(array.max()), -float(array.min()))
     if 0 < largest < MIN_FLOAT16:
-        raise ClipError(
-            IMPORT_STAGE, f"no number is larger than {largest:g}, too small for float16; scale the features"
-        )
+        raise ClipError(IMPORT_STAGE, f"the largest number is {largest:g}, too small for float16; scale the features")
     return rows
 
 
@@ -149,7 +158,7 @@ def _list_npy(file: Path) -> Iterator[StoredArray]:
     with open(file, "rb") as opened:
         shape, dtype = _read_npy_header(opened)
     if not dtype.hasobject:
-        np.load(file, mmap_mode="r", allow_pickle=False)  # is the file as long as it says?
+        np.load(file, mmap_mode="r", allow_pickle=False)  # fails if the file is shorter than its header says
     yield _make_stored_array("", shape, dtype, partial(np.load, file, allow_pickle=False))
 
 
@@ -174,7 +183,7 @@ def _list_mat(file: Path) -> Iterator[StoredArray]:
 
 
 def _list_mat5(file: Path) -> Iterator[StoredArray]:
-    """MATLAB's own format, up to version 7."""
+    """List the arrays of MATLAB's own format, up to version 7."""
     from scipy.io import whosmat  # type: ignore[import-untyped]
 
     for name, shape, kind in whosmat(file):
@@ -188,13 +197,13 @@ def _read_mat5(file: Path, name: str) -> NDArray:
 
 
 def _list_mat73(file: Path) -> Iterator[StoredArray]:
-    """Version 7.3 is HDF5, which MATLAB writes with its axes the other way round."""
+    """List the arrays of version 7.3, which is HDF5 with the axes in reverse order."""
     import h5py
 
     with h5py.File(file, "r") as h5:
         for name, item in h5.items():
             if isinstance(item, h5py.Dataset):
-                is_empty = "MATLAB_empty" in item.attrs  # then it holds its shape
+                is_empty = "MATLAB_empty" in item.attrs  # then the data set holds the shape
                 shape = tuple(int(n) for n in item[()]) if is_empty else item.shape[::-1]
                 kind = item.attrs.get("MATLAB_class", str(item.dtype))
                 kind = kind.decode() if isinstance(kind, bytes) else str(kind)

@@ -1,4 +1,4 @@
-"""A cache as files for other programs: a .npy a clip with a manifest, or one table of frames in Parquet."""
+"""Exports a cache for other programs: one .npy file a clip with a manifest, or one table of rows in Parquet."""
 
 import csv
 import hashlib
@@ -26,14 +26,14 @@ from features.utils.text import format_count
 MANIFEST_NAME, TABLE_NAME = "manifest.csv", "features.parquet"
 MANIFEST_COLUMNS = ("path", "label", "group", "split", "duration")
 _MAX_NAME_BYTES = 180
-"""Characters of a file's name; file systems take 255 bytes."""
+"""Longest file name without suffix, in bytes of UTF-8. File systems allow 255 bytes."""
 _ROW_GROUP_BYTES = 64 * 2**20
-"""Of features in one row group of a Parquet file, about."""
+"""Approximate size of the features in one row group of a Parquet file."""
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export did."""
+    """What an export wrote and what it left out."""
 
     target: Path
     tracks: int
@@ -46,9 +46,9 @@ class ExportSummary:
 def export_cache(
     path: Path, output: Path, *, kind: str = "npy", precision: str = "float32", with_force: bool = False
 ) -> ExportSummary:
-    """Writes the tracks of a cache under `output`: `kind` is `npy` or `parquet`, `precision` is Parquet's.
+    """Write the tracks of a cache under `output`. `kind` is `npy` or `parquet`; `precision` applies to Parquet only.
 
-    Raises ArtefactRefused where the cache is damaged, SettingsError where `output` holds files already or Parquet is
+    Raises ArtifactError if the cache is damaged, SettingsError if `output` already holds files or if Parquet support is
     not installed.
     """
     if kind == "parquet":
@@ -73,32 +73,31 @@ def export_cache(
 
 
 def describe_export(summary: ExportSummary) -> str:
-    """One line for what was written, one for each kind of thing that was not."""
+    """Return one line for what was written and one for each kind of thing that was left out."""
     lines = [
         f"{summary.target}: {format_count(summary.tracks, 'track')}, {summary.rows} rows of {summary.width} features"
     ]
     if summary.views_left_out:
         left = format_count(summary.views_left_out, "track")
-        lines.append(f"{left} of augmentation views left out; --format parquet takes them too")
+        lines.append(f"{left} of augmentation views left out; --format parquet includes them")
     if summary.failures_left_out:
-        lines.append(
-            f"{format_count(summary.failures_left_out, 'failed clip')} left out; `inspect` says why they failed"
-        )
+        lines.append(f"{format_count(summary.failures_left_out, 'failed clip')} left out; `inspect` lists the reasons")
     return "\n".join(lines)
 
 
 def make_safe_names(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, str]:
-    """A relative file name without its suffix for each clip, its folders kept; no two meet, whatever the case.
+    """Map each clip path to a relative file name without suffix. Folders are kept.
 
-    Absolute paths, `..`, hidden names, control characters and overlong names are mended.
+    Absolute paths, `..`, hidden names, control characters and overlong names are replaced. No two names are equal, even
+    if upper and lower case are not distinguished.
     """
     taken: set[str] = set()
     names = {}
     for path in paths:
         *folders, last = map(_make_safe_name, _split_path(path.removesuffix(".npy")))
-        above = "".join(f"{folder}_/" if folder.lower().endswith(".npy") else f"{folder}/" for folder in folders)
+        parent = "".join(f"{folder}_/" if folder.lower().endswith(".npy") else f"{folder}/" for folder in folders)
         for number in itertools.count(1):
-            name = above + (last if number == 1 else f"{last}-{number}")
+            name = parent + (last if number == 1 else f"{last}-{number}")
             files = {unicodedata.normalize("NFC", name + suffix).casefold() for suffix in suffixes}
             if not files & taken:
                 break
@@ -122,14 +121,14 @@ def _make_safe_name(part: str) -> str:
 
 def _check_output(output: Path, *, with_force: bool) -> None:
     if output.exists() and not output.is_dir():
-        raise SettingsError(f"{output} is a file; -o takes a folder")
+        raise SettingsError(f"{output} is a file; -o expects a folder")
     if output.is_dir() and any(output.iterdir()) and not with_force:
-        raise SettingsError(f"{output} is not empty; --force writes into it, replacing files of the same names")
+        raise SettingsError(f"{output} is not empty; use --force to write into it and replace files of the same name")
     check_writable(output / MANIFEST_NAME)
 
 
 def _write_npy(path: Path, header: CacheHeader, tracks: Sequence[dict[str, Any]], output: Path) -> Path:
-    """The manifest comes last: a folder without one is an export that did not end."""
+    """Write one file for each track, and the manifest last: a folder without one is an unfinished export."""
     names = make_safe_names([track["path"] for track in tracks], [".npy", TIMES_SUFFIX])
     (output / MANIFEST_NAME).unlink(missing_ok=True)
     text = io.StringIO()
@@ -139,8 +138,8 @@ def _write_npy(path: Path, header: CacheHeader, tracks: Sequence[dict[str, Any]]
         file = output / names[track["path"]]
         _save_array(file.with_name(file.name + ".npy"), features)
         _save_array(file.with_name(file.name + TIMES_SUFFIX), times)
-        about = {name: track[name] for name in MANIFEST_COLUMNS}
-        table.writerow(about | {"path": names[track["path"]] + ".npy", "duration": repr(track["duration"])})
+        columns = {name: track[name] for name in MANIFEST_COLUMNS}
+        table.writerow(columns | {"path": names[track["path"]] + ".npy", "duration": repr(track["duration"])})
     write_atomically(output / MANIFEST_NAME, text.getvalue().encode())
     return output / MANIFEST_NAME
 

@@ -1,4 +1,4 @@
-"""Feature files made elsewhere become a cache, by the same parts and consolidation as features of videos."""
+"""Imports feature files made by other programs into a cache, with the same parts and consolidation as extraction."""
 
 import math
 from collections import Counter
@@ -38,23 +38,23 @@ _MAX_LISTED_FAILURES = 10
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """How feature files are read, and what made them."""
+    """How feature files are read, and which program made them."""
 
     name: str = "features"
-    """What made them, for people and for the fingerprint."""
+    """Name of the program or network that made them. It is part of the fingerprint."""
     key: str = ""
-    """The array of a file that holds several."""
+    """Name of the array to read from files that hold several."""
     is_transposed: bool = False
-    """Files hold (features, rows)."""
+    """True if files hold (features, rows) instead of (rows, features)."""
     fps: float = 1.0
-    """Rows a second, where a file has no times beside it."""
+    """Rows per second of files without a file of times."""
     width: int | None = None
-    """Numbers a row; that of most files by default."""
+    """Features in a row. By default the width of most files."""
     reduce: str = "none"
 
 
 def find_feature_files(sources: Sequence[Path | str]) -> list[Clip]:
-    """As `find_clips`, for feature files; files of times are part of the files beside them."""
+    """Find feature files as `find_clips` finds videos. Files of times are left out."""
     return [
         clip for clip in find_clips(sources, suffixes=FEATURE_SUFFIXES) if not clip.file.name.endswith(TIMES_SUFFIX)
     ]
@@ -63,10 +63,10 @@ def find_feature_files(sources: Sequence[Path | str]) -> list[Clip]:
 def find_clips_for_cache(
     cache: Path, sources: Sequence[Path | str], *, label_map: Path | None = None, downloads: Path = DOWNLOADS_FOLDER
 ) -> list[Clip]:
-    """The clips of `sources` that a cache could have been made of: feature files, or videos."""
+    """Find the clips of `sources` that a cache may have been made from: feature files, or videos."""
     try:
         is_imported = read_header(cache).spec.is_imported
-    except UserFacingError:  # its reader says so
+    except UserFacingError:  # reported when the cache is read
         is_imported = False
     return find_feature_files(sources) if is_imported else find_clips(sources, label_map=label_map, downloads=downloads)
 
@@ -79,20 +79,21 @@ def import_features(
     is_stopped: Callable[[], bool] = lambda: False,
     announce: Callable[[str], None] = lambda text: None,
 ) -> ExtractionSummary:
-    """Takes in what is new or changed, and what failed before. Raises as `extract_to_cache` does.
+    """Import files that are new or changed, and retry those that failed before.
 
-    Raises SettingsError where it is not clear how wide the features are.
+    Raises SettingsError if the width of the features is unclear or the sources are unusable, ArtifactError if the cache
+    was made with other settings, RuntimeEnvironmentError if the disk fails.
     """
     if not (math.isfinite(settings.fps) and settings.fps > 0):
-        raise SettingsError(f"--fps must be a number of rows a second above 0, got {settings.fps:g}")
+        raise SettingsError(f"--fps must be a positive number of rows per second, got {settings.fps:g}")
     clips = find_feature_files(sources)
     durations = _read_durations(sources)
     check_writable(output)
     width = settings.width or find_common_width([clip.file for clip in clips], settings)
     spec = build_import_spec(settings, width)
 
-    def produce(todo: Sequence[Clip]) -> Iterator[Outcome]:
-        for clip in todo:
+    def import_clips(pending: Sequence[Clip]) -> Iterator[Outcome]:
+        for clip in pending:
             if is_stopped():
                 return
             yield _import_clip(
@@ -103,19 +104,22 @@ def import_features(
         clips,
         output,
         spec,
-        produce,
+        import_clips,
         load_settings(ExtractSettings, "extract"),
         retry_failed=True,
         is_stopped=is_stopped,
         announce=lambda plan: announce(_describe_plan(plan, width)),
     )
-    if summary.header is None and not summary.is_stopped:  # else the next try, with other options, would be refused
+    if summary.header is None and not summary.is_stopped:  # otherwise a retry with other options would be rejected
         remove_parts(output, [part.path for part in scan_parts(output)[0]])
     return summary
 
 
 def build_import_spec(settings: ImportSettings, width: int) -> FeatureSpec:
-    """What is known of features made elsewhere; two imports agree where name, array, width and rate do."""
+    """Build the settings of imported features.
+
+    Two imports have the same fingerprint if name, array, width, rate and reduction agree.
+    """
     parse_reduction(settings.reduce, width=width)
     array = f", array {settings.key}" if settings.key else ""
     return FeatureSpec(
@@ -130,7 +134,10 @@ def build_import_spec(settings: ImportSettings, width: int) -> FeatureSpec:
 
 
 def find_common_width(files: Sequence[Path], settings: ImportSettings) -> int:
-    """The numbers a row that more than half of the readable files have. Raises SettingsError where there is no such."""
+    """Find the width of the rows that more than half of the readable files have.
+
+    Raises SettingsError if there is none.
+    """
     arrays = [stored for file in files if isinstance(stored := _find_array_or_reason(file, settings.key), StoredArray)]
     widths = Counter(stored.shape[0 if settings.is_transposed else 1] for stored in arrays)
     others = Counter(stored.shape[1 if settings.is_transposed else 0] for stored in arrays)
@@ -141,23 +148,23 @@ def find_common_width(files: Sequence[Path], settings: ImportSettings) -> int:
     width, count = widths.most_common(1)[0]
     if 2 * count > len(arrays):
         return width
-    met = ", ".join(f"{w} in {format_count(n, 'file')}" for w, n in widths.most_common(4))
-    advice = "--width says which are right"
+    found = ", ".join(f"{w} in {format_count(n, 'file')}" for w, n in widths.most_common(4))
+    advice = "set the width with --width"
     if len(others) == 1:
-        turned = "leave out --transpose" if settings.is_transposed else "use --transpose"
-        advice = f"{turned} if each has {next(iter(others))} features a row, or {advice}"
-    raise SettingsError(f"the files differ in how many numbers a row has ({met}); {advice}")
+        transpose_advice = "leave out --transpose" if settings.is_transposed else "use --transpose"
+        advice = f"{transpose_advice} if each has {next(iter(others))} features a row, or {advice}"
+    raise SettingsError(f"the files have rows of different widths ({found}); {advice}")
 
 
 def describe_import(summary: ExtractionSummary, output: Path) -> str:
-    """The closing lines: counts, what failed and why, what the cache is."""
+    """Return the closing lines: counts, failures with their reasons, and a summary of the cache."""
     lines = [f"{summary.extracted} imported, {summary.cached} kept, {summary.failed} failed in {summary.seconds:.1f} s"]
     if summary.header is None:
         lines += [
             f"  failed {count} x {make_printable(reason)}" for reason, count in merge_similar_reasons(summary.failures)
         ]
-        is_over = f"nothing could be imported; {output} was not written"
-        return "\n".join([*lines, "stopped; run the same command again to go on" if summary.is_stopped else is_over])
+        nothing = f"nothing could be imported; {output} was not written"
+        return "\n".join([*lines, "stopped; run the same command again to continue" if summary.is_stopped else nothing])
     header = summary.header
     failures = list(zip(header.failures.path.tolist(), header.failures.reason.tolist(), strict=True))
     lines += [
@@ -165,16 +172,16 @@ def describe_import(summary: ExtractionSummary, output: Path) -> str:
     ]
     if len(failures) > _MAX_LISTED_FAILURES:
         lines.append(
-            f"  … and {len(failures) - _MAX_LISTED_FAILURES} more (python -m features verify {output} --all names them)"
+            f"  … and {len(failures) - _MAX_LISTED_FAILURES} more (python -m features verify {output} --all lists them)"
         )
-    reduction = describe_reduction(header.spec.reduction, header.reduction_rows)
-    held = f"{format_count(len(header.clips), 'clip')}, {int(header.clips.length.sum())} rows"
-    return "\n".join([*lines, f"{output}: {held}, fingerprint {header.fingerprint}, reduction {reduction}"])
+    reduction = describe_reduction(header.spec.reduction, header.reduction_fitted_on)
+    counts = f"{format_count(len(header.clips), 'clip')}, {int(header.clips.length.sum())} rows"
+    return "\n".join([*lines, f"{output}: {counts}, fingerprint {header.fingerprint}, reduction {reduction}"])
 
 
 def _describe_plan(plan: UpdatePlan, width: int) -> str:
     line = f"{format_count(plan.total, 'file')}: {len(plan.pending)} to import, {plan.cached} in the cache already"
-    damage = [f"{plan.damage}: it is set aside, and its files are imported again"] if plan.damage else []
+    damage = [f"{plan.damage}: the cache is set aside and its files are imported again"] if plan.damage else []
     return "\n".join([*damage, f"{line}; {width} numbers a row"])
 
 
@@ -186,7 +193,7 @@ def _find_array_or_reason(file: Path, key: str) -> StoredArray | str:
 
 
 def _read_durations(sources: Sequence[Path]) -> Mapping[Path, float]:
-    """Of files in manifests with a column `duration`, in seconds."""
+    """Read the durations in seconds of files in manifests that have a column `duration`."""
     durations = {}
     for manifest in (source for source in sources if source.suffix.lower() == ".csv" and source.is_file()):
         for number, row in enumerate(read_manifest_rows(manifest), start=2):
@@ -204,17 +211,17 @@ def _read_durations(sources: Sequence[Path]) -> Mapping[Path, float]:
 
 def _import_clip(clip: Clip, read: Callable[[Clip], FeatureTrack]) -> Outcome:
     try:
-        now = identify(clip)
+        current = identify(clip)
     except ClipError as error:
         return Failure(replace(clip, digest=""), IMPORT_STAGE, error.reason)
-    if clip.digest and clip.digest == now.digest:
-        return UnchangedClip(now)
+    if clip.digest and clip.digest == current.digest:
+        return UnchangedClip(current)
     try:
-        return ExtractedClip((read(now),), decode_seconds=0.0, encode_seconds=0.0)
+        return ExtractedClip((read(current),), decode_seconds=0.0, encode_seconds=0.0)
     except ClipError as error:
-        return Failure.from_error(now, error)
+        return Failure.from_error(current, error)
     except OSError as error:
-        return Failure(now, IMPORT_STAGE, (error.strerror or str(error)).lower())
+        return Failure(current, IMPORT_STAGE, (error.strerror or str(error)).lower())
 
 
 def _read_track(

@@ -1,4 +1,4 @@
-"""Clips that are addresses: guarded, killable processes fetch their files before anything is decoded."""
+"""Download of all clips that are URLs, in sandboxed processes that can be killed, before anything is decoded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from features.utils.progress import make_progress_bar
 from features.utils.worker_pool import LostTask, run_tasks
 
 MAX_PARALLEL_DOWNLOADS = 4
-"""How many videos are fetched side by side."""
+"""Most downloads at the same time."""
 
 
 @dataclass(frozen=True)
 class DownloadTask:
-    """One download: an address without its fragment, and where the file shall lie."""
+    """One download: a URL without its fragment, and the file to write."""
 
     url: str
     destination: Path
@@ -31,27 +31,30 @@ class DownloadTask:
 
 @dataclass(frozen=True)
 class DownloadJob:
-    """Fetches videos in a process that can connect to nothing but what the rules allow."""
+    """The work of a process that downloads videos and can connect only where the policy allows."""
 
     policy: DownloadPolicy
     limits: DownloadLimits
 
     def start(self) -> Callable[[DownloadTask, Callable[[], None]], ClipError | RuntimeEnvironmentError | None]:
-        """Binds this process for good. `alive` is never called: the pool's deadline is one for the whole download."""
+        """Sandbox this process permanently and return the function that does one download.
+
+        It sends no heartbeat, so that the deadline of the pool limits the whole download.
+        """
         guard_process(self.policy)
-        return lambda task, alive: fetch_one(task, policy=self.policy, limits=self.limits)
+        return lambda task, report_alive: fetch_one(task, policy=self.policy, limits=self.limits)
 
 
 def fetch_one(
     task: DownloadTask, *, policy: DownloadPolicy, limits: DownloadLimits
 ) -> ClipError | RuntimeEnvironmentError | None:
-    """Fetches a file, or the video of a page; gives None when it is there, or what is the matter."""
+    """Download a video file, or the video of a web page. Return None on success, else the error."""
     try:
         try:
             download(task.url, task.destination, policy=policy, limits=limits)
-        except WebPageError as met:
+        except WebPageError as error:
             if not can_read_pages():
-                raise ClipError("fetch", f"{met}; pages need `pip install 'hazard-video[url]'`") from None
+                raise ClipError("fetch", f"{error}; web pages need `pip install 'hazard-video[url]'`") from None
             fetch_page(task.url, task.destination, policy=policy, limits=limits)
     except (ClipError, RuntimeEnvironmentError) as error:
         return error
@@ -65,20 +68,20 @@ def fetch_one(
 def fetch_clips(
     clips: Sequence[Clip], settings: RunSettings, *, is_stopped: Callable[[], bool] = lambda: False
 ) -> tuple[list[Clip], list[Failure]]:
-    """Fetches what is not there yet; gives the clips whose file is there, and the failures of the others.
+    """Download the files that do not exist yet. Return the clips whose file exists, and the failures of the others.
 
-    Clips that are not addresses pass. Stopped half-way, what was not tried is in neither list. Raises
-    EnvironmentStopped where the downloads cannot be written.
+    Clips that are not URLs are returned as they are. If the run is stopped, clips that were not tried are in neither
+    list. Raises RuntimeEnvironmentError if the downloads cannot be written.
     """
-    wanted = {
+    tasks = {
         clip.file: DownloadTask(urldefrag(clip.path).url, clip.file)
         for clip in clips
         if is_url(clip.path) and not clip.file.is_file()
     }
-    if not wanted:
+    if not tasks:
         return list(clips), []
-    problems = _fetch_all(list(wanted.values()), settings, is_stopped)
-    ready = [clip for clip in clips if clip.file not in wanted or (clip.file in problems and not problems[clip.file])]
+    problems = _fetch_all(list(tasks.values()), settings, is_stopped)
+    ready = [clip for clip in clips if clip.file not in tasks or (clip.file in problems and not problems[clip.file])]
     failed = [Failure(clip, p.stage, p.reason) for clip in clips if (p := problems.get(clip.file)) is not None]
     return ready, failed
 
@@ -86,7 +89,7 @@ def fetch_clips(
 def _fetch_all(
     tasks: Sequence[DownloadTask], settings: RunSettings, is_stopped: Callable[[], bool]
 ) -> dict[Path, ClipError | None]:
-    """What became of each download: None where the file is there."""
+    """Return the error of each download by its file, None for a success. Raises RuntimeEnvironmentError."""
     folders = {task.destination.parent for task in tasks}
     for folder in folders:
         check_writable(folder / "downloads")
@@ -97,11 +100,12 @@ def _fetch_all(
     results = run_tasks(job, tasks, workers=workers, deadline_seconds=limits.max_seconds, is_stopped=is_stopped)
     problems: dict[Path, ClipError | None] = {}
     try:
-        with make_progress_bar(len(tasks), description="fetch", unit="video") as bar:
+        with make_progress_bar(len(tasks), description="download", unit="video") as bar:
             for task, result in results:
                 if isinstance(result, RuntimeEnvironmentError):
                     raise result
-                problems[task.place] = _make_lost_error(result, limits) if isinstance(result, LostTask) else result  # type: ignore[assignment]
+                error = _make_lost_error(result, limits) if isinstance(result, LostTask) else result
+                problems[task.destination] = error  # type: ignore[assignment]
                 bar.update()
     finally:
         results.close()  # type: ignore[attr-defined]
@@ -111,5 +115,5 @@ def _fetch_all(
 
 
 def _make_lost_error(lost: LostTask, limits: DownloadLimits) -> ClipError:
-    is_late = lost.reason.startswith("timeout")
-    return ClipError("fetch", format_timeout_reason(limits) if is_late else "the process that fetched it crashed")
+    is_timeout = lost.reason.startswith("timeout")
+    return ClipError("fetch", format_timeout_reason(limits) if is_timeout else "the download process crashed")

@@ -1,4 +1,4 @@
-"""One video file by its address: each hop checked, bounded in time and bytes, written whole or not at all."""
+"""Download of one video file by its URL: redirects checked, time and size limited, written completely or not at all."""
 
 import http.client
 import math
@@ -29,28 +29,28 @@ _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """What one download may take."""
+    """Limits of one download: its size and its time."""
 
     max_bytes: int = 2 * 10**9
     max_seconds: float = 900.0
 
 
 class WebPageError(Exception):
-    """The address is a page, a playlist or something else that may lead to a video, but is none."""
+    """The URL is not a video file but a page, a playlist or something else that may lead to a video."""
 
 
 def download(url: str, destination: Path, *, policy: DownloadPolicy, limits: DownloadLimits) -> None:
-    """Puts the video at an address into the file `place`.
+    """Write the video file at a URL to `destination`.
 
-    Connects only to addresses that were checked, at each redirect anew. Raises ClipError where nothing came of it,
-    PageMet where the address is a page, EnvironmentStopped where `place` cannot be written.
+    Connects only to IP addresses that were checked, again at each redirect. Raises ClipError if the download fails,
+    WebPageError if the URL is a web page, RuntimeEnvironmentError if `destination` cannot be written.
     """
     try:
         with _open_response(url, policy, time.monotonic() + limits.max_seconds) as (target, response):
             _check_response(target, response)
             _save_body(response, destination, limits)
     except ForbiddenUrlError as error:
-        raise ClipError("fetch", f"refused: {error}") from None
+        raise ClipError("fetch", f"URL rejected: {error}") from None
     except TimeoutError:
         raise ClipError("fetch", format_timeout_reason(limits)) from None
     except (OSError, http.client.HTTPException) as error:
@@ -58,58 +58,58 @@ def download(url: str, destination: Path, *, policy: DownloadPolicy, limits: Dow
 
 
 def format_timeout_reason(limits: DownloadLimits) -> str:
-    """What is said of a download that took too long, whoever ended it."""
-    return f"timeout: not fetched within {limits.max_seconds:g} s (download_seconds)"
+    """Return the reason of a download that took too long, whether this module or the pool ended it."""
+    return f"timeout: not downloaded within {limits.max_seconds:g} s (download_seconds)"
 
 
-def make_too_large_error(what: str, limits: DownloadLimits) -> ClipError:
-    """What is said of a download that is larger than the cap."""
-    return ClipError("fetch", f"too large: {what}, at most {limits.max_bytes} are taken (download_bytes)")
+def make_too_large_error(size: str, limits: DownloadLimits) -> ClipError:
+    """Return the error of a download that exceeds the size limit. `size` is a text such as `over 1000 bytes`."""
+    return ClipError("fetch", f"too large: {size}; the limit is {limits.max_bytes} bytes (download_bytes)")
 
 
 def check_is_video(file: Path) -> None:
-    """Raises ClipError where what came is no video, whatever its name and its server say."""
+    """Check that a download is a video, whatever its name and the server say. Raises ClipError."""
     try:
         check_video(file)
     except ClipError as error:
-        raise ClipError("fetch", f"what came is no video: {error.reason}") from None
+        raise ClipError("fetch", f"the download is not a video: {error.reason}") from None
 
 
 @contextmanager
 def _open_response(
-    url: str, policy: DownloadPolicy, until: float
+    url: str, policy: DownloadPolicy, deadline: float
 ) -> Iterator[tuple[UrlTarget, http.client.HTTPResponse]]:
-    """The answer at the end of all redirects."""
+    """Yield the response at the end of all redirects, and the checked URL that gave it."""
     for _ in range(MAX_REDIRECTS):
         target = check_url(url, policy)
-        connection = CheckedConnection(target, until)
+        connection = CheckedConnection(target, deadline)
         try:
             connection.request("GET", target.path, headers=REQUEST_HEADERS)
             response = connection.getresponse()
-            place = response.headers.get("Location", "")
-            if response.status not in _REDIRECT_STATUSES or not place:
+            location = response.headers.get("Location", "")
+            if response.status not in _REDIRECT_STATUSES or not location:
                 yield target, response
                 return
-            url = urljoin(target.url, place)
+            url = urljoin(target.url, location)
         finally:
             connection.close()
     raise ClipError("fetch", f"more than {MAX_REDIRECTS} redirects")
 
 
 def _check_response(target: UrlTarget, response: http.client.HTTPResponse) -> None:
-    kind = response.headers.get_content_type()
+    content_type = response.headers.get_content_type()
     suffix = PurePosixPath(unquote(urlsplit(target.url).path)).suffix.lower()
     is_named_video = suffix in VIDEO_SUFFIXES
     if response.status != http.client.OK:
-        said = f"the server answered {response.status} {response.reason}"
-        raise ClipError("fetch", said) if is_named_video else WebPageError(said)
-    is_video = kind.startswith("video/") and not kind.endswith("mpegurl")
-    if kind in _PAGE_TYPES or not (is_video or kind in _FILE_TYPES or is_named_video):
-        raise WebPageError(f"no video file but {kind}")
+        problem = f"the server answered {response.status} {response.reason}"
+        raise ClipError("fetch", problem) if is_named_video else WebPageError(problem)
+    is_video = content_type.startswith("video/") and not content_type.endswith("mpegurl")
+    if content_type in _PAGE_TYPES or not (is_video or content_type in _FILE_TYPES or is_named_video):
+        raise WebPageError(f"not a video file but {content_type}")
 
 
 def _save_body(response: http.client.HTTPResponse, destination: Path, limits: DownloadLimits) -> None:
-    announced = response.length  # None where the server does not say
+    announced = response.length  # None if the server does not say
     if announced is not None and announced > limits.max_bytes:
         raise make_too_large_error(f"{announced} bytes", limits)
     with open_atomically(destination, size_bytes=announced or 0) as file:
@@ -126,7 +126,7 @@ def _save_body(response: http.client.HTTPResponse, destination: Path, limits: Do
 
 
 def _read_blocks(response: http.client.HTTPResponse, limits: DownloadLimits) -> Iterator[bytes]:
-    """The body. Its errors become ClipErrors here: outside, an OSError would be the disk's."""
+    """Yield the body in blocks. Network errors become ClipErrors here; an OSError outside comes from the disk."""
     try:
         while block := response.read(BLOCK_BYTES):
             yield block
@@ -137,48 +137,51 @@ def _read_blocks(response: http.client.HTTPResponse, limits: DownloadLimits) -> 
 
 
 class CheckedConnection(http.client.HTTPConnection):
-    """Connects to what was checked, not to the name, and gives up at one moment for all that it does."""
+    """A connection to the checked IP addresses of a URL, never to its name, with one deadline for all that it does."""
 
-    def __init__(self, target: UrlTarget, until: float) -> None:
+    def __init__(self, target: UrlTarget, deadline: float) -> None:
         super().__init__(target.host, target.port)
         self.default_port = 443 if target.scheme == "https" else 80
-        self._target, self._until = target, until
+        self._target, self._deadline = target, deadline
 
     def connect(self) -> None:
-        """To the first address that answers. Raises OSError, TimeoutError when the time is over."""
+        """Connect to the first IP address that answers. Raises OSError, and TimeoutError after the deadline."""
         self.sock = self._connect_socket()
         if self._target.scheme == "https":
             context = ssl.create_default_context()
             context.sslsocket_class = _TLSSocket
-            self.sock.settimeout(_remaining_seconds(self._until))
+            self.sock.settimeout(_remaining_seconds(self._deadline))
             self.sock = context.wrap_socket(self.sock, server_hostname=self._target.host)
-            self.sock.until = self._until  # type: ignore[attr-defined]
+            self.sock.deadline = self._deadline  # type: ignore[attr-defined]
 
     def _connect_socket(self) -> "_Socket":
         problem: OSError | None = None
         for address in self._target.ip_addresses:
             sock = _Socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-            sock.until = self._until
+            sock.deadline = self._deadline
             try:
-                sock.settimeout(min(CONNECT_TIMEOUT_SECONDS, _remaining_seconds(self._until)))
+                sock.settimeout(min(CONNECT_TIMEOUT_SECONDS, _remaining_seconds(self._deadline)))
                 sock.connect((address, self._target.port))
-                sock.settimeout(_remaining_seconds(self._until))
+                sock.settimeout(_remaining_seconds(self._deadline))
                 return sock
             except OSError as error:
                 sock.close()
-                _remaining_seconds(self._until)
+                _remaining_seconds(self._deadline)
                 is_slow = isinstance(error, TimeoutError)
                 problem = OSError(f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s") if is_slow else error
-        raise problem or ForbiddenUrlError("nothing was checked")
+        raise problem or ForbiddenUrlError("no IP address was checked")
 
 
 class _DeadlineMixin:
-    """A socket's own timeout begins anew with each byte; `until` is one moment for all of them."""
+    """A socket with a deadline, in seconds of the monotonic clock.
 
-    until = math.inf
+    The timeout of a plain socket starts again with each read; the deadline limits all reads together.
+    """
+
+    deadline = math.inf
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_remaining_seconds(self.until))  # type: ignore[attr-defined]
+        self.settimeout(_remaining_seconds(self.deadline))  # type: ignore[attr-defined]
         return super().recv_into(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -190,8 +193,8 @@ class _TLSSocket(_DeadlineMixin, ssl.SSLSocket):
     pass
 
 
-def _remaining_seconds(until: float) -> float:
-    left = until - time.monotonic()
+def _remaining_seconds(deadline: float) -> float:
+    left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
     return left

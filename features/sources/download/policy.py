@@ -1,4 +1,10 @@
-"""features.sources.download.policy."""
+"""Policy of downloads: which URLs and IP addresses may be opened.
+
+The rules hold for every URL, whether it comes from a user, a page or a redirect. Only http and https are allowed,
+without a user name or password, on port 80, 443 or a port above 1023. All IP addresses of the host must be public. A
+connection goes to one of the checked IP addresses and never to the name, because a second look-up of the name may lead
+to another host.
+"""
 
 import ipaddress
 import re
@@ -10,13 +16,13 @@ from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-"""The schemes that are opened, and the port of each where none is given."""
+"""Allowed schemes, and the default port of each."""
 
 MAX_URL_LENGTH = 4096
 
 _RESERVED_NETWORKS = {
-    ipaddress.ip_network(network): words
-    for network, words in {
+    ipaddress.ip_network(network): description
+    for network, description in {
         "0.0.0.0/8": "an unspecified address",
         "10.0.0.0/8": "a private address",
         "100.64.0.0/10": "an address inside a provider's network",
@@ -49,7 +55,7 @@ _RESERVED_NETWORKS = {
     }.items()
 }
 
-_PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")  # all that was ever given out; `is_global` knows the exceptions only
+_PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")  # all that was ever assigned; `is_global` excludes only special ranges
 
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -57,12 +63,15 @@ _NUMERIC_HOST = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 
 
 class ForbiddenUrlError(OSError):
-    """An address that must not be opened. An OSError, so that network libraries treat it as a failed connection."""
+    """A URL or IP address that must not be opened.
+
+    It is an OSError, so that network libraries treat it as a failed connection.
+    """
 
 
 @dataclass(frozen=True)
 class UrlTarget:
-    """An address taken apart. Where `addresses` is not empty it was checked, and these may be connected to."""
+    """A parsed URL. `ip_addresses` holds the checked addresses to connect to; it is empty before the check."""
 
     url: str  # ASCII, without the fragment
     scheme: str
@@ -73,96 +82,106 @@ class UrlTarget:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The IP addresses that the system knows for a host. Raises OSError."""
+    """Return the IP addresses of a host. Raises OSError."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True)
 class DownloadPolicy:
-    """What may be opened: public addresses, and those of `networks`, such as `192.168.1.0/24`."""
+    """What may be opened: public IP addresses, and those of `networks`, such as `192.168.1.0/24`."""
 
     networks: tuple[str, ...] = ()
     resolve: Callable[[str, int], Sequence[str]] = resolve
 
     def check_ip(self, address: str, port: int, *, host: str = "") -> None:
-        """Raises AddressRefused where this address, which `host` leads to, must not be connected to."""
+        """Check that a connection to this IP address, to which `host` leads, is allowed. Raises ForbiddenUrlError."""
         _check_port(port)
-        if why := self._find_objection(address):
-            leads = f"{host} leads to {address}" if host and host != address else address
+        if objection := self._find_objection(address):
+            where = f"{host} leads to {address}" if host and host != address else address
             raise ForbiddenUrlError(
-                f"{leads}, {why}; only public addresses are opened (the setting download_networks allows others)"
+                f"{where}, {objection}; only public addresses are allowed (the setting download_networks allows others)"
             )
 
     def _find_objection(self, address: str) -> str:
         try:
             ip = ipaddress.ip_address(address)
         except ValueError:
-            return "which is no IP address"
+            return "which is not an IP address"
         if any(ip in ipaddress.ip_network(network) for network in self.networks):
             return ""
         return next(
-            (words for network, words in _RESERVED_NETWORKS.items() if ip in network), _find_non_public_objection(ip)
+            (description for network, description in _RESERVED_NETWORKS.items() if ip in network),
+            _find_non_public_objection(ip),
         )
 
 
 def parse_url(url: str) -> UrlTarget:
-    """Takes an address apart and checks all that needs no look-up. Raises AddressRefused."""
+    """Return the parts of a URL after all checks that need no name look-up. Raises ForbiddenUrlError."""
     if len(url) > MAX_URL_LENGTH:
-        raise ForbiddenUrlError(f"an address of {len(url)} characters; at most {MAX_URL_LENGTH} are taken")
+        raise ForbiddenUrlError(f"the URL has {len(url)} characters; at most {MAX_URL_LENGTH} are allowed")
     if any(c.isspace() or not c.isprintable() or c == "\\" for c in url):
         raise ForbiddenUrlError(
-            "an address with a blank, a backslash or a control character; write them as %20 and so on"
+            "the URL contains a space, a backslash or a control character; percent-encode it (%20 for a space)"
         )
     try:
         parts = urlsplit(url)
         scheme, port = parts.scheme.lower(), parts.port
     except ValueError as error:
-        raise ForbiddenUrlError(f"not an address: {error}") from None
+        raise ForbiddenUrlError(f"not a valid URL: {error}") from None
     if scheme not in DEFAULT_PORTS:
-        raise ForbiddenUrlError(f"{scheme}:// is not opened; only http:// and https:// are")
+        raise ForbiddenUrlError(f"{scheme}:// is not allowed; use http:// or https://")
     if "@" in parts.netloc:
-        raise ForbiddenUrlError(f"the address of {parts.hostname} holds a user name or password; these are not taken")
+        raise ForbiddenUrlError(f"the URL of {parts.hostname} contains a user name or password; remove it")
     host, port = _normalize_host(parts.hostname or ""), DEFAULT_PORTS[scheme] if port is None else port
     _check_port(port)
     path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
-    shown = f"[{host}]" if ":" in host else host
-    at = shown if port == DEFAULT_PORTS[scheme] else f"{shown}:{port}"
-    return UrlTarget(url=f"{scheme}://{at}{path}", scheme=scheme, host=host, port=port, path=path)
+    bracketed = f"[{host}]" if ":" in host else host
+    authority = bracketed if port == DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
+    return UrlTarget(url=f"{scheme}://{authority}{path}", scheme=scheme, host=host, port=port, path=path)
 
 
 def check_url(url: str, policy: DownloadPolicy) -> UrlTarget:
-    """Resolves the host once and checks each address that it has. Raises AddressRefused; OSError for unknown hosts."""
+    """Return the parsed URL with the IP addresses of its host, which is looked up once; each address is checked.
+
+    Raises ForbiddenUrlError, and OSError for an unknown host.
+    """
     target = parse_url(url)
     found = [target.host] if _is_ip(target.host) else policy.resolve(target.host, target.port)
     addresses = tuple(dict.fromkeys(found))
     for address in addresses:
         policy.check_ip(address, target.port, host=target.host)
     if not addresses:
-        raise ForbiddenUrlError(f"{target.host} has no address")
+        raise ForbiddenUrlError(f"{target.host} has no IP address")
     return replace(target, ip_addresses=addresses)
 
 
 def _normalize_host(host: str) -> str:
-    """In ASCII and lower case. IP addresses are taken in their usual form alone: `2130706433` is 127.0.0.1 to some."""
+    """Return the host in ASCII and lower case. Raises ForbiddenUrlError.
+
+    IP addresses are accepted only in their usual form, because some libraries read `2130706433` as 127.0.0.1.
+    """
     if ":" in host:
         if not _is_ip(host) or "%" in host:
-            raise ForbiddenUrlError(f"'{host}' is no IPv6 address")
+            raise ForbiddenUrlError(f"'{host}' is not an IPv6 address")
         return host
     try:
         name = host.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
-        raise ForbiddenUrlError(f"'{host}' is no host name") from None
+        raise ForbiddenUrlError(f"'{host}' is not a host name") from None
     if not _HOST_NAME.fullmatch(name):
-        raise ForbiddenUrlError(f"'{host}' is no host name")
+        raise ForbiddenUrlError(f"'{host}' is not a host name")
     if _NUMERIC_HOST.fullmatch(name) and not _is_ip(name):
         raise ForbiddenUrlError(f"'{host}' is an unusual way to write an IP address; write it as four decimal numbers")
     return name
 
 
 def _check_port(port: int) -> None:
-    """Mail, shell and the like listen below 1024; a request that they can mistake for their own is not sent there."""
+    """Check the port. Raises ForbiddenUrlError.
+
+    Mail, shell and similar services listen below 1024; a request that they could take for their own is not sent there.
+    """
     if port not in DEFAULT_PORTS.values() and port < 1024:
-        raise ForbiddenUrlError(f"port {port} is not opened; only 80, 443 and those above 1023 are")
+        raise ForbiddenUrlError(f"port {port} is not allowed; use 80, 443 or a port above 1023")
 
 
 def _is_ip(host: str) -> bool:

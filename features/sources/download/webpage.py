@@ -1,4 +1,4 @@
-"""The video of a web page, by yt-dlp. Only in a process of its own that `guard_process` has bound to the rules."""
+"""Download of the video of a web page with yt-dlp, only in a process that `guard_process` has sandboxed."""
 
 import importlib.util
 import re
@@ -16,40 +16,40 @@ from features.utils.files import is_disk_full, make_scratch_folder, make_write_e
 T = TypeVar("T", bound=BaseException)
 
 MAX_HEIGHT_PIXELS = 480
-"""Of several sizes the largest up to this one is taken: networks look at 224 pixels."""
+"""Height limit of the video to choose; the largest up to it is downloaded, because networks see only 224 pixels."""
 
 MAX_PLAYLIST_ENTRIES = 100
-"""A playlist is counted up to here."""
+"""Number up to which the entries of a playlist are counted."""
 
 MAX_TEXT_BYTES = 64 * 2**20
-"""A page or a list that is read into memory may be this long."""
+"""Size limit of a page or a list that is read into memory."""
 
 
 def can_read_pages() -> bool:
-    """Whether yt-dlp, the extra `url`, is installed."""
+    """Return whether yt-dlp (the extra `url`) is installed."""
     return importlib.util.find_spec("yt_dlp") is not None
 
 
 def fetch_page(url: str, destination: Path, *, policy: DownloadPolicy, limits: DownloadLimits) -> None:
-    """Puts the video of a page into the file `place`.
+    """Write the video of a web page to `destination`.
 
-    Raises ClipError where there is none, or several; EnvironmentStopped where `place` cannot be written. The time is
-    bounded by whoever ends this process.
+    Raises ClipError if the page has no video or several, RuntimeEnvironmentError if `destination` cannot be written.
+    The time is limited only by the pool, which ends this process.
     """
     with make_scratch_folder(destination) as folder:
         try:
             _download_video(url, folder, _RequestGuard(policy, limits))
         except OSError as error:
             raise make_write_error(error, destination) from error
-        came = [file for file in folder.iterdir() if file.is_file()]
-        if len(came) != 1:
-            raise ClipError("fetch", f"{len(came)} files came of the page, one was expected")
-        check_is_video(came[0])
-        move_into_place(came[0], destination)
+        files = [file for file in folder.iterdir() if file.is_file()]
+        if len(files) != 1:
+            raise ClipError("fetch", f"expected one file from the page, got {len(files)}")
+        check_is_video(files[0])
+        move_into_place(files[0], destination)
 
 
 def _download_video(url: str, folder: Path, guard: "_RequestGuard") -> None:
-    """Raises ClipError, and OSError where there is no space."""
+    """Download the video of a page into a folder. Raises ClipError, and OSError if the disk is full."""
     from yt_dlp.globals import plugin_dirs
     from yt_dlp.utils import UnsupportedError, YoutubeDLError
 
@@ -58,22 +58,26 @@ def _download_video(url: str, folder: Path, guard: "_RequestGuard") -> None:
         with _make_downloader(_make_options(folder), guard) as downloader:
             info = _select_video(downloader.extract_info(url, download=False))
             if not guard.has_checked:
-                raise ClipError("fetch", "this version of yt-dlp goes around the address checks; install another")
+                raise ClipError("fetch", "this version of yt-dlp bypasses the URL checks; install another version")
             downloader.process_ie_result(info, download=True)
     except (YoutubeDLError, OSError) as error:
         if guard.problem:
             raise guard.problem from None
-        if refusal := next(_find_causes(error, ForbiddenUrlError), None):
-            raise ClipError("fetch", f"refused: {refusal}") from None
-        if full := next(filter(is_disk_full, _find_causes(error, OSError)), None):
-            raise full from None
+        if forbidden := next(_find_causes(error, ForbiddenUrlError), None):
+            raise ClipError("fetch", f"URL rejected: {forbidden}") from None
+        if disk_full := next(filter(is_disk_full, _find_causes(error, OSError)), None):
+            raise disk_full from None
         if next(_find_causes(error, UnsupportedError), None):
             raise ClipError("fetch", "no video was found on the page") from None
         raise ClipError("fetch", _format_error(error)) from None
 
 
 def _make_options(folder: Path) -> dict[str, Any]:
-    """No settings of the user's own, no proxy, no cookies, no program beside Python, no part left out in silence."""
+    """Return the options of yt-dlp.
+
+    They use no settings of the user, no proxy, no cookies and no program besides Python. A missing fragment is an
+    error.
+    """
     return {
         "logger": _SilentLogger(),
         "noprogress": True,
@@ -102,7 +106,10 @@ def _make_options(folder: Path) -> dict[str, Any]:
 
 
 def _select_video(info: dict[str, Any] | None) -> dict[str, Any]:
-    """The only video that a page leads to. One of several would stand for the page by chance: it is refused."""
+    """Return the only video that a page leads to. Raises ClipError if there are several.
+
+    Any one of several would be an arbitrary choice.
+    """
     if info is None:
         raise ClipError("fetch", "no video was found on the page")
     if info.get("_type") in ("playlist", "multi_video"):
@@ -110,12 +117,12 @@ def _select_video(info: dict[str, Any] | None) -> dict[str, Any]:
         if len(entries) != 1:
             count = info.get("playlist_count") or len(entries)
             many = f"more than {MAX_PLAYLIST_ENTRIES}" if count > MAX_PLAYLIST_ENTRIES else str(count)
-            such = next((e["url"] for e in entries if str(e.get("url", "")).startswith("http")), "")
-            hint = f", such as {such}" if such else ""
-            raise ClipError("fetch", f"a playlist of {many} videos, all left out: give their own addresses{hint}")
+            example = next((e["url"] for e in entries if str(e.get("url", "")).startswith("http")), "")
+            hint = f", such as {example}" if example else ""
+            raise ClipError("fetch", f"a playlist of {many} videos, none was downloaded; give the URL of each{hint}")
         info = entries[0]
     if info.get("is_live"):
-        raise ClipError("fetch", "a live stream, which has no end to be fetched")
+        raise ClipError("fetch", "a live stream, which has no end and cannot be downloaded")
     return info
 
 
@@ -135,7 +142,7 @@ def _make_downloader(options: dict[str, Any], guard: "_RequestGuard") -> Any:
             return guard.limit_bytes(super()._send(request))
 
     class Downloader(YoutubeDL):
-        """Knows one way to speak to servers: other handlers bring network code that nothing here can bind."""
+        """A downloader with one request handler. Other handlers have network code that the sandbox cannot limit."""
 
         @cached_property
         def _request_director(self) -> Any:
@@ -145,7 +152,10 @@ def _make_downloader(options: dict[str, Any], guard: "_RequestGuard") -> Any:
 
 
 class _RequestGuard:
-    """Checks each address, counts the bytes of all answers together, and remembers the first thing that it refused."""
+    """Checks of all requests of a download.
+
+    It checks each URL, counts the bytes of all responses together, and keeps its first error.
+    """
 
     def __init__(self, policy: DownloadPolicy, limits: DownloadLimits) -> None:
         self.problem: ClipError | None = None
@@ -153,21 +163,21 @@ class _RequestGuard:
         self._policy, self._limits, self._received = policy, limits, 0
 
     def check(self, url: str) -> None:
-        """Raises AddressRefused."""
+        """Check a URL. Raises ForbiddenUrlError."""
         self.has_checked = True
         try:
             check_url(url, self._policy)
         except ForbiddenUrlError as error:
-            self.problem = self.problem or ClipError("fetch", f"refused: {error}")
+            self.problem = self.problem or ClipError("fetch", f"URL rejected: {error}")
             raise
 
     def limit_bytes(self, response: Any) -> Any:
-        """The same answer; reading it ends at the cap."""
+        """Return the response, changed so that reading it fails at the size limit."""
         from yt_dlp.networking.exceptions import RequestError
 
         read = response.read
 
-        def counting(amount: int | None = None) -> bytes:
+        def read_counted(amount: int | None = None) -> bytes:
             data = read(MAX_TEXT_BYTES + 1 if amount is None else amount)
             self._received += len(data)
             if self._received > self._limits.max_bytes:
@@ -175,17 +185,17 @@ class _RequestGuard:
                     f"over {self._limits.max_bytes} bytes", self._limits
                 )
             elif amount is None and len(data) > MAX_TEXT_BYTES:
-                self.problem = self.problem or ClipError("fetch", f"a page of over {MAX_TEXT_BYTES} bytes")
+                self.problem = self.problem or ClipError("fetch", f"the page has over {MAX_TEXT_BYTES} bytes")
             if self.problem:
                 raise RequestError(self.problem.reason)
             return data
 
-        response.read = counting
+        response.read = read_counted
         return response
 
 
 class _GuardHandler(urllib.request.BaseHandler):
-    """Sees each request before it is sent, those that redirects lead to as well, and each answer before it is read."""
+    """A handler that checks each request before it is sent, redirects included, and each response before it is read."""
 
     handler_order = 50
 
@@ -200,14 +210,14 @@ class _GuardHandler(urllib.request.BaseHandler):
 
     def http_response(self, request: urllib.request.Request, response: Any) -> Any:
         if response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
-            raise OSError("a compressed answer, which was not asked for and may be of any size unpacked")
+            raise OSError("the server sent a compressed answer, which was not requested and can unpack to any size")
         return response
 
     https_response = http_response
 
 
 class _SilentLogger:
-    """Nothing of yt-dlp's talk: what matters comes as an exception."""
+    """A logger that drops the messages of yt-dlp. Errors come as exceptions."""
 
     def debug(self, message: str) -> None: ...
 
@@ -217,22 +227,27 @@ class _SilentLogger:
 
 
 def _find_causes(error: BaseException, kind: type[T]) -> Iterator[T]:
-    """Those of a kind among an error and what it was raised from."""
+    """Yield the exceptions of one type among an error and its causes."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:
-        met = pending.pop()
-        if met is None or id(met) in seen:
+        current = pending.pop()
+        if current is None or id(current) in seen:
             continue
-        if isinstance(met, kind):
-            yield met
-        seen.add(id(met))
-        inner = [met.__cause__, met.__context__, getattr(met, "cause", None), getattr(met, "reason", None)]
-        exc_info = getattr(met, "exc_info", None) or ()
+        if isinstance(current, kind):
+            yield current
+        seen.add(id(current))
+        inner = [
+            current.__cause__,
+            current.__context__,
+            getattr(current, "cause", None),
+            getattr(current, "reason", None),
+        ]
+        exc_info = getattr(current, "exc_info", None) or ()
         pending += [part for part in (*inner, *exc_info[1:2]) if isinstance(part, BaseException)]
 
 
 def _format_error(error: BaseException) -> str:
-    """yt-dlp's message on one line, without its prefix and its plea for bug reports."""
+    """Return yt-dlp's message on one line, without its prefix and its request for bug reports."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split("; please report")[0].split("(caused by")[0]
     return " ".join(text.removeprefix("ERROR: ").split())[:300]

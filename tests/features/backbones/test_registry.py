@@ -1,4 +1,3 @@
-import json
 import sys
 from pathlib import Path
 
@@ -11,35 +10,20 @@ from features.backbones.weights import weights_digest
 from features.cache.hdf5 import read_cache
 from features.errors import SettingsError
 from tests.conftest import Run
+from tests.helpers.data.tiny_clip import register_tiny_clip
 from tests.helpers.data.videos import write_textured
 
 MEMBERS = [*BACKBONES, "timm:test_resnet", "timm:test_vit.r160_in1k", "clip:tiny"]
-"""One of each kind: timm's smallest networks with maps and with tokens, and a CLIP of the test's own."""
-
-TINY_CLIP = {
-    "embed_dim": 48,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 2, "layers": 1},
-}
+"""One backbone of each kind: timm's smallest networks with maps and with tokens, and a tiny CLIP made for the tests."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> None:
-    add_tiny_clip(tmp_path_factory.mktemp("clip"))
-
-
-def add_tiny_clip(folder: Path) -> None:
-    """Makes `clip:tiny` known, where open_clip is installed."""
-    try:
-        import open_clip
-    except ImportError:
-        return
-    (folder / "tiny.json").write_text(json.dumps(TINY_CLIP))
-    open_clip.add_model_config(folder / "tiny.json")
+    register_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 def needs(name: str) -> None:
-    """Skips where the library of a family is not installed."""
+    """Skip the test if the library of a family is not installed."""
     library = {"timm": "timm", "clip": "open_clip"}.get(name.partition(":")[0])
     if library:
         pytest.importorskip(library)
@@ -70,7 +54,7 @@ def test_each_backbone_gives_maps_of_its_width_with_random_weights(name: str) ->
     assert not any(p.requires_grad for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", [*MEMBERS[:-1], "clip:ViT-S-32-alt"])  # workers know nothing of a CLIP of the test's
+@pytest.mark.parametrize("name", [*MEMBERS[:-1], "clip:ViT-S-32-alt"])  # workers do not know the CLIP of the tests
 def test_each_backbone_extracts_clips(name: str, clips: Path, tmp_path: Path, extract: Run) -> None:
     needs(name)
     snippets = get_backbone(name).snippet
@@ -103,7 +87,7 @@ def test_maps_with_the_channels_last_are_turned() -> None:
 def test_a_network_that_pools_takes_no_other_pooling() -> None:
     pytest.importorskip("open_clip")
     assert pooled_width("clip:tiny", "avg") == 48
-    with pytest.raises(SettingsError, match="pools by itself"):
+    with pytest.raises(SettingsError, match="pools its own features"):
         pooled_width("clip:tiny", "max")
 
 
@@ -113,7 +97,7 @@ def test_a_network_that_pools_takes_no_other_pooling() -> None:
         ("mobilenetv2", r"did you mean 'mobilenet_v2'\? Choices: .*r3d_18.*timm:NAME, clip:NAME"),
         ("zzz", "choose one of: mobilenet_v2, .*timm:NAME, clip:NAME"),
         ("timm:resnet10", "nearest: .*timm:resnet10t"),
-        ("timm:resnet18.nothing", "unknown pretrained tag 'nothing' .*there are: a1_in1k"),
+        ("timm:resnet18.nothing", "unknown pretrained tag 'nothing' .*available: a1_in1k"),
         ("timm:hf-hub:somebody/model", "unknown backbone"),
         ("timm:crossvit_9_240", "gives no feature map.*list"),
         ("clip:ViT-B32", "nearest: .*clip:ViT-B-32"),

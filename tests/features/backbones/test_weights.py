@@ -11,7 +11,7 @@ from features.backbones.loading import load_backbone
 from features.backbones.registry import BACKBONES, get_backbone
 from features.backbones.weights import find_weights, weights_digest
 from features.errors import ArtifactError, SettingsError
-from tests.features.backbones.test_registry import add_tiny_clip
+from tests.helpers.data.tiny_clip import register_tiny_clip
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def published(network: nn.Module) -> dict[str, torch.Tensor]:
     return {f"features.{k}": v for k, v in network.state_dict().items()} | {"classifier.1.bias": torch.zeros(7)}
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])  # one that drops paths at random in training
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])  # efficientnet_b0 has stochastic depth
 def test_random_weights_are_the_same_every_time(name: str) -> None:
     first, again = (load_backbone(name, None).state_dict().values() for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -73,7 +73,7 @@ def test_weights_that_do_not_fit_are_refused(network: nn.Module, tmp_path: Path,
     else:
         file = tmp_path / "w.safetensors"
         file.write_bytes(b"\xff" * 100)
-    with pytest.raises(ArtifactError, match="refused") as raised:
+    with pytest.raises(ArtifactError, match="rejected") as raised:
         load_backbone("mobilenet_v2", file)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "canary").exists()
@@ -92,7 +92,7 @@ def test_weights_are_found_in_a_file_or_a_folder(tmp_path: Path, monkeypatch: py
 
 
 def test_absent_weights_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no weights of mobilenet_v2 there. Download http.*--weights PATH"):
+    with pytest.raises(SettingsError, match=r"no weights of mobilenet_v2 found. Download http.*--weights PATH"):
         find_weights("mobilenet_v2", str(tmp_path))
 
 
@@ -100,7 +100,7 @@ WRAPPERS = ("", "module.", "model.backbone.", "_orig_mod.module.net.")
 
 
 def classifier(name: str, network: nn.Module, wrapper: str) -> dict[str, torch.Tensor]:
-    """The state dict of a network that was fine-tuned inside something, with a classifier of seven classes."""
+    """Return the state dict of a network that was fine-tuned inside a wrapper, with a classifier of seven classes."""
     inner = "features." if name in ("mobilenet_v2", "mobilenet_v3", "efficientnet_b0") else ""
     state = network.state_dict()
     head = {f"{wrapper}fc.weight": torch.zeros(7, 5), f"{wrapper}classifier.1.bias": torch.zeros(7)}
@@ -123,7 +123,7 @@ def test_a_deeper_network_of_the_same_kind_is_refused(tmp_path: Path) -> None:
     import torchvision
 
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "resnet34.pth")
-    with pytest.raises(ArtifactError, match=r"'layer1\.2\..*' is no part of resnet18; is it a larger"):
+    with pytest.raises(ArtifactError, match=r"'layer1\.2\..*' is not part of resnet18; is it a larger"):
         load_backbone("resnet18", tmp_path / "resnet34.pth")
 
 
@@ -139,7 +139,7 @@ def test_a_torchscript_archive_is_refused_by_name(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "ViT-B-32.pt")
-    with pytest.raises(ArtifactError, match=r"refused: a TorchScript archive.*open_clip_model\.safetensors"):
+    with pytest.raises(ArtifactError, match=r"rejected: a TorchScript archive.*open_clip_model\.safetensors"):
         load_backbone("mobilenet_v2", tmp_path / "ViT-B-32.pt")
 
 
@@ -151,13 +151,13 @@ def test_weights_of_timm_are_converted_as_timm_does(tmp_path: Path) -> None:
     digests = {weights_digest("timm:test_vit", tmp_path / name) for name in ("now.pth", "old.pth")}
     assert len(digests) == 1
     torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(ArtifactError, match="refused"):
+    with pytest.raises(ArtifactError, match="rejected"):
         load_backbone("timm:test_vit", tmp_path / "other.pth")
 
 
 def test_the_image_tower_is_taken_out_of_a_whole_clip(tmp_path: Path) -> None:
     open_clip = pytest.importorskip("open_clip")
-    add_tiny_clip(tmp_path)
+    register_tiny_clip(tmp_path)
     whole = open_clip.create_model("tiny")
     save_file(whole.state_dict(), tmp_path / "whole.safetensors")
     save_file(whole.visual.state_dict(), tmp_path / "visual.safetensors")
@@ -180,5 +180,7 @@ def test_families_have_files_and_addresses_of_their_own(tmp_path: Path, monkeypa
     with pytest.raises(SettingsError, match="no pretrained weights of 'test_coatnet'"):
         find_weights("timm:test_coatnet", "auto")
     pytest.importorskip("open_clip")
-    with pytest.raises(SettingsError, match=r"name a tag after a slash, as in clip:ViT-B-32/openai \(openai, .* more"):
+    with pytest.raises(
+        SettingsError, match=r"add a tag after a slash, as in clip:ViT-B-32/openai \(available: openai, .* more"
+    ):
         find_weights("clip:ViT-B-32", "auto")

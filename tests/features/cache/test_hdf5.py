@@ -14,7 +14,7 @@ from features.cache.reduction import Reduction
 from features.cache.tables import make_clip_table, make_failure_table
 from features.errors import ArtifactError, DamagedCacheError, SettingsError
 from features.types import Clip, Failure, FeatureTrack
-from tests.features.test_spec import spec
+from tests.helpers.data.specs import spec
 
 RNG = np.random.default_rng(0)
 
@@ -32,7 +32,7 @@ def write(path: Path, tracks: list[FeatureTrack], **changes: object) -> Path:
         "width": 6,
         "spec": spec(reduction_digest="e" * 64),
         "reduction": Reduction("select:6", channels=np.arange(6)),
-        "reduction_rows": "train",
+        "reduction_fitted_on": "train",
         "clips": make_clip_table(make_track_rows(tracks)),
         "failures": make_failure_table([Failure(Clip("bad.mp4", Path("bad.mp4")), "open", "empty file")]),
     }
@@ -115,7 +115,7 @@ def test_a_shape_that_the_file_cannot_hold_takes_no_memory(
 def test_a_truncated_cache_is_refused(path: Path, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(ArtifactError, match="refused"):
+    with pytest.raises(ArtifactError, match="rejected"):
         read_cache(path)
 
 
@@ -131,7 +131,7 @@ def test_absent_and_foreign_files(tmp_path: Path) -> None:
 def test_a_cache_of_another_version_is_not_called_damaged(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["spec"] = json.dumps(json.loads(file.attrs["spec"]) | {"gravity": 9.81})
-    with pytest.raises(ArtifactError, match=r"another version .* differ in: gravity") as caught:
+    with pytest.raises(ArtifactError, match=r"another version .* differ: gravity") as caught:
         read_cache(path)
     assert not isinstance(caught.value, DamagedCacheError)
 

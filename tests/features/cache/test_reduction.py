@@ -13,7 +13,7 @@ TRACKS = [RNG.normal(size=(12, 20)).astype(np.float16) for _ in range(9)]
 
 
 def loud_tracks() -> list[NDArray[np.float16]]:
-    """Channels that hang together a little, the last the loudest, no mean at zero."""
+    """Return tracks of slightly correlated channels of increasing variance, with means other than zero."""
     rng = np.random.default_rng(1)
     mix = rng.normal(size=(20, 20)) * 0.3 + np.eye(20)
     return [(rng.normal(size=(12, 20)) @ mix * np.linspace(0.1, 4, 20) + 2).astype(np.float16) for _ in range(9)]

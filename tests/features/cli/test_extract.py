@@ -1,4 +1,4 @@
-"""Stage one as a user runs it."""
+"""The command `extract-features` as a user runs it."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def test_extracts_once_then_only_what_is_new_or_changed(clips: Path, tmp_path: P
     assert cache.features.shape == (6 * 12, 512)
     assert cache.clips.label.tolist() == ["calm"] * 3 + ["wild"] * 3
     assert cache.clips.path.tolist() == [f"{c}/{i}.mp4" for c in ("calm", "wild") for i in range(3)]
-    assert cache.reduction_rows == "all"
+    assert cache.reduction_fitted_on == "all"
     assert not parts_folder(output).exists()
 
     again = extract(clips, "-o", output)
@@ -114,7 +114,7 @@ def test_a_reduction_is_fitted_on_training_rows_and_kept_in_the_cache(
         assert extract(manifest, "-o", output, "--reduce", text).code == 0
         small, expected = read_cache(output), fit(text, training, width=1280)
         assert expected is not None and small.reduction is not None
-        assert (small.reduction.digest, small.reduction_rows) == (expected.digest, "train")
+        assert (small.reduction.digest, small.reduction_fitted_on) == (expected.digest, "train")
         assert (small.features == expected.apply(raw.features)).all()
 
 
@@ -125,7 +125,7 @@ def test_labels_groups_and_splits_follow_the_manifest_without_extraction(
     rows = [("calm/0.mp4", "x", "g1", "train"), ("wild/0.mp4", "y", "g2", "test")]
     manifest.write_text("path,label,group,split\n" + "\n".join(",".join(row) for row in rows))
     extract(manifest, "-o", output, "--reduce", "pca:8")
-    assert read_header(output).reduction_rows == "train"
+    assert read_header(output).reduction_fitted_on == "train"
     manifest.write_text("path,label,group,split\ncalm/0.mp4,z,g1,train\nwild/0.mp4,y,g3,val\n")
     ran = extract(manifest, "-o", output, "--reduce", "pca:8")
     assert "0 to extract" in ran.out
@@ -154,7 +154,7 @@ def test_larger_pictures_show_the_same_part_of_the_frame(numbered: Path, tmp_pat
     spec = read_header(output).spec.preprocessing
     assert (spec.size, spec.resize) == (320, 366)  # 224 of 256, as the weights were trained
     refused = extract(numbered, "-o", output, "--backbone", "clip:ViT-S-32-alt", "--reduce", "none", "--size", 320)
-    assert (refused.code, "takes pictures of 224 pixels" in refused.err) == (2, True)
+    assert (refused.code, "takes only frames of 224 pixels" in refused.err) == (2, True)
 
 
 def test_fps_sampling_makes_tracks_of_different_lengths(clips: Path, tmp_path: Path, extract: Run) -> None:
@@ -167,19 +167,19 @@ def test_fps_sampling_makes_tracks_of_different_lengths(clips: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--backbone", "mobilnet_v2"], 2, "unknown backbone 'mobilnet_v2'; did you mean 'mobilenet_v2'"),
         (["--reduce", "select:9999"], 2, "from 1 to 1280"),
-        (["--weights", "absent.pth"], 2, "absent.pth: no weights of mobilenet_v2 there"),
+        (["--weights", "absent.pth"], 2, "absent.pth: no weights of mobilenet_v2 found"),
         (["--set", "frame=3"], 2, "did you mean 'frames'"),
         (["--frames", "0"], 2, "0 is not in the range"),
-        (["--device", "cuda:9"], 2, "'cuda:9' is not there"),
+        (["--device", "cuda:9"], 2, "'cuda:9' does not exist"),
         (["--config", "absent.yaml"], 2, "absent.yaml cannot be read"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(
-    numbered: Path, tmp_path: Path, run: Run, arguments: list[str], code: int, said: str
+    numbered: Path, tmp_path: Path, run: Run, arguments: list[str], code: int, message: str
 ) -> None:
     ran = run(
         extract_features,
@@ -190,7 +190,7 @@ def test_bad_input_is_one_line_before_any_work(
         *arguments,
     )
     assert ran.code == code
-    assert said in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
     assert not list(tmp_path.iterdir())
 
@@ -241,7 +241,7 @@ def test_stopped_half_way_it_commits_and_goes_on_later(tmp_path: Path, extract: 
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "run the same command again to go on" in out
+    assert "run the same command again to continue" in out
     assert not (tmp_path / "c.h5").exists()
     done = len(list(tmp_path.glob("c.h5.parts/part-*.h5")))
     assert 1 <= done < 12

@@ -1,4 +1,4 @@
-"""Looking after caches as a user does: inspect, verify, merge, shards."""
+"""Caches managed as a user does it: inspect, verify, merge, shards."""
 
 import json
 import os
@@ -23,17 +23,17 @@ from features.sources.shards import Shard
 from features.types import Clip, Failure, FeatureTrack
 from tests.conftest import Run
 from tests.features.cache.test_hdf5 import track, write
-from tests.features.test_spec import spec
+from tests.helpers.data.specs import spec
 from tests.helpers.data.videos import write_numbered
 from tests.helpers.paths import ROOT
 
 TORCH = ("--runtime", "torch")
-RAW = {"spec": spec(reduction="none"), "reduction": None, "reduction_rows": "", "failures": make_failure_table([])}
+RAW = {"spec": spec(reduction="none"), "reduction": None, "reduction_fitted_on": "", "failures": make_failure_table([])}
 
 
 @pytest.fixture(scope="module")
 def made(numbered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`clips/`, six good ones and a bad one, and the cache `c.h5` of them."""
+    """A folder with `clips/`, six good clips and a bad one, and their cache `c.h5`."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(numbered, folder / "clips")
     (folder / "clips" / "calm" / "bad.mp4").touch()
@@ -44,7 +44,7 @@ def made(numbered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clips(made: Path, tmp_path: Path) -> Path:
-    """A copy of the clips that the cache still knows, by size and time."""
+    """A copy of the clips with the same sizes and times, so that the cache knows them."""
     return Path(shutil.copytree(made / "clips", tmp_path / "clips"))
 
 
@@ -64,9 +64,9 @@ def test_inspect_says_what_is_in_it(made: Path, run: Run) -> None:
     ran = run(features, "inspect", made / "c.h5")
     assert ran.code == 0
     header = read_header(made / "c.h5")
-    for said in (
+    for message in (
         "c.h5: 6 clips, 72 rows of 512 features, ",
-        "frames       12 evenly spaced a clip",
+        "frames       12 evenly spaced per clip",
         "backbone     mobilenet_v2, random weights",
         "reduction    select:512, fitted on all rows (no split is known)",
         header.fingerprint,
@@ -74,10 +74,10 @@ def test_inspect_says_what_is_in_it(made: Path, run: Run) -> None:
         f"h5py {h5py.__version__}",
         "groups       none known",
         "status       6 ok, 0 partial",
-        "no parts wait beside it",
+        "no pending parts",
         "1 x open: empty file",
     ):
-        assert said in ran.out
+        assert message in ran.out
     rows = [line.split() for line in ran.out.splitlines()]
     assert ["calm", "3", "3"] in rows
     assert ["all", "6", "6"] in rows
@@ -119,8 +119,8 @@ def test_verify_of_a_sound_cache(tmp_path: Path, run: Run) -> None:
     path = write(tmp_path / "c.h5", [track("a.mp4", 3)], **RAW)
     ran = run(features, "verify", path)
     assert ran.code == 0
-    assert f"1 clip, 3 rows, content as written (sha256 {read_header(path).content_digest[:16]})" in ran.out
-    assert "missing   not looked at (give the SOURCE)" in ran.out
+    assert f"1 clip, 3 rows, content verified (sha256 {read_header(path).content_digest[:16]})" in ran.out
+    assert "missing   not checked (give SOURCE to check)" in ran.out
 
 
 def change_nothing(clips: Path) -> None:
@@ -164,11 +164,11 @@ def pipe(clips: Path) -> None:
         (change_nothing, "failed", "calm/bad.mp4", "open: empty file"),
         (touch, "failed", "calm/bad.mp4", "open: empty file"),
         (add, "missing", "wild/9.mp4", "never extracted"),
-        (remove, "vanished", "wild/0.mp4", "not in the source any more"),
+        (remove, "vanished", "wild/0.mp4", "no longer in the source"),
         (lengthen, "stale", "wild/0.mp4", "now"),
-        (rewrite, "stale", "wild/0.mp4", "as long as before, other content"),
-        (mend, "stale", "calm/bad.mp4", "0 bytes then"),
-        (pipe, "stale", "wild/0.mp4", "not a regular file any more"),
+        (rewrite, "stale", "wild/0.mp4", "same size, different content"),
+        (mend, "stale", "calm/bad.mp4", "was 0 bytes"),
+        (pipe, "stale", "wild/0.mp4", "no longer a regular file"),
     ],
 )
 def test_verify_compares_with_the_source(
@@ -192,7 +192,7 @@ def test_verify_names_ten_of_a_kind_unless_told_all(made: Path, clips: Path, run
         (clips / "wild" / f"new\n{i:02d}.mp4").touch()
     few, everything = (run(features, "verify", made / "c.h5", clips, *more).out for more in ([], ["--all"]))
     assert "missing   12" in few
-    assert "… and 2 more (--all names them)" in few
+    assert "… and 2 more (--all lists them)" in few
     assert "new\\n11.mp4" not in few
     assert "new\\n11.mp4" in everything
 
@@ -218,7 +218,7 @@ def test_verify_names_damage(cache: Path, clips: Path, run: Run) -> None:
     cache.write_bytes(data)
     ran = run(features, "verify", cache, clips)
     assert ran.code == 4
-    assert f"c.h5: {cache} refused" in ran.out
+    assert f"c.h5: {cache} rejected" in ran.out
     assert "Traceback" not in ran.err
     assert json.loads(run(features, "verify", cache, "--json").out)["missing"] is None
 
@@ -236,13 +236,13 @@ def test_merge_keeps_each_clip_once_and_a_track_rather_than_a_failure(tmp_path: 
     c = raw_cache(tmp_path / "c.h5", third)
     ran = run(features, "merge", a, b, c, "-o", tmp_path / "new" / "u.h5")
     assert ran.code == 0
-    for said in (
+    for message in (
         "1 track in more than one cache, kept once",
         "1 failure left out: another cache has the clip's features",
-        "1 clip with other labels, groups or splits in a later cache, the first cache's word is kept (m.mp4",
+        "1 clip with another label, group or split in a later cache; those of the first cache are kept (m.mp4",
         "4 tracks, 2108 rows, 2 failures",
     ):
-        assert said in ran.out
+        assert message in ran.out
     union = read_cache(tmp_path / "new" / "u.h5")
     assert union.clips.path.tolist() == ["a.mp4", "b.mp4", "m.mp4", "z.mp4"]
     expected = [first[1], second[0], first[0], third[0]]
@@ -269,17 +269,19 @@ def test_merge_into_an_input_or_by_force_but_never_over_another_file(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"spec": spec(reduction="none", precision="bf16")}, "precision: fp32, not bf16"),
         ({"spec": spec(reduction="none", weights_digest="b" * 64)}, "weights_digest: aaaaaaaaaaaa…, not bbbbbbbbbbbb…"),
     ],
 )
-def test_merge_refuses_other_features_by_field(tmp_path: Path, run: Run, changes: dict[str, object], said: str) -> None:
+def test_merge_refuses_other_features_by_field(
+    tmp_path: Path, run: Run, changes: dict[str, object], message: str
+) -> None:
     a = raw_cache(tmp_path / "a.h5", [track("a.mp4", 3)])
     b = raw_cache(tmp_path / "b.h5", [track("b.mp4", 3)], **changes)
     ran = run(features, "merge", a, b, "-o", tmp_path / "u.h5")
-    assert (ran.code, said in ran.err, (tmp_path / "u.h5").exists()) == (4, True, False)
+    assert (ran.code, message in ran.err, (tmp_path / "u.h5").exists()) == (4, True, False)
 
 
 def test_merge_refuses_reductions_that_were_fitted_apart(tmp_path: Path, run: Run) -> None:
@@ -312,7 +314,7 @@ def test_merge_of_a_damaged_cache_writes_nothing(tmp_path: Path, run: Run) -> No
     data[at] ^= 1
     b.write_bytes(data)
     ran = run(features, "merge", a, b, "-o", tmp_path / "u.h5")
-    assert (ran.code, f"{b} refused" in ran.err, (tmp_path / "u.h5").exists()) == (4, True, False)
+    assert (ran.code, f"{b} rejected" in ran.err, (tmp_path / "u.h5").exists()) == (4, True, False)
 
 
 def test_shards_divide_the_clips_by_their_paths() -> None:
@@ -344,7 +346,7 @@ def test_the_last_shard_builds_the_cache(made: Path, tmp_path: Path, extract: Ru
 
     again = extract(made / "clips", "-o", output, "--shard", "1/2", "--dry-run")
     assert "0 to extract" in again.out
-    assert f"parts of an unfinished run in {parts_folder(output)} would be taken in" in again.out
+    assert f"parts of an unfinished run in {parts_folder(output)} would be added" in again.out
     second = extract(made / "clips", "-o", output, "--shard", "2/2", *TORCH)
     assert "6 clips, 72 rows" in second.out
     assert read_header(output).content_digest == whole.content_digest
@@ -359,8 +361,8 @@ def test_shards_that_end_at_the_same_moment(made: Path, tmp_path: Path) -> None:
         subprocess.Popen([*command, "--shard", f"{i}/2"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for i in (1, 2)
     ]
-    said = [process.communicate(timeout=120) for process in processes]
-    assert {process.returncode for process in processes} == {0, 3}, said
+    message = [process.communicate(timeout=120) for process in processes]
+    assert {process.returncode for process in processes} == {0, 3}, message
     assert read_header(output).content_digest == read_header(made / "c.h5").content_digest
     assert not parts_folder(output).exists()
 
@@ -381,16 +383,16 @@ def test_dry_run_says_what_would_be_done(made: Path, clips: Path, cache: Path, e
     before = cache.read_bytes()
     ran = extract(clips, "-o", cache, "--dry-run", *TORCH)
     assert ran.code == 0
-    for said in (
+    for message in (
         "8 clips: 2 to extract, 5 in the cache already",
-        "1 of them known, with files of another size or time",
-        "1 clip failed before and are not tried again",
-        "frames     12 evenly spaced a clip",
+        "1 of them in the cache, but with another file size or time",
+        "1 clip failed before and will not be tried again",
+        "frames     12 evenly spaced per clip",
         "reduction  select:512",
         "with torch",
         f"{cache} would be extended; this was a dry run, nothing was written",
     ):
-        assert said in ran.out
+        assert message in ran.out
     assert cache.read_bytes() == before
     assert "has all of them" in extract(made / "clips", "-o", cache, "--dry-run").out
 

@@ -1,4 +1,4 @@
-"""Preparing a data set as a user does: a manifest of what is there, its groups, its split, its warnings."""
+"""Data sets prepared as a user does it: the manifest, its groups, its split and its warnings."""
 
 import csv
 import os
@@ -17,15 +17,15 @@ from features.curation.splitting import assign_splits, parse_shares
 from features.errors import SettingsError
 from features.sources.discover import find_clips
 from features.types import SPLITS
-from tests.conftest import Ran, Run
+from tests.conftest import CommandResult, Run
 from tests.helpers.data.videos import write_numbered, write_scene
 
-Make = Callable[..., Ran]
+Make = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def make(run: Run) -> Make:
-    """`make SOURCE... -o OUTPUT` with one worker."""
+    """`make(SOURCE..., "-o", OUTPUT)` writes a manifest with one worker."""
     return lambda *arguments: run(features, "manifest", *arguments, "--workers", "1")
 
 
@@ -50,7 +50,7 @@ def rows(manifest: Path) -> dict[str, dict[str, str]]:
 
 
 def parts(manifest: Path, column: str) -> list[list[str]]:
-    """Which clips share a value of a column."""
+    """Return the paths of the clips that share a value of a column."""
     found = defaultdict(list)
     for path, row in rows(manifest).items():
         found[row[column]].append(path)
@@ -89,9 +89,9 @@ def test_an_edited_manifest_keeps_its_groups_and_split(clips: Path, make: Make) 
     lines = ["path,label,group,split,note", "calm/0_a.mp4,x,mine,train,a", "calm/1_a.mp4,y,other,,b"]
     (clips / "old.csv").write_text("\n".join([*lines, "wild/0_b.mp4,y,,train,c"]))
     ran = make(clips / "old.csv", "-o", clips / "new.csv")
-    assert "names of UCF101's kind); 1 clip without one by near-duplicate frames" in ran.out
-    assert "split: the source's own, kept" in ran.out
-    assert "warning: 1 clip without a split, trained on and judged on by nobody: calm/1_a.mp4" in ran.err
+    assert "UCF101-style names); for 1 clip without one: near-duplicate frames" in ran.out
+    assert "split: kept from the source" in ran.out
+    assert "warning: 1 clip without a split, used neither for training nor for evaluation: calm/1_a.mp4" in ran.err
     assert [(r["label"], r["group"], r["split"]) for r in rows(clips / "new.csv").values()] == [
         ("x", "mine", "train"),
         ("y", "other", ""),
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_named_and_left_out(clips: Path, make: Make) -> N
     assert ran.code == 3
     assert "left out: calm/empty.mp4: empty file" in ran.err
     assert "left out: calm/text.mp4: not a video" in ran.err
-    assert "left out: calm/\\xff.mp4: a manifest cannot hold its name (not UTF-8" in ran.err
+    assert "left out: calm/\\xff.mp4: a manifest cannot store its name (not UTF-8" in ran.err
     assert "8 clips, 4 groups; 3 clips left out" in ran.out
     assert len(rows(clips / "m.csv")) == 8
 
@@ -137,7 +137,7 @@ def test_ucf_names_make_groups_within_a_class(clips: Path, tmp_path: Path, make:
         (tmp_path / "ucf" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, tmp_path / "ucf" / f"{name}.mp4")
     ran = make(tmp_path / "ucf", "-o", tmp_path / "m.csv")
-    assert "groups: the groups that the source tells" in ran.out
+    assert "groups: those of the source" in ran.out
     assert [row["group"] for row in rows(tmp_path / "m.csv").values()] == ["Fly_g01", "Run_g01", "Run_g01", "Run_g02"]
 
 
@@ -153,7 +153,7 @@ def test_a_pattern_of_ones_own(clips: Path, make: Make) -> None:
 def test_folders_between_class_and_clip(clips: Path, make: Make) -> None:
     ran = make(clips, "-o", clips / "n.csv", "--group-from", "folder")
     assert ran.code == 2
-    assert "no folder between its class and itself" in ran.err
+    assert "no folder between class and clip" in ran.err
     for file in list(clips.rglob("*.mp4")):
         camera = file.parent / f"cam{file.name[0]}"
         camera.mkdir(exist_ok=True)
@@ -163,7 +163,7 @@ def test_folders_between_class_and_clip(clips: Path, make: Make) -> None:
 
 
 def split_folders(clips: Path, root: Path) -> Path:
-    """Cameras 0 and 1 in train, 2 and 3 in test, but one clip of camera 0 in test too."""
+    """Copy cameras 0 and 1 to train and 2 and 3 to test, with one clip of camera 0 in test too."""
     for file in clips.rglob("*.mp4"):
         side = "test" if file.name[0] in "23" or file.name == "0_b.mp4" else "train"
         target = root / side / file.parent.name / file.name
@@ -176,20 +176,20 @@ def test_a_split_of_folders_is_kept_and_its_leak_named(clips: Path, tmp_path: Pa
     root = split_folders(clips, tmp_path / "split")
     ran = make(root, "-o", root / "m.csv")
     assert ran.code == 0
-    assert "split: the source's own, kept" in ran.out
-    assert "warning: 1 group on more than one side of the split" in ran.err
+    assert "split: kept from the source" in ran.out
+    assert "warning: 1 group in more than one split" in ran.err
     assert "train/calm/0_a.mp4 in train, test/wild/0_b.mp4 in test" in ran.err
     assert {row["split"] for path, row in rows(root / "m.csv").items() if path.startswith("test/")} == {"test"}
     ran = make(root, "-o", root / "n.csv", "--split", "50/50")
-    assert "instead of the source's own" in ran.out
-    assert "more than one side" not in ran.err
+    assert "instead of that of the source" in ran.out
+    assert "more than one split" not in ran.err
 
 
 def test_scenes_that_leak_besides_their_groups(clips: Path, tmp_path: Path, make: Make) -> None:
     root = split_folders(clips, tmp_path / "split")
     own = ("--group-from", "pattern", "--group-pattern", r"\d_[ab]")  # each clip a group
     ran = make(root, "-o", root / "m.csv", *own)
-    assert "warning: 1 scene on more than one side of the split, in different groups" in ran.err
+    assert "warning: 1 scene in more than one split, in different groups" in ran.err
     make(root, "-o", root / "n.csv", *own, "--join-alike", "--split", "60/40")
     assert sorted(len(part) for part in parts(root / "n.csv", "group")) == [2, 2, 2, 2]
     assert all(len({rows(root / "n.csv")[p]["split"] for p in part}) == 1 for part in parts(root / "n.csv", "group"))
@@ -204,7 +204,7 @@ def test_repeats_small_classes_and_one_big_group_are_named(clips: Path, make: Ma
     assert "warning: class 'calm' has 4 clips, fewer than 10" in ran.err
     assert "warning: class 'big' has 1 group for 3 splits" in ran.err
     assert "holds 11 of the 11 clips of class 'big'" in ran.err
-    assert "11 clips the same as another, byte for byte: big/0.mp4 = big/1.mp4 = big/10.mp4" in ran.err
+    assert "11 clips identical to another, byte for byte: big/0.mp4 = big/1.mp4 = big/10.mp4" in ran.err
     assert "with different labels: big/0.mp4 (big)" in ran.err
 
 
@@ -227,23 +227,23 @@ def test_folders_of_images_last_by_their_rate(clips: Path, tmp_path: Path, make:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (("--split", "70/20"), "must sum to 100, they sum to 90"),
+        (("--split", "70/20"), "must sum to 100, but they sum to 90"),
         (("--split", "many"), "shares such as 70/15/15"),
         (("--split", "0/50/50"), "train must be more than 0"),
-        (("--split", "80/20", "--keep-split"), "either --split or --keep-split"),
+        (("--split", "80/20", "--keep-split"), "--split and --keep-split cannot be used together"),
         (("--keep-split",), "the source has no split"),
         (("--group-from", "column"), "no clip has a group"),
-        (("--group-from", "frames", "--group-pattern", "a"), "does not go with --group-from frames"),
+        (("--group-from", "frames", "--group-pattern", "a"), "cannot be used with --group-from frames"),
     ],
 )
-def test_wishes_that_cannot_be(clips: Path, make: Make, options: tuple[str, ...], said: str) -> None:
+def test_wishes_that_cannot_be(clips: Path, make: Make, options: tuple[str, ...], message: str) -> None:
     for file in sorted(clips.rglob("*.mp4"))[1:]:
         file.unlink()
     ran = make(clips, "-o", clips / "m.csv", *options)
     assert (ran.code, (clips / "m.csv").exists()) == (2, False)
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_a_video_from_two_sources_is_refused(clips: Path, tmp_path: Path, make: Make) -> None:

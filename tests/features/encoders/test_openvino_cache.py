@@ -1,4 +1,4 @@
-"""What is kept from run to run: used for the very same thing alone, and never needed."""
+"""The user cache of networks and digests: an entry is used only for the same key, and no run depends on it."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ Kept = Callable[..., int]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of caches of one test."""
+    """The cache folder of one test."""
     monkeypatch.setenv("HAZARD_CACHE_DIR", str(tmp_path / "caches"))
     return tmp_path / "caches"
 
@@ -41,7 +41,7 @@ def spec(**changes: object) -> FeatureSpec:
 
 @pytest.fixture
 def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """`take(SPEC)` asks for a network, checks it and says how many were converted so far."""
+    """`take(SPEC)` gets a network, checks it and returns how many were converted so far."""
     pytest.importorskip("openvino")
     converted = []
 
@@ -72,7 +72,9 @@ def only_entry(folder: Path) -> Path:
 
 def test_a_network_is_converted_once(take: Kept) -> None:
     assert [take(spec()), take(spec())] == [1, 1]
-    assert take(spec(precision="bf16", sampling=Sampling(frames=3)), made_for=spec()) == 1  # that decides nothing here
+    assert (
+        take(spec(precision="bf16", sampling=Sampling(frames=3)), made_for=spec()) == 1
+    )  # these settings do not change the network
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_another_network_is_another_entry(take: Kept, changes: dict[str, object]
 
 
 def test_other_weights_never_get_a_kept_network(take: Kept) -> None:
-    """Nor is one kept whose weights are not, or no longer, those that the digest names."""
+    """A network is not cached if its weights do not match, or no longer match, the digest of the spec."""
     other, unnamed = spec(weights_digest="a" * 64), spec(weights_digest="")
     assert [take(spec()), take(other), take(other), take(unnamed), take(unnamed)] == [1, 2, 3, 4, 5]
 
@@ -149,7 +151,7 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def weights(file: Path, seed: int) -> Path:
-    """A state dict of mobilenet_v2, as many bytes whatever the seed."""
+    """Write a state dict of mobilenet_v2 whose size does not depend on the seed."""
     state = load_backbone("mobilenet_v2", None).state_dict()
     state["0.0.weight"] = torch.full_like(state["0.0.weight"], float(seed))
     save_file(state, file)
@@ -169,7 +171,7 @@ def test_weights_that_did_not_change_are_not_read_again(tmp_path: Path, folder: 
 
 
 def test_weights_that_changed_are_read_again(tmp_path: Path) -> None:
-    """Even where the new file has the old one's name, size and times."""
+    """This holds even if the new file has the name, size and times of the old one."""
     file = weights(tmp_path / "w.safetensors", 0)
     before, status = weights_digest("mobilenet_v2", file), file.stat()
     weights(tmp_path / "new.safetensors", 1).replace(file)

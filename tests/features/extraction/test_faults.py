@@ -1,19 +1,19 @@
-"""Every row of the fault table that concerns stage one, injected for real.
+"""Every row of the fault table of stage one, with real faults.
 
 | row | where |
 |---|---|
 | 1-10, 13, 16, 17, 36 | here, all in one run: `harvest` |
-| 11 variable frame rate | `test_video.py::test_variable_frame_rate_is_sampled_by_time` |
+| 11 variable frame rate | `test_decoder.py::test_variable_frame_rate_is_sampled_by_time` |
 | 12, 14, 15 | here |
 | 18, 19 kill -9 | `test_kills.py` |
 | 20 SIGTERM | `test_extract.py::test_stopped_half_way_it_commits_and_goes_on_later`; Ctrl-C here |
 | 21-23, 25-29 | here |
 | 24 two writers, different clips | `test_kills.py::test_rows_23_24_many_writers_at_once`, more of row 23 too |
-| 30 wrong shape or type | `test_cache.py::test_wrong_content_is_refused_with_expected_and_got`; the exit code here |
-| 31 NaN or infinity | `test_cache.py::test_not_a_number_is_refused_when_written`, the same of row 30 when read,
-  `test_encoder.py::test_a_feature_that_is_not_finite_is_a_failure`; the command's exit code here |
-| 36 odd names | here; in reports `test_report.py::test_hostile_names_are_inert_and_kept` |
-| 37 symlink loop | `test_clips.py::test_symlink_loop_is_walked_once` |
+| 30 wrong shape or type | `test_hdf5.py::test_wrong_content_is_refused_with_expected_and_got`; the exit code here |
+| 31 NaN or infinity | `test_hdf5.py::test_not_a_number_is_refused_when_written`, the same of row 30 when read,
+  `test_encoders.py::test_a_feature_that_is_not_finite_is_a_failure`; the command's exit code here |
+| 36 odd names | here; in reports `test_page.py::test_hostile_names_are_inert_and_kept` |
+| 37 symlink loop | `test_discover.py::test_symlink_loop_is_walked_once` |
 | 38 100,000 files | here |
 """
 
@@ -54,8 +54,8 @@ from features.video.decoder import read_frames
 from features.video.sampling import make_row_sampler
 from hazard.cli.train import train_temporal
 from tests.conftest import Run
-from tests.helpers.data.planted import ODD_NAMES, PLAYLISTS, Misbehaving, plant, watched
-from tests.helpers.data.synthetic_tracks import without_videos
+from tests.helpers.data.planted import ODD_NAMES, PLAYLISTS, MisbehavingExtractJob, detect_opening, write_faulty_files
+from tests.helpers.data.synthetic_tracks import replace_extraction
 from tests.helpers.data.videos import (
     flip_bits,
     make_fifo,
@@ -76,9 +76,9 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="module")
 def harvest(tmp_path_factory: pytest.TempPathFactory) -> CacheHeader:
-    """The cache of one run over all the planted files."""
+    """The cache of one run over all faulty files."""
     folder = tmp_path_factory.mktemp("faults")
-    plant(folder)
+    write_faulty_files(folder)
     settings = SETTINGS.model_copy(update={"deadline_seconds": 20.0, "part_clips": 128})
     summary = extract_to_cache(find_clips([folder]), folder / "c.h5", settings)
     assert summary.header is not None
@@ -88,7 +88,7 @@ def harvest(tmp_path_factory: pytest.TempPathFactory) -> CacheHeader:
 
 
 def ledger(header: CacheHeader, start: str) -> dict[str, str]:
-    """File to stage and reason, of the files whose name begins so; none of them has features."""
+    """Return stage and reason of the failed files whose names begin with `start`. None of them has features."""
     table = header.failures
     found = {
         str(path): f"{stage}: {reason}"
@@ -100,7 +100,7 @@ def ledger(header: CacheHeader, start: str) -> dict[str, str]:
 
 
 def kept(header: CacheHeader, path: str) -> tuple[str, float, int]:
-    """Status, decoded share and rows of a clip that has features."""
+    """Return status, decoded share and rows of a clip that has features."""
     assert path not in header.failures.path
     i = header.clips.path.tolist().index(path)
     return str(header.clips.status[i]), float(header.clips.decoded_share[i]), int(header.clips.length[i])
@@ -143,7 +143,7 @@ def test_row_06_overwritten_in_the_middle(harvest: CacheHeader, suffix: str) -> 
 
 
 def test_row_06_a_variable_frame_rate_is_no_damage(tmp_path: Path) -> None:
-    """A camera that films only what moves: gaps in time, none in the bytes."""
+    """A camera that records only motion leaves gaps in time, but none in the bytes."""
     times = [i / 25 + (i // 20) for i in range(60)]
     batch = seen(write_numbered(tmp_path / "v.mkv", 60, times=times))
     assert batch.decoded_share == 1.0
@@ -204,7 +204,7 @@ def test_row_12_rotated_by_metadata_gives_the_features_of_the_upright_copy(tmp_p
 def test_row_13_enormous_frames_are_refused_from_the_header(tmp_path: Path, suffix: str) -> None:
     """A frame of 15360 x 8640 is 133 MB of YCbCr and 398 MB of RGB."""
     path = write_enormous(tmp_path / f"big.{suffix}")
-    if suffix == "mov":  # a header that lies: the pictures themselves are enormous
+    if suffix == "mov":  # a false header: the frames themselves are enormous
         data = bytearray(path.read_bytes())
         sizes = data.find(b"jpeg", data.find(b"stsd")) + 28
         data[sizes : sizes + 4] = (64).to_bytes(2, "big") + (48).to_bytes(2, "big")
@@ -219,7 +219,7 @@ def test_row_13_enormous_frames_are_refused_from_the_header(tmp_path: Path, suff
 
 
 def grown_bytes(body: str) -> int:
-    """By how much the peak memory of a fresh process grows while it runs `body`."""
+    """Return how many bytes the peak memory of a new process grows while it runs `body`."""
     lines = [line[12:] for line in body.splitlines() if line.strip()]
     script = "\n".join(
         [
@@ -239,10 +239,10 @@ def grown_bytes(body: str) -> int:
 
 @pytest.fixture
 def misbehaved(tmp_path: Path, numbered: Path, extract: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run over three sound clips, one that hangs its decoder and one that crashes it."""
+    """A run over three good clips, one that hangs its decoder and one that crashes it."""
     for name in ("a", "b hang", "c", "d crash", "e"):
         shutil.copy(numbered / "calm" / "0.mp4", tmp_path / f"{name}.mp4")
-    monkeypatch.setattr("features.extraction.local_engine.ExtractJob", Misbehaving)
+    monkeypatch.setattr("features.extraction.local_engine.ExtractJob", MisbehavingExtractJob)
     return lambda: extract(tmp_path, "-o", tmp_path / "c.h5", "--set", "deadline_seconds=4")
 
 
@@ -266,7 +266,7 @@ def test_row_14_what_hung_is_not_tried_again_unasked(misbehaved: Run) -> None:
 
 
 class DiesLater:
-    """A worker that does its task and dies when it has nothing to do."""
+    """A worker that finishes its task and dies while it is idle."""
 
     def start(self) -> Callable:
         def work(task, alive):  # type: ignore[no-untyped-def]
@@ -305,10 +305,10 @@ def test_row_16_a_manifest_that_names_a_folder_and_a_pipe(tmp_path: Path, extrac
 def test_row_17_a_playlist_never_opens_what_it_names(tmp_path: Path, kind: str) -> None:
     canary = write_numbered(tmp_path / "canary.mp4", 30).rename(tmp_path / "canary.bin")
     (tmp_path / "playlist.mp4").write_text(PLAYLISTS[kind])
-    with watched(canary) as was_opened:
+    with detect_opening(canary) as was_opened:
         summary = extract_to_cache(find_clips([tmp_path]), tmp_path / "c.h5", SETTINGS)
         assert not was_opened()
-        if kind == "ffconcat":  # the canary does sing
+        if kind == "ffconcat":  # the check itself works: this does open the file
             av.open(str(tmp_path / "playlist.mp4"), format="concat", options={"safe": "0"}).close()
             assert was_opened()
     assert summary.failed == 1
@@ -344,7 +344,7 @@ def test_row_20_ctrl_c_commits_what_is_finished(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a group of its own, as a terminal makes one
+        start_new_session=True,  # its own process group, as in a terminal
     )
     while not list(tmp_path.glob("c.h5.parts/part-*.h5")):
         assert process.poll() is None
@@ -352,7 +352,7 @@ def test_row_20_ctrl_c_commits_what_is_finished(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run the same command again to go on" in out
+    assert "run the same command again to continue" in out
     assert "Traceback" not in err
     assert list(tmp_path.glob("c.h5.parts/part-*.h5"))
 
@@ -367,7 +367,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-ONE_LINE = re.compile(r"error: no space to write \S+ \(.+; \d+\.\d MB needed, \d+\.\d MB free there\); .+ again, .+\n")
+ONE_LINE = re.compile(r"error: no space to write \S+ \(.+; \d+\.\d MB needed, \d+\.\d MB free there\); .+ again; .+\n")
 
 
 def assert_full(code: int, err: str) -> None:
@@ -382,8 +382,8 @@ def nothing_temporary(folder: Path) -> bool:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up features in no time, where what is under test is how they are kept."""
-    without_videos(monkeypatch)
+    """Synthetic features without decoding, for tests of how they are stored."""
+    replace_extraction(monkeypatch)
 
 
 @pytest.mark.usefixtures("quick")
@@ -438,7 +438,7 @@ def test_row_21_small_file_system(numbered: Path, tmp_path: Path, extract: Run) 
 
 
 def test_row_22_folder_not_writable_stops_before_the_model(numbered: Path, tmp_path: Path, extract: Run) -> None:
-    """Weights that are not there would be the complaint if the model came first."""
+    """If the model were loaded first, the error would be about the missing weights."""
     forbidden = Path("/sys")  # not even root may make a file there
     if os.geteuid():
         forbidden = tmp_path / "forbidden"
@@ -450,7 +450,7 @@ def test_row_22_folder_not_writable_stops_before_the_model(numbered: Path, tmp_p
 
 
 def together(*arguments: Sequence[str]) -> list[subprocess.CompletedProcess]:
-    """Runs the command once for each set of arguments, all from the same moment on."""
+    """Run the command once for each set of arguments, all at the same time."""
     script = (
         "import sys; from features.cli.extract import main; import features.extraction.extract; "
         "print(flush=True); sys.stdin.readline(); main()"
@@ -552,7 +552,7 @@ def test_rows_26_27_damaged_part_is_named_and_extracted_again(
     ran = extract(numbered, "-o", tmp_path / "c.h5", "--reduce", "none")
     assert ran.code == 0
     assert f"6 clips: {6 - before + 1} to extract" in ran.out
-    assert f"damaged part {parts[1].name} is thrown away" in ran.out
+    assert f"damaged part {parts[1].name} is deleted" in ran.out
     assert read_cache(tmp_path / "c.h5").content_digest == undisturbed
 
 
@@ -564,7 +564,7 @@ def test_row_26_training_refuses_a_cache_with_a_flipped_bit(
     flip_a_feature(output)
     ran = run(train_temporal, output, "-o", tmp_path / "model")
     assert ran.code == 4
-    assert f"{output} refused: damaged" in ran.err
+    assert f"{output} rejected: damaged" in ran.err
     assert not (tmp_path / "model").exists()
 
 
@@ -590,7 +590,7 @@ def test_row_26_extraction_does_a_damaged_cache_again(numbered: Path, tmp_path: 
 
 @pytest.mark.usefixtures("quick")
 def test_row_26_damage_is_never_carried_into_a_new_cache(numbered: Path, tmp_path: Path) -> None:
-    """Consolidation checks the old cache before it copies from it, and leaves it alone; the next run mends it."""
+    """Consolidation checks the old cache before it copies from it, and leaves it alone; the next run repairs it."""
     output = tmp_path / "c.h5"
     clips = find_clips([numbered])
     extract_to_cache(clips[:4], output, SETTINGS)
@@ -617,7 +617,7 @@ def test_a_foreign_file_as_output_is_refused_and_left_alone(numbered: Path, tmp_
         output.write_bytes(content)
         ran = extract(numbered, "-o", output)
         assert (ran.code, output.read_bytes()) == (4, content)
-        assert re.search("no cache.*give another path", ran.err)
+        assert re.search("not a feature cache.*give another path", ran.err)
 
 
 def vanish(parts: list[Path]) -> None:
@@ -637,7 +637,7 @@ def vanish_all(parts: list[Path]) -> None:
 def test_row_28_part_missing_at_consolidation(
     numbered: Path, tmp_path: Path, parts: list[Path], undisturbed: str, disturb: Callable[[list[Path]], None]
 ) -> None:
-    """It was there when the work was planned, and is gone when the cache is built."""
+    """The part exists when the work is planned and is missing when the cache is built."""
     output, clips = tmp_path / "c.h5", find_clips([numbered])
     lost = read_header(parts[1]).clips.path[0]
     with pytest.raises(RuntimeEnvironmentError, match=rf"missing or damaged.*run the same command again.*{lost}"):
@@ -661,7 +661,7 @@ def test_row_28_part_that_vanishes_as_soon_as_it_is_written(
         return False
 
     with pytest.raises(
-        RuntimeEnvironmentError, match=r"run the same command again to extract what they held: \w+/\d.mp4$"
+        RuntimeEnvironmentError, match=r"run the same command again to extract these clips: \w+/\d.mp4$"
     ):
         extract_to_cache(clips, output, SETTINGS, is_stopped=is_stopped)
     header = extract_to_cache(clips, output, SETTINGS).header

@@ -1,8 +1,8 @@
-"""Killed at any moment, by SIGKILL, over and over: nothing committed is lost and the end is always the same cache.
+"""Extraction killed by SIGKILL at random moments: nothing committed is lost, and the final cache is always the same.
 
-Rows 18, 19, 23 and 24 of the fault table. Children are forked from this process and their features are made up, so that
-a kill costs milliseconds. Its moment is counted in calls that change files: time would be another one on each machine.
-The last test kills the real command.
+Rows 18, 19, 23 and 24 of the fault table. Children are forked from this process and their features are synthetic, so
+that a kill costs milliseconds. The moment of a kill is counted in calls that change files, because times differ
+between machines. The last test kills the real command.
 """
 
 import os
@@ -25,22 +25,29 @@ from features.config import ExtractSettings
 from features.extraction.extract import extract_to_cache
 from features.types import Clip
 from features.utils.files import write_atomically
-from tests.helpers.data.synthetic_tracks import a_spec, a_track, some_clips, without_videos
+from tests.helpers.data.synthetic_tracks import make_clips, make_spec, make_track, replace_extraction
 from tests.helpers.data.videos import write_textured
 from tests.helpers.paths import ROOT
 
 KILLS = 70
-"""Of each kind."""
+"""Number of kills in each test."""
 MOMENT = 0.0003
-"""Seconds after a call, at most: it is also within the next ones that a child dies, and between them."""
-CHANGING = {"write", "fsync", "link", "mkdir", "unlink", "rmdir"}  # and os.replace: texts have a method of that name
-CLIPS = some_clips(24)
+"""Largest delay of a kill after a call, in seconds. A child can also die in the next calls, or between them."""
+CHANGING = {
+    "write",
+    "fsync",
+    "link",
+    "mkdir",
+    "unlink",
+    "rmdir",
+}  # and os.replace, which is compared itself because str has a method of that name
+CLIPS = make_clips(24)
 SETTINGS = ExtractSettings(weights="random", device="cpu", reduce="pca:8", part_clips=2)
 
 
 @pytest.fixture(autouse=True)
 def _without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_videos(monkeypatch)
+    replace_extraction(monkeypatch)
 
 
 def extract(output: Path, clips: Sequence[Clip] = CLIPS, settings: ExtractSettings = SETTINGS) -> CacheHeader:
@@ -50,7 +57,7 @@ def extract(output: Path, clips: Sequence[Clip] = CLIPS, settings: ExtractSettin
 
 
 def forked(work: Callable[[], object]) -> int:
-    """The PID of a child that does `work` and ends with 0, or with 1 where it raised."""
+    """Return the PID of a child that runs `work` and exits with 0, or with 1 if it raised."""
     if pid := os.fork():
         return pid
     try:
@@ -64,7 +71,7 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def at_call(number: int, then: Callable[[], object], work: Callable[[], object]) -> int:
-    """Does `work` and, before its call of that number that changes files, also `then`; how many there were."""
+    """Run `work`, and `then` before its call `number` that changes files. Returns the number of such calls."""
     calls = 0
 
     def count(frame: object, event: str, called: object) -> None:
@@ -83,10 +90,10 @@ def at_call(number: int, then: Callable[[], object], work: Callable[[], object])
 
 
 def killed(work: Callable[[], object], at: int, after: float) -> bool:
-    """Does `work` in a child that is killed so many seconds after a call; False where it was done before."""
+    """Run `work` in a child that is killed `after` seconds after a call. Returns False if it finished before."""
 
     def arm() -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # of which a process dies wherever it is, as of SIGKILL
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process wherever it is, like SIGKILL
         signal.setitimer(signal.ITIMER_REAL, after)
 
     status = os.waitpid(forked(lambda: at_call(at, arm, work)), 0)[1]
@@ -95,8 +102,8 @@ def killed(work: Callable[[], object], at: int, after: float) -> bool:
 
 
 def committed(output: Path) -> set[str]:
-    """The clips that cache and parts hold; every file that bears a final name is whole."""
-    parts, damaged = read_parts(output, a_spec(SETTINGS.reduce))
+    """Return the clips in cache and parts, and check that every file with a final name is complete."""
+    parts, damaged = read_parts(output, make_spec(SETTINGS.reduce))
     assert not damaged
     held = {str(path) for part in parts for path in part.header.clips.path}
     return held | ({str(path) for path in verify_cache(output).clips.path} if output.exists() else set())
@@ -138,12 +145,16 @@ def test_row_19_killed_while_consolidating(tmp_path: Path, has_cache: bool) -> N
         extract(start / "c.h5", CLIPS[::2])
     for at in range(0, len(CLIPS), 2):
         write_part(
-            start / "c.h5", [a_track(clip) for clip in CLIPS[at : at + 2]], [], spec=a_spec("pca:8"), weights_file=""
+            start / "c.h5",
+            [make_track(clip) for clip in CLIPS[at : at + 2]],
+            [],
+            spec=make_spec("pca:8"),
+            weights_file="",
         )
     old = (start / "c.h5").read_bytes() if has_cache else b""
 
     def work(output: Path) -> None:
-        consolidate(output, a_spec("pca:8"), CLIPS, weights_file="")
+        consolidate(output, make_spec("pca:8"), CLIPS, weights_file="")
 
     alone = Path(shutil.copytree(start, tmp_path / "alone")) / "c.h5"
     whole = at_call(0, os.abort, lambda: work(alone))
@@ -170,7 +181,7 @@ def test_row_19_killed_while_consolidating(tmp_path: Path, has_cache: bool) -> N
 
 @pytest.mark.parametrize("kind", ["same", "different", "overlapping"])
 def test_rows_23_24_many_writers_at_once(tmp_path: Path, kind: str) -> None:
-    """Parts are committed while others consolidate, sweep and remove the folder under one's feet."""
+    """Parts are committed while other processes consolidate, clean up and remove the folder."""
     settings = SETTINGS.model_copy(update={"reduce": "none", "part_clips": 1})
     expected = extract(tmp_path / "alone.h5", settings=settings).content_digest
     shares = {
@@ -202,14 +213,14 @@ def test_row_24_the_folder_of_parts_goes_just_when_one_is_written(
         write_atomically(path, content)
 
     monkeypatch.setattr("features.cache.parts.write_atomically", write)
-    path = write_part(output, [a_track(CLIPS[0])], [], spec=a_spec("none"), weights_file="")
+    path = write_part(output, [make_track(CLIPS[0])], [], spec=make_spec("none"), weights_file="")
     assert committed(output) == {CLIPS[0].path}
     remove_parts(output, [path])
     assert not parts_folder(output).exists()
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process, or one that it started, started."""
+    """Return the PIDs of all descendants of a process."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -241,8 +252,8 @@ def is_running(pid: int) -> bool:
 
 def test_row_18_a_worker_whose_parent_is_killed_ends_even_if_its_decoder_hangs() -> None:
     script = (
-        "from tests.features.utils.test_worker_pool import Obedient; from features.utils.worker_pool import run_tasks\n"
-        "for _ in run_tasks(Obedient(), ['a', 'hang', 'hang'], workers=2, deadline_seconds=600): print(flush=True)"
+        "from tests.helpers.pool_jobs import ScriptedJob; from features.utils.worker_pool import run_tasks\n"
+        "for _ in run_tasks(ScriptedJob(), ['a', 'hang', 'hang'], workers=2, deadline_seconds=600): print(flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

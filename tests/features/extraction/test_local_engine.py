@@ -1,4 +1,4 @@
-"""The layout for GPUs, with its device set to the CPU: workers decode, one process encodes batches of many clips."""
+"""The GPU layout, run on the CPU: workers decode, and one process encodes batches of many clips."""
 
 from pathlib import Path
 

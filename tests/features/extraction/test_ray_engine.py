@@ -1,4 +1,4 @@
-"""The engine `ray`: the same cache as the plain engine's, whatever dies on the way."""
+"""The Ray engine gives the same cache as the local engine, even if workers and nodes are lost."""
 
 import os
 import pickle
@@ -23,15 +23,15 @@ from features.extraction.local_engine import extract_clips
 from features.extraction.ray_actor_pool import ActorPool
 from features.extraction.ray_actors import ClipActor, PackedJob
 from features.extraction.ray_engine import ActorLayout, extract_on_cluster
-from features.extraction.ray_scheduler import MAX_ATTEMPTS, Scheduler
+from features.extraction.ray_scheduler import MAX_ATTEMPTS, Scheduler, _ClipAttempt, _get_attempts, _RemoteFrames
 from features.extraction.spec_builder import build_spec
 from features.sources.discover import find_clips
 from features.types import Clip, ExtractedClip, Failure
 from features.utils.worker_pool import LostTask
 from tests.conftest import Run
-from tests.features.utils.test_worker_pool import DEADLINE, Obedient
 from tests.helpers.data.videos import write_numbered
 from tests.helpers.paths import ROOT
+from tests.helpers.pool_jobs import DEADLINE, ScriptedJob
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
@@ -67,7 +67,7 @@ def test_one_machine(videos: Path, tmp_path: Path, extract: Run) -> None:
 
 
 def test_a_worker_outlives_clips_that_hang_or_crash() -> None:
-    worker = ClipActor(PackedJob(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
+    worker = ClipActor(PackedJob(pickle.dumps(ScriptedJob())), deadline_seconds=DEADLINE)
     results = [pickle.loads(worker.work(pickle.dumps(task))[1]) for task in ("a", "crash", "b", "hang", "c")]
     assert results[0::2] == ["A", "B", "C"]
     assert results[1] == LostTask("decode", "the decoder crashed (SIGSEGV)")
@@ -75,9 +75,19 @@ def test_a_worker_outlives_clips_that_hang_or_crash() -> None:
 
 
 def test_a_node_that_does_not_see_the_videos_stops_the_job() -> None:
-    worker = ClipActor(PackedJob(pickle.dumps(Obedient())), deadline_seconds=DEADLINE)
+    worker = ClipActor(PackedJob(pickle.dumps(ScriptedJob())), deadline_seconds=DEADLINE)
     with pytest.raises(RuntimeEnvironmentError, match=r"does not see /absent/a\.mp4"):
         worker.set_up([__file__, "/absent/a.mp4"])
+
+
+def test_the_clips_of_a_lost_task_are_known() -> None:
+    attempts = [_ClipAttempt(Clip(name, Path(name))) for name in "ab"]
+    batch = [_RemoteFrames(attempt, 3, None) for attempt in attempts]
+    assert [_get_attempts(attempts[0]), _get_attempts(batch[0]), _get_attempts(batch)] == [
+        attempts[:1],
+        attempts[:1],
+        attempts,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_without_ray(videos: Path, tmp_path: Path, extract: Run, monkeypatch: py
 
 @pytest.fixture
 def cluster() -> Iterator["ray.cluster_utils.Cluster"]:
-    """A head without a core, two nodes with one each."""
+    """A cluster with a head without cores and two nodes with one core each."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -161,9 +171,9 @@ def test_workers_decode_and_encoders_encode(cluster: "ray.cluster_utils.Cluster"
 
 
 class Mortal:
-    """A worker whose process some clips take with them."""
+    """A worker that some clips kill."""
 
-    def ready(self, samples: list[str]) -> int:
+    def set_up(self, samples: list[str]) -> int:
         return 0
 
     def work(self, task: bytes) -> tuple[int, bytes]:
@@ -176,7 +186,7 @@ class Mortal:
 class Blind:
     """A worker on a node that lacks something."""
 
-    def ready(self, samples: list[str]) -> int:
+    def set_up(self, samples: list[str]) -> int:
         raise RuntimeEnvironmentError("node far does not see it")
 
 
@@ -194,7 +204,7 @@ def test_a_clip_that_kills_its_workers_is_a_failure_and_costs_no_other() -> None
     finally:
         ray.shutdown()
     reasons = {outcome.clip.path: outcome.reason for outcome in outcomes}
-    assert f"took its worker with it {MAX_ATTEMPTS} times" in reasons.pop("poison4")
+    assert f"its worker was lost {MAX_ATTEMPTS} times" in reasons.pop("poison4")
     assert reasons == {clip.path: "done" for clip in clips if clip.path != "poison4"}
     assert len(outcomes) == len(clips)
 
@@ -212,7 +222,7 @@ def test_sigterm_commits_and_another_engine_goes_on(videos: Path, tmp_path: Path
     process.terminate()
     _, said = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "stopping: finished clips are being committed" in said
+    assert "stopping: saving the finished clips" in said
     assert not output.exists()
     ran = extract(*arguments)
     assert ran.code == 0

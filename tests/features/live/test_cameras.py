@@ -1,4 +1,4 @@
-"""The reader processes of live cameras, against files, stubs and a real RTSP server.
+"""The reader processes of live cameras, tested with files, stub servers and a real RTSP server.
 
 Row 43 of the fault table.
 """
@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +18,19 @@ import numpy as np
 import pytest
 
 from features.errors import SettingsError
-from features.live.cameras import LiveCameras, open_cameras
-from features.live.source import Camera, Timeouts
-from features.live.types import LiveFrame, StatusChange
-from features.spec import Preprocessing
+from features.live.cameras import open_cameras
+from features.live.source import Camera
+from features.live.types import StatusChange
 from tests.helpers.data.videos import SIZE, numbered_frame, read_number, truncate, write_numbered
-from tests.helpers.servers.rtsp import MISSING, has_server, rtsp_camera, silent_server
-
-WHOLE = Preprocessing(size=SIZE[0], fit="squash")
-IMPATIENT = Timeouts(open_seconds=2, read_seconds=2, hang_seconds=5)
-needs_rtsp = pytest.mark.skipif(not has_server(), reason=MISSING)
+from tests.helpers.live_cameras import SHORT_TIMEOUTS, WHOLE, collect, frames_of, kinds_of, needs_rtsp
+from tests.helpers.servers.local_http import serve
+from tests.helpers.servers.rtsp import rtsp_camera, silent_server
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten seconds of numbered frames, 25 a second."""
     return write_numbered(tmp_path_factory.mktemp("live") / "recording.mp4", 250)
-
-
-def collect(
-    live: LiveCameras, is_enough: Callable[[list[Any]], bool], limit: float = 90.0
-) -> list[LiveFrame | StatusChange]:
-    """What comes until it is enough."""
-    found: list[LiveFrame | StatusChange] = []
-    deadline = time.monotonic() + limit
-    while not is_enough(found):
-        assert time.monotonic() < deadline, (found[-3:], live.counters())
-        found += live.poll(0.5)
-    return found
-
-
-def frames_of(found: list[LiveFrame | StatusChange], camera: str = "yard") -> list[LiveFrame]:
-    return [item for item in found if isinstance(item, LiveFrame) and item.camera == camera]
-
-
-def kinds_of(found: list[LiveFrame | StatusChange], camera: str = "yard") -> list[str]:
-    return [item.kind for item in found if isinstance(item, StatusChange) and item.camera == camera]
 
 
 def test_a_replay_gives_the_very_frames_of_the_file_and_drops_none(recording: Path) -> None:
@@ -84,7 +61,7 @@ def test_a_slow_consumer_sees_the_present_and_knows_what_it_missed(recording: Pa
 
 
 def test_a_frozen_reader_and_a_crashed_one_are_replaced(recording: Path) -> None:
-    with open_cameras([Camera("yard", str(recording))], WHOLE, 5, timeouts=IMPATIENT, silence_seconds=1) as live:
+    with open_cameras([Camera("yard", str(recording))], WHOLE, 5, timeouts=SHORT_TIMEOUTS, silence_seconds=1) as live:
         collect(live, frames_of)
         process = live._processes[0]._process
         os.kill(process.pid or 0, signal.SIGSEGV)
@@ -95,7 +72,7 @@ def test_a_frozen_reader_and_a_crashed_one_are_replaced(recording: Path) -> None
         os.kill(live._processes[0]._process.pid or 0, signal.SIGSTOP)
         found = collect(live, lambda found: any(frame.session == 3 for frame in frames_of(found)))
         assert kinds_of(found) == ["offline", "back"]
-        assert "the reader hung" in live.counters()["yard"].reason
+        assert "the reader process hung" in live.counters()["yard"].reason
 
 
 def test_a_file_that_is_none_is_tried_again_and_then_offline(tmp_path: Path) -> None:
@@ -143,24 +120,15 @@ def test_a_camera_known_to_be_offline_is_not_told_of_again(tmp_path: Path, recor
 
 def test_two_cameras_of_one_name_are_refused() -> None:
     with (
-        pytest.raises(SettingsError, match="expected cameras of different names, got: a, a"),
+        pytest.raises(SettingsError, match="expected cameras with different names, got: a, a"),
         open_cameras([Camera("a", "0"), Camera("a", "1")], WHOLE, 5),
     ):
         pass
 
 
-def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.fixture
 def hls(tmp_path: Path) -> Iterator[str]:
-    """The address of a folder of HLS: `live.m3u8` that goes on for ever, and `evil.m3u8` that names a file of ours."""
+    """URL of an HLS folder: `live.m3u8`, which never ends, and `evil.m3u8`, which names a local file."""
     options = {"hls_time": "1", "hls_list_size": "0", "hls_flags": "omit_endlist"}
     with av.open(str(tmp_path / "live.m3u8"), "w", format="hls", options=options) as file:
         stream = file.add_stream("libx264", rate=25)
@@ -179,7 +147,8 @@ def hls(tmp_path: Path) -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    yield from _served(Handler)
+    with serve(Handler) as url:
+        yield url
 
 
 def test_hls_is_played_at_its_own_pace_and_opens_no_file(hls: str) -> None:
@@ -193,37 +162,8 @@ def test_hls_is_played_at_its_own_pace_and_opens_no_file(hls: str) -> None:
     assert kinds_of(found, "evil") == ["offline"] and not frames_of(found, "evil")
 
 
-@pytest.fixture
-def motion_jpeg() -> Iterator[str]:
-    """The address of a camera that sends numbered JPEGs, about ten a second, to whoever knows its password."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.headers.get("Authorization") is None:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
-                self.end_headers()
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            for number in range(400):
-                jpeg = cv2.imencode(".jpg", numbered_frame(number))[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                try:
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
-                except OSError:
-                    return
-                time.sleep(0.1)
-
-        def log_message(self, *_: object) -> None: ...
-
-    for address in _served(Handler):
-        yield address.replace("//", "//guard:s3cret@") + "/video"
-
-
 def test_motion_jpeg_goes_by_the_clock(motion_jpeg: str) -> None:
-    """Its demuxer counts 25 frames a second, whatever comes: by that clock a slower camera is ever later."""
+    """The demuxer assumes 25 frames a second: by that clock a slower camera would fall behind more and more."""
     with open_cameras([Camera("yard", motion_jpeg)], WHOLE, 5) as live:
         frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 25))
         assert live.counters()["yard"].skipped == 0 and {frame.session for frame in frames} == {1}
@@ -246,7 +186,7 @@ def test_a_silent_server_is_noticed() -> None:
     with silent_server() as port:
         cameras = [Camera("rtsp", f"rtsp://u:s3cret@127.0.0.1:{port}/"), Camera("http", f"http://127.0.0.1:{port}/")]
         began = time.monotonic()
-        with open_cameras(cameras, WHOLE, 5, silence_seconds=3, timeouts=IMPATIENT) as live:
+        with open_cameras(cameras, WHOLE, 5, silence_seconds=3, timeouts=SHORT_TIMEOUTS) as live:
             found = collect(live, lambda found: len(found) == 2)
             assert 3 <= time.monotonic() - began < 15
         assert sorted((item.camera, item.kind) for item in found if isinstance(item, StatusChange)) == [
@@ -261,7 +201,7 @@ def test_a_real_server_that_is_killed_and_comes_back(recording: Path) -> None:
     with (
         rtsp_camera(recording) as server,
         open_cameras(
-            [Camera("yard", server.address)], WHOLE, 5, silence_seconds=2, timeouts=IMPATIENT, random=lambda: 0.5
+            [Camera("yard", server.url)], WHOLE, 5, silence_seconds=2, timeouts=SHORT_TIMEOUTS, random=lambda: 0.5
         ) as live,
     ):
         frames = frames_of(collect(live, lambda found: len(frames_of(found)) >= 12))

@@ -1,4 +1,4 @@
-"""Clips of live cameras: what is kept, what is written of it, and that a camera is watched on whatever happens."""
+"""Clips of live cameras: what is buffered, what is written, and that no failed clip stops the reading of a camera."""
 
 import os
 import resource
@@ -24,8 +24,8 @@ from features.live.cameras import LiveCameras, open_cameras
 from features.live.clip_writer import make_decoding_times, write_clip
 from features.live.packet_buffer import PACKET_OVERHEAD_BYTES, EncodedPacket, PacketBuffer, PacketTap, StreamParameters
 from features.live.source import Camera
-from tests.features.live.test_cameras import IMPATIENT, WHOLE, collect, frames_of, kinds_of, motion_jpeg, needs_rtsp  # noqa: F401
 from tests.helpers.data.videos import SIZE, numbered_frame, read_number, write_numbered
+from tests.helpers.live_cameras import SHORT_TIMEOUTS, WHOLE, collect, frames_of, kinds_of, needs_rtsp
 from tests.helpers.paths import ROOT
 from tests.helpers.servers.rtsp import rtsp_camera
 
@@ -51,11 +51,11 @@ def test_a_ring_is_bounded_and_begins_with_a_keyframe(steps: list[tuple[float, i
         ring.add(came[-1])
         kept = ring.packets_between(-1.0, now)
         assert ring.size_bytes == sum(packet.size_bytes for packet in kept) <= MOST
-        assert list(kept) == came[len(came) - len(kept) :]  # the very last, none left out
+        assert list(kept) == came[len(came) - len(kept) :]  # exactly the last ones
         if kept:
             assert kept[0].is_keyframe
             later = [packet.arrived for packet in kept[1:] if packet.is_keyframe]
-            assert not later or later[0] > now - SECONDS  # no more than it takes
+            assert not later or later[0] > now - SECONDS  # no older group than needed
 
 
 def test_of_a_calm_stream_all_wanted_seconds_are_there() -> None:
@@ -96,20 +96,20 @@ def test_packets_are_decoded_before_they_are_shown(times: list[int]) -> None:
     assert all(before < after for before, after in pairwise(decoded))
     if len(set(times)) == len(times):
         assert all(at <= shown for at, shown in zip(decoded, times, strict=True))
-    assert make_decoding_times(sorted(set(times))) == sorted(set(times))  # nothing is held back without need
+    assert make_decoding_times(sorted(set(times))) == sorted(set(times))  # no frame is delayed without need
 
 
 def kept(file: Path) -> tuple[StreamParameters, tuple[EncodedPacket, ...]]:
-    keeper = PacketTap(1000)
+    packet_tap = PacketTap(1000)
     with av.open(str(file)) as container:
-        for _ in keeper.pass_through(container.demux(container.streams.video[0]), container.streams.video[0]):
+        for _ in packet_tap.pass_through(container.demux(container.streams.video[0]), container.streams.video[0]):
             pass
-    assert keeper.parameters
-    return keeper.parameters, keeper.buffer.packets_between(0.0, time.monotonic())
+    assert packet_tap.parameters
+    return packet_tap.parameters, packet_tap.buffer.packets_between(0.0, time.monotonic())
 
 
 def played(file: Path) -> tuple[list[int], list[float], Any]:
-    """The numbers of a clip's frames and when they are shown; the stream."""
+    """Return the numbers of a clip's frames, their presentation times, and the stream."""
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -168,7 +168,7 @@ def test_a_clip_of_turned_video_is_turned_and_a_transcoded_one_keeps_its_colours
     write_clip(*kept(write_motion_jpeg(tmp_path / "c.avi", 5)), tmp_path / "clip.mp4")
     with av.open(str(tmp_path / "clip.mp4")) as container:
         image = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
-    assert np.abs(image - numbered_frame(0)).mean() < 4  # black is black, white is white: the range is told
+    assert np.abs(image - numbered_frame(0)).mean() < 4  # the color range is written: black is black, white is white
 
 
 def test_a_clip_may_begin_at_any_keyframe_whatever_refers_to_what_was_before(tmp_path: Path) -> None:
@@ -185,24 +185,24 @@ def test_a_clip_may_begin_at_any_keyframe_whatever_refers_to_what_was_before(tmp
 
 @contextmanager
 def watching(source: str, **options: Any) -> Iterator[LiveCameras]:
-    """A camera that has been live for a moment."""
-    settings = {"clip_seconds": 5.0, "patience": IMPATIENT, "silence_seconds": 2, "random": lambda: 0.3, **options}
+    """Read a camera that has already delivered a frame."""
+    settings = {"clip_seconds": 5.0, "timeouts": SHORT_TIMEOUTS, "silence_seconds": 2, "random": lambda: 0.3, **options}
     with open_cameras([Camera("yard", source, is_repeated=True)], WHOLE, 10, **settings) as live:
         collect(live, frames_of)
         yield live
 
 
 def watch_on(live: LiveCameras, seconds: float) -> float:
-    """Watches for a while; the moment when that was over."""
+    """Poll for a while and return the time at its end."""
     end = time.monotonic() + seconds
     collect(live, lambda _: time.monotonic() >= end)
     return time.monotonic()
 
 
 def record(live: LiveCameras, file: Path, since: float, until: float) -> None:
-    """Asks for a clip, and watches on until it is there or not to be had."""
+    """Request a clip, and poll until it is written or has failed."""
     live.record("yard", file, since=since, until=until)
-    assert live.is_writing or not file.exists()  # it is asked for, not waited for
+    assert live.is_writing or not file.exists()  # requested, but not waited for
     collect(live, lambda _: not live.is_writing)
 
 
@@ -225,7 +225,7 @@ def test_a_clip_shows_what_came_between_two_moments(recording: Path, tmp_path: P
     assert os.listdir(tmp_path) == ["clip.mp4"]
 
 
-def test_motion_jpeg_is_transcoded_and_goes_by_the_clock(motion_jpeg: str, tmp_path: Path) -> None:  # noqa: F811
+def test_motion_jpeg_is_transcoded_and_goes_by_the_clock(motion_jpeg: str, tmp_path: Path) -> None:
     with watching(motion_jpeg) as live:
         began = time.monotonic()
         now = watch_on(live, 2.0)
@@ -236,7 +236,7 @@ def test_motion_jpeg_is_transcoded_and_goes_by_the_clock(motion_jpeg: str, tmp_p
 
 
 def test_what_lies_behind_a_packet_in_memory_is_not_read(tmp_path: Path) -> None:
-    """Decoders read on behind a packet's end, where these bytes look like more of it to that of MPEG-4."""
+    """Decoders read beyond a packet's end. An MPEG-4 decoder would take these bytes for more of the packet."""
     file = write_numbered(tmp_path / "a.avi", 60, codec="mpeg4", options={"threads": "1"})
     coding, packets = kept(file)
     beside: Any = [replace(p, data=memoryview(p.data + b"\0\x80" + bytes(62))[: len(p.data)]) for p in packets]
@@ -245,13 +245,13 @@ def test_what_lies_behind_a_packet_in_memory_is_not_read(tmp_path: Path) -> None
 
 
 def is_whole(numbers: list[int]) -> bool:
-    """Whether no frame is missing; among the last ones those may be that come after one that is shown later."""
+    """Check that no frame is missing. Frames that depend on a frame shown later may be missing at the end."""
     return numbers[:-3] == list(range(numbers[0], numbers[0] + len(numbers) - 3))
 
 
 @needs_rtsp
 def test_what_came_before_a_camera_was_lost_is_still_to_be_had(recording: Path, tmp_path: Path) -> None:
-    with rtsp_camera(recording) as server, watching(server.address, random=lambda: 0.99) as live:
+    with rtsp_camera(recording) as server, watching(server.url, random=lambda: 0.99) as live:
         began = time.monotonic()
         watch_on(live, 2.0)
         server.kill()
@@ -264,7 +264,7 @@ def test_what_came_before_a_camera_was_lost_is_still_to_be_had(recording: Path, 
 
 @needs_rtsp
 def test_packets_that_are_passed_over_to_catch_up_are_in_the_clip(recording: Path, tmp_path: Path) -> None:
-    with rtsp_camera(recording) as server, watching(server.address, clip_seconds=20) as live:
+    with rtsp_camera(recording) as server, watching(server.url, clip_seconds=20) as live:
         began, process = time.monotonic(), live._processes[0]._process.pid or 0
         os.kill(process, signal.SIGSTOP)
         watch_on(live, 3.2)
@@ -272,7 +272,7 @@ def test_packets_that_are_passed_over_to_catch_up_are_in_the_clip(recording: Pat
         collect(live, lambda _: live.counters()["yard"].skipped > 20)
         record(live, tmp_path / "clip.mp4", began, watch_on(live, 0.5))
     numbers, _, _ = played(tmp_path / "clip.mp4")
-    assert numbers == sorted(set(numbers)) and len(numbers) > 75  # the server may drop some of what nobody takes
+    assert numbers == sorted(set(numbers)) and len(numbers) > 75  # the server may drop packets that are not read
 
 
 @pytest.mark.parametrize("trouble", ["no folder", "full", "folder"])
@@ -292,12 +292,14 @@ def test_a_disk_that_takes_no_clip_is_a_warning(
         assert live.counters()["yard"].reconnects == 0
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     said = {"no folder": "No such file or directory", "full": "File too large", "folder": "Is a directory"}[trouble]
-    assert warning == f"camera yard: no clip {file}: {said}"
+    assert warning == f"camera yard: clip {file} not saved: {said}"
     assert [path for path in tmp_path.rglob("*") if path != file] == []
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage().partition("mp4: ")[2] for record in caplog.records if record.levelname == "WARNING"]
+    return [
+        record.getMessage().partition("not saved: ")[2] for record in caplog.records if record.levelname == "WARNING"
+    ]
 
 
 @pytest.mark.parametrize("options", [{"clip_seconds": 0.0}, {"is_paced": False}])
@@ -306,7 +308,7 @@ def test_nothing_is_kept_where_it_was_not_asked_for_or_time_is_not_real(
 ) -> None:
     with watching(str(recording), **options) as live:
         record(live, tmp_path / "clip.mp4", 0.0, time.monotonic())
-    assert warnings(caplog) == ["nothing that came then is kept"] and os.listdir(tmp_path) == []
+    assert warnings(caplog) == ["no video of that time is buffered"] and os.listdir(tmp_path) == []
 
 
 def test_a_camera_that_is_down_gives_no_clip_and_holds_up_nobody(
@@ -316,9 +318,9 @@ def test_a_camera_that_is_down_gives_no_clip_and_holds_up_nobody(
     with open_cameras([camera], WHOLE, 5, clip_seconds=5, silence_seconds=0.2, random=lambda: 0.99) as live:
         collect(live, kinds_of)
         record(live, tmp_path / "clip.mp4", 0.0, time.monotonic())
-        assert warnings(caplog) == ["nothing that came then is kept"]
+        assert warnings(caplog) == ["no video of that time is buffered"]
     live.record("yard", tmp_path / "clip.mp4", since=0.0, until=time.monotonic())
-    assert warnings(caplog)[1:] == ["its reader is gone"]
+    assert warnings(caplog)[1:] == ["the reader process has ended"]
 
 
 def test_a_reader_that_is_killed_leaves_nothing_half_written_and_few_orders_wait(
@@ -327,13 +329,13 @@ def test_a_reader_that_is_killed_leaves_nothing_half_written_and_few_orders_wait
     with watching(str(recording)) as live:
         process = live._processes[0]._process.pid or 0
         os.kill(process, signal.SIGSTOP)
-        (tmp_path / f".clip0.mp4.tmp-{socket.gethostname()}-{process}").touch()  # as far as it got
+        (tmp_path / f".clip0.mp4.tmp-{socket.gethostname()}-{process}").touch()  # an unfinished temporary file
         for number in range(6):
             live.record("yard", tmp_path / f"clip{number}.mp4", since=0.0, until=time.monotonic())
-        assert warnings(caplog) == ["4 others are not written yet"] * 2
+        assert warnings(caplog) == ["4 other clips are still waiting to be written"] * 2
         os.kill(process, signal.SIGKILL)
         collect(live, lambda _: not live.is_writing)
-        assert warnings(caplog)[2:] == ["its reader ended before it was written"] * 4
+        assert warnings(caplog)[2:] == ["the reader process ended before the clip was written"] * 4
         collect(live, lambda found: any(frame.session == 2 for frame in frames_of(found)))
         assert os.listdir(tmp_path) == []
         record(live, tmp_path / "clip.mp4", 0.0, watch_on(live, 0.3))

@@ -1,4 +1,4 @@
-"""What watching a camera goes by, without a clock or a process: which frames, how late, what to tell; and the ring."""
+"""The rules of timing, health and credentials without clocks or processes, and the frame ring."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def test_the_frames_picked_live_are_those_picked_of_a_file(fps: float, seed: int
     times -= times[0]
     ends = np.append(times[1:], times[-1] + 0.04)
     live = [i for i, (start, end) in enumerate(zip(times, ends, strict=True)) if is_picked(start, end, fps)]
-    whole = np.floor(ends[-1] * fps) / fps  # where a rate's last step ends
+    whole = np.floor(ends[-1] * fps) / fps  # end of the last full step of the rate
     filed = select_rows(times, 0.0, whole, Sampling(kind="rate", frames=None, fps=fps)).ravel().tolist()
-    assert live[: len(filed)] == filed and len(live) - len(filed) <= 1  # live goes on to the last frame's end
+    assert live[: len(filed)] == filed and len(live) - len(filed) <= 1  # live also covers the rest of the last frame
 
 
 def told(events: str, *, silence: float = 20.0) -> list[tuple[float, str]]:
-    """What is told of `EVENT@SECOND …`."""
+    """Return the status changes that `EVENT@SECOND …` causes, with their times."""
     health, news = CameraHealth(0.0), []
     for text in events.split():
         event, _, at = text.partition("@")
@@ -90,7 +90,7 @@ def test_who_falls_behind_goes_on_from_a_keyframe_that_is_in_time() -> None:
 
 
 def test_a_clock_that_runs_slow_or_is_set_back_makes_no_stream_late() -> None:
-    slow = [(i * (1 - 5e-4), float(i), i % 10 == 0) for i in range(20_000)]  # ten seconds in 20,000
+    slow = [(i * (1 - 5e-4), float(i), i % 10 == 0) for i in range(20_000)]  # 10 s slow in 20,000 s
     assert not any(skipped(slow))
     set_back = [
         *((i * 1.0, float(i), True) for i in range(100)),
@@ -101,13 +101,13 @@ def test_a_clock_that_runs_slow_or_is_set_back_makes_no_stream_late() -> None:
         *((i * 0.1, i * 0.1, True) for i in range(100)),
         *((i * 0.1, i * 0.1 + 3, True) for i in range(100, 400)),
     ]
-    assert not skipped(a_little)[-1]  # later for good: after ten seconds that is how it is
+    assert not skipped(a_little)[-1]  # permanently later: accepted after ten seconds
 
 
 @pytest.mark.parametrize("rate", [0.99, 0.9, 0.4])
 def test_a_clock_that_is_wrong_is_learned(rate: float) -> None:
     was = skipped([(i * 0.1 * rate, i * 0.1, True) for i in range(36_000)])  # an hour
-    assert not any(was[18_000:]) and sum(was) <= 3 * 102  # ten seconds each time
+    assert not any(was[18_000:]) and sum(was) <= 3 * 102  # ten seconds for each correction
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_zone_shows_all_of_itself_and_nothing_else() -> None:
         crop_to_zone(image, corners, Preprocessing(size=56, resize=64)), Preprocessing(size=56, resize=64)
     )
     white = (cropped > 245).all(axis=2)
-    assert white[20:36, 2:-2].all() and abs(int(white.sum()) - 56 * 22) < 200  # all 100 x 40, at its own shape
+    assert white[20:36, 2:-2].all() and abs(int(white.sum()) - 56 * 22) < 200  # all 100 x 40, undistorted
     triangle = crop_to_zone(image, ((0.25, 0.2), (0.75, 0.2), (0.25, 0.6)), Preprocessing(size=32, fit="squash"))
     assert (triangle[2, 2] == 250).all() and (triangle[-2, -2] == (124, 116, 104)).all()
 

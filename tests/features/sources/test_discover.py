@@ -6,13 +6,7 @@ import pytest
 from features.errors import SettingsError
 from features.sources.discover import find_clips
 from features.types import Clip
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
+from tests.helpers.data.folders import tree
 
 
 def found(*sources: Path) -> list[tuple[str, str, str]]:
@@ -85,13 +79,16 @@ def test_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("file,label\na.mp4,x\n", r"row 1: no column 'path', found: file, label"),
         ("path,lable\na.mp4,x\n", r"row 1: unknown column 'lable'; did you mean 'label'"),
         ("path,label\na.mp4,x\n,y\n", r"row 3, column 'path': empty"),
-        ("path,split\na.mp4,training set\n", r"row 2, column 'split': 'training set'; expected train, val, test"),
-        ("path,label\na.mp4,x\na.mp4,y\n", r"row 3, column 'path': 'a.mp4' stands in row 2"),
+        (
+            "path,split\na.mp4,training set\n",
+            r"row 2, column 'split': unknown split 'training set'; expected train, val, test",
+        ),
+        ("path,label\na.mp4,x\na.mp4,y\n", r"row 3, column 'path': 'a.mp4' is already in row 2"),
         ("path,label\na.mp4\n", r"row 2: expected 2 columns"),
         ("path,label\na.mp4,x,y\n", r"row 2: expected 2 columns"),
         ('path,label\n"a.mp4,x\n', r"cannot be read"),
@@ -99,8 +96,8 @@ def test_manifest(tmp_path: Path) -> None:
         ("path,label\n", r"no video found"),
     ],
 )
-def test_wrong_manifest_names_row_and_column(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_wrong_manifest_names_row_and_column(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         find_clips([manifest(tmp_path, text)])
 
 

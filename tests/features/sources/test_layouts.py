@@ -1,4 +1,4 @@
-"""Folders, split lists and label maps, as a user meets them."""
+"""Folders, split lists and label maps, as a user gives them."""
 
 import os
 import tracemalloc
@@ -11,7 +11,7 @@ from features.cli.extract import extract_features
 from features.sources.discover import find_clips
 from features.types import Clip
 from tests.conftest import Run
-from tests.features.sources.test_discover import tree
+from tests.helpers.data.folders import tree
 from tests.helpers.data.image_folders import write_hmdb51, write_ucf101
 
 
@@ -25,20 +25,20 @@ def hmdb51(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hmdb51(tmp_path_factory.mktemp("hmdb51"))
 
 
-def told(clips: list[Clip]) -> list[tuple[str, str, str]]:
+def summarize(clips: list[Clip]) -> list[tuple[str, str, str]]:
     return [(clip.path, clip.label, clip.split) for clip in clips]
 
 
 def test_class_folders_of_image_folders(tmp_path: Path) -> None:
     tree(tmp_path, "fall/a/1.jpg", "fall/a/2.jpg", "walk/b/1.PNG", "walk/b/.hidden.jpg", "walk/c.mp4", "walk/notes.txt")
     clips = find_clips([tmp_path])
-    assert told(clips) == [("fall/a", "fall", ""), ("walk/b", "walk", ""), ("walk/c.mp4", "walk", "")]
+    assert summarize(clips) == [("fall/a", "fall", ""), ("walk/b", "walk", ""), ("walk/c.mp4", "walk", "")]
     assert clips[0].file == tmp_path / "fall" / "a"
 
 
 def test_split_folders_of_image_folders(tmp_path: Path) -> None:
     tree(tmp_path, "train/fall/a/1.jpg", "val/fall/b/1.jpg", "test/walk/a/1.jpg")
-    assert told(find_clips([tmp_path])) == [
+    assert summarize(find_clips([tmp_path])) == [
         ("test/walk/a", "walk", "test"),
         ("train/fall/a", "fall", "train"),
         ("val/fall/b", "fall", "val"),
@@ -47,8 +47,8 @@ def test_split_folders_of_image_folders(tmp_path: Path) -> None:
 
 def test_flat_folder_of_image_folders_and_a_single_one(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.jpg", "b/1.jpeg")
-    assert told(find_clips([tmp_path])) == [("a", "", ""), ("b", "", "")]
-    assert told(find_clips([tmp_path / "a"])) == [("a", "", "")]
+    assert summarize(find_clips([tmp_path])) == [("a", "", ""), ("b", "", "")]
+    assert summarize(find_clips([tmp_path / "a"])) == [("a", "", "")]
 
 
 def test_images_beside_videos_or_folders_are_no_clip(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ Dry = Callable[..., tuple[list[list[str]], str]]
 
 @pytest.fixture
 def dry(extract: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Dry:
-    """The table of labels that a dry run prints, and all that it says."""
+    """`dry(ARGUMENTS...)` returns the table of labels that a dry run prints, and its whole output."""
 
     def dry_run(*arguments: object) -> tuple[list[list[str]], str]:
         with caplog.at_level("INFO"):
@@ -112,15 +112,15 @@ def dry(extract: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Dry:
 
 
 def test_ucf101_with_its_lists(ucf101: Path, dry: Dry) -> None:
-    table, said = dry(ucf101 / "videos", "--split-file", ucf101 / "lists", "--split-number", "2")
+    table, message = dry(ucf101 / "videos", "--split-file", ucf101 / "lists", "--split-number", "2")
     assert table == [
         ["label", "train", "test", "all"],
         ["Basketball", "1", "1", "2"],
         ["HandstandPushups", "1", "1", "2"],
         ["all", "2", "2", "4"],
     ]
-    assert "split lists: 2 train, 2 test\n" in said
-    assert "groups     4" in said
+    assert "split lists: 2 train, 2 test\n" in message
+    assert "groups     4" in message
 
 
 def test_ucf101_single_lists_and_clips_in_none_of_them(ucf101: Path) -> None:
@@ -145,7 +145,7 @@ def test_ucf101_as_image_folders(ucf101: Path, tmp_path: Path) -> None:
     for video in (ucf101 / "videos").rglob("*.avi"):
         tree(tmp_path, f"{video.parent.name}/{video.stem}/00001.jpg")
     clips = find_clips([tmp_path], split_files=[ucf101 / "lists"], split_number=1)
-    assert told(clips)[:2] == [
+    assert summarize(clips)[:2] == [
         ("Basketball/v_Basketball_g01_c01", "Basketball", "test"),
         ("Basketball/v_Basketball_g02_c01", "Basketball", "train"),
     ]
@@ -153,32 +153,40 @@ def test_ucf101_as_image_folders(ucf101: Path, tmp_path: Path) -> None:
 
 
 def test_hmdb51_as_image_folders_with_its_lists(hmdb51: Path, dry: Dry) -> None:
-    table, said = dry(hmdb51 / "frames", "--split-file", hmdb51 / "lists")
+    table, message = dry(hmdb51 / "frames", "--split-file", hmdb51 / "lists")
     assert table[0] == ["label", "train", "test", "no", "split", "all"]
     assert table[1:3] == [["dribble", "1", "1", "1", "3"], ["throw", "1", "1", "1", "3"]]
-    assert "split lists: 2 train, 2 test; 2 listed as unused" in said
-    assert "6 image folders" in said
+    assert "split lists: 2 train, 2 test; 2 listed as unused" in message
+    assert "6 image folders" in message
 
 
 def test_lists_from_the_settings_file(hmdb51: Path, tmp_path: Path, dry: Dry) -> None:
     (tmp_path / "c.yaml").write_text(f"extract:\n  split_files: ['{hmdb51 / 'lists'}']\n")
-    _, said = dry(hmdb51 / "frames", "--config", tmp_path / "c.yaml")
-    assert "split lists: 2 train, 2 test" in said
+    _, message = dry(hmdb51 / "frames", "--config", tmp_path / "c.yaml")
+    assert "split lists: 2 train, 2 test" in message
 
 
 WRONG_LISTS = [
-    ("trainlist01.txt", "Jump/v_Jump_g01_c01.avi 1\n", "1 clip that SOURCE does not have (it lacks the class Jump"),
+    (
+        "trainlist01.txt",
+        "Jump/v_Jump_g01_c01.avi 1\n",
+        "1 clip that SOURCE does not have (no clip at all of the class Jump",
+    ),
     ("trainlist01.txt", "Basketball/v_Basketball_g01_c01.avi 2\n", "line 1: class 'Basketball' has the number 2"),
-    ("trainlist01.txt", "Basketball/v_Basketball_g01_c01.avi 7\n", "line 1: class number 7; classInd.txt has 1 to 2"),
+    (
+        "trainlist01.txt",
+        "Basketball/v_Basketball_g01_c01.avi 7\n",
+        "line 1: no class has the number 7; classInd.txt has 1 to 2",
+    ),
     ("testlist01.txt", "Base/x.avi\n", "line 1: class 'Base' is not in classInd.txt"),
     ("Basketball_test_split1.txt", "v_Basketball_g01_c01.avi\n", "expected a clip and 1 (train), 2 (test) or 0"),
     ("list.txt", "a.avi 1\n", "does not say which split it lists; expected trainlist01.txt"),
-    ("trainlist01.txt", "\n", "no clip is named"),
+    ("trainlist01.txt", "\n", "no clip is listed"),
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "said"), WRONG_LISTS, ids=[said[:30] for _, _, said in WRONG_LISTS])
-def test_a_wrong_list_is_one_line(ucf101: Path, tmp_path: Path, run: Run, name: str, text: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "text", "message"), WRONG_LISTS, ids=[message[:30] for _, _, message in WRONG_LISTS])
+def test_a_wrong_list_is_one_line(ucf101: Path, tmp_path: Path, run: Run, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     given: list[object] = ["--split-file", tmp_path / name]
     if "Jump" not in text:
@@ -187,12 +195,12 @@ def test_a_wrong_list_is_one_line(ucf101: Path, tmp_path: Path, run: Run, name: 
         given += ["--split-file", ucf101 / "lists" / "testlist01.txt"]
     ran = run(extract_features, ucf101 / "videos", *given, "-o", tmp_path / "c.h5")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_lists_that_do_not_fit_say_what_to_do(ucf101: Path, hmdb51: Path, tmp_path: Path, run: Run) -> None:
     videos, lists, cache = ucf101 / "videos", ucf101 / "lists", tmp_path / "c.h5"
-    for arguments, said in (
+    for arguments, message in (
         ([videos, "--split-file", lists], "holds the splits 1, 2; choose one with --split-number N"),
         ([videos, "--split-file", lists, "--split-number", "3"], "no list of split 3"),
         ([videos, "--split-file", videos], "no split list in"),
@@ -205,7 +213,7 @@ def test_lists_that_do_not_fit_say_what_to_do(ucf101: Path, hmdb51: Path, tmp_pa
     ):
         ran = run(extract_features, *arguments, "-o", cache)
         assert (ran.code, ran.err.count("\n")) == (2, 1)
-        assert said in ran.err
+        assert message in ran.err
 
 
 def test_a_part_of_a_data_set_is_taken_when_asked_for(ucf101: Path, tmp_path: Path, run: Run) -> None:
@@ -214,7 +222,7 @@ def test_a_part_of_a_data_set_is_taken_when_asked_for(ucf101: Path, tmp_path: Pa
     assert "the class HandstandPushups" in ran.err
     assert "split_absent=ignore" in ran.err
     clips = find_clips([part], split_files=[lists], split_number=1, split_absent="ignore")
-    assert told(clips) == [
+    assert summarize(clips) == [
         ("v_Basketball_g01_c01.avi", "Basketball", "test"),
         ("v_Basketball_g02_c01.avi", "Basketball", "train"),
     ]
@@ -224,39 +232,39 @@ def test_classes_of_two_data_sets_are_mixed(ucf101: Path, hmdb51: Path, tmp_path
     (tmp_path / "map.yaml").write_text("dribble: ball\nBasketball: ball\nHandstandPushups: HandstandPushups\n*: -\n")
     sources = [ucf101 / "videos", hmdb51 / "frames"]
     lists = ["--split-file", ucf101 / "lists", "--split-file", hmdb51 / "lists", "--split-number", "1"]
-    table, said = dry(*sources, *lists, "--label-map", tmp_path / "map.yaml")
+    table, message = dry(*sources, *lists, "--label-map", tmp_path / "map.yaml")
     assert table[0] == ["label", "train", "test", "no", "split", "all"]
     assert table[1:] == [["HandstandPushups", "1", "1", "0", "2"], ["ball", "2", "2", "1", "5"], ["all", *"3317"]]
-    assert "label map map.yaml: 4 classes of SOURCE become 2, 1 dropped with 3 clips" in said
-    assert "4 video files, 3 image folders" in said
+    assert "label map map.yaml: 4 classes of SOURCE become 2, 1 dropped with 3 clips" in message
+    assert "4 video files, 3 image folders" in message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("ball: [dribble, throw]\n", "line 1: 'ball' has more than one name beside it; expected a line a class"),
+        ("ball: [dribble, throw]\n", "line 1: 'ball' has more than one new name; expected one line per class"),
         ("- dribble\n", "holds no `old: new` lines"),
         ("", "is empty"),
         ("a: [\n", "is not YAML"),
-        ("dribble: a\ndribble: b\n", "line 2: 'dribble' stands there twice"),
+        ("dribble: a\ndribble: b\n", "line 2: 'dribble' appears twice"),
         ("drible: ball\n", "names 1 class that SOURCE does not have: 'drible'; did you mean 'dribble'?"),
         ("a: b\nc: d\n", "names 2 classes that SOURCE does not have: 'a', 'c'"),
         ("dribble: dribble\n", "changes nothing"),
         ("'*': null\n", "drops all 6 clips"),
     ],
 )
-def test_a_wrong_label_map_is_one_line(hmdb51: Path, tmp_path: Path, run: Run, text: str, said: str) -> None:
+def test_a_wrong_label_map_is_one_line(hmdb51: Path, tmp_path: Path, run: Run, text: str, message: str) -> None:
     (tmp_path / "map.yaml").write_text(text)
     ran = run(extract_features, hmdb51 / "frames", "--label-map", tmp_path / "map.yaml", "-o", tmp_path / "c.h5")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_a_map_without_labels_and_an_absent_map(hmdb51: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "map.yaml").write_text("dribble: ball\n")
-    for source, file, said in (
+    for source, file, message in (
         (hmdb51 / "frames" / "throw", "map.yaml", "SOURCE has no labels"),
         (hmdb51 / "frames", "absent.yaml", "cannot be read: No such file"),
     ):
         ran = run(extract_features, source, "--label-map", tmp_path / file, "-o", tmp_path / "c.h5")
-        assert (ran.code, said in ran.err) == (2, True)
+        assert (ran.code, message in ran.err) == (2, True)

@@ -1,4 +1,4 @@
-"""What may be opened and what may not: nothing here touches the network."""
+"""URLs that may be opened and URLs that may not. No test here uses the network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,29 +83,29 @@ def test_hosts_that_are_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
-        ("ftp://a.example/b", "ftp:// is not opened"),
-        ("file:///etc/passwd", "file:// is not opened"),
+        ("ftp://a.example/b", "ftp:// is not allowed"),
+        ("file:///etc/passwd", "file:// is not allowed"),
         ("https://me:secret@a.example/b", "a user name or password"),
         ("https://a.example@127.0.0.1/b", "a user name or password"),
         ("https://a.example\\@127.0.0.1/b", "a backslash"),
         ("https://a.example/b\r\nHost: c", "a control character"),
-        ("https://a.example:22/b", "port 22 is not opened"),
-        ("https://a.example:0/b", "port 0 is not opened"),
-        ("https://a.example:99999/b", "not an address"),
+        ("https://a.example:22/b", "port 22 is not allowed"),
+        ("https://a.example:0/b", "port 0 is not allowed"),
+        ("https://a.example:99999/b", "not a valid URL"),
         ("https://a.example/" + "b" * 5000, "5018 characters; at most 4096"),
     ],
 )
-def test_addresses_that_are_refused_without_a_look_up(url: str, said: str) -> None:
-    with pytest.raises(ForbiddenUrlError, match=said) as refused:
+def test_addresses_that_are_refused_without_a_look_up(url: str, message: str) -> None:
+    with pytest.raises(ForbiddenUrlError, match=message) as refused:
         check_url(url, DownloadPolicy(resolve=never))
     assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "100.64.0.1", "64:ff9b::7f00:1", "::1", "fe80::1%eth0"])
 def test_a_name_is_refused_where_any_of_its_addresses_is(address: str) -> None:
-    with pytest.raises(ForbiddenUrlError, match=r"a\.example leads to .*only public addresses are opened"):
+    with pytest.raises(ForbiddenUrlError, match=r"a\.example leads to .*only public addresses are allowed"):
         check_url("http://a.example/", resolving(PUBLIC, address))
 
 
@@ -125,16 +125,16 @@ def test_a_name_is_looked_up_once_and_gives_the_addresses_to_connect_to() -> Non
 
 
 def test_networks_may_be_allowed_one_by_one() -> None:
-    rules = DownloadPolicy(networks=("192.168.1.0/24", "::1/128"), resolve=never)
-    assert check_url("http://192.168.1.7:8080/a.mp4", rules).ip_addresses == ("192.168.1.7",)
-    assert check_url("http://[::1]:8080/a.mp4", rules).url == "http://[::1]:8080/a.mp4"
+    policy = DownloadPolicy(networks=("192.168.1.0/24", "::1/128"), resolve=never)
+    assert check_url("http://192.168.1.7:8080/a.mp4", policy).ip_addresses == ("192.168.1.7",)
+    assert check_url("http://[::1]:8080/a.mp4", policy).url == "http://[::1]:8080/a.mp4"
     for other in ("192.168.2.1", "[::ffff:192.168.1.7]"):
         with pytest.raises(ForbiddenUrlError):
-            check_url(f"http://{other}/", rules)
+            check_url(f"http://{other}/", policy)
 
 
 def test_no_address_at_all_is_refused() -> None:
-    with pytest.raises(ForbiddenUrlError, match="has no address"):
+    with pytest.raises(ForbiddenUrlError, match="has no IP address"):
         check_url("http://a.example/", resolving())
 
 

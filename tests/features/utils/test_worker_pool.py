@@ -1,44 +1,14 @@
-"""Workers that hang, crash or break: the task is lost, the rest goes on."""
-
-import os
-import signal
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Workers that hang, crash or cannot start: only their own task is lost."""
 
 import pytest
 
 from features.errors import RuntimeEnvironmentError
 from features.utils.worker_pool import LostTask, run_tasks
-
-DEADLINE = 3.0
-
-
-@dataclass(frozen=True)
-class Obedient:
-    """Does what the task says."""
-
-    broken: bool = False
-
-    def start(self) -> Callable[[str, Callable[[], None]], str]:
-        if self.broken:
-            raise RuntimeError("no model here")
-        return self._do
-
-    def _do(self, task: str, alive: Callable[[], None]) -> str:
-        if task == "hang":
-            time.sleep(600)
-        if task == "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if task == "slow but alive":
-            for _ in range(6):
-                time.sleep(DEADLINE / 4)
-                alive()
-        return task.upper()
+from tests.helpers.pool_jobs import DEADLINE, ScriptedJob
 
 
 def run(tasks: list[str], **options: object) -> dict[str, object]:
-    return dict(run_tasks(Obedient(), tasks, **({"workers": 2, "deadline_seconds": DEADLINE} | options)))
+    return dict(run_tasks(ScriptedJob(), tasks, **({"workers": 2, "deadline_seconds": DEADLINE} | options)))
 
 
 def test_each_task_is_done_once() -> None:
@@ -56,13 +26,13 @@ def test_hang_and_crash_lose_only_their_own_task() -> None:
 
 def test_a_worker_that_cannot_start_stops_the_job() -> None:
     with pytest.raises(RuntimeEnvironmentError, match="no model here"):
-        list(run_tasks(Obedient(broken=True), ["a"], workers=1, deadline_seconds=5))
+        list(run_tasks(ScriptedJob(broken=True), ["a"], workers=1, deadline_seconds=5))
 
 
 def test_stops_when_asked() -> None:
     seen: list[str] = []
     for task, _ in run_tasks(
-        Obedient(), (str(i) for i in range(10**9)), workers=1, deadline_seconds=5, is_stopped=lambda: len(seen) >= 3
+        ScriptedJob(), (str(i) for i in range(10**9)), workers=1, deadline_seconds=5, is_stopped=lambda: len(seen) >= 3
     ):
         seen.append(task)
     assert 3 <= len(seen) <= 5

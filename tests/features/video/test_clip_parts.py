@@ -1,4 +1,4 @@
-"""Parts of longer videos, named by a manifest: the right frames, and treated as clips of their own."""
+"""Parts of longer videos, named in a manifest: they give the right frames and are separate clips."""
 
 import json
 import os
@@ -53,12 +53,15 @@ def test_rows_of_one_video_are_clips_of_their_own(tmp_path: Path) -> None:
         ("0:12,", "row 3, column 'start': '0:12' is not a number"),
         ("1_0,", "row 3, column 'start': '1_0' is not a number"),
         ("nan,", "row 3, column 'start': 'nan' is not a number"),
-        (",inf", "row 3, column 'end': 'inf' is not a number; expected seconds such as 12 or 15.5, or nothing for the"),
+        (
+            ",inf",
+            "row 3, column 'end': 'inf' is not a number; expected seconds such as 12 or 15.5, or an empty cell for the",
+        ),
         ("-1,", "row 3, column 'start': -1 is negative"),
         ("5,4.5", "row 3, column 'end': 4.5 is not after the start, 5"),
         ("5,5.0000001", "row 3, column 'end': 5 is not after the start, 5"),
         (",0", "row 3, column 'end': 0 is not after the start, 0"),
-        ("0,9.0", "row 3, column 'path': 'a.mp4#t=0,9' stands in row 2 already"),
+        ("0,9.0", "row 3, column 'path': 'a.mp4#t=0,9' is already in row 2"),
     ],
 )
 def test_a_wrong_part_names_row_and_column(tmp_path: Path, run: Run, row: str, said: str) -> None:
@@ -111,10 +114,10 @@ def test_a_part_beyond_the_end_is_partial_or_a_failure(tmp_path: Path, name: str
     assert batch.decoded_share == pytest.approx(0.75, abs=0.02)
     assert batch.duration == pytest.approx(3.0, abs=0.05)
     assert max(numbers(batch)) < 100
-    assert read(path, 1.0, 4.01, quick=quick).decoded_share == 1.0  # rounding is no damage
+    assert read(path, 1.0, 4.01, quick=quick).decoded_share == 1.0  # a rounding error is not damage
     with pytest.raises(ClipError, match=r"only 2\d% of the video could be decoded"):
         read(path, 3.0, 7.0, quick=quick)
-    with pytest.raises(ClipError, match=r"it begins at 9 s of a video that lasts 4\.0"):
+    with pytest.raises(ClipError, match=r"the clip starts at 9 s, but the video lasts only 4\.0"):
         read(path, 9.0, 10.0, quick=quick)
 
 
@@ -128,7 +131,7 @@ def test_a_part_before_the_damage_is_whole(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of parts of a video, of a folder of images whole and in parts, and of folders with faults."""
+    """A cache of parts of a video, of a folder of images and parts of it, and of folders with faults."""
     folder = tmp_path_factory.mktemp("parts")
     write_numbered(folder / "long.mp4", 100)
     for name in ("walk/good", "walk/gap", "fall/torn"):
@@ -156,8 +159,8 @@ def test_parts_and_image_folders_are_extracted(made: Path) -> None:
         "walk/good": ("ok", 1.0, 0.48),
     }
     assert dict(zip(ledger.path.tolist(), ledger.reason.tolist(), strict=True)) == {
-        "fall/torn": "'frame_6.png' is no JPEG or PNG, or damaged",
-        "long.mp4#t=9": "it begins at 9 s of a video that lasts 4.0 s",
+        "fall/torn": "'frame_6.png' is not a JPEG or PNG image, or is damaged",
+        "long.mp4#t=9": "the clip starts at 9 s, but the video lasts only 4.0 s",
         "walk/gap": "gap in the images: 'frame_6.png' follows 'frame_4.png', the usual step is 1",
     }
 
@@ -182,9 +185,9 @@ def test_again_verify_and_change(made: Path, run: Run, extract: Run) -> None:
     os.utime(made / "images/walk/good/frame_1.png")
     more = extract(*sources, "-o", made / "c.h5", "--frames", 6)
     assert "3 extracted, 2 kept, 0 failed" in more.out
-    assert "not among these" not in more.out
+    assert "not in this source" not in more.out
     fewer = extract(made / "images", "-o", made / "c.h5", "--frames", 6, "--dry-run")
-    assert "4 clips of the cache are not among these; it keeps them as they are" in fewer.out
+    assert "4 clips of the cache are not in this source; they stay in the cache" in fewer.out
     table = read_header(made / "c.h5").clips
     assert dict(zip(table.path.tolist(), table.status.tolist(), strict=True))["long.mp4#t=3,5"] == "ok"
     assert "long.mp4#t=9" in table.path.tolist()

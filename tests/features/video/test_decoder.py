@@ -1,4 +1,4 @@
-"""The right frames, whatever the container does; a clear reason where there are none."""
+"""The right frames from every container, or a clear reason for the failure."""
 
 import shutil
 from pathlib import Path
@@ -97,7 +97,7 @@ STREAMS: dict[str, dict] = {
 def test_seeking_and_skipping_change_no_pixel(
     tmp_path: Path, name: str, held: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The quick way against plain sequential decoding."""
+    """Compare the fast path with plain sequential decoding."""
     path = write_numbered(tmp_path / name, 150, **STREAMS[name])
     if not held:
         monkeypatch.setattr("features.video.decoder.MAX_CACHED_PACKET_BYTES", 0)
@@ -120,7 +120,7 @@ def test_rotation_by_metadata_is_undone(tmp_path: Path) -> None:
 
 
 def test_edit_list_hides_frames(tmp_path: Path) -> None:
-    """Frames that an edit list cuts away decode but are not part of the clip."""
+    """Frames that an edit list hides can be decoded but are not part of the clip."""
     whole = write_numbered(tmp_path / "whole.mp4", 50, b_frames=0, gop=50)
     cut = tmp_path / "cut.mp4"
     with av.open(str(whole)) as source, av.open(str(cut), "w") as target:

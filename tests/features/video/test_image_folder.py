@@ -1,4 +1,4 @@
-"""Folders of images give the right frames, or a clear reason."""
+"""Folders of images: the right frames, or a clear reason for the failure."""
 
 import zlib
 from pathlib import Path
@@ -48,12 +48,12 @@ def test_a_part_of_a_folder(tmp_path: Path) -> None:
     assert (beyond.duration, beyond.decoded_share) == (1.0, pytest.approx(0.8))
     with pytest.raises(ClipError, match="only 33% of the video could be decoded"):
         read(folder, 1.0, 4.0)
-    with pytest.raises(ClipError, match=r"it begins at 9 s of 50 images that last 2\.0 s"):
+    with pytest.raises(ClipError, match=r"the clip starts at 9 s, but its 50 images last only 2\.0 s"):
         read(folder, 9.0)
 
 
 def fault(folder: Path, kind: str) -> None:
-    """Spoils a folder of twelve images."""
+    """Damage a folder of twelve images."""
     fifth = folder / "frame_5.jpg"
     match kind:
         case "gap":
@@ -87,7 +87,7 @@ def fault(folder: Path, kind: str) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is so large, and holds next to nothing."""
+    """Return a small PNG file whose header declares a very large size."""
     data = bytearray(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
     data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
@@ -97,14 +97,14 @@ def png_header(width: int, height: int) -> bytes:
 FAULTS = {
     "gap": "open: gap in the images: 'frame_6.jpg' follows 'frame_4.jpg', the usual step is 1",
     "twice": "open: 'frame_5.jpg' and 'frame_5.png' have the same number",
-    "kinds": "open: images of 2 kinds: flow_x_…, frame_…; keep one kind",
+    "kinds": "open: images of 2 kinds: flow_x_…, frame_…; keep only one kind",
     "nameless": "open: 'cover.jpg' has no number; expected names such as frame_0001.jpg",
     "mixed": "decode: images of mixed sizes: 'frame_1.jpg' is 144x32, 'frame_5.jpg' is 64x64",
-    "text": "decode: 'frame_5.jpg' is no JPEG or PNG, or damaged",
-    "empty": "decode: 'frame_5.jpg' is no JPEG or PNG, or damaged",
-    "headless": "decode: 'frame_5.jpg' is no JPEG or PNG, or damaged",
-    "cut": "decode: 'frame_5.jpg' is cut off",
-    "cut png": "decode: 'frame_5.jpg' is cut off",
+    "text": "decode: 'frame_5.jpg' is not a JPEG or PNG image, or is damaged",
+    "empty": "decode: 'frame_5.jpg' is not a JPEG or PNG image, or is damaged",
+    "headless": "decode: 'frame_5.jpg' is not a JPEG or PNG image, or is damaged",
+    "cut": "decode: 'frame_5.jpg' is truncated",
+    "cut png": "decode: 'frame_5.jpg' is truncated",
     "huge": "decode: 'frame_5.jpg' is too large: 9000x9000",
     "enormous": "decode: 'frame_5.jpg' is too large",
     "none": "open: no images in this folder",

@@ -1,4 +1,4 @@
-"""Augmentation views, from pixels to a cache's tracks."""
+"""Augmentation views, from pixels to the tracks of a cache."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ EVEN = Sampling()
 
 
 def textured(count: int = 3, side: int = 64) -> np.ndarray:
-    """One picture `count` times (N, S, S, 3), smooth enough to be turned and resized, and nowhere dark."""
+    """Return one frame `count` times (N, S, S, 3), smooth enough to be rotated and resized, and nowhere dark."""
     coarse = np.random.default_rng(0).integers(80, 256, (8, 8, 3), np.uint8)
     return np.stack([coarse.repeat(side // 8, 0).repeat(side // 8, 1)] * count)
 
@@ -33,7 +33,7 @@ def test_a_view_is_decided_by_its_name_and_the_clip(name: str) -> None:
     before = torch.random.get_rng_state()
     first, again = (apply_view(name, frames, "digest") for _ in "ab")
     np.testing.assert_array_equal(first, again)
-    assert torch.equal(torch.random.get_rng_state(), before)  # nobody else's random numbers move
+    assert torch.equal(torch.random.get_rng_state(), before)  # the global random state is unchanged
     assert first.shape == frames.shape
     assert first.dtype == np.uint8
     assert (first != frames).any()
@@ -85,8 +85,8 @@ def test_the_plain_view_is_always_there_and_order_means_nothing() -> None:
         ("", "choose one of"),
         ("crop:", "must end in a number"),
         ("crop:x", "must end in a number"),
-        ("none+flip", "stands alone"),
-        ("none:2", "stands alone"),
+        ("none+flip", "cannot be combined"),
+        ("none:2", "cannot be combined"),
     ],
 )
 def test_wrong_names_are_refused(name: str, said: str) -> None:
@@ -95,7 +95,7 @@ def test_wrong_names_are_refused(name: str, said: str) -> None:
 
 
 def test_jitter_of_every_frame_is_refused() -> None:
-    with pytest.raises(SettingsError, match="every one already"):
+    with pytest.raises(SettingsError, match="every frame already"):
         check_views(["flip+jitter"], Sampling(kind="all", frames=None))
 
 
@@ -137,7 +137,7 @@ def test_views_from_the_command_line_to_the_cache(moving: Path, tmp_path: Path, 
     first = extract(clips, "-o", output, *few, "--views", "none,flip,jitter")
     assert (first.code, "4 clips in 3 views" in first.out) == (0, True)
 
-    # The plain view is what it is without others: its features, its times, and the reduction, fitted on it alone.
+    # Other views do not change the original view: not its features, its times or the reduction fitted on it.
     paths, none, times = tracks(output, "none")
     for mine, theirs in zip((paths, none, times), tracks(plain, "none"), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -147,13 +147,13 @@ def test_views_from_the_command_line_to_the_cache(moving: Path, tmp_path: Path, 
     np.testing.assert_array_equal(tracks(output, "flip")[2], times)
     assert (tracks(output, "jitter")[2] != times).any()
 
-    # Running again goes on: what is there is kept with all its views, whatever order they are named in.
+    # A second run continues: clips keep all their views, in whatever order the views are named.
     shutil.copy(clips / "wild" / "0.mp4", clips / "wild" / "new.mp4")
     again = extract(clips, "-o", output, *few, "--views", "jitter,flip")
     assert "1 extracted, 4 kept" in again.out
     assert len(tracks(output, "jitter")[0]) == 5
 
-    # Other views are other features: refused, the field named, nothing touched.
+    # Other views are other features: the run is rejected, names the field, and changes nothing.
     content = output.read_bytes()
     refused = extract(moving, "-o", output, *few, "--views", "none,flip")
     assert (refused.code, "views: none,flip,jitter, not none,flip" in refused.err) == (4, True)

@@ -1,4 +1,4 @@
-"""Long videos in windows: each is what extracting that part would give, and no frame is looked at twice."""
+"""Windows of long videos: each gives what extracting that part would give, and no frame is encoded twice."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,7 +42,7 @@ SAMPLINGS = (
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven and a bit seconds at ten frames a second."""
+    """A video of 7.3 seconds at ten frames per second."""
     path = tmp_path_factory.mktemp("windows") / "long.mp4"
     write_numbered(path, count=73, rate=10)
     return path

@@ -1,4 +1,4 @@
-"""Features made elsewhere, and caches as other programs' files: import, export, reduce, through the command line."""
+"""Import, export and reduction of caches through the command line."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def save(file: Path, rows: np.ndarray | None = None) -> np.ndarray:
 
 
 def save_new_mat(file: Path, rows: np.ndarray, name: str = "feat") -> None:
-    """As MATLAB's `save -v7.3` does: columns first, the kind of array in an attribute, a header of 512 bytes."""
+    """Write a file as MATLAB's `save -v7.3` does: axes reversed, array class in an attribute, a header of 512 bytes."""
     with h5py.File(file, "w", userblock_size=512) as h5:
         h5.create_dataset(name, data=rows.T).attrs["MATLAB_class"] = np.bytes_("single")
         h5.create_dataset("fps", data=[[25.0]]).attrs["MATLAB_class"] = np.bytes_("double")
@@ -55,7 +55,7 @@ def rows_of(cache: Cache, path: str) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Class folders of three files each."""
+    """Two class folders of three files each."""
     for label in ("calm", "wild"):
         for i in range(3):
             save(tmp_path / "made" / label / f"{i}.npy", array(3 + i))
@@ -110,7 +110,7 @@ def test_key_and_transpose(tmp_path: Path, run: Run) -> None:
     assert (cache.features == np.concatenate([x.astype(np.float16)] * 3)).all()
     assert "array rgb" in run(features, "inspect", tmp_path / "c.h5").out
     ran = run(features, "import", tmp_path / "f", "-o", tmp_path / "d.h5", "--transpose")
-    assert (ran.code, "several 2-D arrays (rgb 8 x 5 float32, flow 8 x 5 float32); name one" in ran.out) == (3, True)
+    assert (ran.code, "several 2-D arrays (rgb 8 x 5 float32, flow 8 x 5 float32); choose one" in ran.out) == (3, True)
 
 
 class Trap:
@@ -145,8 +145,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "flat.npy": (lambda f: np.save(f, np.zeros(8)), "array 8 float64: 1-D, expected 2-D (rows, features)"),
     "deep.npy": (lambda f: np.save(f, np.zeros((2, 3, 8))), "array 2 x 3 x 8 float64: 3-D, expected 2-D"),
     "wide.npy": (lambda f: np.save(f, array(5, 9)), "array 5 x 9 float32: expected 8 numbers a row, got 9"),
-    "turned.npy": (lambda f: np.save(f, array(5).T), "expected 8 numbers a row, got 5 (the other way round it has 8)"),
-    "rowless.npy": (lambda f: np.save(f, np.zeros((0, 8))), "array 0 x 8 float64: no numbers in it"),
+    "turned.npy": (lambda f: np.save(f, array(5).T), "expected 8 numbers a row, got 5 (it has 8 if transposed)"),
+    "rowless.npy": (lambda f: np.save(f, np.zeros((0, 8))), "array 0 x 8 float64: the array is empty"),
     "nan.npy": (_with(np.nan), "NaN in row 2, column 3"),
     "infinite.npy": (_with(-np.inf), "infinity in row 2, column 3"),
     "large.npy": (_with(7e4), "70000 in row 2, column 3 is beyond float16's range (65504); scale the features"),
@@ -155,12 +155,12 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text.npy": (lambda f: np.save(f, np.array([["a"]])), "<U1: expected float16"),
     "object.npy": (_object, "object: pickled Python objects are never read"),
     "object.npz": (lambda f: np.savez(f, x=np.array([[Trap()]], object)), "pickled Python objects are never read"),
-    "cut.npy": (_cut, "no readable .npy file"),
-    "foreign.npy": (lambda f: f.write_bytes(b"no array"), "no readable .npy file"),
-    "foreign.npz": (lambda f: f.write_bytes(b"no archive"), "no readable .npz file"),
-    "foreign.mat": (lambda f: f.write_bytes(b"no matrix" * 20), "no readable .mat file"),
-    "nothing.npz": (lambda f: np.savez(f), "no 2-D array of numbers in it; it holds nothing"),
-    "words.mat": (lambda f: scipy.io.savemat(f, {"a": "x", "b": {"c": 1}}), "no 2-D array of numbers in it; it holds"),
+    "cut.npy": (_cut, "not a readable .npy file"),
+    "foreign.npy": (lambda f: f.write_bytes(b"no array"), "not a readable .npy file"),
+    "foreign.npz": (lambda f: f.write_bytes(b"no archive"), "not a readable .npz file"),
+    "foreign.mat": (lambda f: f.write_bytes(b"no matrix" * 20), "not a readable .mat file"),
+    "nothing.npz": (lambda f: np.savez(f), "no 2-D array of numbers; the file holds nothing"),
+    "words.mat": (lambda f: scipy.io.savemat(f, {"a": "x", "b": {"c": 1}}), "no 2-D array of numbers; the file holds"),
     "late.npy": (_late_times, "late.times.npy holds float64 (4,), expected 5 times in seconds"),
 }
 
@@ -218,7 +218,10 @@ def test_what_cannot_be_decided_is_a_usage_error(tmp_path: Path, run: Run) -> No
     for i in range(4):
         save(tmp_path / "f" / f"{i}.npy", array(3 + i, 8).T)
     ran = run(features, "import", tmp_path / "f", "-o", tmp_path / "c.h5")
-    assert (ran.code, "use --transpose if each has 8 features a row, or --width" in ran.err) == (2, True)
+    assert (ran.code, "use --transpose if each has 8 features a row, or set the width with --width" in ran.err) == (
+        2,
+        True,
+    )
     ran = run(features, "import", tmp_path / "f", "-o", tmp_path / "c.h5", "--width", "99")
     assert (ran.code, "nothing could be imported" in ran.out, (tmp_path / "c.h5").exists()) == (3, True, False)
     assert run(features, "import", tmp_path / "f", "-o", tmp_path / "c.h5", "--transpose").code == 0
@@ -240,7 +243,7 @@ def test_a_manifest_names_labels_groups_splits_and_durations(folder: Path, run: 
     output = folder.parent / "c.h5"
     ran = run(features, "import", manifest(folder, lines), "-o", output)
     assert (ran.code, "failed absent.npy: no such file or directory" in ran.out) == (3, True)
-    assert "failed calm/2.mp4: a '.mp4' file; expected .mat, .npy, .npz" in ran.out
+    assert "failed calm/2.mp4: file type '.mp4' is not supported; expected .mat, .npy, .npz" in ran.out
     table = read_header(output).clips
     assert [table.label.tolist(), table.group.tolist(), table.split.tolist()] == [
         ["a", "b"],
@@ -262,7 +265,7 @@ def test_the_reduction_is_fitted_on_training_rows_and_reduce_gives_the_same(fold
     assert (ran.code, "pca:3, fitted on the training split" in ran.out, "8 before" in ran.out) == (0, True, True)
     small, same = read_cache(here / "small.h5"), read_cache(here / "same.h5")
     assert small.content_digest == same.content_digest
-    assert same.reduction_rows == "train"
+    assert same.reduction_fitted_on == "train"
 
 
 def test_reduce_gives_what_extraction_gives(numbered: Path, tmp_path: Path, extract: Run, run: Run) -> None:
@@ -280,9 +283,9 @@ def test_reduce_refuses(folder: Path, run: Run) -> None:
     assert run(features, "reduce", raw, "-o", small, "--reduce", "select:4").code == 0
     content = raw.read_bytes()
     for code, said, arguments in (
-        (4, "reduced already (select:4)", (small, "-o", folder.parent / "x.h5", "--reduce", "select:2")),
-        (2, "--force replaces it", (raw, "-o", small, "--reduce", "select:2")),
-        (2, "is the cache itself", (raw, "-o", raw, "--reduce", "select:2", "--force")),
+        (4, "already reduced (select:4)", (small, "-o", folder.parent / "x.h5", "--reduce", "select:2")),
+        (2, "use --force to replace it", (raw, "-o", small, "--reduce", "select:2")),
+        (2, "is the input cache", (raw, "-o", raw, "--reduce", "select:2", "--force")),
         (2, "from 1 to 8", (raw, "-o", folder.parent / "x.h5", "--reduce", "select:9")),
         (2, "would change nothing", (raw, "-o", folder.parent / "x.h5", "--reduce", "none")),
         (2, "no cache at", (folder / "absent.h5", "-o", folder.parent / "x.h5", "--reduce", "none")),
@@ -341,7 +344,7 @@ def test_inspect_and_merge_of_imports(folder: Path, run: Run) -> None:
     run(features, "import", folder / "wild", "-o", here / "b.h5", "--name", "clip vit")
     ran = run(features, "inspect", here / "a.h5")
     assert "features     imported:clip vit (8 numbers a row)" in ran.out
-    assert not any(word in ran.out for word in ("picture", "pooling", "pretrained"))
+    assert not any(word in ran.out for word in ("resizing", "pooling", "pretrained"))
     assert json.loads(run(features, "inspect", here / "a.h5", "--json").out)["spec"]["weights"] == "imported"
     shutil.move(folder / "wild", folder / "other")
     run(features, "import", folder, "-o", here / "c.h5", "--name", "clip vit")
@@ -400,7 +403,7 @@ def test_export_of_a_folder_that_holds_files(folder: Path, run: Run) -> None:
     assert run(features, "export", output, "-o", out).code == 0
     (out / "mine.txt").write_text("kept")
     ran = run(features, "export", output, "-o", out)
-    assert (ran.code, "is not empty; --force" in ran.err) == (2, True)
+    assert (ran.code, "is not empty; use --force" in ran.err) == (2, True)
     assert run(features, "export", output, "-o", out, "--force").code == 0
     assert (out / "mine.txt").read_text() == "kept"
     assert run(features, "export", output, "-o", output).code == 2

@@ -1,4 +1,4 @@
-"""Addresses as sources of the commands, and the processes that fetch them."""
+"""URLs as sources of the commands, and the processes that download them."""
 
 import csv
 import shutil
@@ -25,14 +25,14 @@ from features.utils.worker_pool import run_tasks
 from hazard.cli.infer import infer
 from hazard.cli.train import train_temporal
 from tests.conftest import Run
-from tests.helpers.servers.web import Site, drip_headers, serving
+from tests.helpers.servers.web import Site, drip_headers, run_site
 
 ALLOWED = ("--set", "download_networks=127.0.0.1/32")
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """A process under guard that does what its tasks name."""
+    """A job in a sandboxed process that makes the connection its task names."""
 
     networks: tuple[str, ...]
 
@@ -40,7 +40,7 @@ class Guarded:
         guard_process(DownloadPolicy(networks=self.networks))
         return self._try
 
-    def _try(self, task: tuple[str, int], alive: Callable[[], None]) -> str:
+    def _try(self, task: tuple[str, int], report_alive: Callable[[], None]) -> str:
         host, port = task
         try:
             if host == "program":
@@ -59,7 +59,7 @@ class Guarded:
 
 
 def test_a_guarded_process_connects_only_where_it_may(site: Site) -> None:
-    with serving("127.0.0.2") as other:
+    with run_site("127.0.0.2") as other:
         tasks = [
             ("127.0.0.1", site.port),
             ("127.0.0.2", other.port),
@@ -73,15 +73,15 @@ def test_a_guarded_process_connects_only_where_it_may(site: Site) -> None:
         ]
         results = dict(run_tasks(Guarded(("127.0.0.1/32",)), tasks, workers=1, deadline_seconds=20))
     assert results.pop(tasks[0]) == "done"
-    assert str(results.pop(("program", 0))).startswith("PermissionError: this process starts no programs")
-    assert {str(said).partition(":")[0] for said in results.values()} == {ForbiddenUrlError.__name__}
+    assert str(results.pop(("program", 0))).startswith("PermissionError: this process may not start programs")
+    assert {str(message).partition(":")[0] for message in results.values()} == {ForbiddenUrlError.__name__}
     assert len(results) == 7 and other.connections == 0
 
 
 def test_addresses_beside_a_folder(site: Site, video: bytes, tmp_path: Path, extract: Run) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "b.mp4").write_bytes(video)
-    url, gone = site.video("/clips/a.mp4?key=1", video), site.url("/gone.mp4")
+    url, gone = site.add_video("/clips/a.mp4?key=1", video), site.url("/gone.mp4")
     command = (tmp_path / "videos", url, gone, url, "-o", tmp_path / "c.h5", *ALLOWED)
     ran = extract(*command)
     assert ran.code == 3
@@ -92,27 +92,27 @@ def test_addresses_beside_a_folder(site: Site, video: bytes, tmp_path: Path, ext
     downloads = list((tmp_path / ".downloads").iterdir())
     assert [file.read_bytes() for file in downloads] == [video]
 
-    asked = len(site.asked)
+    asked = len(site.requested_paths)
     again = extract(*command)
     assert again.code == 3 and "0 to extract, 2 in the cache already" in again.out
     shutil.rmtree(tmp_path / ".downloads")
     assert "0 to extract, 2 in the cache already" in extract(*command).out
-    assert len(site.asked) == asked
+    assert len(site.requested_paths) == asked
 
-    site.video("/gone.mp4", video)
+    site.add_video("/gone.mp4", video)
     ran = extract(*command, "--retry-failed")
-    assert ran.code == 0 and site.asked[asked:] == ["/gone.mp4"]
+    assert ran.code == 0 and site.requested_paths[asked:] == ["/gone.mp4"]
 
 
 def test_what_is_fetched_already_is_not_fetched_again(site: Site, video: bytes, tmp_path: Path, extract: Run) -> None:
-    command = (site.video("/a.mp4", video), *ALLOWED, "--set", f"downloads={tmp_path / 'kept'}")
+    command = (site.add_video("/a.mp4", video), *ALLOWED, "--set", f"downloads={tmp_path / 'kept'}")
     assert extract(*command, "-o", tmp_path / "one.h5").code == 0
     assert extract(*command, "-o", tmp_path / "two.h5", "--frames", 4).code == 0
-    assert site.asked == ["/a.mp4"]
+    assert site.requested_paths == ["/a.mp4"]
 
 
 def test_addresses_in_a_manifest(site: Site, video: bytes, tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text(f"path,label,group\n{site.video('/a.mp4', video)},fall,g1\n")
+    (tmp_path / "m.csv").write_text(f"path,label,group\n{site.add_video('/a.mp4', video)},fall,g1\n")
     [clip] = find_clips([tmp_path / "m.csv"], downloads=tmp_path)
     assert (clip.path, clip.label, clip.group) == (site.url("/a.mp4"), "fall", "g1")
     settings = RunSettings(download_networks=("127.0.0.1/32",))  # type: ignore[arg-type]
@@ -124,12 +124,12 @@ def test_an_address_that_two_sources_describe_differently(tmp_path: Path) -> Non
     url = "https://a.example/b.mp4"
     (tmp_path / "m.csv").write_text(f"path,label\n{url},fall\n")
     assert [clip.path for clip in find_clips([url, url])] == [url]
-    with pytest.raises(SettingsError, match="two clips are called"):
+    with pytest.raises(SettingsError, match="two clips have the path"):
         find_clips([url, tmp_path / "m.csv"])
 
 
 def test_passwords_never_reach_a_cache(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(SettingsError, match=r"an address at a\.example/b\.mp4 holds a user name or password"):
+    with pytest.raises(SettingsError, match=r"the URL at a\.example/b\.mp4 contains a user name or password"):
         find_clips(["https://me:secret@a.example/b.mp4"])
     ran = run(extract_features, "https://me:secret@a.example/b.mp4", "-o", tmp_path / "c.h5")
     assert ran.code == 2 and "secret" not in ran.out + ran.err
@@ -150,7 +150,7 @@ def test_a_page_that_takes_too_long_leaves_nothing(site: Site, tmp_path: Path) -
     settings = RunSettings(download_networks=("127.0.0.1/32",), download_seconds=0.5)  # type: ignore[arg-type]
     ready, [failure] = fetch_clips(clips, settings)
     assert not ready and failure.stage == "fetch"
-    assert "not fetched within 0.5 s" in failure.reason or "`pip install" in failure.reason
+    assert "not downloaded within 0.5 s" in failure.reason or "`pip install" in failure.reason
     assert not list(tmp_path.iterdir())
 
 
@@ -158,25 +158,25 @@ def test_a_page_without_the_extra_says_how_to_get_it(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "can_read_pages", lambda: False)
-    task = DownloadTask(site.html("/watch", "a player"), tmp_path / "a")
+    task = DownloadTask(site.add_html("/watch", "a player"), tmp_path / "a")
     problem = fetch_one(task, policy=DownloadPolicy(networks=("127.0.0.1/32",)), limits=DownloadLimits(max_seconds=20))
     assert isinstance(problem, ClipError)
-    assert problem.reason == "no video file but text/html; pages need `pip install 'hazard-video[url]'`"
+    assert problem.reason == "not a video file but text/html; web pages need `pip install 'hazard-video[url]'`"
 
 
 def test_pages(site: Site, video: bytes, tmp_path: Path) -> None:
     pytest.importorskip("yt_dlp")
-    site.video("/v/a.mp4", video)
-    with serving("127.0.0.2") as other:
-        site.redirect("/hop.mp4", other.video("/b.mp4", video))
+    site.add_video("/v/a.mp4", video)
+    with run_site("127.0.0.2") as other:
+        site.add_redirect("/hop.mp4", other.add_video("/b.mp4", video))
         urls = {
-            "good": site.html("/watch?v=1", '<video src="/v/a.mp4"></video>'),
-            "hop": site.html("/hop", '<video src="/hop.mp4"></video>'),
-            "direct": site.html("/direct", f'<video src="{other.url("/b.mp4")}"></video>'),
-            "many": site.html("/many", '<video src="/v/a.mp4"></video><video src="/v/b.mp4"></video>'),
-            "none": site.html("/none", "no video here"),
-            "packed": site.html("/packed", "who knows how much"),
-            "large": site.html("/large", "x" * 200_000),
+            "good": site.add_html("/watch?v=1", '<video src="/v/a.mp4"></video>'),
+            "hop": site.add_html("/hop", '<video src="/hop.mp4"></video>'),
+            "direct": site.add_html("/direct", f'<video src="{other.url("/b.mp4")}"></video>'),
+            "many": site.add_html("/many", '<video src="/v/a.mp4"></video><video src="/v/b.mp4"></video>'),
+            "none": site.add_html("/none", "no video here"),
+            "packed": site.add_html("/packed", "who knows how much"),
+            "large": site.add_html("/large", "x" * 200_000),
         }
         site.pages["/packed"][1]["Content-Encoding"] = "gzip"  # type: ignore[index]
         clips = find_clips(list(urls.values()), downloads=tmp_path)
@@ -186,9 +186,9 @@ def test_pages(site: Site, video: bytes, tmp_path: Path) -> None:
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [video]
     assert other.connections == 0
     reasons = {failure.clip.path: failure.reason for failure in failures}
-    assert reasons[urls["hop"]].startswith("refused: 127.0.0.2, a loopback address")
-    assert reasons[urls["direct"]].startswith("refused: 127.0.0.2, a loopback address")
-    assert reasons[urls["many"]].startswith("a playlist of 2 videos, all left out")
+    assert reasons[urls["hop"]].startswith("URL rejected: 127.0.0.2, a loopback address")
+    assert reasons[urls["direct"]].startswith("URL rejected: 127.0.0.2, a loopback address")
+    assert reasons[urls["many"]].startswith("a playlist of 2 videos, none was downloaded")
     assert reasons[urls["none"]] == "no video was found on the page"
     assert "a compressed answer" in reasons[urls["packed"]]
     assert reasons[urls["large"]].startswith("too large: over 150000 bytes")
@@ -199,10 +199,10 @@ def test_inference_takes_addresses(
 ) -> None:
     assert extract(numbered, "-o", tmp_path / "c.h5", "--frames", 2).code == 0
     assert run(train_temporal, tmp_path / "c.h5", "-o", tmp_path / "m", "--baseline", "logistic_regression").code == 0
-    url, gone = site.video("/a.mp4", video), site.url("/gone.mp4")
+    url, gone = site.add_video("/a.mp4", video), site.url("/gone.mp4")
     common = ("--model", tmp_path / "m", "--workers", 1, "--runtime", "torch", *ALLOWED)
     ran = run(infer, numbered / "calm" / "0.mp4", url, gone, "-o", tmp_path / "report", *common)
-    assert ran.code == 3 and "2 clips looked at, 1 failed" in ran.out, ran
+    assert ran.code == 3 and "2 clips analysed, 1 failed" in ran.out, ran
     rows = {row["path"]: row for row in csv.DictReader((tmp_path / "report" / "predictions.csv").open())}
     assert rows[url]["status"] == "ok" and rows[url]["label"] in ("calm", "wild")
     assert (rows[gone]["status"], rows[gone]["label"]) == ("failed", "")

@@ -1,1 +1,1 @@
-"""Stage two: feature tracks to decisions."""
+"""Stage two: train on cached features, predict, report and monitor."""

@@ -1,4 +1,4 @@
-"""The types that travel through stage two. Shape letters as in `features.types`."""
+"""Types shared by all of stage two; the shape letters are those of `features.types`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from features.spec import ORIGINAL_VIEW
 
 @dataclass(frozen=True)
 class SequenceView:
-    """An augmentation view of the clips of `Sequences`, in the same rows and of the same shape."""
+    """An augmentation view of the clips of `Sequences`: the same rows and the same shape."""
 
     name: str
     x: NDArray[np.float32]  # (B, T, D)
@@ -20,7 +20,7 @@ class SequenceView:
 
 @dataclass(frozen=True)
 class Sequences:
-    """A cache's tracks, padded to one length and held in memory. A row is a clip, however many views there are."""
+    """The tracks of a cache, padded to one length and held in memory. A row is one clip, however many views it has."""
 
     x: NDArray[np.float32]  # (B, T, D)
     mask: NDArray[np.bool_]  # (B, T) True = real
@@ -30,9 +30,9 @@ class Sequences:
     splits: NDArray[np.str_]  # (B,) "" = none
     labels: tuple[str, ...]  # K names, y indexes them
     views: tuple[SequenceView, ...] = ()
-    """Beside the plain one, and for training alone."""
+    """Augmentation views besides the plain tracks, for training only."""
     durations: NDArray[np.float64] | None = None
-    """(B,) seconds, NaN where a clip's is unknown; none where nobody says."""
+    """(B,) seconds, NaN for a clip of unknown duration; None if no duration is known."""
 
     def __post_init__(self) -> None:
         if self.x.ndim != 3 or self.mask.shape != self.x.shape[:2] or self.mask.dtype != np.bool_:
@@ -51,21 +51,21 @@ class Sequences:
 
     @property
     def view_names(self) -> tuple[str, ...]:
-        """All views, the plain one first."""
+        """Names of all views, the plain one first."""
         return (ORIGINAL_VIEW, *(view.name for view in self.views))
 
     @property
     def clips_without_group(self) -> int:
-        """How many clips named no group: each of them is a group of its own, called by its path."""
+        """Number of clips that name no group. Each of them is its own group, named by its path."""
         return int((self.groups == self.paths).sum())
 
     @property
     def groups_known(self) -> bool:
-        """Whether every clip names its group, so that a split by groups cannot leak."""
+        """True if every clip names its group, so that a split by groups cannot leak."""
         return self.clips_without_group == 0
 
     def take(self, index: NDArray[np.int64]) -> "Sequences":
-        """The rows that `index` names, in its order."""
+        """Return the rows that `index` selects, in that order."""
         columns = {name: getattr(self, name)[index] for name in ("x", "mask", "y", "groups", "paths", "splits")}
         views = tuple(SequenceView(view.name, view.x[index], view.mask[index]) for view in self.views)
         durations = None if self.durations is None else self.durations[index]
@@ -74,20 +74,20 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Event:
-    """A stretch of video that a label was probable in."""
+    """A segment of video in which a label was probable."""
 
     label: str
     start: float  # seconds
     end: float
     peak: float
-    """The highest probability of its windows."""
+    """Highest probability of its windows."""
     mean: float
-    """Their mean probability."""
+    """Mean probability of its windows."""
 
 
 @dataclass(frozen=True)
 class WindowPredictions:
-    """What the model says of the windows of one video, in order of time. A short clip is one window."""
+    """Probabilities of the windows of one video, in time order. A short clip is one window."""
 
     spans: NDArray[np.float64]  # (B, 2) seconds from the clip's start
     probs: NDArray[np.float64]  # (B, K)
@@ -102,7 +102,7 @@ class WindowPredictions:
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """What a report says of one clip. A failed clip has a reason and never a label."""
+    """The result for one clip, as reports show it. A failed clip has a reason and never a label."""
 
     path: str
     status: str  # ok | partial | failed
@@ -114,17 +114,17 @@ class ClipPrediction:
     thumbnails: Sequence[bytes] = ()  # JPEG, in time order
     thumbnail_times: Sequence[float] = ()
     windows: WindowPredictions | None = None
-    """None where the clip failed."""
+    """None if the clip failed."""
     events: tuple[Event, ...] = ()
     attention: tuple[float, ...] = ()
-    """How much each step of the most telling window weighed, where the head says so: sums to one."""
+    """Weight of each step of the peak window, if the head has attention weights; sums to one."""
     attention_times: tuple[float, ...] = ()
-    """Seconds of those steps."""
+    """Time of each of those steps, in seconds."""
     unknown_score: float | None = None
-    """How unlike all training clips it is; higher is stranger. None where the model cannot tell."""
+    """Distance from all training clips; higher is less familiar. None if the model has no open-set detector."""
     is_unknown: bool = False
-    """Whether it is so unlike them that its label means little."""
+    """True if the clip is so unlike the training clips that its label means little."""
     zero_shot: tuple[tuple[str, float], ...] = ()
-    """What CLIP calls an unknown clip: names and probabilities, the likeliest first."""
+    """Names that CLIP suggests for an unknown clip, with their probabilities, the most likely first."""
     file: str = ""
-    """The video on this machine, where it is one."""
+    """Path of the video on this machine, if it is a local file."""

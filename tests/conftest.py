@@ -1,4 +1,4 @@
-"""What the tests share: small clips, a cache of them, and commands run as a user would."""
+"""Fixtures for all tests: small clips, a model trained on synthetic clips, and commands run as a user runs them."""
 
 import ctypes
 import gc
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.helpers.paths import SHARED
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many of us as cores: threads of each would only wait for one another
+if "PYTEST_XDIST_WORKER" in os.environ:  # one test process per core: more threads would only wait for each other
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import click
@@ -20,7 +20,7 @@ from features.cli.extract import extract_features
 from features.utils.command_line import run_command
 from features.utils.worker_pool import make_worker_context
 from tests.helpers.data.videos import write_numbered
-from tests.helpers.servers.web import Site, serving
+from tests.helpers.servers.web import Site, run_site
 
 PRELOAD = (
     "features.extraction.jobs",
@@ -30,28 +30,28 @@ PRELOAD = (
     "hazard.alerts.channels",
     "hazard.web.engine.worker",
 )
-"""What the workers of all tests need, seconds of imports; not OpenVINO, which may not be there when a process forks."""
+"""Modules that the workers of all tests need; their imports take seconds. OpenVINO must not be loaded before a fork."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What forks this process hundreds of times comes first: later it holds gigabytes, and each fork takes its time."""
+    """Run the tests that fork this process hundreds of times first. Later it holds gigabytes and forks are slow."""
     items.sort(key=lambda item: "test_kills.py" not in item.nodeid)
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: the garbage collector need not look at it after every few tests."""
+    """Freeze all objects that exist now, so that the garbage collector does not scan them again."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Some libraries complain of what is left at the end."""
+    """Unfreeze the objects, because some libraries complain about objects that are left at exit."""
     gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_fork_server(_own_caches: None) -> None:
-    """A process has one fork server, and whoever starts it decides what it imports: not the test that runs first."""
+    """Start the process's only fork server with these imports, before a test starts one with other imports."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FEATURES_WEIGHTS", raising=False)
         make_worker_context(PRELOAD)
@@ -59,7 +59,7 @@ def _one_fork_server(_own_caches: None) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _memory_given_back() -> Iterator[None]:
-    """The C library keeps what large tests freed, a gigabyte and more, unless it is told."""
+    """Return freed memory to the system. The C library would keep more than a gigabyte after large tests."""
     yield
     gc.collect()
     if sys.platform == "linux":
@@ -68,7 +68,7 @@ def _memory_given_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_priority() -> Iterator[None]:
-    """A library that gives this process real-time priority starves every other test, which then fails."""
+    """Check that no library gave this process real-time priority, which would starve all other tests."""
     yield
     if sys.platform == "linux":
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
@@ -76,7 +76,7 @@ def _no_priority() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is left in the user's folder of caches, nor taken from there."""
+    """Keep the tests away from the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAZARD_CACHE_DIR", str(tmp_path_factory.mktemp("caches")))
         yield
@@ -84,23 +84,23 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model of drawn clips and random weights, which many tests watch and serve with."""
+    """Train a model on synthetic clips with random weights and return its folder. Many tests share it."""
     return make_model(tmp_path_factory.mktemp("small"), clips_per_class=6)
 
 
 def make_model(folder: Path, *, clips_per_class: int) -> Path:
-    """The folder of a model of drawn clips and random weights, made in a folder."""
+    """Train a model on synthetic clips with random weights inside `folder` and return the model's folder."""
     from hazard.cli.train import train_temporal
     from hazard.synthetic.clips import draw_dataset
 
     draw_dataset(
         folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=clips_per_class, scenes=3
     )
-    given: list[object] = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4]
-    given += ["--runtime", "torch"]
-    assert extract_features.main([str(a) for a in given], standalone_mode=False) == 0
-    given = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
-    assert train_temporal.main([str(a) for a in given], standalone_mode=False) == 0
+    arguments: list[object] = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 4]
+    arguments += ["--runtime", "torch"]
+    assert extract_features.main([str(a) for a in arguments], standalone_mode=False) == 0
+    arguments = [folder / "c.h5", "-o", folder / "model", "--baseline", "ridge"]
+    assert train_temporal.main([str(a) for a in arguments], standalone_mode=False) == 0
     return folder / "model"
 
 
@@ -110,34 +110,34 @@ def _no_weights_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Ran]
+Run = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs a click command with arguments as a program would, and gives its exit code and output."""
+    """Run a click command with arguments as a program would; return its exit code and output."""
 
-    def run_it(command: click.Command, *arguments: object) -> Ran:
+    def run_it(command: click.Command, *arguments: object) -> CommandResult:
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             run_command(command, [str(argument) for argument in arguments])
         captured = capfd.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
 
     return run_it
 
 
 @pytest.fixture
 def extract(run: Run) -> Run:
-    """`extract SOURCE... -o OUTPUT` with random weights and one worker unless told otherwise."""
+    """Run `extract SOURCE... -o OUTPUT` with one worker, and with random weights unless --weights is given."""
 
-    def extract_it(*arguments: object) -> Ran:
+    def extract_it(*arguments: object) -> CommandResult:
         defaults: Sequence[object] = () if "--weights" in arguments else ("--weights", "random")
         return run(extract_features, *arguments, *defaults, "--workers", "1", "--runtime", "torch")
 
@@ -146,7 +146,7 @@ def extract(run: Run) -> Run:
 
 @pytest.fixture(scope="session")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two class folders of three short clips each."""
+    """Make two class folders with three short clips each."""
     root = tmp_path_factory.mktemp("numbered")
     for label, gop in (("calm", 12), ("wild", 5)):
         (root / label).mkdir()
@@ -159,7 +159,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real_clips() -> Path:
     manifest = SHARED / "data" / "fight" / "manifest.csv"
     if not manifest.is_file():
-        pytest.skip("the real clips are not beside the project")
+        pytest.skip("needs the real clips: shared/data/fight/manifest.csv does not exist beside the project")
     return manifest
 
 
@@ -167,18 +167,18 @@ def real_clips() -> Path:
 def real_weights() -> Path:
     folder = Path(os.environ.get("REAL_WEIGHTS", SHARED / "weights"))
     if not any(folder.glob("mobilenet_v2*")):
-        pytest.skip("the real weights are not beside the project")
+        pytest.skip(f"needs the real weights: {folder} has no mobilenet_v2 file")
     return folder
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The content of a small video."""
+    """Return the bytes of a small video file."""
     return write_numbered(tmp_path_factory.mktemp("video") / "a.mp4", 12).read_bytes()
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """A web server on this machine."""
-    with serving() as site:
+    """Start a web server on this machine."""
+    with run_site() as site:
         yield site

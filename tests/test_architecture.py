@@ -1,4 +1,4 @@
-"""The list of wings in docs/architecture.md is true, and the code keeps the rules that are stated beside it."""
+"""The list of wings in docs/architecture.md is complete, and the imports follow its rules."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 PACKAGES = ("features", "hazard")
 WINGS = re.findall(r"^((?:features|hazard)(?:\.\w+)?)\s{2,}", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
 MAX_MODULES = 13
-"""In one folder, `__init__.py` not counted."""
+"""Largest number of modules in one folder, not counting `__init__.py`."""
 LAZY = {"hazard.models.heads"}
 """Packages whose `__init__` imports its own modules: HEADS is there."""
 

@@ -1,4 +1,4 @@
-"""The commands in the header of each file in configs/, run on small clips laid out as the header says."""
+"""The commands in the header of each file in configs/ run on small clips in the layout that the header names."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ from hazard.data.sequences import load_sequences
 from hazard.models.model_folder import open_model
 from hazard.models.settings import TrainSettings
 from tests.conftest import Run
-from tests.helpers.data.layouts import CONFIGS, LAYOUTS, class_folders
+from tests.helpers.data.layouts import CONFIGS, LAYOUTS, make_class_folders
 
 FILES = sorted(CONFIGS.glob("*.yaml"))
 TINY = {
@@ -26,17 +26,17 @@ TINY = {
     "train_temporal.py": ["--epochs", "1", "--set", "members=1", "--set", "device=cpu"],
 }
 SNIPPETS = ["--set", "frames=1", "--set", "stride_seconds=0.2"]
-"""For 3D networks: snippets of one frame, two a clip."""
+"""Settings for 3D networks: snippets of one frame, two per clip."""
 COMMANDS = {"extract_features.py": extract_features, "train_temporal.py": train_temporal}
 
 
 def commands(file: Path) -> list[list[str]]:
-    """The lines of a header that call Python, as the words after it."""
+    """Return the lines of a header that call Python, split into words, without `python`."""
     return [shlex.split(line) for line in re.findall(r"^# +python (.+)$", file.read_text(), re.MULTILINE)]
 
 
 def tiny(program: str, file: Path) -> list[str]:
-    """What is added to a command so that it takes seconds."""
+    """Return the arguments that make a command take only seconds."""
     backbone = load_settings(ExtractSettings, "extract", file=file).backbone
     is_3d = program == "extract_features.py" and backbone in BACKBONES and BACKBONES[backbone].snippet is not None
     return TINY[program] + (SNIPPETS if is_3d else [])
@@ -51,7 +51,7 @@ def test_headers_name_the_commands_of_all_three_stages() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_commands_of_a_header_run(file: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    LAYOUTS.get(file.stem, class_folders)(tmp_path)
+    LAYOUTS.get(file.stem, make_class_folders)(tmp_path)
     (tmp_path / "configs").symlink_to(CONFIGS)
     monkeypatch.chdir(tmp_path)
     output = {}
@@ -68,7 +68,7 @@ def test_the_commands_of_a_header_run(file: Path, tmp_path: Path, run: Run, monk
 
 
 def _agrees(file: Path, cache_file: Path, folder: Path) -> None:
-    """The cache and the model are what the file asks for, and the model opens and predicts."""
+    """Check that cache and model are as the file asks for, and that the model opens and predicts."""
     extract = load_settings(ExtractSettings, "extract", file=file)
     train = load_settings(TrainSettings, "train", file=file)
     cache, predictor = read_cache(cache_file), open_model(folder)
@@ -82,7 +82,7 @@ def _agrees(file: Path, cache_file: Path, folder: Path) -> None:
 
 
 def test_the_label_map_makes_ten_classes_that_are_in_both_collections() -> None:
-    """So that no class tells the collection."""
+    """No class may reveal the collection that a clip comes from."""
     names = read_label_map(CONFIGS / "label_maps" / "mixed_ten.yaml")
     assert names.pop(OTHER_CLASSES) == ""
     of_ucf101 = {new for old, new in names.items() if old[0].isupper()}

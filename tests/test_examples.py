@@ -1,4 +1,4 @@
-"""The example scripts, with a stand-in for what they submit to."""
+"""The scripts in examples/, with a substitute for SLURM's sbatch."""
 
 import ast
 import configparser
@@ -30,7 +30,7 @@ from tests.helpers.paths import ROOT
 SCRIPT = ROOT / "examples" / "slurm_extract.sh"
 MONITOR = ROOT / "examples" / "monitor"
 SBATCH = """#!/usr/bin/env bash
-# Runs at once what SLURM would run some day: each share of an array, or one job.
+# Runs the job at once: each share of an array, or one job.
 echo "$1 $2" >> "$SUBMITTED"
 tasks=(none)
 [[ $2 =~ ^--array=1-([0-9]+)$ ]] && tasks=($(seq "${BASH_REMATCH[1]}"))
@@ -60,7 +60,7 @@ def submit(tmp_path: Path, *arguments: object, program: str) -> "subprocess.Comp
 def test_slurm_submits_each_share_and_a_last_job(tmp_path: Path) -> None:
     ran = submit(tmp_path, 3, "a folder", "-o", "c.h5", program="echo extracts")
     assert ran.returncode == 0
-    assert ran.stdout == "submitted: array 17 of 3 shares, then job 17, which builds the cache\n"
+    assert ran.stdout == "submitted: array 17 of 3 shards, then job 17, which builds the cache\n"
     assert (tmp_path / "submitted").read_text().splitlines() == [
         "--parsable --array=1-3",
         "--parsable --dependency=afterany:17",
@@ -106,7 +106,7 @@ def test_slurm_fills_one_cache(numbered: Path, tmp_path: Path) -> None:
 
 
 def instructions() -> dict[str, list[str]]:
-    """The lines of a Dockerfile, continued ones joined, by instruction."""
+    """Return the lines of the Dockerfile by instruction, with continued lines joined."""
     text = (MONITOR / "Dockerfile").read_text().replace("\\\n", " ")
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return {key: [rest for word, rest in lines if word == key] for key in {word for word, _ in lines}}
@@ -114,7 +114,7 @@ def instructions() -> dict[str, list[str]]:
 
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What monitor.env.example says, in the environment."""
+    """Set the environment variables of monitor.env.example."""
     lines = (MONITOR / "monitor.env.example").read_text().splitlines()
     found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     for name, value in found.items():
@@ -137,7 +137,7 @@ def test_the_monitor_of_the_examples_loads(tmp_path: Path, secrets: dict[str, st
 def test_each_alert_that_the_monitor_of_the_examples_may_send_is_read_alone(
     tmp_path: Path, secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is commented out is right as well."""
+    """Channels that are commented out in the file are correct too."""
     for name in ("SHIFT_LEADER_URL", "BROKER_PASSWORD"):
         monkeypatch.setenv(name, "x")
     text = re.sub(r"^    # (- |  )", r"    \1", (MONITOR / "monitor.yaml").read_text(), flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What a command line, and a worker that runs OpenVINO, do not wait for."""
+"""Commands and OpenVINO workers start without importing heavy libraries."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ SPEC = FeatureSpec(
 
 
 def heavy_after(*lines: str) -> list[str]:
-    """Which heavy libraries a fresh process has imported once it has run these lines."""
+    """Return the heavy libraries that a new process has imported after running these lines."""
     ran = subprocess.run(
         [sys.executable, "-c", "\n".join([*lines, SAY])], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -59,14 +59,14 @@ def test_help_is_light(module: str) -> None:
 
 @pytest.mark.parametrize("job", [ExtractJob(DecodeJob(SPEC), None, Path("a.xml")), ExtractJob(DecodeJob(SPEC), None)])
 def test_what_workers_share_starts_no_thread(job: ExtractJob) -> None:
-    """They are forked from it: whoever waits for a lock of a thread that was not forked with it waits for ever."""
+    """Workers are forked from this process: a thread's lock would stay locked for ever in the child."""
     alone = "assert len(threading.enumerate()) == 1, threading.enumerate()"
     found = heavy_after("import threading", *(f"import {name}" for name in job.preload), alone)
     assert ("torch" in found) == (job.converted is None)
 
 
 def test_an_openvino_worker_does_without_torch(tmp_path: Path) -> None:
-    """The network is converted here, once; a process that finds it kept gives the same features."""
+    """The network is converted here once; a process that finds it in the cache gives the same features."""
     pytest.importorskip("openvino")
     from features.encoders.openvino_cache import get_openvino_network
 

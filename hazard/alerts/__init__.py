@@ -1,1 +1,1 @@
-"""Alerts, their channels, the outbox and delivery."""
+"""Alerts: their settings and channels, the outbox on disk, and delivery."""

@@ -1,4 +1,4 @@
-"""What people are told: one alert, as data for programs and as text for people."""
+"""One alert: the data class, its JSON form for programs and its text for people."""
 
 import json
 import math
@@ -15,10 +15,10 @@ MAX_ID_LENGTH = 1000
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that people must know. Raises ValueError for what is none.
+    """A message about one camera. Raises ValueError if a field is not valid.
 
-    The same alert always has the same id, made by the caller of what it is about (camera, kind, start): put twice, it
-    is sent once.
+    The caller builds the id from the alert's subject (camera, kind, start), so that the same alert always has the same
+    id. An alert that is put into the outbox twice is therefore sent once.
     """
 
     id: str
@@ -27,7 +27,7 @@ class Alert:
     label: str
     started: datetime  # UTC
     ended: datetime | None
-    """None where it goes on."""
+    """None while the event is in progress."""
     probability: float
     snapshot: Path | None
     clip: Path | None
@@ -36,16 +36,16 @@ class Alert:
         if not 0 < len(self.id) <= MAX_ID_LENGTH:
             raise ValueError(f"expected an id of 1 to {MAX_ID_LENGTH} characters, got {len(self.id)}")
         if self.kind not in ALERT_KINDS:
-            raise ValueError(f"expected a kind of {', '.join(ALERT_KINDS)}, got '{self.kind}'")
-        for moment in (self.started, self.ended):
-            if moment is not None and moment.utcoffset() is None:
-                raise ValueError(f"expected times with a time zone, got {moment.isoformat()}")
+            raise ValueError(f"expected one of the kinds {', '.join(ALERT_KINDS)}, got '{self.kind}'")
+        for time in (self.started, self.ended):
+            if time is not None and time.utcoffset() is None:
+                raise ValueError(f"expected times with a time zone, got {time.isoformat()}")
         if not 0 <= self.probability <= 1 or math.isnan(self.probability):
             raise ValueError(f"expected a probability from 0 to 1, got {self.probability}")
 
 
-def as_json(alert: Alert) -> dict[str, Any]:
-    """The alert as JSON has it: times in UTC (RFC 3339), paths as text, null where there is none."""
+def alert_to_json(alert: Alert) -> dict[str, Any]:
+    """Return the alert as a JSON object: times in UTC (RFC 3339), paths as text, null for a missing value."""
     return {
         "id": alert.id,
         "kind": alert.kind,
@@ -59,37 +59,37 @@ def as_json(alert: Alert) -> dict[str, Any]:
     }
 
 
-def from_json(values: Mapping[str, Any]) -> Alert:
-    """The alert that `as_json` wrote."""
+def alert_from_json(values: Mapping[str, Any]) -> Alert:
+    """Return the alert that `alert_to_json` wrote."""
     times = {name: values[name] and datetime.fromisoformat(values[name]) for name in ("started", "ended")}
     paths = {name: values[name] and Path(values[name]) for name in ("snapshot", "clip")}
     return Alert(**{**values, **times, **paths})
 
 
 def dump_alert(alert: Alert) -> str:
-    """The alert as one line of JSON."""
-    return json.dumps(as_json(alert))
+    """Return the alert as one line of JSON."""
+    return json.dumps(alert_to_json(alert))
 
 
 def parse_alert(text: str) -> Alert:
-    """The alert of one line of JSON."""
-    return from_json(json.loads(text))
+    """Return the alert that one line of JSON holds."""
+    return alert_from_json(json.loads(text))
 
 
 def format_alert(alert: Alert) -> tuple[str, str]:
-    """Title and body, for people to read."""
-    when = f"{alert.started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """Return the title and the body of the message that people read."""
+    started = f"{alert.started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     if alert.kind == "event":
-        lasted = f", {(alert.ended - alert.started).total_seconds():.0f} s" if alert.ended else ""
-        title, said = f"{alert.label} at {alert.camera}", f"{when}{lasted}, probability {alert.probability:.0%}"
+        duration = f", {(alert.ended - alert.started).total_seconds():.0f} s" if alert.ended else ""
+        title, text = f"{alert.label} at {alert.camera}", f"{started}{duration}, probability {alert.probability:.0%}"
     else:
-        title, said = {
-            "offline": (f"{alert.camera} is offline", f"no pictures since {when}"),
-            "back": (f"{alert.camera} is back", f"pictures again since {when}"),
-            "test": (f"test alert of {alert.camera}", f"sent {when}; nothing happened"),
+        title, text = {
+            "offline": (f"{alert.camera} is offline", f"no frames since {started}"),
+            "back": (f"{alert.camera} is back", f"frames again since {started}"),
+            "test": (f"test alert of {alert.camera}", f"sent {started}; nothing happened"),
         }[alert.kind]
-    return title, "\n".join([said, *([f"clip: {alert.clip}"] if alert.clip else [])])
+    return title, "\n".join([text, *([f"clip: {alert.clip}"] if alert.clip else [])])
 
 
-def _format_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _format_time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""CHANNELS: the ways to people and to other programs. Each sends one alert once, or says why it could not.
+"""The alert channels: webhook, Apprise and MQTT. Each function makes one attempt to send one alert.
 
-Timeouts of libraries begin anew with each byte, so none of these functions can promise an end: they run in a process
-that is killed at the deadline (`hazard.alerts.delivery`).
+The timeouts of the libraries start again with each byte received, so none of these functions is certain to return in
+time. They therefore run in a process that is killed at the deadline (`hazard.alerts.delivery`).
 """
 
 import http.client
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from features.errors import SettingsError
-from hazard.alerts.alert import Alert, as_json, format_alert
+from hazard.alerts.alert import Alert, alert_to_json, format_alert
 from hazard.alerts.settings import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
 from hazard.alerts.webhooks import signed_headers, webhook_id
 
@@ -28,29 +28,32 @@ _REQUIRED_PACKAGES = {"apprise": ("apprise", "apprise"), "mqtt": ("paho", "paho-
 
 
 class DeliveryError(Exception):
-    """Why a receiver does not have an alert, in words without secrets."""
+    """A failed attempt. The text gives the reason and contains no secret."""
 
 
 def check_channels(settings: AlertSettings) -> None:
-    """Raises SettingsError for a channel that cannot work here."""
+    """Raise SettingsError if a channel lacks its Python package or its certificate file."""
     for channel in settings.channels:
         module, package = _REQUIRED_PACKAGES.get(channel.kind, ("", ""))
         if module and find_spec(module) is None:
             raise SettingsError(f"channel '{channel.name}' needs {package}: pip install 'hazard-video[alerts]'")
         ca_file = getattr(channel, "ca_file", None)
         if ca_file is not None and not ca_file.is_file():
-            raise SettingsError(f"channel '{channel.name}': ca_file {ca_file} is not there")
+            raise SettingsError(f"channel '{channel.name}': ca_file {ca_file} does not exist")
 
 
 def import_libraries(kind: str) -> None:
-    """Readies a process for a kind of channel, so that no attempt pays for imports."""
+    """Import the libraries of a kind of channel, so that no attempt spends its time on imports."""
     for name in _MODULES_TO_IMPORT.get(kind, ()):
         import_module(name)
-    logging.getLogger("paho").setLevel(logging.CRITICAL)  # it calls each polite end of a connection an error
+    logging.getLogger("paho").setLevel(logging.CRITICAL)  # it logs every normal disconnect as an error
 
 
 def send_webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: float) -> None:
-    """One signed POST. Delivered is a 2xx alone, as soon as its headers are there; redirects are not followed."""
+    """Send one signed POST request. Raises DeliveryError unless the status is 2xx.
+
+    Only the status line and the headers of the response are waited for. Redirects are not followed.
+    """
     parts = urlsplit(settings.url.get_secret_value())
     body = webhook_body(alert)
     headers = {
@@ -63,54 +66,54 @@ def send_webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: floa
     try:
         with closing(_make_connection(parts, settings, deadline_seconds)) as connection:
             connection.request("POST", target, body, headers)
-            answer = connection.getresponse()
+            response = connection.getresponse()
     except TimeoutError:
         raise DeliveryError(f"no answer within {deadline_seconds:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise DeliveryError(f"no answer ({_format_error(error)})") from None
-    if not 200 <= answer.status < 300:
-        moved = "; redirects are not followed" if 300 <= answer.status < 400 else ""
-        raise DeliveryError(f"the receiver answered {answer.status}{moved}")
+    if not 200 <= response.status < 300:
+        hint = "; redirects are not followed" if 300 <= response.status < 400 else ""
+        raise DeliveryError(f"the receiver answered {response.status}{hint}")
 
 
 def webhook_body(alert: Alert) -> bytes:
-    """The bytes that are signed and sent: type, timestamp and data, as the standard suggests."""
-    data = as_json(alert)
+    """Return the bytes to sign and send: JSON with type, timestamp and data, as Standard Webhooks suggests."""
+    data = alert_to_json(alert)
     return json.dumps({"type": f"hazard.{alert.kind}", "timestamp": data["started"], "data": data}).encode()
 
 
 def send_apprise(settings: AppriseSettings, alert: Alert, deadline_seconds: float) -> None:
-    """A message for people, with the snapshot where its file is there."""
-    import apprise as library
+    """Send a message, with the snapshot if its file exists. Raises DeliveryError if Apprise reports a failure."""
+    import apprise
     from apprise.attachment.file import AttachFile
 
-    asset = library.AppriseAsset(http_redirects=False, app_id="hazard-video", secure_logging=True)
-    service = library.Apprise.instantiate(settings.url.get_secret_value(), asset=asset)
+    asset = apprise.AppriseAsset(http_redirects=False, app_id="hazard-video", secure_logging=True)
+    service = apprise.Apprise.instantiate(settings.url.get_secret_value(), asset=asset)
     if service is None:
-        raise DeliveryError("Apprise does not know this kind of address, or a part of it is missing")
-    service.redirects = False  # `?redirect=yes` in the address would say otherwise
+        raise DeliveryError("Apprise does not know this kind of URL, or a part of the URL is missing")
+    service.redirects = False  # overrides `?redirect=yes` in the URL
     service.socket_connect_timeout = service.socket_read_timeout = deadline_seconds
-    sender = library.Apprise(asset=asset)
+    sender = apprise.Apprise(asset=asset)
     sender.add(service)
     title, body = format_alert(alert)
-    pictures = library.AppriseAttachment(asset=asset)
+    attachments = apprise.AppriseAttachment(asset=asset)
     if alert.snapshot is not None and alert.snapshot.is_file():
-        pictures.add(AttachFile(str(alert.snapshot), name=alert.snapshot.name))
-    complaints: list[str] = []
+        attachments.add(AttachFile(str(alert.snapshot), name=alert.snapshot.name))
+    warnings: list[str] = []
     if not sender.notify(
         body,
         title,
-        body_format=library.NotifyFormat.TEXT,
-        attach=pictures if pictures else None,
-        log_callback=lambda entry, service: complaints.append(entry.message),
+        body_format=apprise.NotifyFormat.TEXT,
+        attach=attachments if attachments else None,
+        log_callback=lambda entry, service: warnings.append(entry.message),
         log_level=logging.WARNING,
     ):
-        reason = f" ({complaints[0][:MAX_REASON_CHARACTERS].rstrip('.')})" if complaints else ""
-        raise DeliveryError(f"{service.service_name} did not take it{reason}")
+        reason = f" ({warnings[0][:MAX_REASON_CHARACTERS].rstrip('.')})" if warnings else ""
+        raise DeliveryError(f"{service.service_name} did not accept the alert{reason}")
 
 
 def send_mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> None:
-    """One message, acknowledged by the broker (QoS 1)."""
+    """Publish one message with QoS 1. Raises DeliveryError if the broker does not acknowledge it."""
     from paho.mqtt import MQTTException
     from paho.mqtt.publish import single
 
@@ -121,7 +124,7 @@ def send_mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> 
     try:
         single(
             mqtt_topic(settings, alert),
-            json.dumps(as_json(alert)),
+            json.dumps(alert_to_json(alert)),
             qos=1,
             retain=settings.retain,
             hostname=settings.host,
@@ -132,11 +135,11 @@ def send_mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> 
             tls=tls,
         )
     except (OSError, MQTTException) as error:
-        raise DeliveryError(f"the broker did not take it ({_format_error(error)})") from None
+        raise DeliveryError(f"the broker did not accept the alert ({_format_error(error)})") from None
 
 
 def mqtt_topic(settings: MqttSettings, alert: Alert) -> str:
-    """The topic of an alert: names keep neither wildcards nor slashes."""
+    """Return the topic of an alert. Slashes, wildcards and NUL in names become underscores."""
     values = {"camera": alert.camera, "kind": alert.kind, "label": alert.label}
     return settings.topic.format(**{name: text.translate(_TOPIC_REPLACEMENTS) or "_" for name, text in values.items()})
 
@@ -146,7 +149,7 @@ CHANNELS: dict[str, Callable[[Any, Alert, float], None]] = {
     "apprise": send_apprise,
     "mqtt": send_mqtt,
 }
-"""name → function of (its settings, alert, deadline in seconds); returns once the receiver has it, or raises."""
+"""Kind → function of (channel settings, alert, deadline in seconds), which raises DeliveryError if an attempt fails."""
 
 
 def _make_connection(parts: SplitResult, settings: WebhookSettings, seconds: float) -> http.client.HTTPConnection:

@@ -1,7 +1,7 @@
-"""Alerts from the outbox to their receivers: a thread and a process for each channel.
+"""Delivery of alerts from the outbox to their receivers, with one thread and one process per channel.
 
-The process makes one attempt at a time and is killed at the deadline, because nothing else ends a receiver that drips
-or a library that hangs; the thread keeps the order, waits between attempts and writes down what came of each.
+The process makes one attempt at a time and is killed at the deadline, because nothing else stops a receiver that
+answers byte by byte or a library that hangs. The thread keeps the order, waits between attempts and records results.
 """
 
 import logging
@@ -21,21 +21,21 @@ from hazard.alerts.outbox import Delivery, Outbox, open_outbox
 from hazard.alerts.settings import AlertSettings, ChannelSettings
 
 POLL_SECONDS = 60.0
-"""However quiet: another process may have revived dead letters."""
+"""Longest time between two looks at the outbox, which `hazard alert-list --retry` may change from another process."""
 STOP_TIMEOUT_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DeliveryJob:
-    """What a delivering process does: (channel's name, alert) → None, or why the alert was not delivered."""
+    """The task of a delivery process: (channel name, alert) → None, or the reason why the attempt failed."""
 
     channels: tuple[ChannelSettings, ...]
     deadline_seconds: float
 
     def start(self) -> Callable[[tuple[str, Alert], Callable[[], None]], str | None]:
-        """The function that makes one attempt."""
-        logging.getLogger().addHandler(logging.NullHandler())  # why an attempt failed is given back, not logged here
+        """Prepare the process and return the function that makes one attempt."""
+        logging.getLogger().addHandler(logging.NullHandler())  # the reason of a failure is returned, not logged here
         logging.captureWarnings(True)
         channels = {channel.name: channel for channel in self.channels}
         for channel in self.channels:
@@ -47,7 +47,7 @@ class DeliveryJob:
                 CHANNELS[channels[name].kind](channels[name], alert, self.deadline_seconds)
             except DeliveryError as error:
                 return str(error)
-            except Exception as error:  # a library's own: whatever it is, the alert is kept and tried again
+            except Exception as error:  # any error of a library: the alert is kept and tried again
                 return f"{type(error).__name__} in channel {channels[name].kind}"
             return None
 
@@ -56,28 +56,31 @@ class DeliveryJob:
 
 @dataclass(frozen=True)
 class RetrySchedule:
-    """When a channel may be tried again. It is about the receiver, so it goes on from alert to alert."""
+    """When a channel may be tried again. It belongs to the receiver, so it carries over from alert to alert."""
 
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     retry_at: float = 0.0
-    """Seconds since 1970."""
+    """Time of the next attempt, in seconds since 1970."""
 
     def after_attempt(
         self, is_delivered: bool, settings: AlertSettings, *, now: float, draw: Callable[[], float]
     ) -> "RetrySchedule":
-        """The pace after one more attempt: exponential backoff with full jitter; `draw` gives 0 to 1."""
+        """Return the schedule after one more attempt: exponential backoff with full jitter.
+
+        `draw` returns a random number from 0 to 1.
+        """
         if is_delivered:
             return RetrySchedule()
         return RetrySchedule(self.failures + 1, now + draw() * max_wait_seconds(self.failures + 1, settings))
 
     def remaining_seconds(self, settings: AlertSettings, *, now: float) -> float:
-        """Seconds to wait yet: none too many where the clock was set back."""
+        """Return the seconds left to wait, never more than the longest wait, even if the clock was set back."""
         return min(max(self.retry_at - now, 0.0), max_wait_seconds(self.failures, settings))
 
 
 def max_wait_seconds(failures: int, settings: AlertSettings) -> float:
-    """Seconds that a wait after so many failures in a row may last."""
+    """Return the longest wait in seconds after this number of failures in a row."""
     doubled = settings.first_retry_seconds * 2.0 ** min(failures - 1, 60)
     return min(doubled, settings.longest_retry_seconds) if failures else 0.0
 
@@ -92,22 +95,24 @@ def deliver_alerts(
     preload: Sequence[str] = (),
     report: Callable[[Delivery, str | None], None] = lambda delivery, reason: None,
 ) -> Iterator[Outbox]:
-    """An outbox whose alerts are delivered while the block runs; what is left then stays on disk for the next time.
+    """Open an outbox and deliver its alerts while the block runs. Undelivered alerts stay on disk for the next run.
 
-    `report` is told of each attempt, by a thread of the channel's: None, or why it failed. `preload` is for whoever
-    also starts other workers, see `features.utils.worker_pool`. Raises SettingsError for a channel that cannot work,
-    EnvironmentStopped where the outbox cannot be used or another process delivers it.
+    `report` is called after each attempt, in the thread of the channel, with None or the reason of the failure.
+    `preload` is for programs that also start other workers, see `features.utils.worker_pool`. Raises SettingsError if
+    a channel cannot work, RuntimeEnvironmentError if the outbox cannot be used or another process delivers it.
     """
     check_channels(settings)
-    lock = file.with_name(f"{file.name}.lock")  # two processes that deliver one outbox would send everything twice
-    said = f"the alerts of {file} are being delivered by another process; stop it first"
-    with open_outbox(file, settings, clock=clock) as outbox, hold_lock(lock, busy_message=said):
+    lock = file.with_name(f"{file.name}.lock")  # two processes would send every alert twice
+    busy_message = f"another process is delivering the alerts of {file}; stop it first"
+    with open_outbox(file, settings, clock=clock) as outbox, hold_lock(lock, busy_message=busy_message):
         stop = threading.Event()
-        crew = [
+        senders = [
             ChannelSender(outbox, channel, settings, stop, clock, draw, preload, report)
             for channel in settings.channels
         ]
-        threads = [threading.Thread(target=one.run, name=f"alerts-{one.channel.name}", daemon=True) for one in crew]
+        threads = [
+            threading.Thread(target=sender.run, name=f"alerts-{sender.channel.name}", daemon=True) for sender in senders
+        ]
         outbox.prune()
         for thread in threads:
             thread.start()
@@ -122,7 +127,7 @@ def deliver_alerts(
 
 @dataclass
 class ChannelSender:
-    """Delivers the alerts of one channel, one after the other."""
+    """The thread that delivers the alerts of one channel, one after the other."""
 
     outbox: Outbox
     channel: ChannelSettings
@@ -134,12 +139,12 @@ class ChannelSender:
     report: Callable[[Delivery, str | None], None]
     schedule: RetrySchedule = RetrySchedule()
     current_delivery: Delivery | None = None
-    """What is being attempted."""
+    """Delivery of the attempt in progress."""
     unrecorded_delivery: Delivery | None = None
-    """What the receiver has and the disk would not take down: it must not be sent again."""
+    """Delivery that succeeded but could not be recorded on disk. It must not be sent again."""
 
     def run(self) -> None:
-        """Until `stop` is set."""
+        """Deliver alerts until `stop` is set."""
         while not self.stop.is_set():
             try:
                 self._record_delivered()
@@ -152,23 +157,23 @@ class ChannelSender:
                     preload=self.preload,
                 ):
                     self._record_result(failure_reason(result, self.settings.deadline_seconds))
-            except Exception as error:  # no process, no disk, whatever: nothing may end it for good
+            except Exception as error:  # no process, no disk: the thread must go on
                 facts = {"channel": self.channel.name, "reason": str(error) or type(error).__name__}
-                log.error("alerts for %(channel)s wait: %(reason)s", facts, extra=facts)
+                log.error("alerts for %(channel)s cannot be delivered now: %(reason)s", facts, extra=facts)
                 self.schedule = self.schedule.after_attempt(False, self.settings, now=self.clock(), draw=self.draw)
                 self.stop.wait(max(self.schedule.remaining_seconds(self.settings, now=self.clock()), 0.1))
 
     def _iterate_due_alerts(self) -> Iterator[tuple[str, Alert]]:
-        """What is to be attempted, each once its time has come."""
+        """Yield (channel name, alert) for each attempt, once it is due."""
         while not self.stop.is_set():
-            news = self.outbox.change_count()
+            change_count = self.outbox.change_count()
             delivery = self.outbox.next_pending(self.channel.name)
             wait = self.schedule.remaining_seconds(self.settings, now=self.clock())
             if delivery is not None and wait <= 0:
                 self.current_delivery = delivery
                 yield self.channel.name, delivery.alert
             elif delivery is None:
-                self.outbox.wait_for_change(news, POLL_SECONDS)
+                self.outbox.wait_for_change(change_count, POLL_SECONDS)
             else:
                 self.stop.wait(wait)
 
@@ -186,10 +191,15 @@ class ChannelSender:
             self._record_delivered()
             self._log(logging.INFO, "alert %(alert)s: delivered to %(channel)s", delivery)
         elif self.outbox.record_failure(delivery, reason):
-            self._log(logging.ERROR, "alert %(alert)s: given up for %(channel)s: %(reason)s", delivery, reason)
+            self._log(
+                logging.ERROR,
+                "alert %(alert)s: not delivered to %(channel)s, no further attempts: %(reason)s",
+                delivery,
+                reason,
+            )
         else:
-            said = "alert %(alert)s: not yet delivered to %(channel)s: %(reason)s"
-            self._log(logging.WARNING, said, delivery, reason)
+            text = "alert %(alert)s: not delivered to %(channel)s, will be tried again: %(reason)s"
+            self._log(logging.WARNING, text, delivery, reason)
         self.report(delivery, reason)
 
     def _log(self, level: int, text: str, delivery: Delivery, reason: str | None = None) -> None:
@@ -200,19 +210,19 @@ class ChannelSender:
 
 
 def try_each_channel(settings: AlertSettings, alert: Alert) -> Iterator[tuple[ChannelSettings, str | None, float]]:
-    """One attempt at each channel, as they come: the channel, None or why it failed, and how many seconds it took."""
+    """Make one attempt at each channel. Yields the channel, None or the reason of a failure, and the seconds taken."""
     check_channels(settings)
     for channel in settings.channels:
-        began = time.monotonic()
+        started = time.monotonic()
         job = DeliveryJob((channel,), settings.deadline_seconds)
         tasks = [(channel.name, alert)]
         for _, result in run_tasks(job, tasks, workers=1, deadline_seconds=settings.deadline_seconds):
-            yield channel, failure_reason(result, settings.deadline_seconds), time.monotonic() - began
+            yield channel, failure_reason(result, settings.deadline_seconds), time.monotonic() - started
 
 
 def failure_reason(result: object, deadline_seconds: float) -> str | None:
-    """What came of an attempt, of whose process perhaps nothing is left."""
+    """Return None for a delivered alert, otherwise the reason of the failure. The process itself may have been lost."""
     if isinstance(result, LostTask):
         is_late = result.reason.startswith("timeout")
-        return f"no answer within {deadline_seconds:g} s" if is_late else "the process that sent it crashed"
+        return f"no answer within {deadline_seconds:g} s" if is_late else "the delivery process crashed"
     return result if result is None else str(result)

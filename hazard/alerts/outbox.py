@@ -1,7 +1,7 @@
-"""Alerts on their way, on disk: put at once, delivered later, channel by channel and in order.
+"""The outbox: alerts that wait on disk until they are delivered, channel by channel and in order.
 
-A SQLite file in WAL mode: a transaction is on disk when `put` or `record` returns, so that a process that is killed
-loses nothing. An alert is kept once; a row per channel says how far it got.
+It is a SQLite file in WAL mode. A transaction is on disk when `put` or `record_failure` returns, so a process that is
+killed loses nothing. An alert is stored once; one row per channel holds the state of its delivery.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ from hazard.alerts.webhooks import webhook_id
 PRUNE_INTERVAL_SECONDS = 3600.0
 BUSY_TIMEOUT_SECONDS = 5.0
 MAX_DEAD_LETTERS = 10_000
-"""Of older dead letters none is kept."""
+"""Largest number of dead letters. Older ones are deleted."""
 _DAY_SECONDS = 86400.0
 _SCHEMA = """
 create table if not exists alerts (key text primary key, put real not null, alert text not null) without rowid;
@@ -45,16 +45,16 @@ class Delivery:
     channel: str
     state: str  # pending | done | dead
     attempts: int
-    """That failed."""
-    put: float  # seconds since 1970
-    changed: float
+    """Failed attempts so far."""
+    queued_at: float  # seconds since 1970
+    changed_at: float  # seconds since 1970
     reason: str
-    """Why the last attempt failed."""
+    """Reason of the last failure."""
     alert: Alert
 
 
 class Outbox:
-    """An outbox that is open; see `open_outbox`. Any thread may use it."""
+    """An open outbox, see `open_outbox`. It is safe to use from any thread."""
 
     def __init__(
         self, database: sqlite3.Connection, file: Path, settings: AlertSettings, clock: Callable[[], float]
@@ -67,13 +67,14 @@ class Outbox:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of the channels that alerts are put for."""
+        """Names of the channels that each alert is queued for."""
         return tuple(channel.name for channel in self._settings.channels)
 
     def put(self, alert: Alert) -> bool:
-        """Keeps an alert for all channels, on disk when this returns; False where its id is known already.
+        """Queue an alert for all channels. Returns False if its id is already known.
 
-        Waits for no receiver. Raises EnvironmentStopped where the disk does not take it.
+        The alert is on disk when this returns. No receiver is waited for. Raises RuntimeEnvironmentError if the file
+        cannot be written.
         """
         key, now = webhook_id(alert.id), self._clock()
         with self._transaction() as database:
@@ -91,37 +92,37 @@ class Outbox:
         return is_new
 
     def next_pending(self, channel: str) -> Delivery | None:
-        """The channel's oldest alert that is neither delivered nor a dead letter."""
+        """Return the oldest alert of a channel that is neither delivered nor a dead letter."""
         return next(self._select_deliveries("channel = ? and state = 'pending'", channel, limit=1), None)
 
     def mark_delivered(self, delivery: Delivery) -> None:
-        """The receiver has it: it is never sent again."""
+        """Record that the receiver has the alert. It is never sent again."""
         self._update_delivery(delivery, "done", delivery.attempts, "")
 
     def record_failure(self, delivery: Delivery, reason: str) -> bool:
-        """Notes a failed attempt; True where it was the last and the alert is now a dead letter."""
+        """Record a failed attempt. Returns True if it was the last one and the alert is now a dead letter."""
         attempts = delivery.attempts + 1
-        is_old = self._clock() - delivery.put > self._settings.max_age_hours * 3600
+        is_old = self._clock() - delivery.queued_at > self._settings.max_age_hours * 3600
         is_dead = is_old or attempts >= self._settings.attempts
         self._update_delivery(delivery, "dead" if is_dead else "pending", attempts, reason)
         return is_dead
 
     def list_pending(self, *, limit: int = 1000) -> list[Delivery]:
-        """What is on its way, the oldest first."""
+        """Return the pending deliveries, oldest first."""
         return list(self._select_deliveries("state = 'pending'", limit=limit))
 
     def list_dead_letters(self, *, limit: int = 1000) -> list[Delivery]:
-        """The dead letters, the oldest first."""
+        """Return the dead letters, oldest first."""
         return list(self._select_deliveries("state = 'dead'", limit=limit))
 
     def count_by_state(self) -> dict[str, int]:
-        """How many deliveries are pending, done and dead."""
+        """Return the number of deliveries by state: pending, done and dead."""
         with self._transaction() as database:
             rows = database.execute("select state, count(*) from deliveries group by state").fetchall()
         return {"pending": 0, "done": 0, "dead": 0} | dict(rows)
 
     def retry_dead_letters(self) -> int:
-        """Dead letters are tried anew, in their old order; how many there were."""
+        """Make all dead letters pending again, in their old order. Returns their number."""
         with self._transaction() as database:
             sql = "update deliveries set state = 'pending', attempts = 0, changed = ? where state = 'dead'"
             count = database.execute(sql, (self._clock(),)).rowcount
@@ -129,7 +130,10 @@ class Outbox:
         return count
 
     def prune(self) -> None:
-        """Forgets what was settled long ago; what waits for a channel that is gone becomes a dead letter by its age."""
+        """Delete old delivered alerts and dead letters.
+
+        Old alerts for a channel that is no longer in the settings become dead letters.
+        """
         now = self._last_pruned = self._clock()
         settings, names = self._settings, self.channels
         gone = f"state = 'pending' and channel not in ({', '.join('?' * len(names))})"
@@ -149,31 +153,31 @@ class Outbox:
             database.execute("delete from alerts where put < ? and key not in (select key from deliveries)", (since,))
 
     def change_count(self) -> int:
-        """A number that grows with all that may be worth a look."""
+        """Return a number that grows with each change, for `wait_for_change`."""
         with self._changed:
             return self._change_count
 
     def wait_for_change(self, change_count: int, seconds: float | None) -> None:
-        """Until there is more than that news, or so long."""
+        """Wait until `change_count()` differs from the given one, at most `seconds` (None: without limit)."""
         with self._changed:
             self._changed.wait_for(lambda: self._change_count != change_count, seconds)
 
     def notify_waiting(self) -> None:
-        """Whoever waits looks again."""
+        """Wake up all threads that wait for a change."""
         with self._changed:
             self._change_count += 1
             self._changed.notify_all()
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Waits until nothing of these channels is on its way, but not longer; whether that is so."""
-        until = time.monotonic() + seconds
+        """Wait until no alert is pending for these channels, at most `seconds`. Returns whether none is."""
+        deadline = time.monotonic() + seconds
         while True:
-            news = self.change_count()
+            change_count = self.change_count()
             if all(self.next_pending(channel) is None for channel in self.channels):
                 return True
-            if (left := until - time.monotonic()) <= 0:
+            if (left := deadline - time.monotonic()) <= 0:
                 return False
-            self.wait_for_change(news, left)
+            self.wait_for_change(change_count, left)
 
     def _update_delivery(self, delivery: Delivery, state: str, attempts: int, reason: str) -> None:
         with self._transaction() as database:
@@ -186,9 +190,9 @@ class Outbox:
     def _select_deliveries(self, condition: str, *values: str, limit: int) -> Iterator[Delivery]:
         with self._transaction() as database:
             rows = database.execute(_SELECT_DELIVERIES.format(condition), (*values, limit)).fetchall()
-        names = ("number", "channel", "state", "attempts", "put", "changed", "reason")
-        for *facts, alert in rows:
-            yield Delivery(**dict(zip(names, facts, strict=True)), alert=parse_alert(alert))
+        names = ("number", "channel", "state", "attempts", "queued_at", "changed_at", "reason")
+        for *columns, alert in rows:
+            yield Delivery(**dict(zip(names, columns, strict=True)), alert=parse_alert(alert))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -198,7 +202,7 @@ class Outbox:
 
 @contextmanager
 def open_outbox(file: Path, settings: AlertSettings, *, clock: Callable[[], float] = time.time) -> Iterator[Outbox]:
-    """The outbox of a file, made if it is not there. Raises EnvironmentStopped where it cannot be used."""
+    """Open the outbox of a file, and create it if it does not exist. Raises RuntimeEnvironmentError if that fails."""
     with _translate_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         database = _connect(file)
@@ -211,7 +215,7 @@ def open_outbox(file: Path, settings: AlertSettings, *, clock: Callable[[], floa
 def _connect(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False)
     try:
-        file.chmod(0o600)  # it says what cameras saw
+        file.chmod(0o600)  # it holds what cameras saw
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = full")
         database.execute("pragma journal_size_limit = 1000000")
@@ -224,13 +228,13 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _translate_errors(file: Path) -> Iterator[None]:
-    """What the disk does not take is said in one line."""
+    """Turn errors of the database and the disk into a RuntimeEnvironmentError of one line."""
     try:
         yield
     except sqlite3.Error as error:
         advice = "move it away" if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error) else ""
         raise RuntimeEnvironmentError(
-            f"outbox {file} cannot be used: {error}; {advice or 'free some space or mend its permissions'}"
+            f"outbox {file} cannot be used: {error}; {advice or 'free some space or fix its permissions'}"
         ) from error
     except OSError as error:
         raise RuntimeEnvironmentError(f"outbox {file} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Settings of alerts: section `alerts` of a monitor's file."""
+"""Alert settings: the section `alerts` of a monitor's settings file."""
 
 import os
 import re
@@ -31,7 +31,7 @@ _ENVIRONMENT_PREFIX = "env:"
 
 
 def _resolve_environment(value: object) -> object:
-    """`env:NAME` stands for what the environment says, so that a file of settings can be shown to anybody."""
+    """Return the environment variable NAME for `env:NAME`, so that a settings file need not contain secrets."""
     if not isinstance(value, str) or not value.startswith(_ENVIRONMENT_PREFIX):
         return value
     name = value.removeprefix(_ENVIRONMENT_PREFIX)
@@ -41,41 +41,44 @@ def _resolve_environment(value: object) -> object:
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_environment)]
-"""Never shown; `env:NAME` is taken from the environment."""
+"""A text that is never shown. `env:NAME` reads it from the environment."""
 
 
 class _BaseChannel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("", pattern=r"^[\w .-]{0,60}$")
-    """What it is called in logs and in the outbox: one of a kind; the kind by default."""
+    """Name in logs and in the outbox. It is unique; the default is the kind."""
 
 
 class WebhookSettings(_BaseChannel):
-    """A signed POST; any http or https address, private ones too: whoever writes this file chooses the receiver."""
+    """A signed POST request to an http or https URL.
+
+    Private addresses are allowed, because the operator who writes the settings file chooses the receiver.
+    """
 
     kind: Literal["webhook"]
     url: Secret
-    """May hold a token, so it is never shown."""
+    """URL of the receiver. It may contain a token, so it is never shown."""
     secret: Secret
-    """`whsec_…`, which the receiver checks signatures with."""
+    """Shared secret `whsec_…`, with which the receiver checks the signature."""
     headers: dict[str, Secret] = {}
-    """Sent along, such as `Authorization`."""
+    """Further request headers, such as `Authorization`."""
     ca_file: Path | None = None
-    """Certificates to trust instead of the system's."""
+    """CA certificates to trust instead of the system's."""
 
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: SecretStr) -> SecretStr:
         try:
             parts = urlsplit(value.get_secret_value())
-            is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            is_good = False
-        if not is_good or not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-            raise ValueError("expected an address such as https://host/path, http or https, plain ASCII (%C3%BC for ü)")
+            is_valid = False
+        if not is_valid or not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("expected an http or https URL such as https://host/path, in plain ASCII (%C3%BC for ü)")
         if "@" in parts.netloc:
-            raise ValueError("give user and password as a header, not in the address")
+            raise ValueError("user and password must be given as a header, not in the URL")
         return value
 
     @field_validator("secret")
@@ -89,38 +92,38 @@ class WebhookSettings(_BaseChannel):
     def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, content in value.items():
             if not name.isascii() or not name.replace("-", "").isalnum() or name.lower() in _RESERVED_HEADERS:
-                raise ValueError(f"no header of yours can be called '{name}'")
+                raise ValueError(f"a header cannot be called '{name}'; the name is reserved or not valid")
             if not content.get_secret_value().isascii() or not content.get_secret_value().isprintable():
-                raise ValueError(f"header '{name}' must be plain ASCII in one line")
+                raise ValueError(f"header '{name}' must be one line of plain ASCII")
         return value
 
 
 class AppriseSettings(_BaseChannel):
-    """Whatever Apprise knows: e-mail, Telegram, Slack, … One address, since each is acknowledged by itself."""
+    """A service that Apprise supports: e-mail, Telegram, Slack, … One URL a channel: each is acknowledged by itself."""
 
     kind: Literal["apprise"]
     url: Secret
-    """An address of Apprise, such as `tgram://TOKEN/CHAT`."""
+    """Apprise URL, such as `tgram://TOKEN/CHAT`."""
 
 
 class MqttSettings(_BaseChannel):
-    """A message to a broker, QoS 1."""
+    """A message to an MQTT broker, with QoS 1."""
 
     kind: Literal["mqtt"]
     host: str = Field(min_length=1)
     port: int | None = Field(None, ge=1, le=65535)
-    """1883 by default, 8883 with TLS."""
+    """Port of the broker: by default 1883, with TLS 8883."""
     topic: str = "hazard/{camera}/{kind}"
-    """May hold {camera}, {kind} and {label}."""
+    """Topic template. It may contain {camera}, {kind} and {label}."""
     retain: bool = False
-    """Whether the broker keeps the last message for whoever subscribes later."""
+    """Whether the broker keeps the last message for later subscribers."""
     client_id: str = ""
-    """Given by the broker by default."""
+    """Client id; by default the broker assigns one."""
     user: str | None = None
     password: Secret | None = None
     tls: bool = False
     ca_file: Path | None = None
-    """Certificates to trust instead of the system's."""
+    """CA certificates to trust instead of the system's."""
 
     @model_validator(mode="after")
     def _check_dependent_settings(self) -> "MqttSettings":
@@ -136,12 +139,12 @@ class MqttSettings(_BaseChannel):
         try:
             fields = [name for _, name, _, _ in Formatter().parse(value) if name is not None]
         except ValueError:
-            raise ValueError("expected braces in pairs") from None
+            raise ValueError("expected matching braces") from None
         for name in fields:
             if name not in TOPIC_FIELDS:
-                raise ValueError(f"unknown field '{{{name}}}'; choose of {', '.join(TOPIC_FIELDS)}")
+                raise ValueError(f"unknown field '{{{name}}}'; choose from {', '.join(TOPIC_FIELDS)}")
         if not value or set(value) & {"+", "#", "\0"}:
-            raise ValueError("a topic is not empty and holds no +, # or NUL")
+            raise ValueError("expected a topic that is not empty and has no +, # or NUL")
         return value
 
 
@@ -156,39 +159,39 @@ _SECRET_FIELDS = ("url", "secret", "password", "headers")
 
 
 class AlertSettings(BaseModel):
-    """Section `alerts`: who is told, and how long it is tried."""
+    """Section `alerts`: the channels, and how long a delivery is retried."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[Annotated[ChannelSettings, Field(discriminator="kind")], ...] = ()
-    """Each has an order and retries of its own."""
+    """Channels of the alerts. Each keeps its own order and its own retries."""
     deadline_seconds: float = Field(default=10.0, gt=0, le=600)
-    """What one attempt may take, from the look-up to the answer; then its process is ended."""
+    """Time limit of one attempt, from the name look-up to the answer. Its process is then killed."""
     first_retry_seconds: float = Field(default=1.0, gt=0)
-    """An attempt after k failures waits for a random time up to this, doubled k - 1 times."""
+    """Wait after the first failure. After k failures the wait is random, from 0 to this × 2^(k-1)."""
     longest_retry_seconds: float = Field(default=60.0, gt=0)
-    """No wait is longer."""
+    """Upper limit of every wait."""
     attempts: int = Field(default=100, ge=1)
-    """An alert that failed so often is a dead letter, and the next one has its turn."""
+    """Number of failed attempts after which an alert becomes a dead letter and the next one is sent."""
     max_age_hours: float = Field(default=24.0, gt=0)
-    """An alert that fails when it is older is a dead letter."""
+    """Age after which an alert becomes a dead letter at its next failure."""
     keep_days: float = Field(default=7.0, gt=0)
-    """How long alerts that reached all channels are remembered: until then, put again, they are not sent again."""
+    """Time for which delivered alerts are remembered. If one is put again in that time, it is not sent again."""
     keep_dead_days: float = Field(default=30.0, gt=0)
-    """How long dead letters are kept."""
+    """Time for which dead letters are kept."""
 
     @field_validator("channels", mode="after")
     @classmethod
     def _fill_channel_names(cls, value: tuple[ChannelSettings, ...]) -> tuple[ChannelSettings, ...]:
-        named = tuple(one if one.name else one.model_copy(update={"name": one.kind}) for one in value)
-        for name, count in Counter(one.name for one in named).items():
+        named = tuple(item if item.name else item.model_copy(update={"name": item.kind}) for item in value)
+        for name, count in Counter(channel.name for channel in named).items():
             if count > 1:
-                raise ValueError(f"{count} channels are called '{name}'; give each a name of its own")
+                raise ValueError(f"{count} channels are called '{name}'; give each a different name")
         return named
 
 
 def parse_alert_settings(values: object, *, where: str = SECTION) -> AlertSettings:
-    """The settings of a section. Raises SettingsError; no message shows a secret."""
+    """Return the settings of a section. Raises SettingsError without any secret if they are not valid."""
     if not isinstance(values, Mapping):
         raise SettingsError(f"section '{where}' must hold key: value lines")
     try:
@@ -198,13 +201,13 @@ def parse_alert_settings(values: object, *, where: str = SECTION) -> AlertSettin
 
 
 def load_alert_settings(file: Path) -> AlertSettings:
-    """The section `alerts` of a monitor's file; what else is in it is left to the monitor. Raises SettingsError."""
+    """Read the section `alerts` of a monitor's file and ignore its other sections. Raises SettingsError."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {file} cannot be read: {getattr(error, 'strerror', error)}") from None
     except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)  # the text of the error may quote a secret
+        place = getattr(error, "problem_mark", None)  # the text of the error itself may quote a secret
         raise SettingsError(f"settings file {file} is not YAML{f' (line {place.line + 1})' if place else ''}") from None
     if not isinstance(tree, dict) or SECTION not in tree:
         found = ", ".join(map(str, tree)) if isinstance(tree, dict) else "none"
@@ -213,7 +216,7 @@ def load_alert_settings(file: Path) -> AlertSettings:
 
 
 def _format_validation_error(where: str, item: Any) -> str:
-    """One line for one error of pydantic's, with the nearest valid name and without what is secret."""
+    """Return a pydantic error as one line with the nearest valid name. Secret values are left out."""
     place = [part for part in item["loc"] if part not in CHANNEL_TYPES or part == item["loc"][-1]]
     kind = next((CHANNEL_TYPES[part] for part in item["loc"][:-1] if part in CHANNEL_TYPES), None)
     setting = ".".join([where, *map(str, place)])
@@ -226,5 +229,5 @@ def _format_validation_error(where: str, item: Any) -> str:
     if item["type"] == "union_tag_not_found":
         return f"setting '{setting}.kind' is missing; choose one of: {', '.join(CHANNEL_TYPES)}"
     is_plain = isinstance(item["input"], str | int | float) and not set(_SECRET_FIELDS) & set(map(str, place))
-    shown = f", got {item['input']!r}" if is_plain and item["type"] != "missing" else ""
-    return f"setting '{setting}': {item['msg'].removeprefix('Value error, ')}{shown}"
+    got = f", got {item['input']!r}" if is_plain and item["type"] != "missing" else ""
+    return f"setting '{setting}': {item['msg'].removeprefix('Value error, ')}{got}"

@@ -1,4 +1,4 @@
-"""All three stages, one after the other, on small drawn clips or on a folder of the user's own."""
+"""The demo: extraction, training and report on small drawn clips or on the user's own folder."""
 
 import csv
 import json
@@ -23,9 +23,9 @@ DOWNLOAD_SECONDS = 20.0
 
 
 def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> int:
-    """Draws clips unless there are some, extracts, trains, reports on the clips that training left out.
+    """Extract features, train, and write a report on the test clips; draw clips first unless `videos` are given.
 
-    Returns the exit code of the report: 0, or 3 where a clip could not be read.
+    Return the exit code of the report: 0, or 3 if a clip could not be read.
     """
     began = time.monotonic()
     source = videos or _draw_clips(folder, clips_per_class, seed, echo)
@@ -39,11 +39,11 @@ def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: i
     accuracy = metrics["accuracy"]
     echo("")
     if weights == "random":
-        echo("The features are of RANDOM weights: expect far better accuracy with pretrained ones.")
-    echo(f"accuracy on clips from scenes that training never saw: {_format_interval(accuracy)}")
+        echo("The features come from RANDOM weights. Pretrained weights give a much better accuracy.")
+    echo(f"accuracy on clips from scenes that were not used in training: {_format_interval(accuracy)}")
     echo(f"all three stages took {time.monotonic() - began:.0f} s")
     echo(f"report: {(report / 'report.html').resolve()}")
-    echo(f"try a clip on a page of your own: {_format_serve_command(folder)}, then open http://127.0.0.1:8000")
+    echo(f"to analyse clips in a browser, run {_format_serve_command(folder)} and open http://127.0.0.1:8000")
     return code
 
 
@@ -63,13 +63,13 @@ def _draw_clips(folder: Path, clips_per_class: int, seed: int, echo: Callable[[s
 
 
 def _choose_weights(echo: Callable[[str], None]) -> str:
-    """`auto` where pretrained weights can be had, else `random`, said plainly."""
+    """Return `auto` if pretrained weights can be found or downloaded; otherwise print a warning and return `random`."""
     socket.setdefaulttimeout(DOWNLOAD_SECONDS)
     try:
         find_weights("mobilenet_v2", "auto")
     except UserFacingError as error:
-        echo(f"pretrained weights cannot be had: {error}")
-        echo("the demo goes on with RANDOM weights; nothing else ever does that by itself")
+        echo(f"pretrained weights could not be found or downloaded: {error}")
+        echo("the demo continues with RANDOM weights; no other command does this")
         return "random"
     finally:
         socket.setdefaulttimeout(None)
@@ -83,7 +83,7 @@ def _run_command(command: click.Command, script: str, arguments: list[object], e
 
 
 def _write_held_out_manifest(source: Path, model: Path, folder: Path) -> Path:
-    """A manifest of the clips that training measured itself on, so that the report shows nothing learned by heart."""
+    """Write a manifest of the test clips, so that the report only shows clips that the model was not trained on."""
     with open(model / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = [(row["path"], row["label"]) for row in csv.DictReader(file)]
     base = source.parent if source.is_file() else source
@@ -95,5 +95,5 @@ def _write_held_out_manifest(source: Path, model: Path, folder: Path) -> Path:
     return manifest
 
 
-def _format_interval(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f}, 95 % interval)"
+def _format_interval(metric: dict[str, float]) -> str:
+    return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f}, 95 % interval)"

@@ -1,4 +1,4 @@
-"""The command `hazard`."""
+"""The command `hazard` with its subcommands."""
 
 from pathlib import Path
 
@@ -16,13 +16,17 @@ def hazard() -> None:
 
 
 @hazard.command()
-@click.option("--videos", type=click.Path(path_type=Path), help="A folder of class folders, instead of drawn clips.")
+@click.option(
+    "--videos", type=click.Path(path_type=Path), help="Folder of class folders to use instead of drawn clips."
+)
 @click.option("-o", "--output", default="demo", type=click.Path(path_type=Path, file_okay=False), show_default=True)
-@click.option("--clips-per-class", default=40, type=click.IntRange(8), show_default=True, help="How many to draw.")
+@click.option(
+    "--clips-per-class", default=40, type=click.IntRange(8), show_default=True, help="Number of clips to draw."
+)
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> int:
-    """Run all three stages on small drawn clips, or on your own."""
-    # Imported here: `hazard --help` answers at once.
+    """Run extraction, training and report on small drawn clips, or on your own."""
+    # Imported here so that `hazard --help` answers at once.
     from hazard.cli.demo import run_demo
 
     return run_demo(output, videos=videos, clips_per_class=clips_per_class, seed=seed, echo=click.echo)
@@ -34,16 +38,18 @@ def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> 
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="[RUN/model.onnx, RUN/whole.onnx]"
 )
-@click.option("--whole", is_flag=True, help="From frames on, with the backbone, instead of from features on.")
+@click.option("--whole", is_flag=True, help="Include the backbone: the inputs are frames instead of features.")
 @click.option("--weights", default="auto", metavar="auto|PATH", help="The backbone's weights, for --whole. [auto]")
 def export(run: Path, format: str, output: Path | None, whole: bool, weights: str) -> None:
-    """Write the model of the folder RUN as one ONNX file, checked in ONNX Runtime against the model itself."""
+    """Write the model in the folder RUN as one ONNX file, and check in ONNX Runtime that it gives the same results."""
     from hazard.models.onnx.export import export_onnx
 
-    made = export_onnx(run, output, whole=whole, weights=weights)
-    click.echo(f"{made.file}: {made.size_bytes / 1e6:.1f} MB, takes {', '.join(map(' '.join, made.inputs.items()))}")
+    exported = export_onnx(run, output, whole=whole, weights=weights)
+    inputs = ", ".join(map(" ".join, exported.inputs.items()))
+    click.echo(f"{exported.file}: {exported.size_bytes / 1e6:.1f} MB, inputs {inputs}")
     click.echo(
-        f"gives probabilities (B, K); ONNX Runtime differs from the model itself by {made.difference:.1e} at most"
+        "output: probabilities (B, K); "
+        f"largest difference between ONNX Runtime and the model: {exported.difference:.1e}"
     )
 
 
@@ -54,5 +60,5 @@ hazard.add_command(alert_list)
 
 
 def main() -> None:
-    """The program `hazard`."""
+    """Run the program `hazard`."""
     run_command(hazard)

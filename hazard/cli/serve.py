@@ -1,4 +1,4 @@
-"""The command `hazard serve`: the page and its API."""
+"""The command `hazard serve`: the web page and its API."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,19 +18,23 @@ _NAME_PATTERN = re.compile(r"[\w .-]{1,60}")
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="A folder of training; may be repeated."
+    "--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="Folder of a trained model; may be repeated."
 )
-@click.option("--monitor", "monitors", metavar="[NAME=]FOLDER", multiple=True, help="An output of `hazard monitor`.")
-@click.option("--host", help="Where to listen; another than this machine's own needs a token. [127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="0: a free one. [8000]")
-@click.option("--token", envvar="HAZARD_TOKEN", show_envvar=True, help="Who uses the page or the API must know it.")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Uploads and results. [serve]")
-@click.option("--zero-shot", metavar="LABELS.json", help="What CLIP may call clips that the model does not know.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="For the positive label. [the model's]")
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file: sections serve and infer.")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting: infer's, or serve.KEY.")
+@click.option(
+    "--monitor", "monitors", metavar="[NAME=]FOLDER", multiple=True, help="Output folder of `hazard monitor`."
+)
+@click.option("--host", help="Address to listen on; any but this machine's own needs --token. [127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one. [8000]")
+@click.option("--token", envvar="HAZARD_TOKEN", show_envvar=True, help="Token that the page and the API ask for.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of uploads and results. [serve]")
+@click.option("--zero-shot", metavar="LABELS.json", help="Labels that CLIP may give to unknown clips.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Threshold of the positive label. [the model's]")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with sections serve and infer.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of infer, or serve.KEY.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
-@click.option("--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="On a CPU. [openvino, if installed]")
+@click.option(
+    "--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="Runtime on a CPU. [openvino, if installed]"
+)
 def serve(
     models: tuple[str, ...],
     monitors: tuple[str, ...],
@@ -38,18 +42,21 @@ def serve(
     overrides: tuple[str, ...],
     **flags: object,
 ) -> int:
-    """Open a page on which anyone drops a clip and sees what the model sees, and a JSON API that does the same.
+    """Serve a web page that analyses dropped clips, and a JSON API that does the same.
 
-    It listens on this machine alone unless --host says otherwise, which needs a token.
+    By default it only accepts connections from this machine. Use --host and --token to allow others.
     """
-    own = {key: flags.pop(key) for key in ("host", "port", "token", "data")}
-    own |= {"models": _parse_named_folders(models, "--model"), "monitors": _parse_named_folders(monitors, "--monitor")}
-    own_overrides = [text for text in overrides if text.strip().startswith("serve.")]
-    other_overrides = [text for text in overrides if text not in own_overrides]
-    settings = load_settings(ServeSettings, "serve", file=config, overrides=own_overrides, flags=own)
-    infer = load_settings(InferSettings, "infer", file=config, overrides=other_overrides, flags=flags)
+    serve_flags = {key: flags.pop(key) for key in ("host", "port", "token", "data")}
+    serve_flags |= {
+        "models": _parse_named_folders(models, "--model"),
+        "monitors": _parse_named_folders(monitors, "--monitor"),
+    }
+    serve_overrides = [text for text in overrides if text.strip().startswith("serve.")]
+    infer_overrides = [text for text in overrides if text not in serve_overrides]
+    settings = load_settings(ServeSettings, "serve", file=config, overrides=serve_overrides, flags=serve_flags)
+    infer = load_settings(InferSettings, "infer", file=config, overrides=infer_overrides, flags=flags)
     _check_folders(settings)
-    # Imported here: `--help` and wrong options answer at once.
+    # Imported here so that `--help` and wrong options answer at once.
     try:
         from hazard.web.server import check_exposure
     except ModuleNotFoundError as error:
@@ -63,29 +70,32 @@ def serve(
 def _run_server(settings: ServeSettings, infer: InferSettings, stop: StopFlag) -> None:
     from hazard.web.app import create_app
     from hazard.web.engine.engine import open_engine
-    from hazard.web.server import open_listener, serve, url_of
+    from hazard.web.server import open_listener, serve, server_url
 
     with open_listener(settings) as listener:
-        url = url_of(listener, settings)
+        url = server_url(listener, settings)
         if settings.models:
             click.echo(f"opening {format_count(len(settings.models), 'model')}: {', '.join(settings.models)}")
         with open_engine(settings, infer) as engine:
             if not stop:
                 page = url if settings.models else f"{url}/cameras"
-                click.echo(f"open {page} in a browser; Ctrl-C ends it")
+                click.echo(f"open {page} in a browser; press Ctrl-C to stop")
                 serve(create_app(settings, engine), listener, is_stopped=lambda: bool(stop))
 
 
 def _parse_named_folders(given: Sequence[str], option: str) -> dict[str, Path] | None:
-    """Folders by name; None where there are none, so that those of a settings file count."""
+    """Return folders by name; None if none are given, so that those of a settings file are used.
+
+    Raises SettingsError for an impossible name or one that is used twice.
+    """
     named: dict[str, Path] = {}
     for name, folder in _split_names(given):
         if not _NAME_PATTERN.fullmatch(name):
             raise SettingsError(
-                f"{option} {name}={folder}: a name has up to 60 letters, digits, blanks, dots and dashes"
+                f"{option} {name}={folder}: a name has 1 to 60 letters, digits, blanks, underscores, dots and dashes"
             )
         if name in named:
-            raise SettingsError(f"{option}: two are called '{name}'; name them: {option} NAME=FOLDER")
+            raise SettingsError(f"{option}: two folders have the name '{name}'; give each a name: {option} NAME=FOLDER")
         named[name] = folder
     return named or None
 
@@ -99,7 +109,11 @@ def _split_names(given: Sequence[str]) -> Iterator[tuple[str, Path]]:
 
 def _check_folders(settings: ServeSettings) -> None:
     if not settings.models and not settings.monitors:
-        raise SettingsError("give a model: --model FOLDER, or --monitor FOLDER, or section `serve` of --config")
+        raise SettingsError(
+            "give a model (--model FOLDER), a monitor (--monitor FOLDER) or section `serve` of --config"
+        )
     for name, folder in settings.monitors.items():
         if not folder.is_dir():
-            raise SettingsError(f"--monitor {name}={folder}: no such folder; give the folder of `hazard monitor -o`")
+            raise SettingsError(
+                f"--monitor {name}={folder}: the folder does not exist; give the folder of `hazard monitor -o`"
+            )

@@ -1,4 +1,4 @@
-"""The command `train-temporal`."""
+"""The command `train-temporal`: train and evaluate a model on a feature cache."""
 
 from pathlib import Path
 
@@ -15,54 +15,60 @@ from features.utils.settings import load_settings
     "--output",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="The folder of the model, such as runs/NAME.",
+    help="Folder of the model, such as runs/NAME.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file; its section `train` is read.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with a section `train`.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
-@click.option("--head", help="A name in HEADS. [lstm]")
-@click.option("--baseline", help="A name in BASELINES, instead of a head.")
+@click.option("--head", help="Name of a head, see docs/training.md. [lstm]")
+@click.option("--baseline", help="Name of a baseline to train instead of a head.")
 @click.option(
     "--ensemble",
     metavar="MODELS",
-    help="Several models as one: seeds:5 of the head or baseline that is set, NAME[:SEEDS][=WEIGHT],… or heads.",
+    help="Average several models: seeds:5 of the chosen head or baseline, NAME[:SEEDS][=WEIGHT],… or heads.",
 )
-@click.option("--keep", type=click.Choice(["refit", "folds"]), help="Save a refit on all clips, or the folds' models.")
-@click.option("--compare", is_flag=True, help="Every head and baseline on the same folds: leaderboard.csv and a plot.")
-@click.option("--folds", type=click.IntRange(2), help="So many folds, which never split a group.")
-@click.option("--repeats", type=click.IntRange(1), help="Draw the folds so many times and average. [1]")
-@click.option("--split", metavar="FILE|COLUMN", help="A CSV file (path, split), or `split` for the cache's own column.")
 @click.option(
-    "--split-files", type=click.Path(path_type=Path), help="A folder of UCF101's or HMDB51's lists: all splits in turn."
+    "--keep", type=click.Choice(["refit", "folds"]), help="Save a model fitted on all clips, or all folds' models."
+)
+@click.option("--compare", is_flag=True, help="Compare all heads and baselines on the same folds.")
+@click.option("--folds", type=click.IntRange(2), help="Number of folds; no group is split.")
+@click.option("--repeats", type=click.IntRange(1), help="Number of times the folds are drawn; scores are averaged. [1]")
+@click.option("--split", metavar="FILE|COLUMN", help="CSV file (path, split), or `split`, the cache's column.")
+@click.option(
+    "--split-files",
+    type=click.Path(path_type=Path),
+    help="Folder of UCF101's or HMDB51's lists; all splits are evaluated.",
 )
 @click.option(
     "--show-leak",
     "random_folds",
     is_flag=True,
     default=None,
-    help="Measure on random folds too, and say the difference.",
+    help="Also evaluate on random folds and print the difference.",
 )
 @click.option(
     "--labels",
     "labels_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="CORRECTIONS.csv",
-    help="Labels (path, label, start, end) that outrank the cache's, such as a review of a report writes.",
+    help="Labels (path, label, start, end) that replace those of the cache, such as the corrections of a review.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="At most so many passes over the training clips. [30]")
-@click.option("--batch-size", type=click.IntRange(1), help="Clips a training step. [by the number of clips]")
+@click.option("--epochs", type=click.IntRange(1), help="Largest number of epochs. [30]")
+@click.option("--batch-size", type=click.IntRange(1), help="Clips per training step. [by number of clips]")
 @click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
-@click.option("--seed", type=click.IntRange(0), help="Of splits, initial weights and batches. [0]")
+@click.option("--seed", type=click.IntRange(0), help="Seed of splits, initial weights and batches. [0]")
 @click.option(
     "--false-alarms-per-hour",
     type=click.FloatRange(min=0),
     metavar="F",
-    help="Save the lowest threshold that raises no more of them an hour of harmless video. [threshold 0.5]",
+    help="Save the lowest threshold with at most F false alarms per hour of harmless video. [threshold 0.5]",
 )
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Arithmetic of training. [fp32]")
-@click.option("--tune", type=click.IntRange(1), metavar="N", help="N trials of a search on inner folds, for each fold.")
-@click.option("--tracker", metavar="none|tensorboard|wandb|mlflow", help="Where curves are sent as well. [none]")
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where heads are trained. [auto]")
-@click.option("--resume", is_flag=True, help="Go on with what an interrupted run of the same command left behind.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Precision of training. [fp32]")
+@click.option(
+    "--tune", type=click.IntRange(1), metavar="N", help="Search settings with N trials on inner folds of each fold."
+)
+@click.option("--tracker", metavar="none|tensorboard|wandb|mlflow", help="Also send curves to this tracker. [none]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device that trains heads. [auto]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
 def train_temporal(
     cache: Path,
     output: Path,
@@ -72,17 +78,18 @@ def train_temporal(
     resume: bool,
     **flags: object,
 ) -> int:
-    """Train a temporal head, or a baseline, on the feature cache CACHE and measure it on clips it has not seen.
+    """Train a temporal head or a baseline on the feature cache CACHE and evaluate it on test clips.
 
-    Without --folds or --split the cache's own split column is used, and where there is none a grouped hold-out.
+    Without --folds or --split, the split column of the cache is used. If it has none, whole groups are held out for
+    the test.
     """
     if flags["head"] and flags["baseline"]:
         raise click.UsageError("give either --head or --baseline, not both")
-    # Imported here: `--help` answers at once.
+    # Imported here so that `--help` answers at once.
     from hazard.models.settings import TrainSettings
 
     if flags["head"]:
-        overrides = (*overrides, "baseline=null")  # a head on the command line outranks a baseline in the file
+        overrides = (*overrides, "baseline=null")  # a head on the command line overrides a baseline in the file
     if (flags["head"] or flags["baseline"]) and not flags["ensemble"]:
         overrides = ("ensemble=null", *overrides)
     settings = load_settings(TrainSettings, "train", file=config, overrides=overrides, flags=flags)
@@ -94,11 +101,13 @@ def train_temporal(
 
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
-    with stop_on_signals(lambda _: click.echo("stopping: the epoch in work is finished and kept", err=True)) as stop:
+    with stop_on_signals(
+        lambda _: click.echo("stopping after the current epoch, which will be saved", err=True)
+    ) as stop:
         train_run(read_cache(cache), settings, output, compare=compare, resume=resume, stop=stop, echo=click.echo)
     return EXIT_OK
 
 
 def main() -> None:
-    """The program `train-temporal`."""
+    """Run the program `train-temporal`."""
     run_command(train_temporal)

@@ -1,1 +1,1 @@
-"""Load a cache as `Sequences`; splits, leakage checks, official splits and corrections."""
+"""A cache loaded as `Sequences`; splits, leakage checks, official splits and corrections."""

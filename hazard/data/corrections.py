@@ -1,6 +1,6 @@
-"""What a person said of clips and stretches of video → the labels of what a cache holds already.
+"""Corrections: labels that a person gave to clips and segments of video, applied to a cache.
 
-Nothing is extracted again: a correction changes labels, and groups and splits where these would be unknown.
+Nothing is extracted again. A correction changes labels; it fills in groups and splits only where they would be unknown.
 """
 
 import csv
@@ -25,25 +25,25 @@ from features.utils.text import format_count, suggest_name, suggest_path
 
 CSV_COLUMNS = ("path", "label", "start", "end")
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
-"""What spreadsheets take for a formula: our CSV files put an apostrophe before it (OWASP, CSV injection)."""
+"""First characters of a formula in spreadsheets; our CSV files put an apostrophe before them (OWASP, CSV injection)."""
 MIN_COVERED_SHARE = 0.5
-"""A cached part is meant by a stretch that covers so much of it."""
+"""Share of a cached part that a segment must cover to select the part."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What is right, said of a clip or of a stretch of it. An empty label: the clip is to be left out."""
+    """The correct label of a clip or of a segment of it. An empty label leaves the clip out."""
 
     path: str
     label: str
     start_seconds: float | None = None
-    """From the clip's start; None is the whole clip."""
+    """Start of the segment, from the clip's start; None selects the whole clip."""
     end_seconds: float | None = None
-    """None is the clip's end."""
+    """End of the segment; None is the clip's end."""
 
     @property
     def description(self) -> str:
-        """As one names it."""
+        """The clip or segment, as messages name it."""
         if self.start_seconds is None:
             return f"'{self.path}'"
         end = "its end" if self.end_seconds is None else f"{format_seconds(self.end_seconds)} s"
@@ -52,28 +52,29 @@ class Correction:
 
 @dataclass(frozen=True)
 class CorrectionResult:
-    """What became of a file of corrections."""
+    """What a file of corrections changed."""
 
     file: Path
     labelled_clips: int
-    """Clips that have a label of theirs now."""
+    """Number of clips that now have a label from the file."""
     changed_clips: int
-    """How many of these had another one, or none, before."""
+    """Number of these that had another label, or none, before."""
     excluded_clips: int
     digest: str
-    """Of all that was changed."""
+    """SHA-256 of everything that was changed."""
 
     @property
     def description(self) -> str:
-        """What a run says of it."""
+        """The counts in one line, as a run reports them."""
+        labels = format_count(self.labelled_clips, "label")
         left_out = f", {format_count(self.excluded_clips, 'clip')} left out" if self.excluded_clips else ""
-        return f"{format_count(self.labelled_clips, 'label')} from {self.file.name} ({self.changed_clips} changed{left_out})"
+        return f"{labels} from {self.file.name} ({self.changed_clips} changed{left_out})"
 
 
 def read_corrections(file: Path) -> list[Correction]:
-    """The rows of a CSV file with the columns path, label and, where a stretch is meant, start and end in seconds.
+    """Read a CSV file with the columns path and label and, for segments, start and end in seconds.
 
-    An apostrophe before what a spreadsheet would take for a formula is undone. Raises SettingsError that names the row.
+    Removes the apostrophe that protects a cell from being run as a formula. Raises SettingsError, which names the row.
     """
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
@@ -86,35 +87,36 @@ def read_corrections(file: Path) -> list[Correction]:
 
 
 def unescape_cell(cell: str) -> str:
-    """A cell without the apostrophe that keeps a spreadsheet from running it."""
+    """Remove the apostrophe that keeps a spreadsheet from running the cell as a formula."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def apply_corrections(cache: Cache, file: Path) -> tuple[Cache, CorrectionResult]:
-    """The cache with the labels that a file of corrections gives; of two that mean the same clip the later counts.
+    """Return the cache with the labels of a corrections file; the later of two corrections of one clip counts.
 
-    A row without times means the clip of that path, or all parts of that file. A row with times means the very part if
-    the cache has it, else every part of the file of which LEAST_INSIDE lies within. Parts of one file get one group,
-    and clips without a split the one that their group has, else train. Raises SettingsError for what is not there.
+    A row without times selects the clip of that path, or all parts of that file. A row with times selects exactly that
+    part if the cache has it, else every part of the file that it covers to MIN_COVERED_SHARE or more. Parts of one file
+    get one group. Clips without a split get the split of their group, else train. Raises SettingsError for a clip or
+    part that the cache does not hold.
     """
     clips = cache.clips
     files = _get_source_files(clips)
-    wanted = clips.label.astype(object)
+    new_labels = clips.label.astype(object)
     touched = np.zeros(len(clips.path), bool)
     find = partial(
         _find_rows,
         clips=clips,
         files=files,
-        rows_of=_group_rows_by(clips.path),
-        of_file=_group_rows_by(files),
+        rows_of_path=_group_rows_by(clips.path),
+        rows_of_file=_group_rows_by(files),
         source=file,
     )
     known = sorted({str(label) for label in clips.label} - {""})
     for correction in read_corrections(file):
         _check_label(file, correction, known)
         rows = find(correction)
-        wanted[rows], touched[rows] = correction.label, True
-    labels = wanted.astype(str)
+        new_labels[rows], touched[rows] = correction.label, True
+    labels = new_labels.astype(str)
     table = replace(clips, label=labels)
     table = replace(table, group=_fill_groups(table, files))
     table = replace(table, split=_fill_splits(table, touched & (labels != "")))
@@ -140,7 +142,7 @@ def _parse_correction(where: str, row: Mapping[str | None, str]) -> Correction:
 
 
 def _check_label(file: Path, correction: Correction, known: Sequence[str]) -> None:
-    """A new label is welcome, a mistyped one is not."""
+    """Accept a new label, but reject one that looks like a mistyped known label."""
     if correction.label and correction.label not in known:
         hint = suggest_name(correction.label, known, cutoff=0.75)
         if hint.startswith("did you mean"):
@@ -154,49 +156,51 @@ def _find_rows(
     *,
     clips: ClipTable,
     files: NDArray[np.str_],
-    rows_of: Mapping[str, list[int]],
-    of_file: Mapping[str, list[int]],
+    rows_of_path: Mapping[str, list[int]],
+    rows_of_file: Mapping[str, list[int]],
     source: Path,
 ) -> list[int]:
-    """The rows of the table that a correction is about, of all views."""
+    """Return the rows of the table that a correction selects, in all views."""
     path = correction.path
-    if correction.start_seconds is None and path in rows_of:
-        return rows_of[path]
-    file, offset, _ = _parse_part(path)
-    if file not in of_file:
-        raise SettingsError(f"{source}: the cache holds no clip '{path}'; {suggest_path(path, [*rows_of, *of_file])}")
+    if correction.start_seconds is None and path in rows_of_path:
+        return rows_of_path[path]
+    file, offset, _ = _split_time_fragment(path)
+    if file not in rows_of_file:
+        raise SettingsError(
+            f"{source}: the cache holds no clip '{path}'; {suggest_path(path, [*rows_of_path, *rows_of_file])}"
+        )
     start = offset + (correction.start_seconds or 0.0)
     end = math.inf if correction.end_seconds is None else offset + correction.end_seconds
-    if (exact := add_time_fragment(file, round(start, 6), None if math.isinf(end) else round(end, 6))) in rows_of:
-        return rows_of[exact]
-    rows = [row for row in of_file[file] if _compute_covered_share(clips, row, start, end) >= MIN_COVERED_SHARE]
+    if (exact := add_time_fragment(file, round(start, 6), None if math.isinf(end) else round(end, 6))) in rows_of_path:
+        return rows_of_path[exact]
+    rows = [row for row in rows_of_file[file] if _compute_covered_share(clips, row, start, end) >= MIN_COVERED_SHARE]
     if not rows:
         raise SettingsError(
-            f"{source}: the cache holds no part of '{file}' of which half lies within {correction.description}; "
-            "extract that part by a manifest with the columns path, start and end"
+            f"{source}: no cached part of '{file}' lies at least half within {correction.description}; "
+            "extract that part with a manifest that has the columns path, start and end"
         )
     return rows
 
 
 def _compute_covered_share(clips: ClipTable, row: int, start: float, end: float) -> float:
-    _, first, last = _parse_part(str(clips.path[row]))
+    _, first, last = _split_time_fragment(str(clips.path[row]))
     last = first + float(clips.duration[row]) if math.isinf(last) else last
-    within = min(end, last) - max(start, first)
-    return within / (last - first) if last > first else 0.0
+    covered = min(end, last) - max(start, first)
+    return covered / (last - first) if last > first else 0.0
 
 
-def _parse_part(path: str) -> tuple[str, float, float]:
-    """The file that a clip's path names, and the stretch of it that is meant."""
-    file, mark, times = path.rpartition("#t=")
+def _split_time_fragment(path: str) -> tuple[str, float, float]:
+    """Return the file that a clip's path names, and the start and end of the segment in seconds."""
+    file, marker, times = path.rpartition("#t=")
     try:
         start, _, end = times.partition(",")
-        return (file, float(start), float(end) if end else math.inf) if mark else (path, 0.0, math.inf)
+        return (file, float(start), float(end) if end else math.inf) if marker else (path, 0.0, math.inf)
     except ValueError:
         return path, 0.0, math.inf
 
 
 def _get_source_files(clips: ClipTable) -> NDArray[np.str_]:
-    return np.array([_parse_part(str(path))[0] for path in clips.path], dtype=np.str_)
+    return np.array([_split_time_fragment(str(path))[0] for path in clips.path], dtype=np.str_)
 
 
 def _group_rows_by(column: NDArray[np.str_]) -> dict[str, list[int]]:
@@ -207,7 +211,7 @@ def _group_rows_by(column: NDArray[np.str_]) -> dict[str, list[int]]:
 
 
 def _fill_groups(clips: ClipTable, files: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Parts of one file without a group get that of its other parts, else the file's path."""
+    """Return the groups; parts of a file without one get the group of its other parts, else the file's path."""
     groups = clips.group.astype(object)
     for file, rows in _group_rows_by(files).items():
         if len({str(clips.path[row]) for row in rows}) > 1 or str(clips.path[rows[0]]) != file:
@@ -218,7 +222,10 @@ def _fill_groups(clips: ClipTable, files: NDArray[np.str_]) -> NDArray[np.str_]:
 
 
 def _fill_splits(clips: ClipTable, newly_labelled: NDArray[np.bool_]) -> NDArray[np.str_]:
-    """Where clips have splits, one that was given a label is on its group's side, else in train: never in test."""
+    """Return the splits; a newly labelled clip without one gets that of its group, else train, never test.
+
+    Splits are filled in only if some clips of the cache have one.
+    """
     if not (clips.split != "").any():
         return clips.split
     sides = {str(group): str(side) for group, side in zip(clips.group, clips.split, strict=True) if group and side}

@@ -1,7 +1,7 @@
-"""Clips that look alike on two sides of a split: found in the features, reported, or put into one group.
+"""Near-duplicate clips on two sides of a split: found in the features, reported, or put into one group.
 
-A clip re-encoded or cut again, or a second clip of the same scene under another name, makes figures look better than
-they are. How the limit was chosen: docs/experiments.md.
+A re-encoded or trimmed copy of a clip, or a second clip of the same scene under another name, makes metrics look better
+than they are. docs/experiments.md says how the limit was chosen.
 
 B clips, P pairs.
 """
@@ -19,19 +19,19 @@ from hazard.data.splits import CrossValidationSplits, Fold, RowIndices
 from hazard.types import Sequences
 
 MIN_SIMILARITY = 0.75
-"""Clips whose standardised mean features have this cosine or more look alike …"""
+"""Lowest limit on similarity: the cosine between the standardised mean features of two clips."""
 SIMILARITY_SPREADS = 5.0
-"""… where it is also this many times the usual size of a cosine in this cache …"""
+"""The limit as a multiple of the root mean square of the cosines in this cache."""
 SURE_SIMILARITY = 0.98
-"""… which is asked for at most: in narrow features, and of few scenes, even strangers have high cosines."""
+"""Highest limit. In narrow features, and with few scenes, even unrelated clips have high cosines."""
 MAX_LISTED_PAIRS = 50
-"""Pairs that metrics.json names, the most alike first."""
+"""Number of pairs that metrics.json names, the most similar first."""
 _BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class NearDuplicatePairs:
-    """Pairs of clips of different groups that look alike, the most alike first."""
+    """Pairs of near-duplicate clips of different groups, the most similar first."""
 
     first: RowIndices  # (P,)
     second: RowIndices  # (P,)
@@ -42,7 +42,7 @@ class NearDuplicatePairs:
         return len(self.first)
 
     def take(self, index: NDArray) -> "NearDuplicatePairs":
-        """Some of the pairs."""
+        """Return the pairs that `index` selects."""
         return NearDuplicatePairs(self.first[index], self.second[index], self.similarity[index], self.limit)
 
 
@@ -50,45 +50,45 @@ NO_PAIRS = NearDuplicatePairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.z
 
 
 def find_near_duplicates(sequences: Sequences) -> NearDuplicatePairs:
-    """All pairs of clips of different groups that look alike, by the cosine of their standardised mean features.
+    """Return all pairs of near-duplicates of different groups, by the cosine of their standardised mean features.
 
-    Of 13,000 clips in a few seconds: products of blocks.
+    The cosines are computed in blocks; 13,000 clips take a few seconds.
     """
-    looks = _compute_descriptors(sequences)  # (B, D)
-    limit = _compute_limit(looks)
+    descriptors = _compute_descriptors(sequences)  # (B, D)
+    limit = _compute_limit(descriptors)
     groups = np.unique(sequences.groups, return_inverse=True)[1]
     found: list[tuple[RowIndices, RowIndices, NDArray[np.float32]]] = []
-    for start in range(0, len(looks), _BLOCK_ROWS):
-        cosines = looks[start : start + _BLOCK_ROWS] @ looks[start:].T
+    for start in range(0, len(descriptors), _BLOCK_ROWS):
+        cosines = descriptors[start : start + _BLOCK_ROWS] @ descriptors[start:].T
         rows, columns = np.nonzero(cosines >= limit)
-        new = (columns > rows) & (groups[start + rows] != groups[start + columns])
-        rows, columns = rows[new], columns[new]
+        is_pair = (columns > rows) & (groups[start + rows] != groups[start + columns])
+        rows, columns = rows[is_pair], columns[is_pair]
         found.append((start + rows, start + columns, cosines[rows, columns]))
     first, second, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
     return NearDuplicatePairs(first, second, similarity, limit).take(np.argsort(-similarity, kind="stable"))
 
 
 def merge_near_duplicates(sequences: Sequences, pairs: NearDuplicatePairs) -> Sequences:
-    """The same clips with one group, the first by name, where there were several that hold clips that look alike."""
+    """Return the same clips with one group, the first by name, in place of groups that share near-duplicates."""
     names, of_clip = np.unique(sequences.groups, return_inverse=True)
     links = (np.ones(len(pairs), bool), (of_clip[pairs.first], of_clip[pairs.second]))
-    joined = connected_components(csr_array(links, shape=(len(names),) * 2), directed=False)[1]
-    leader = np.unique(joined, return_index=True)[1]  # names are sorted: the first of each component
-    return replace(sequences, groups=names[leader[joined[of_clip]]])
+    component = connected_components(csr_array(links, shape=(len(names),) * 2), directed=False)[1]
+    first_name = np.unique(component, return_index=True)[1]  # names are sorted: the first of each component
+    return replace(sequences, groups=names[first_name[component[of_clip]]])
 
 
 def select_across_split(pairs: NearDuplicatePairs, splits: CrossValidationSplits) -> NearDuplicatePairs:
-    """The pairs of which one clip is tested, in some fold, by a model that was fitted on the other."""
+    """Return the pairs of which one clip is tested, in some fold, by a model that was fitted on the other."""
     return pairs.take(np.flatnonzero(np.any([_is_across_fold(pairs, fold) for fold in splits.folds], axis=0)))
 
 
 def make_leakage_report(
     pairs: NearDuplicatePairs, sequences: Sequences, splits: CrossValidationSplits
 ) -> dict[str, Any]:
-    """What metrics.json says under `leakage`; `pairs` are those across the division."""
+    """Return the section `leakage` of metrics.json; `pairs` are those across the split."""
     listed = [
-        _make_pair_entry(pairs.take(np.array([place])), sequences, splits)
-        for place in range(min(MAX_LISTED_PAIRS, len(pairs)))
+        _make_pair_entry(pairs.take(np.array([number])), sequences, splits)
+        for number in range(min(MAX_LISTED_PAIRS, len(pairs)))
     ]
     return {
         "split_groups": list(splits.split_groups),
@@ -100,7 +100,7 @@ def make_leakage_report(
 
 
 def format_pairs(pairs: NearDuplicatePairs, sequences: Sequences) -> str:
-    """How many pairs there are, and the first of them by name."""
+    """Return the number of pairs and the names of the first two as text."""
     named = [
         f"{sequences.paths[a]} and {sequences.paths[b]} ({cosine:.2f})"
         for a, b, cosine in zip(pairs.first[:2], pairs.second[:2], pairs.similarity[:2], strict=True)
@@ -109,7 +109,7 @@ def format_pairs(pairs: NearDuplicatePairs, sequences: Sequences) -> str:
 
 
 def _compute_descriptors(sequences: Sequences) -> NDArray[np.float32]:
-    """What clips are compared by (B, D): mean over time, in standard deviations from the cache's mean, unit length."""
+    """Return the unit vectors (B, D) that clips are compared by: mean features over time, standardised over clips."""
     real = sequences.mask[..., None]
     means = np.where(real, sequences.x, 0).sum(axis=1) / sequences.mask.sum(axis=1)[:, None]  # (B, D)
     rows = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
@@ -117,43 +117,43 @@ def _compute_descriptors(sequences: Sequences) -> NDArray[np.float32]:
 
 
 def _compute_limit(descriptors: NDArray[np.float32]) -> float:
-    """The cosine from which on two clips of this cache look alike."""
+    """Return the cosine from which on two clips of this cache count as near-duplicates."""
     count = len(descriptors)
-    squares = float(np.square(descriptors.T @ descriptors).sum())  # of all B x B cosines, without making them
-    usual = np.sqrt(max(squares - count, 0) / max(count * (count - 1), 1))
-    return float(np.clip(SIMILARITY_SPREADS * usual, MIN_SIMILARITY, SURE_SIMILARITY))
+    squares = float(np.square(descriptors.T @ descriptors).sum())  # sum over all B x B cosines, without computing them
+    typical = np.sqrt(max(squares - count, 0) / max(count * (count - 1), 1))
+    return float(np.clip(SIMILARITY_SPREADS * typical, MIN_SIMILARITY, SURE_SIMILARITY))
 
 
 def _make_warnings(pairs: NearDuplicatePairs, sequences: Sequences, splits: CrossValidationSplits) -> list[str]:
     lines = []
     if len(pairs):
         lines.append(
-            f"clips that look alike lie on two sides of the split: {format_pairs(pairs, sequences)}; these figures may be "
-            "inflated: give such clips one group, or --set duplicates=group"
+            f"clips that look alike lie on two sides of the split: {format_pairs(pairs, sequences)}; "
+            "the metrics may be too high; give such clips one group, or add --set duplicates=group"
         )
-    if torn := splits.split_groups:
+    if groups := splits.split_groups:
         lines.append(
-            f"the official lists put {format_count(len(torn), 'group')} on two sides ({truncate_list(torn)}), so these figures are "
-            "inflated; they follow the published protocol"
+            f"the official lists put {format_count(len(groups), 'group')} on two sides ({truncate_list(groups)}); "
+            "the metrics follow the published protocol, but are too high"
         )
     return lines
 
 
 def _is_across_fold(pairs: NearDuplicatePairs, fold: Fold) -> NDArray[np.bool_]:
     last = int(max(part.max(initial=-1) for part in (fold.train, fold.val, fold.test, pairs.first, pairs.second)))
-    tested, fitted = np.zeros(last + 1, bool), np.zeros(last + 1, bool)
-    tested[fold.test] = True
-    fitted[np.concatenate([fold.train, fold.val])] = True
-    return (tested[pairs.first] & fitted[pairs.second]) | (fitted[pairs.first] & tested[pairs.second])
+    is_tested, is_fitted = np.zeros(last + 1, bool), np.zeros(last + 1, bool)
+    is_tested[fold.test] = True
+    is_fitted[np.concatenate([fold.train, fold.val])] = True
+    return (is_tested[pairs.first] & is_fitted[pairs.second]) | (is_fitted[pairs.first] & is_tested[pairs.second])
 
 
 def _make_pair_entry(pair: NearDuplicatePairs, sequences: Sequences, splits: CrossValidationSplits) -> dict[str, Any]:
     folds = [number for number, fold in enumerate(splits.folds) if _is_across_fold(pair, fold)[0]]
-    tested = pair.first[0] in splits.folds[folds[0]].test
+    is_first_tested = pair.first[0] in splits.folds[folds[0]].test
     return {
         "a": str(sequences.paths[pair.first[0]]),
         "b": str(sequences.paths[pair.second[0]]),
         "similarity": float(pair.similarity[0]),
-        "sides": ["test", "train"] if tested else ["train", "test"],
+        "sides": ["test", "train"] if is_first_tested else ["train", "test"],
         "folds": folds,
     }

@@ -1,4 +1,4 @@
-"""Cache → Sequences: every labelled track in memory, padded to one length."""
+"""A cache loaded as `Sequences`: every labelled track in memory, padded to one length."""
 
 import logging
 from collections import Counter
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 
 
 def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[str] | None = None) -> Sequences:
-    """The labelled tracks of a cache as `x` (B, T, D) with its mask, T being the longest track or `max_steps`.
+    """Load the labelled tracks of a cache as `x` (B, T, D) with its mask; T is the longest track or `max_steps`.
 
-    Longer tracks are thinned evenly. Clips without a label are left out. A clip without a group becomes a group of its
-    own. `views` names the augmentation views to load beside the plain one, by default all that the cache holds. Raises
-    SettingsError where fewer than two labels are left, and for a view that the cache does not hold.
+    Longer tracks are subsampled evenly. Clips without a label are left out. A clip without a group becomes a group of
+    its own. `views` names the augmentation views to load besides the plain one, by default all that the cache holds.
+    Raises SettingsError if fewer than two labels are left, and for a view that the cache does not hold.
     """
     clips = cache.clips
-    wanted = _check_views(clips, views)
+    view_names = _check_views(clips, views)
     rows = np.flatnonzero((clips.view == ORIGINAL_VIEW) & (clips.label != "") & (clips.length > 0))
     _warn_unlabelled(clips.view, clips.label)
     labels = _check_labels(clips.label[rows])
-    each = [rows, *(_find_view_rows(clips, rows, view) for view in wanted)]  # (1 + V) of (B,)
+    each = [rows, *(_find_view_rows(clips, rows, view) for view in view_names)]  # (1 + V) of (B,)
     tracks = [_subsample_rows(int(clips.start[row]), int(clips.length[row]), max_steps) for row in np.concatenate(each)]
     x, mask = pad_tracks([cache.features[track] for track in tracks])
     (x, mask), *others = zip(np.split(x, len(each)), np.split(mask, len(each)), strict=True)
@@ -43,13 +43,13 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
         paths=paths,
         splits=clips.split[rows].astype(str),
         labels=tuple(str(label) for label in labels),
-        views=tuple(SequenceView(name, *pair) for name, pair in zip(wanted, others, strict=True)),
+        views=tuple(SequenceView(name, *pair) for name, pair in zip(view_names, others, strict=True)),
         durations=_read_durations(cache, rows),
     )
 
 
 def pad_tracks(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Tracks (N, D) of any lengths as x (B, T, D), zeros after each track's end, and mask (B, T) True = real."""
+    """Pad tracks (N, D) of any lengths to x (B, T, D), zero after each track's end, and mask (B, T) True = real."""
     longest = max(len(track) for track in tracks)
     x = np.zeros((len(tracks), longest, tracks[0].shape[1]), np.float32)  # (B, T, D)
     mask = np.zeros(x.shape[:2], np.bool_)  # (B, T)
@@ -60,26 +60,32 @@ def pad_tracks(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32],
 
 
 def subsample_steps(length: int, max_steps: int | None) -> NDArray[np.int64]:
-    """At most `max_steps` of the steps 0 … length - 1, evenly spaced, the first and the last among them."""
+    """Return at most `max_steps` of the steps 0 … length - 1, evenly spaced, including the first and the last."""
     if max_steps is None or length <= max_steps:
         return np.arange(length)
     return np.linspace(0, length - 1, max_steps).round().astype(np.int64)
 
 
 def _check_views(clips: ClipTable, views: Iterable[str] | None) -> list[str]:
-    """Names without the plain view, in an order that does not depend on how they were asked for."""
+    """Return the names of the requested views in sorted order, without the plain view.
+
+    Raises SettingsError for a view that the cache does not hold.
+    """
     held = set(clips.view.tolist())
     for view in views or ():
         if view not in held:
             raise SettingsError(
                 f"setting 'views': the cache holds no view '{view}'; {suggest_name(view, sorted(held))} "
-                "(extraction makes more with --views, in another cache)"
+                "(to get more views, extract another cache with --views)"
             )
     return sorted((held if views is None else set(views)) - {ORIGINAL_VIEW})
 
 
 def _read_durations(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Seconds (B,), NaN where the cache does not know: an import that is told nothing takes a row for a second."""
+    """Return the durations (B,) in seconds, NaN if unknown.
+
+    An import without a frame rate counts each row as one second; such durations are unknown.
+    """
     seconds = np.asarray(cache.clips.duration[rows], np.float64)
     is_known = np.isfinite(seconds) & (seconds > 0)
     if cache.spec.is_imported:
@@ -88,7 +94,7 @@ def _read_durations(cache: Cache, rows: NDArray[np.int64]) -> NDArray[np.float64
 
 
 def _find_view_rows(clips: ClipTable, rows: NDArray[np.int64], view: str) -> NDArray[np.int64]:
-    """Where a view of each clip lies; where a clip has none, its plain track takes the place."""
+    """Return the row of each clip's track in a view; a clip without one gets its plain track."""
     held = np.flatnonzero((clips.view == view) & (clips.length > 0))
     of_path = dict(zip(clips.path[held].tolist(), held.tolist(), strict=True))
     return np.array([of_path.get(str(clips.path[row]), row) for row in rows], np.int64)
@@ -105,7 +111,10 @@ def _warn_unlabelled(view: NDArray[np.str_], label: NDArray[np.str_]) -> None:
 
 
 def _check_labels(column: NDArray[np.str_]) -> NDArray[np.str_]:
-    """The sorted distinct labels."""
+    """Return the distinct labels in sorted order.
+
+    Raises SettingsError for fewer than two.
+    """
     if not len(column):
         raise SettingsError(
             "the cache holds no labelled clips; extract class folders or a manifest with a label column"

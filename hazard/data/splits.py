@@ -1,4 +1,4 @@
-"""Train / validation / test and folds that never split a group."""
+"""Train / validation / test splits and folds, which never split a group."""
 
 import csv
 import warnings
@@ -15,22 +15,22 @@ from features.types import SPLITS
 from hazard.types import Sequences
 
 HOLD_OUT_PARTS = 5
-"""A hold-out keeps one part in five."""
+"""Number of parts that clips are divided into for a hold-out, which is one part."""
 
 RowIndices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the clips. `val` serves early stopping only, `test` is never looked at before the end."""
+    """One split of the clips. `val` serves early stopping only; `test` serves the final evaluation only."""
 
     train: RowIndices
     val: RowIndices
     test: RowIndices
     val_is_given: bool = False
-    """Whether the user named the validation clips, so that no others may take their place."""
+    """True if the user chose the validation clips, so that no others may take their place."""
     repeat: int = 0
-    """Folds of one repeat share out the clips; another repeat does so anew."""
+    """Number of the repeat. The folds of one repeat divide all clips; each repeat divides them differently."""
 
     def __post_init__(self) -> None:
         parts = np.concatenate([self.train, self.val, self.test])
@@ -39,45 +39,47 @@ class Fold:
 
     @property
     def training_clip_count(self) -> int:
-        """How many clips a model may learn from, whether to fit or to stop."""
+        """Number of clips that training may use, either to fit or for early stopping."""
         return len(self.train) + len(self.val)
 
 
 @dataclass(frozen=True)
 class CrossValidationSplits:
-    """Folds, and in words how they were made."""
+    """Folds, with a description of how they were made."""
 
     folds: tuple[Fold, ...]
     description: str
     split_groups: tuple[str, ...] = ()
-    """Groups that lie on both sides all the same, because an official list puts them there."""
+    """Groups that lie on two sides because an official list puts them there."""
 
     @property
     def repeats(self) -> int:
-        """How often the clips were shared out."""
+        """Number of times that the clips were divided into folds."""
         return len({fold.repeat for fold in self.folds})
 
 
 def make_splits(
     sequences: Sequences, *, folds: int | None = None, repeats: int = 1, split: str | None = None, seed: int = 0
 ) -> CrossValidationSplits:
-    """The division that was asked for: N grouped folds, a given split, else the cache's own, else a grouped hold-out.
+    """Return the splits that the settings ask for: grouped folds, a given split, the cache's own split, or a hold-out.
 
-    `repeats` draws the folds so many times, otherwise each time. `split` is a CSV file with the columns path and split,
-    or the word `split` for the cache's own column. Raises SettingsError for a split that puts a group on two sides, or
-    that cannot be made.
+    The hold-out is grouped and used if nothing else is given. `repeats` is how often the folds are drawn, differently
+    each time. `split` is a CSV file with the columns path and split, or the word `split` for the cache's own column.
+    Raises SettingsError for a split that puts a group on two sides, or that cannot be made.
     """
     if folds is not None and split is not None:
         raise SettingsError("give either a number of folds or a split, not both")
     if repeats > 1 and folds is None:
-        raise SettingsError(f"{repeats} repeats need folds that can be drawn again; give --folds N, or no --repeats")
+        raise SettingsError(
+            f"{repeats} repeats need folds that can be drawn again; give --folds N, or remove --repeats"
+        )
     if folds is not None:
         drawn = [make_grouped_folds(sequences, folds, seed=seed, repeat=repeat) for repeat in range(repeats)]
         times = f", drawn {repeats} times" if repeats > 1 else ""
         return CrossValidationSplits(sum(drawn, ()), f"{folds} folds that never split a group{times}, seed {seed}")
     if split is not None:
-        sides, how = _read_named_split(sequences, split)
-        return CrossValidationSplits((make_given_fold(sequences, sides, seed=seed),), how)
+        sides, description = _read_named_split(sequences, split)
+        return CrossValidationSplits((make_given_fold(sequences, sides, seed=seed),), description)
     if (sequences.splits != "").any():
         return CrossValidationSplits(
             (make_given_fold(sequences, sequences.splits, seed=seed),), "the split column of the cache"
@@ -88,47 +90,50 @@ def make_splits(
 
 
 def make_grouped_folds(
-    sequences: Sequences, count: int, *, seed: int, repeat: int = 0, purpose: str = "folds"
+    sequences: Sequences, count: int, *, seed: int, repeat: int = 0, purpose: str = "cross-validation"
 ) -> tuple[Fold, ...]:
-    """`count` folds whose test parts cover every clip once, stratified by label, no group in two parts.
+    """Return `count` folds, stratified by label, whose test parts cover every clip once and never share a group.
 
-    `repeat` N gives other folds for each N. Raises SettingsError where there are fewer groups than folds.
+    Each `repeat` gives other folds. Raises SettingsError if there are fewer groups than folds.
     """
     if count < 2:
         raise SettingsError(f"folds must be 2 or more, got {count}")
     groups = len(np.unique(sequences.groups))
     if groups < count:
         raise SettingsError(
-            f"{purpose} in {count} parts needs {count} groups or more, the {len(sequences)} clips come from {groups}; "
-            "give fewer --folds, or a group column that tells source videos apart"
+            f"{purpose} with {count} parts needs {count} groups or more, "
+            f"but the {len(sequences)} clips come from {groups}; "
+            "use fewer --folds, or a group column that tells source videos apart"
         )
-    everything = np.arange(len(sequences))
-    parts = _iterate_grouped_parts(sequences, everything, count, _make_repeat_seed(seed, repeat))
+    rows = np.arange(len(sequences))
+    parts = _iterate_grouped_parts(sequences, rows, count, _make_repeat_seed(seed, repeat))
     return tuple(Fold(*make_inner_split(sequences, rest, seed=seed), test=test, repeat=repeat) for rest, test in parts)
 
 
 def make_inner_split(
     sequences: Sequences, rows: RowIndices, *, seed: int, part: int = 0
 ) -> tuple[RowIndices, RowIndices]:
-    """`rows` as (train, val) for early stopping, no group in both; `part` (0 to 4) picks another such split.
+    """Split `rows` into (train, val) for early stopping, no group in both; each `part` (0 to 4) is another split.
 
-    val is empty where no division leaves every label of `rows` on the training side: nothing can be spared then.
+    val is empty if every split would leave train without some label of `rows`: no clip can be spared then.
     """
     count = min(HOLD_OUT_PARTS, len(np.unique(sequences.groups[rows])))
     if count < 2:
         return rows, rows[:0]
-    wanted = set(sequences.y[rows].tolist())
+    labels = set(sequences.y[rows].tolist())
     parts = list(_iterate_grouped_parts(sequences, rows, count, seed))
-    usable = [(train, val) for train, val in parts if set(sequences.y[train].tolist()) == wanted]
+    usable = [(train, val) for train, val in parts if set(sequences.y[train].tolist()) == labels]
     return usable[part % len(usable)] if usable else (rows, rows[:0])
 
 
 def make_given_fold(
     sequences: Sequences, sides: NDArray[np.str_], *, seed: int, may_split_groups: bool = False
 ) -> Fold:
-    """The fold that a column of train / val / test describes; clips with an empty entry take no part.
+    """Return the fold that a column of train / val / test describes; clips with an empty entry take no part.
 
-    Evaluated on test, else on val. Early stopping uses val where test is there too, else a grouped part of train.
+    The fold is tested on test, else on val. Early stopping uses val if there is a test part too, else a grouped part of
+    train. Raises SettingsError for a column that cannot be used and, unless `may_split_groups`, for a group on two
+    sides.
     """
     _check_split_names(sides)
     if not may_split_groups:
@@ -143,7 +148,7 @@ def make_given_fold(
 
 
 def _make_repeat_seed(seed: int, repeat: int) -> int:
-    """The first repeat is what one alone would be; the others share no stream with any other seed."""
+    """Return the seed of a repeat. The first keeps `seed`; the others share no stream with any other seed."""
     return seed if repeat == 0 else int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
@@ -152,7 +157,7 @@ def _iterate_grouped_parts(
 ) -> Iterator[tuple[RowIndices, RowIndices]]:
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     y, groups = sequences.y[rows], sequences.groups[rows]
-    if np.bincount(y).max() < count:  # scikit-learn refuses then; the labels are too rare to be balanced anyway
+    if np.bincount(y).max() < count:  # else scikit-learn raises; such rare labels cannot be balanced anyway
         y = np.zeros_like(y)
     with warnings.catch_warnings():  # a label rarer than the number of parts cannot be in every part
         warnings.simplefilter("ignore", UserWarning)
@@ -164,14 +169,17 @@ def _read_named_split(sequences: Sequences, split: str) -> tuple[NDArray[np.str_
     if Path(split).is_file():
         return read_split(Path(split), sequences.paths), f"split file {Path(split).name}"
     if split != "split":
-        raise SettingsError(f"--split takes a CSV file or the column name 'split'; there is no file {split}")
+        raise SettingsError(f"--split takes a CSV file or the word 'split'; file {split} does not exist")
     if not (sequences.splits != "").any():
-        raise SettingsError("the cache has an empty split column; give --split FILE or --folds N")
+        raise SettingsError("the split column of the cache is empty; give --split FILE or --folds N")
     return sequences.splits, "the split column of the cache"
 
 
 def read_split(file: Path, paths: NDArray[np.str_]) -> NDArray[np.str_]:
-    """One side a clip, "" for a clip that the CSV file (columns path, split) does not name."""
+    """Read a CSV file (columns path, split) as one side per clip, "" for a clip that it does not name.
+
+    Raises SettingsError if the file cannot be read or used.
+    """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
@@ -192,7 +200,7 @@ def _check_split_names(sides: NDArray[np.str_]) -> None:
 
 
 def find_split_groups(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> list[str]:
-    """Groups whose clips have two entries or more of train, val and test in `sides`."""
+    """Return the groups whose clips have more than one of train, val and test in `sides`."""
     used = sides != ""
     pairs = np.unique(np.stack([groups[used], sides[used]]).astype(str), axis=1)  # (2, distinct pairs)
     names, counts = np.unique(pairs[0], return_counts=True)
@@ -200,7 +208,7 @@ def find_split_groups(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> list
 
 
 def _check_groups_not_split(groups: NDArray[np.str_], sides: NDArray[np.str_]) -> None:
-    """Clips of one group on two sides would make the accuracy look better than it is."""
+    """Raise SettingsError if a group lies on two sides, which would make metrics look better than they are."""
     for group in find_split_groups(groups, sides)[:1]:
         found = np.unique(sides[(groups == group) & (sides != "")]).tolist()
         raise SettingsError(f"the split puts group '{group}' into {' and '.join(found)}; a group must stay on one side")

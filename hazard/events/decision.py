@@ -1,11 +1,11 @@
-"""Raw predictions → what a report says of a clip: its label, its events, whether it is unknown. Pure functions.
+"""Pure functions that turn raw predictions into labels, events and "unknown".
 
-Probabilities are costly and stay; thresholds are cheap and change. Nothing here looks at a video, so that a report with
-another threshold is made of what is known already.
+Probabilities are expensive to compute and are stored; thresholds are cheap to change. Nothing here reads a video, so a
+report with another threshold is made from the stored probabilities.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,88 +17,97 @@ from hazard.types import ClipPrediction, Event, WindowPredictions
 
 @dataclass(frozen=True)
 class Decision:
-    """By what probabilities become labels and events."""
+    """Thresholds and rules that turn probabilities into labels and events."""
 
     labels: tuple[str, ...]  # K
     positive_label: str
-    """The label of two that an alarm is for; empty where there is none."""
+    """Label that an alarm is for, if there are two labels; empty otherwise."""
     threshold: float
-    """Least probability of the positive label that names a clip of one window so."""
+    """Lowest probability of the positive label that gives this label to a clip of one window."""
     rules: tuple[EventRule, ...]
     unknown_from: float | None = None
-    """A clip at least so strange is unknown; None never calls one so."""
+    """Lowest unknown score that makes a clip unknown; None if no clip is ever unknown."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as results.sqlite stores it."""
+        return {**asdict(self), "rules": tuple(rule.to_json() for rule in self.rules)}
 
-def parse_decision(stored: Mapping[str, Any]) -> Decision:
-    """A decision as `asdict` noted it."""
-    rules = tuple(EventRule(**rule) for rule in stored["rules"])
-    return Decision(**{**stored, "labels": tuple(stored["labels"]), "rules": rules})
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Decision":
+        """Return the decision that `to_json` stored."""
+        rules = tuple(EventRule.from_json(rule) for rule in stored["rules"])
+        return cls(**{**stored, "labels": tuple(stored["labels"]), "rules": rules})
 
 
 def decide_clip(clip: ClipPrediction, decision: Decision) -> ClipPrediction:
-    """The clip with its label, probabilities, events and whether it is unknown.
+    """Return the clip with its label, probabilities and events, marked as unknown if it is unlike the training clips.
 
-    One window is decided as in evaluation: by the threshold. A video of several has the positive label where it has
-    such an event, and the probabilities of its most alarming window; without a positive label, the mean of all windows.
+    A clip of one window is decided by the threshold, as in evaluation. A video of several windows has the positive
+    label if it has an event of that label, and the probabilities of its most alarming window. Without a positive label
+    its probabilities are the mean of all windows.
     """
     if clip.windows is None or not len(clip.windows):
         return clip
     events = find_clip_events(clip.windows, decision.rules, clip.duration)
     probs = clip_probs(clip.windows, decision)
-    strange = clip.unknown_score is not None and decision.unknown_from is not None
+    has_score = clip.unknown_score is not None and decision.unknown_from is not None
     return replace(
         clip,
         label=_choose_label(probs, clip.windows, events, decision),
         probs=tuple(float(p) for p in probs),
         events=events,
-        is_unknown=bool(strange and clip.unknown_score >= decision.unknown_from),  # type: ignore[operator]
+        is_unknown=bool(has_score and clip.unknown_score >= decision.unknown_from),  # type: ignore[operator]
     )
 
 
 def clip_probs(windows: WindowPredictions, decision: Decision) -> NDArray[np.float64]:
-    """(K,) of a whole clip: those of its most alarming window, or the mean of all where no label is alarming."""
+    """Return the probabilities (K,) of a whole clip.
+
+    They are those of its most alarming window, or the mean of all windows if there is no positive label.
+    """
     if not decision.positive_label:
         return windows.probs.mean(axis=0)
     return windows.probs[windows.probs[:, decision.labels.index(decision.positive_label)].argmax()]
 
 
 def find_clip_events(windows: WindowPredictions, rules: Sequence[EventRule], duration: float) -> tuple[Event, ...]:
-    """The events of all rules, in order of time."""
+    """Return the events of all rules, in order of time."""
     cores = window_cores(windows.spans, duration)
     found = [event for rule in rules for event in find_events(rule, map(tuple, cores.tolist()), windows.probs)]
     return tuple(sorted(found, key=lambda event: (event.start, event.end, event.label)))
 
 
 def alarm_columns(decision: Decision) -> tuple[int, ...]:
-    """The columns of the labels that events are found of."""
+    """Return the columns of the labels that have events."""
     if decision.positive_label:
         return (decision.labels.index(decision.positive_label),)
     return tuple(sorted({rule.column for rule in decision.rules}))
 
 
 def common_threshold(decision: Decision) -> float | None:
-    """The probability from which there is an event, where it is the same for all labels."""
-    enters = {rule.enter for rule in decision.rules}
-    return decision.threshold if decision.positive_label else enters.pop() if len(enters) == 1 else None
+    """Return the probability at which an event begins, or None if it differs between labels."""
+    thresholds = {rule.on_threshold for rule in decision.rules}
+    return decision.threshold if decision.positive_label else thresholds.pop() if len(thresholds) == 1 else None
 
 
 def label_without_event(probs: Sequence[float] | NDArray[np.float64], decision: Decision) -> str:
-    """What a moment without an event is called, of probabilities (K,)."""
+    """Return the label of a moment without an event, given its probabilities (K,)."""
     if decision.positive_label and len(decision.labels) == 2:
         return next(label for label in decision.labels if label != decision.positive_label)
     return decision.labels[int(np.argmax(probs))]
 
 
 def window_cores(spans: NDArray[np.float64], duration: float) -> NDArray[np.float64]:
-    """(B, 2): the stretch that each of the windows (B, 2) speaks for; together they cover once what was seen.
+    """Return the cores (B, 2), in seconds: the part of each window (B, 2) that the window decides about.
 
-    A window that an event has just begun to enter says little, one that it half fills says a lot: an event begins about
-    midway between the middles of two windows, not where the first of them does.
+    Together the cores cover once what the windows cover. A core lies between the midpoints to the neighbouring windows:
+    an event that has just entered a window hardly changes its probability, one that fills half of it does. An event
+    therefore begins about midway between the middles of two windows, not at the start of the first one.
     """
     middles = spans.mean(axis=1)
-    between = (middles[1:] + middles[:-1]) / 2
+    midpoints = (middles[1:] + middles[:-1]) / 2
     start, end = min(0.0, float(spans[0, 0])), max(duration, float(spans[-1, 1]))
-    cores = np.stack([np.append(start, between), np.append(between, end)], axis=1)
+    cores = np.stack([np.append(start, midpoints), np.append(midpoints, end)], axis=1)
     return np.stack([np.maximum(cores[:, 0], spans[:, 0]), np.minimum(cores[:, 1], spans[:, 1])], axis=1)
 
 

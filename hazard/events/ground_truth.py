@@ -1,9 +1,9 @@
-"""What events are worth: what really happens and when, against what was said. Reports and monitors use it alike.
+"""Comparison of reported events with the true ones, for reports and for monitors.
 
-A true event is found where an event of its label overlaps it. A false alarm is an event that overlaps no true one of
-any label; an event that overlaps true ones of other labels alone is misnamed, and no false alarm. Hours are of
-harmless video: what was watched less the true events. `tolerance_seconds` widens each true event on both sides, for
-all of this.
+A true event is found if an event of its label overlaps it. An event that overlaps no true event of any label is a false
+alarm. An event that overlaps only true events of other labels is misnamed; it is not a false alarm. Hours count
+harmless video only: the watched time minus the true events. `tolerance_seconds` widens each true event on both sides,
+for all of these definitions.
 """
 
 import math
@@ -21,40 +21,40 @@ from features.utils.text import suggest_name, suggest_path
 from hazard.types import Event
 
 MAX_LISTED_MISTAKES = 12
-"""How many mistakes of a kind are listed."""
+"""Largest number of mistakes of one kind that is listed."""
 
 GroundTruth = dict[str, list["TrueEvent"]]
-"""A video's path, as predictions.csv has it, and its true events; none where nothing happens in it."""
+"""Path of a video, as in predictions.csv → its true events; an empty list if nothing happens in the video."""
 
 
 @dataclass(frozen=True)
 class TrueEvent:
-    """A stretch of video in which something really happens."""
+    """Part of a video in which something really happens."""
 
     label: str
     start: float  # seconds
     end: float
-    """Infinity where it lasts until the video ends."""
+    """Seconds; infinity if the event lasts until the video ends."""
 
 
 @dataclass(frozen=True)
 class EvaluatedVideo:
-    """A video, what happens in it, and what was said of it."""
+    """A video with its true events and the events that were reported."""
 
     path: str
     watched_seconds: float
-    """How much of it was looked at."""
+    """Length of the part that was analysed."""
     truth: Sequence[TrueEvent]
     events: Sequence[Event]
     is_timed: bool = True
-    """Whether the truth says when an event begins, so that a delay can be told."""
+    """Whether the truth says when events begin, so that delays can be computed."""
 
 
 def read_truth(file: Path) -> GroundTruth:
-    """The true events of a CSV file with the columns path, start, end and label, those of a manifest.
+    """Read the true events from a CSV file with a manifest's columns path, start, end and label.
 
-    Times are in seconds; an empty start or end is that of the video. A row of a path alone says that nothing happens in
-    that video. Raises SettingsError that names row and column.
+    Times are in seconds; an empty start or end means that of the video. A row with only a path says that nothing
+    happens in that video. Raises SettingsError, naming row and column, if a row is wrong.
     """
     truth: GroundTruth = {}
     for number, row in enumerate(read_manifest_rows(file), start=2):
@@ -70,29 +70,34 @@ def read_truth(file: Path) -> GroundTruth:
             events.append(TrueEvent(cells["label"], start, math.inf if end is None else end))
         elif cells["start"] or cells["end"]:
             raise SettingsError(
-                f"{where}, column 'label': empty; say what happens then, or leave start and end empty too: nothing does"
+                f"{where}, column 'label': empty; give the label of the event, or clear start and end too if "
+                "nothing happens in this video"
             )
     return truth
 
 
 def check_truth(file: Path, truth: GroundTruth, *, paths: Collection[str], labels: Sequence[str]) -> None:
-    """Raises SettingsError where the file names a video that is not there, or what no event is found of."""
+    """Check the paths and labels of a truth file.
+
+    Raises SettingsError if the file names a video that is not among `paths`, or a label that has no events.
+    """
     for path, events in truth.items():
         if path not in paths:
-            raise SettingsError(f"{file}: there is no clip '{path}'; {suggest_path(path, paths)}")
+            raise SettingsError(f"{file}: clip '{path}' does not exist; {suggest_path(path, paths)}")
         for event in events:
             if event.label not in labels:
                 raise SettingsError(
-                    f"{file}: no events are looked for of label '{event.label}'; {suggest_name(event.label, labels)} "
+                    f"{file}: label '{event.label}' has no events; {suggest_name(event.label, labels)} "
                     "(setting 'event_labels')"
                 )
 
 
 def evaluate_events(videos: Iterable[EvaluatedVideo], *, tolerance_seconds: float = 0.0) -> dict[str, Any]:
-    """Recall, precision, false alarms per hour and delay of events, None where one is undefined; see the module.
+    """Return recall, precision, false alarms per hour and delay of events, defined as above; None if undefined.
 
-    The delay of a true event is the start of the first event that found it, less its own: below zero where the event
-    began before. An alarm is raised later than an event begins, by up to a window and what the decision takes.
+    The delay of a true event is the start of the first event that found it minus its own start, in seconds. It is
+    negative if the event began earlier. An alarm is raised later than an event begins, by up to one window and the time
+    that the decision takes.
     """
     count: Counter[str] = Counter()
     of_label: dict[str, Counter[str]] = {}
@@ -131,7 +136,7 @@ def evaluate_events(videos: Iterable[EvaluatedVideo], *, tolerance_seconds: floa
 
 
 def harmless_seconds(truth: Sequence[TrueEvent], seconds: float, tolerance_seconds: float = 0.0) -> float:
-    """How much of a video of so many seconds lies in no true event."""
+    """Return how many of the video's `seconds` lie outside all true events."""
     harmful, until = 0.0, 0.0
     for start, end in sorted((t.start - tolerance_seconds, t.end + tolerance_seconds) for t in truth):
         start, end = max(start, until), min(end, seconds)
@@ -141,20 +146,20 @@ def harmless_seconds(truth: Sequence[TrueEvent], seconds: float, tolerance_secon
 
 
 def overlaps(true: TrueEvent, event: Event, tolerance_seconds: float) -> bool:
-    """Whether both have a moment in common, the true one being widened."""
+    """Return whether the event overlaps the true one, widened by the tolerance on both sides."""
     return event.start < true.end + tolerance_seconds and event.end > true.start - tolerance_seconds
 
 
 def find_matching_events(true: TrueEvent, events: Iterable[Event], tolerance_seconds: float) -> Iterator[Event]:
-    """The events by which a true one is found: of its label, with a moment in common."""
+    """Return the events that find a true one: those of its label that overlap it."""
     return (e for e in events if e.label == true.label and overlaps(true, e, tolerance_seconds))
 
 
 def _classify_event(event: Event, truth: Sequence[TrueEvent], tolerance_seconds: float) -> str:
-    met = {true.label for true in truth if overlaps(true, event, tolerance_seconds)}
-    if event.label in met:
+    labels = {true.label for true in truth if overlaps(true, event, tolerance_seconds)}
+    if event.label in labels:
         return "right"
-    return "misnamed" if met else "false_alarms"
+    return "misnamed" if labels else "false_alarms"
 
 
 def _add_counts(total: Counter[str], of_label: dict[str, Counter[str]], label: str, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""Folds: every model on the same divisions, predictions for clips that it never saw."""
+"""Cross-validation: every model on the same folds, with predictions for clips that it was not trained on."""
 
 import time
 from collections.abc import Sequence
@@ -17,32 +17,32 @@ from hazard.models.heads import HEADS
 from hazard.models.predictor import Model, predict_probs
 from hazard.models.settings import TrainSettings
 from hazard.training.fit import NO_CALLBACKS, FitCallbacks, fit, fit_inner_temperature, training_rows
-from hazard.training.member import EpochMetrics
+from hazard.training.head_trainer import EpochMetrics
 from hazard.types import Sequences
 
 COMPARED_ENSEMBLES = {"mean_of_heads": "heads", "mean_of_all": "heads,baselines"}
-"""Name → the lineup of the ensembles that a comparison has besides."""
+"""Name → specification of the ensembles that every comparison includes."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model predicted for the clips of every test part, N of them in all.
+    """Predictions of one model for the clips of all test parts, N in total.
 
-    With repeats a clip is predicted once in each. Folds are counted through all repeats.
+    With repeats a clip is predicted once in each repeat. Folds are numbered through all repeats.
     """
 
     name: str
     kind: str  # head | baseline | ensemble
     rows: RowIndices  # (N,) into the sequences
-    folds: RowIndices  # (N,) which fold's test part
-    repeats: RowIndices  # (N,) which repeat that fold belongs to
+    folds: RowIndices  # (N,) number of the fold whose test part it is
+    repeats: RowIndices  # (N,) number of the repeat that the fold belongs to
     probs: NDArray[np.float64]  # (N, K) at the temperature that is saved
     calibrated: CalibratedPredictions
     train_seconds: float
     parameters: int
-    history: tuple[tuple[int, EpochMetrics], ...]  # fold and epoch
-    models: tuple[Model, ...]  # one a fold
-    settings: tuple[TrainSettings, ...] = ()  # one a fold
+    history: tuple[tuple[int, EpochMetrics], ...]  # (fold, epoch)
+    models: tuple[Model, ...]  # one per fold
+    settings: tuple[TrainSettings, ...] = ()  # one per fold
 
 
 def cross_validate(
@@ -52,20 +52,20 @@ def cross_validate(
     *,
     callbacks: FitCallbacks = NO_CALLBACKS,
 ) -> Evaluation:
-    """A fresh model a fold, each asked only about the clips of its own test part.
+    """Fit a new model for each fold and let it predict the clips of the fold's test part.
 
-    `watch.choose` may give each fold settings of its own; it is shown the clips of train and val alone.
+    `callbacks.choose_settings` may choose other settings for each fold; it gets only the clips of train and val.
     """
     began = time.perf_counter()
     chosen, fitted = [], []
     for number, fold in enumerate(splits.folds):
-        mine = (
+        fold_settings = (
             callbacks.choose_settings(sequences.take(training_rows(fold)), number, settings)
             if callbacks.choose_settings
             else settings
         )
-        chosen.append(mine)
-        fitted.append(fit(sequences, fold, mine, callbacks=callbacks, fold_name=number))
+        chosen.append(fold_settings)
+        fitted.append(fit(sequences, fold, fold_settings, callbacks=callbacks, fold_name=number))
     seconds = time.perf_counter() - began
     probs = [
         predict_probs(model, sequences.x[fold.test], sequences.mask[fold.test], len(sequences.labels))
@@ -102,33 +102,34 @@ def compare_models(
     *,
     callbacks: FitCallbacks = NO_CALLBACKS,
 ) -> list[Evaluation]:
-    """Every head, every baseline, their ensembles, and the ensemble that is set, on the same folds.
+    """Evaluate every head, every baseline, their ensembles and the ensemble in `settings` on the same folds.
 
-    What the ensembles average is fixed beforehand, so that nothing about them is chosen on the test parts.
+    The members of the ensembles are fixed beforehand, so nothing about them is chosen on the test parts.
     """
     contenders = [settings.for_model("head", head) for head in HEADS]
     contenders += [settings.for_model("baseline", name) for name in BASELINES]
     contenders += [settings] if settings.ensemble else []
     results = [cross_validate(sequences, splits, contender, callbacks=callbacks) for contender in contenders]
     singles = [result for result in results if result.kind != "ensemble"]
-    for name, lineup in COMPARED_ENSEMBLES.items():
-        kinds = {place.kind for place in parse_ensemble_spec(lineup, selected_model=settings.head)}
+    for name, spec in COMPARED_ENSEMBLES.items():
+        kinds = {entry.kind for entry in parse_ensemble_spec(spec, selected_model=settings.head)}
         results.append(average_evaluations(name, [result for result in singles if result.kind in kinds], sequences))
     return results
 
 
 def average_evaluations(name: str, results: Sequence[Evaluation], sequences: Sequences) -> Evaluation:
-    """The ensemble of models evaluated on the same folds: the mean of their probabilities.
+    """Return the evaluation of an ensemble: the mean probabilities of models evaluated on the same folds.
 
-    Its temperature is fitted as any other's after folds; with one split it is 1, that of its members' mean as it is.
+    With several folds its temperature is fitted like that of any other model. With one split it is 1: the members' mean
+    is used as it is.
     """
     models = zip(*(result.models for result in results), strict=True)
     settings = zip(*(result.settings for result in results), strict=True)
     first = results[0]
     mean = np.mean([result.calibrated.raw for result in results], axis=0)
-    many = len(first.models) > 1
+    has_folds = len(first.models) > 1
     y, groups = sequences.y[first.rows], sequences.groups[first.rows]
-    calibrated = calibrate(mean, y, first.folds, groups) if many else calibrate_at_temperature(mean, 1.0)
+    calibrated = calibrate(mean, y, first.folds, groups) if has_folds else calibrate_at_temperature(mean, 1.0)
     return replace(
         first,
         name=name,
@@ -146,7 +147,10 @@ def average_evaluations(name: str, results: Sequence[Evaluation], sequences: Seq
 
 
 def count_model_parameters(model: Model) -> int:
-    """Trained numbers of a head, or what `hazard.models.baselines.count_baseline_parameters` says of a baseline; of an ensemble all."""
+    """Return the number of parameters of a head, a baseline or all members of an ensemble.
+
+    For a baseline it is what `hazard.models.baselines.count_parameters` returns.
+    """
     if isinstance(model, Ensemble):
         return sum(count_model_parameters(member.model) for member in model.members)
     if isinstance(model, HeadEnsemble):

@@ -1,4 +1,4 @@
-"""The leaderboard: every model's figures, how far each lies behind the best, and what choosing among them is worth."""
+"""The leaderboard: metrics of every model, its distance to the best, and a fair score for choosing the best one."""
 
 import math
 from collections.abc import Sequence
@@ -9,39 +9,50 @@ import numpy as np
 
 from hazard.data.splits import CrossValidationSplits
 from hazard.experiments.cross_validation import Evaluation
-from hazard.experiments.figures import RANKING_METRIC, EvaluationMetrics, compute_metrics, find_positive_label
+from hazard.experiments.evaluation_metrics import (
+    RANKING_METRIC,
+    EvaluationMetrics,
+    compute_metrics,
+    find_positive_label,
+)
 from hazard.experiments.significance import compare_with_best
 from hazard.metrics import bootstrap
 from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
 
 WITHIN_NOISE_MARK = "≈"
+"""Mark of a model that is no worse than the best within noise."""
 
 
 def make_leaderboard(
     results: Sequence[Evaluation], measured: Sequence[EvaluationMetrics], splits: CrossValidationSplits
 ) -> list[dict[str, Any]]:
-    """Rows of leaderboard.csv: model, kind, figures with intervals, train_seconds, parameters, what lies behind."""
+    """Return the rows of leaderboard.csv.
+
+    The columns are model, kind, metrics with intervals, train_seconds, parameters, and the columns of
+    `compare_with_best`.
+    """
     rows = []
-    for result, one, behind in zip(results, measured, compare_with_best(measured, splits), strict=True):
+    for result, metrics, behind in zip(results, measured, compare_with_best(measured, splits), strict=True):
         row: dict[str, Any] = {"model": result.name, "kind": result.kind}
-        for name in one.draws:
-            entry = one.metrics[name]
+        for name in metrics.draws:
+            entry = metrics.metrics[name]
             row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
         rows.append(row | {"train_seconds": round(result.train_seconds, 3), "parameters": result.parameters} | behind)
     return rows
 
 
 def format_leaderboard(rows: Sequence[dict[str, Any]]) -> str:
-    """The leaderboard as text for a terminal."""
+    """Format the leaderboard as text for a terminal."""
     width = max(20, *(len(row["model"]) for row in rows))
-    head = (
+    header = (
         f"{'ROC AUC':>7} {'95 %':>13} {'behind':>7} {'p':>6}   {'PR AUC':>7} {'accuracy':>8} {'F1':>6} {'train s':>8}"
     )
-    lines = [f"{'model':<{width}} {'kind':<9} {head}"]
+    lines = [f"{'model':<{width}} {'kind':<9} {header}"]
     for row in rows:
         interval = f"{row['roc_auc_low']:.3f}–{row['roc_auc_high']:.3f}"
-        behind = f"{row['roc_auc_behind']:>7.3f} {row['roc_auc_behind_p']:>6.3f} {WITHIN_NOISE_MARK if row['within_noise'] == 1 else ' '}"
+        mark = WITHIN_NOISE_MARK if row["within_noise"] == 1 else " "
+        behind = f"{row['roc_auc_behind']:>7.3f} {row['roc_auc_behind_p']:>6.3f} {mark}"
         lines.append(
             f"{row['model']:<{width}} {row['kind']:<9} {row['roc_auc']:>7.3f} {interval:>13} {behind} "
             f"{row['pr_auc']:>7.3f} {row['accuracy']:>8.3f} {row['macro_f1']:>6.3f} {row['train_seconds']:>8.1f}"
@@ -49,7 +60,7 @@ def format_leaderboard(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(
         [
             *lines,
-            f"{WITHIN_NOISE_MARK} no worse than the best within noise: 95 % interval of the difference, same groups drawn",
+            f"{WITHIN_NOISE_MARK} no worse than the best within noise: the 95 % interval of the difference includes 0",
         ]
     )
 
@@ -57,9 +68,9 @@ def format_leaderboard(rows: Sequence[dict[str, Any]]) -> str:
 def evaluate_model_choice(
     sequences: Sequences, results: Sequence[Evaluation], settings: TrainSettings
 ) -> dict[str, Any] | None:
-    """What it is worth to choose a model here: each fold is predicted by the one that did best on all other clips.
+    """Return metrics of choosing the best model: each fold is predicted by the model that did best on all other clips.
 
-    The winner's own figures are of the folds that it was chosen on; these are not. None for a single fold.
+    The winner's own metrics are from the folds that it was chosen on; these are not. None for a single fold.
     """
     first = results[0]
     numbers = np.unique(first.folds)
@@ -70,23 +81,28 @@ def evaluate_model_choice(
     probs = np.empty_like(first.probs)
     for number, model in zip(numbers, chosen, strict=True):
         probs[first.folds == number] = results[model].probs[first.folds == number]
-    figures = compute_metrics(sequences, replace(first, probs=probs), settings).metrics
+    metrics = compute_metrics(sequences, replace(first, probs=probs), settings).metrics
     names = [results[model].name for model in chosen]
-    return {name: figures[name] for name in ("accuracy", RANKING_METRIC)} | {"models": names}
+    return {name: metrics[name] for name in ("accuracy", RANKING_METRIC)} | {"models": names}
 
 
 def _score_other_folds(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> list[float]:
-    """For each fold, the ROC AUC (F,) on all clips that it does not test, averaged over the repeats that have any."""
+    """Return for each fold the ROC AUC (F,) on all clips outside its test part, averaged over the repeats.
+
+    Repeats in which it is undefined are left out; NaN if it is undefined in all.
+    """
     y, labels = sequences.y[result.rows], sequences.labels
     label = find_positive_label(labels, settings)
     positive = None if label is None else labels.index(label)
     clips, units = np.unique(result.rows, return_inverse=True)
     folds = np.unique(result.folds)
     counts = np.stack([~np.isin(clips, result.rows[result.folds == fold]) for fold in folds], axis=1).astype(float)
-    each = []
+    scores_by_repeat = []
     for repeat in np.unique(result.repeats):
         rows = result.repeats == repeat
         weights = bootstrap.DrawWeights(units[rows], counts)
-        each.append(bootstrap.headline_metrics(y[rows], result.probs[rows], weights, positive=positive)[RANKING_METRIC])
-    defined = [[score for score in column if math.isfinite(score)] for column in np.transpose(each)]
+        scores_by_repeat.append(
+            bootstrap.headline_metrics(y[rows], result.probs[rows], weights, positive=positive)[RANKING_METRIC]
+        )
+    defined = [[score for score in column if math.isfinite(score)] for column in np.transpose(scores_by_repeat)]
     return [float(np.mean(scores)) if scores else math.nan for scores in defined]

@@ -1,4 +1,4 @@
-"""hazard.experiments.model_card."""
+"""The model card: what a model is, how it was measured, how good it is, and its limits."""
 
 from typing import Any
 
@@ -11,37 +11,37 @@ from hazard.models.predictor import ModelInfo
 from hazard.types import Sequences
 
 NO_GROUP_WARNING = (
-    "{count} of {clips} clips name no group. Clips cut from one source video may lie on both sides of the split, "
-    "so these figures may be inflated; give a manifest with a group column."
+    "{count} of {clips} clips have no group. Clips cut from one source video may be on both sides of the split, "
+    "so these metrics may be inflated; add a group column to the manifest."
 )
 
 SEARCH_REMARK = (
-    "settings: the best of {trials} trials on inner folds of each part's training clips; test clips had no say"
+    "settings: the best of {trials} trials on inner folds of each fold's training clips; test clips were not used"
 )
 
-NO_LEAKAGE_REMARK = "every clip names its group, and no group lies on two sides of the split"
+NO_LEAKAGE_REMARK = "every clip has a group, and no group is on both sides of the split"
 
 
 _USAGE_LINES = """\
-This folder is all that it takes, wherever it is moved, besides the program (`pip install hazard-video`) and the
-backbone's weights, which are found or downloaded, and refused if they are others. From where this file lies:
+To use the model you need this folder, which may be moved, the program (`pip install hazard-video`) and the backbone's
+weights. The weights are found or downloaded; other weights are rejected. Run in this folder:
 
 ```
 hazard-infer VIDEOS --model . -o report/     # report/report.html and predictions.csv
 hazard export . --format onnx                # the same model as one ONNX file, for other programs
 ```
 
-`metrics.json` holds all figures, `predictions.csv` what was said of each clip that was tested.""".splitlines()
+`metrics.json` holds all metrics, `predictions.csv` the prediction for each test clip.""".splitlines()
 
 
 def make_leakage_warnings(sequences: Sequences, leakage: dict[str, Any]) -> list[str]:
-    """The warnings that figures may be too good; `leaks` as `leakage.report` gives it."""
-    unknown = NO_GROUP_WARNING.format(count=sequences.clips_without_group, clips=len(sequences))
-    return [*([] if sequences.groups_known else [unknown]), *leakage["warnings"]]
+    """Return the warnings that metrics may be too high; `leakage` is what `make_leakage_report` returns."""
+    no_group_warning = NO_GROUP_WARNING.format(count=sequences.clips_without_group, clips=len(sequences))
+    return [*([] if sequences.groups_known else [no_group_warning]), *leakage["warnings"]]
 
 
 def format_remarks(metric_values: dict[str, Any]) -> list[str]:
-    """What a run says of its figures besides the figures."""
+    """Return remarks on the metrics: those of choosing a model, and those on random folds."""
     lines = []
     if chosen := metric_values.get("chosen_elsewhere"):
         lines.append(_format_model_choice(chosen))
@@ -52,20 +52,23 @@ def format_remarks(metric_values: dict[str, Any]) -> list[str]:
 
 def _format_model_choice(chosen: dict[str, Any]) -> str:
     accuracy, area = (f"{chosen[name]['value']:.3f}" for name in ("accuracy", "roc_auc"))
-    return f"with each fold's model chosen on the other folds: accuracy {accuracy}, ROC AUC {area}"
+    return f"choosing each fold's model on the other folds: accuracy {accuracy}, ROC AUC {area}"
 
 
 def format_model_card(
     info: ModelInfo, sequences: Sequences, result: Evaluation, metric_values: dict[str, Any], contenders: int
 ) -> str:
-    """Markdown: what it is, what it was trained on, how it was measured, what it is worth, its limits."""
+    """Return the model card as Markdown: data, evaluation, metrics, limits and use of the model.
+
+    `contenders` is the number of models that were compared to choose this one.
+    """
     clips = ", ".join(f"{label}: {int((sequences.y == k).sum())}" for k, label in enumerate(info.labels))
     lines = [
         f"# {info.name}",
         "",
-        f"{'An' if info.kind == 'ensemble' else 'A'} {info.kind} that names clips as {', '.join(info.labels)}"
+        f"{'An' if info.kind == 'ensemble' else 'A'} {info.kind} that classifies clips as {', '.join(info.labels)}"
         + (
-            f"; the alarm is for **{info.positive_label}**, from probability {info.threshold:g} on."
+            f"; it raises an alarm for **{info.positive_label}** at probability {info.threshold:g} or more."
             if info.positive_label
             else "."
         ),
@@ -73,14 +76,15 @@ def format_model_card(
         "## Data",
         "",
         f"- {len(sequences)} labelled clips ({clips}), {len(np.unique(sequences.groups))} groups",
-        f"- median clip: {info.window.duration_seconds:.2f} s, {info.window.steps} steps of {info.width} numbers",
+        f"- median clip: {info.window.duration_seconds:.2f} s, {info.window.steps} steps of {info.width} features",
         f"- features: {info.feature_spec.get('backbone', 'unknown')}, fingerprint {info.fingerprint}",
-        *([f"- views that training drew from: {', '.join(sequences.view_names)}"] if sequences.views else []),
+        *([f"- views used in training: {', '.join(sequences.view_names)}"] if sequences.views else []),
         f"- cache content: {info.cache_digest or 'unknown'}",
         "",
         "## How it was measured",
         "",
-        f"- split: {info.split}; {len(np.unique(result.rows))} clips were predicted by a model that had not seen them",
+        f"- split: {info.split}; "
+        f"{len(np.unique(result.rows))} clips were predicted by a model that was not trained on them",
         *(
             f"- leakage: {line}"
             for line in make_leakage_warnings(sequences, metric_values["leakage"]) or [NO_LEAKAGE_REMARK]
@@ -91,11 +95,11 @@ def format_model_card(
             if info.settings.tune and info.kind == "head"
             else []
         ),
-        "- early stopping used validation clips that were none of those; they were not looked at before the end",
+        "- early stopping used other clips (validation clips); the test clips were only used at the end",
         "- intervals: 95 %, bootstrap over groups"
-        + (f"; figures are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),
+        + (f"; metrics are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),
         "",
-        "## Figures",
+        "## Metrics",
         "",
         *_format_metric_table(metric_values),
         "",
@@ -115,7 +119,7 @@ def format_model_card(
 
 def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:
     names = [name for name in (*metrics.HEADLINE_METRICS, "top5_accuracy") if name in metric_values]
-    rows = ["| figure | value | low | high |", "|---|---|---|---|"]
+    rows = ["| metric | value | low | high |", "|---|---|---|---|"]
     for name in names:
         cells = " | ".join(f"{metric_values[name][key]:.3f}" for key in ("value", "low", "high"))
         rows.append(f"| {name} | {cells} |")
@@ -124,9 +128,9 @@ def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:
 
 def _format_calibration(info: ModelInfo, metric_values: dict[str, Any]) -> list[str]:
     return [
-        f"Probabilities are scaled by temperature {info.temperature:.2f}, fitted on clips that the models had not "
-        f"seen; without it ece is {metric_values['ece_uncalibrated']:.3f}. ece, nll and brier are of clips at a temperature "
-        "that other groups chose."
+        f"Probabilities are divided by temperature {info.temperature:.2f}, fitted on clips that the models were not "
+        f"trained on; without it ece is {metric_values['ece_uncalibrated']:.3f}. For ece, nll and brier the "
+        "temperature of each clip was fitted on other groups."
     ]
 
 
@@ -137,11 +141,11 @@ def _format_false_alarms(metric_values: dict[str, Any]) -> list[str]:
     if points is None:
         return [
             "",
-            "False alarms per hour cannot be told: a clip's duration is unknown, or one label has no clips.",
+            "False alarms per hour are unknown: a clip's duration is unknown, or one label has no clips.",
         ]
     return [
         "",
-        "One decision a clip, thresholds chosen on these very predictions:",
+        "One decision per clip; the thresholds were chosen on these same predictions:",
         "",
         "| false alarms per hour, at most | threshold | recall | achieved |",
         "|---|---|---|---|",
@@ -150,28 +154,32 @@ def _format_false_alarms(metric_values: dict[str, Any]) -> list[str]:
 
 
 def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
-    refitted = len(np.unique(result.folds)) > 1
+    has_folds = len(np.unique(result.folds)) > 1
     lines = [
-        "- It has only been measured on clips like those above: other cameras, scenes and clip lengths may do worse.",
-        "- Its features must be made with the very settings that model.json holds; anything else is refused.",
-        "- It is no substitute for a person who watches: expect misses and false alarms at the rates above.",
+        "- It was only measured on clips like those above; with other cameras, scenes or clip lengths it may do worse.",
+        "- Its features must be extracted with exactly the settings in model.json; other features are rejected.",
+        "- It does not replace a person who watches: expect misses and false alarms at the rates above.",
     ]
     if members := [f"{member.name} (weight {member.weight:g})" for member in info.members]:
         lines.append(f"- Its probabilities are the weighted mean of {', '.join(members)}.")
     if info.kind == "head":
-        lines.append("- The head holds a linear classifier of the pooled clip: its score is not what order adds.")
+        lines.append(
+            "- The head contains a linear classifier of the pooled clip, so its score does not show what the order of "
+            "frames adds."
+        )
     if info.settings.false_alarms_per_hour is not None:
         lines.append(
-            f"- Its threshold was chosen on these very predictions, for {info.settings.false_alarms_per_hour:g} false "
-            "alarms or fewer an hour of harmless video: expect more of them elsewhere."
+            "- Its threshold was chosen on these same predictions, for at most "
+            f"{info.settings.false_alarms_per_hour:g} false alarms per hour of harmless video; "
+            "expect more of them on new video."
         )
     if contenders > 1:
-        lines.append(f"- It was the best of {contenders} models on these very folds, which flatters it a little.")
-    if refitted and info.settings.keep == "folds":
-        lines.append("- The saved model is the models of the folds together; the figures are of each alone.")
-    elif refitted:
         lines.append(
-            "- The saved model was fitted again on all labelled clips after the folds; the figures are the folds'."
+            f"- It was the best of {contenders} models on these same folds, so its metrics are slightly too high."
         )
+    if has_folds and info.settings.keep == "folds":
+        lines.append("- The saved model averages the models of all folds; the metrics are those of the single models.")
+    elif has_folds:
+        lines.append("- The saved model was fitted again on all labelled clips; the metrics are those of the folds.")
     libraries = ", ".join(f"{name} {number}" for name, number in info.libraries.items())
     return [*lines, f"- Trained with {libraries}."]

@@ -1,4 +1,4 @@
-"""What a training run leaves beside its model: figures as JSON and CSV, a model card, pictures."""
+"""Files that a training run writes beside its model: metrics as JSON and CSV, a model card, plots."""
 
 import csv
 import io
@@ -17,13 +17,13 @@ from hazard.experiments.model_card import format_model_card
 from hazard.metrics import classification as metrics
 from hazard.metrics import plots
 from hazard.models.predictor import ModelInfo
-from hazard.training.member import EpochMetrics
+from hazard.training.head_trainer import EpochMetrics
 from hazard.types import Sequences
 
 HISTORY_COLUMNS = ("fold", "member", "epoch", "train_loss", "val_loss", "val_accuracy", "best")
 
 FINAL_FOLD = "final"
-"""What history.csv calls the model that was saved, where it was fitted after the folds."""
+"""Name, in history.csv, of the saved model's fold if it was fitted after the folds."""
 
 History = Sequence[tuple[int | str, EpochMetrics]]
 
@@ -38,9 +38,10 @@ def write_outputs(
     history: History,
     contenders: int = 1,
 ) -> None:
-    """metrics.json, predictions.csv, history.csv, model_card.md and the pictures.
+    """Write metrics.json, predictions.csv, history.csv, model_card.md and the plots.
 
-    `contenders` is how many models were compared to choose this one. Raises EnvironmentStopped.
+    `contenders` is the number of models that were compared to choose this one. Raises RuntimeEnvironmentError if the
+    folder cannot be written.
     """
     texts = {
         "metrics.json": json.dumps(
@@ -54,28 +55,28 @@ def write_outputs(
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
     y = sequences.y[result.rows]
-    runs: dict[tuple[int | str, int], list[tuple[int, float, float, bool]]] = {}
+    curves: dict[tuple[int | str, int], list[tuple[int, float, float, bool]]] = {}
     for fold, epoch in history:
-        runs.setdefault((fold, epoch.member), []).append((epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.best))
-    pictures = {
+        curves.setdefault((fold, epoch.member), []).append((epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.best))
+    figures = {
         "confusion.png": plots.plot_confusion(
             np.array(metric_values["confusion"]["counts"]), info.labels, repeats=len(np.unique(result.repeats))
         ),
         "curves.png": plots.plot_roc_and_pr_curves(y, result.probs, info.labels, positive=info.positive_label),
-        "history.png": plots.plot_history(list(runs.values())),
+        "history.png": plots.plot_history(list(curves.values())),
         "reliability.png": plot_reliability(y, result),
     }
-    for name, figure in pictures.items():
+    for name, figure in figures.items():
         write_atomically(folder / name, plots.render_png(figure))
 
 
 def plot_reliability(y: NDArray[np.int64], result: Evaluation) -> Figure:
-    """Of clips at a temperature that others chose, beside what it was before."""
+    """Plot the reliability of held-out clips, each at a temperature fitted on other groups, and before calibration."""
     return plots.plot_reliability(y, result.calibrated.held_out, before=result.calibrated.raw)
 
 
 def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """leaderboard.csv and leaderboard.png, in the order of the rows."""
+    """Write leaderboard.csv and leaderboard.png in the order of the rows."""
     cells = [[_format_cell(value) for value in row.values()] for row in rows]
     write_atomically(folder / "leaderboard.csv", _format_csv([list(rows[0]), *cells]).encode())
     write_atomically(folder / "leaderboard.png", plots.render_png(plots.plot_leaderboard(rows)))
@@ -84,7 +85,7 @@ def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 def make_metrics_json(
     info: ModelInfo, sequences: Sequences, result: Evaluation, metric_values: dict[str, Any]
 ) -> dict[str, Any]:
-    """All of metrics.json, NaN where a figure is undefined."""
+    """Return the content of metrics.json, with NaN for undefined metrics."""
     split = {
         "how": info.split,
         "groups_known": info.groups_known,
@@ -92,7 +93,7 @@ def make_metrics_json(
         "folds": len(np.unique(result.folds)),
         "repeats": len(np.unique(result.repeats)),
     }
-    about = {
+    model = {
         "model": result.name,
         "kind": result.kind,
         "labels": list(info.labels),
@@ -103,7 +104,7 @@ def make_metrics_json(
         "train_seconds": result.train_seconds,
         "parameters": result.parameters,
     }
-    return about | {"threshold": info.threshold} | counts | {"split": split} | metric_values
+    return model | {"threshold": info.threshold} | counts | {"split": split} | metric_values
 
 
 def _prediction_rows(info: ModelInfo, sequences: Sequences, result: Evaluation) -> Iterable[Sequence[object]]:
@@ -125,7 +126,7 @@ def _history_rows(history: History) -> Iterable[Sequence[object]]:
 
 
 def _format_cell(value: object) -> object:
-    """Floats with six digits, an empty cell for NaN."""
+    """Format floats with six digits and NaN as an empty cell; other values stay as they are."""
     if not isinstance(value, float):
         return value
     return f"{value:.6f}" if np.isfinite(value) else ""

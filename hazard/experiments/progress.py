@@ -1,4 +1,4 @@
-"""The progress bar of a training run: over heads' epochs and baselines, or over the trials of a search."""
+"""The progress bar of a training run. It counts epochs of heads and baselines, or the trials of a search."""
 
 from features.utils.progress import make_progress_bar
 from hazard.data.splits import HOLD_OUT_PARTS, CrossValidationSplits
@@ -9,35 +9,35 @@ from hazard.models.settings import TrainSettings
 
 
 class TrainingBar:
-    """Epochs that early stopping spares count as done."""
+    """Progress bar of a training run; epochs that early stopping skips count as done."""
 
     def __init__(self, splits: CrossValidationSplits, settings: TrainSettings, *, compare: bool) -> None:
         fits = len(splits.folds)
-        singles = [one for one, _ in settings.split_by_model()] if settings.ensemble or not compare else []
-        heads = sum(one.baseline is None for one in singles) + (len(HEADS) if compare else 0)
-        baselines = sum(one.baseline is not None for one in singles) + (len(BASELINES) if compare else 0)
+        models = [model for model, _ in settings.split_by_model()] if settings.ensemble or not compare else []
+        heads = sum(model.baseline is None for model in models) + (len(HEADS) if compare else 0)
+        baselines = sum(model.baseline is not None for model in models) + (len(BASELINES) if compare else 0)
         self._counts_trials = settings.tune is not None
         if settings.tune is not None:
             searches = fits * heads + (fits > 1)
             self._bar = make_progress_bar(searches * settings.tune, description="search", unit="trial")
             return
-        again = (settings.folds or HOLD_OUT_PARTS) * settings.repeats if settings.random_folds else 0
-        epochs = fits * (heads * settings.epochs + baselines) + again * (settings.epochs if heads else 1)
+        random_fits = (settings.folds or HOLD_OUT_PARTS) * settings.repeats if settings.random_folds else 0
+        epochs = fits * (heads * settings.epochs + baselines) + random_fits * (settings.epochs if heads else 1)
         self._bar = make_progress_bar(epochs, description="training", unit="epoch")
 
     def expect_refit(self, best: Evaluation, settings: TrainSettings) -> None:
-        """After folds, one more fit is to come."""
+        """Add the final fit on all clips to the total, if there is one after the folds."""
         if len(best.models) > 1 and settings.keep == "refit" and not self._counts_trials:
-            epochs = sum(settings.epochs if one.baseline is None else 1 for one, _ in settings.split_by_model())
+            epochs = sum(settings.epochs if model.baseline is None else 1 for model, _ in settings.split_by_model())
             self._bar.total = (self._bar.total or 0) + epochs
 
     def advance_epoch(self, line: str) -> None:
-        """One more epoch, or baseline."""
+        """Count one more epoch or baseline and show its line."""
         self._bar.set_postfix_str(line, refresh=False)
         self._bar.update(0 if self._counts_trials else 1)
 
     def advance_trial(self, line: str) -> None:
-        """One more trial of a search."""
+        """Count one more trial of a search and show its line."""
         self._bar.set_postfix_str(line, refresh=False)
         self._bar.update()
 

@@ -1,8 +1,8 @@
-"""Is the difference real? Models on the same folds and the same draws of groups, each against the best.
+"""Significance tests of each model against the best one, on the same folds and the same draws of groups.
 
-Two opinions: a paired bootstrap over groups, and the resampled t-test over folds with the correction for training parts
-that overlap (Nadeau and Bengio 2003, equation 9; for repeated folds Bouckaert and Frank 2004). The best was picked on
-these very folds, so that a small difference flatters it.
+There are two tests: a paired bootstrap over groups, and the resampled t-test over folds, corrected for overlapping
+training parts (Nadeau and Bengio 2003, equation 9; for repeated folds Bouckaert and Frank 2004). The best model was
+chosen on these same folds, so its lead is slightly too large.
 """
 
 import math
@@ -11,59 +11,68 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student  # type: ignore[import-untyped]
+from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
 from hazard.data.splits import CrossValidationSplits
-from hazard.experiments.figures import RANKING_METRIC, EvaluationMetrics
+from hazard.experiments.evaluation_metrics import RANKING_METRIC, EvaluationMetrics
 from hazard.metrics import bootstrap
 
 COMPARED_METRICS = ("roc_auc", "accuracy")
 
 
 def compare_with_best(measured: Sequence[EvaluationMetrics], splits: CrossValidationSplits) -> list[dict[str, Any]]:
-    """Columns of leaderboard.csv, one entry a model, the best of `measured` first in the list.
+    """Return columns of leaderboard.csv, one entry per model; the first of `measured` must be the best.
 
-    `FIGURE_behind` with `_low` and `_high` is how far it lies below the best, `_p` the two-sided p-value of no
-    difference by the paired bootstrap, `_t_p` that of the corrected t-test (NaN for one fold), and `within_noise` 1
-    where the interval of the ROC AUC's difference holds 0.
+    `METRIC_behind` with `_low` and `_high` is the distance to the best model. `_p` is the two-sided p-value of no
+    difference by the paired bootstrap, `_t_p` that of the corrected t-test (NaN for one fold). `within_noise` is 1 if
+    the interval of the difference in ROC AUC includes 0.
     """
-    share = float(np.mean([len(fold.test) / (len(fold.train) + len(fold.val)) for fold in splits.folds]))
+    test_share = float(np.mean([len(fold.test) / (len(fold.train) + len(fold.val)) for fold in splits.folds]))
     rows = []
-    for one in measured:
+    for model in measured:
         row: dict[str, Any] = {}
         for name in COMPARED_METRICS:
-            row |= _compare_metric(name, measured[0], one, share)
+            row |= _compare_metric(name, measured[0], model, test_share)
         low = row[f"{RANKING_METRIC}_behind_low"]
         rows.append(row | {"within_noise": math.nan if math.isnan(low) else int(low <= 0)})
     return rows
 
 
 def bootstrap_p_value(differences: NDArray[np.float64]) -> float:
-    """Twice the share of draws (R,) on the rarer side of 0, one draw added to it, so that it is never 0."""
-    known = differences[np.isfinite(differences)]
-    rarer = min((known <= 0).sum(), (known >= 0).sum())
-    return min(1.0, 2 * (float(rarer) + 1) / (len(known) + 1)) if len(known) else math.nan
+    """Return the two-sided p-value of differences (R,) over draws: twice the share on the rarer side of 0.
+
+    One draw is added on that side, so that the p-value is never 0. NaN if no difference is finite.
+    """
+    finite = differences[np.isfinite(differences)]
+    rarer = min((finite <= 0).sum(), (finite >= 0).sum())
+    return min(1.0, 2 * (float(rarer) + 1) / (len(finite) + 1)) if len(finite) else math.nan
 
 
 def corrected_t_test_p_value(differences: NDArray[np.float64], test_share: float) -> float:
-    """Two-sided p-value of differences (J,) over folds; `test_share` is test clips over training clips."""
-    known = differences[np.isfinite(differences)]
-    if len(known) < 2:
+    """Return the two-sided p-value of differences (J,) over folds (Nadeau and Bengio 2003, equation 9).
+
+    `test_share` is the number of test clips divided by that of training clips. NaN for fewer than two finite
+    differences.
+    """
+    finite = differences[np.isfinite(differences)]
+    if len(finite) < 2:
         return math.nan
-    spread = math.sqrt((1 / len(known) + test_share) * known.var(ddof=1))
-    if spread == 0:
-        return 1.0 if known.mean() == 0 else 0.0
-    return float(2 * student.sf(abs(known.mean()) / spread, len(known) - 1))
+    standard_error = math.sqrt((1 / len(finite) + test_share) * finite.var(ddof=1))
+    if standard_error == 0:
+        return 1.0 if finite.mean() == 0 else 0.0
+    return float(2 * student_t.sf(abs(finite.mean()) / standard_error, len(finite) - 1))
 
 
-def _compare_metric(name: str, best: EvaluationMetrics, one: EvaluationMetrics, share: float) -> dict[str, float]:
-    draws = best.draws[name] - one.draws[name]
-    limits = bootstrap.percentile_interval(draws)
-    folds = [np.array([fold[name] for fold in each.metrics.get("folds", [])]) for each in (best, one)]
+def _compare_metric(
+    name: str, best: EvaluationMetrics, model: EvaluationMetrics, test_share: float
+) -> dict[str, float]:
+    draws = best.draws[name] - model.draws[name]
+    interval = bootstrap.percentile_interval(draws)
+    folds = [np.array([fold[name] for fold in each.metrics.get("folds", [])]) for each in (best, model)]
     return {
-        f"{name}_behind": best.metrics[name]["value"] - one.metrics[name]["value"],
-        f"{name}_behind_low": limits["low"],
-        f"{name}_behind_high": limits["high"],
+        f"{name}_behind": best.metrics[name]["value"] - model.metrics[name]["value"],
+        f"{name}_behind_low": interval["low"],
+        f"{name}_behind_high": interval["high"],
         f"{name}_behind_p": bootstrap_p_value(draws),
-        f"{name}_behind_t_p": corrected_t_test_p_value(folds[0] - folds[1], share),
+        f"{name}_behind_t_p": corrected_t_test_p_value(folds[0] - folds[1], test_share),
     }

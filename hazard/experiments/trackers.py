@@ -1,6 +1,6 @@
-"""Trackers: curves, figures and pictures of a run, sent where people like to look at them besides the run's folder.
+"""Trackers: TensorBoard, Weights & Biases and MLflow get the curves, metrics and plots of a run too.
 
-Nothing depends on a tracker: one that fails in the middle is left out with a warning, and training goes on.
+Training does not depend on a tracker: if one fails, it is switched off with a warning and training continues.
 """
 
 import dataclasses
@@ -22,33 +22,33 @@ from features.errors import SettingsError
 log = logging.getLogger(__name__)
 
 DEFAULT_PROJECT = "hazard-video"
-"""W&B's project and MLflow's experiment, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME say otherwise."""
+"""Name of the W&B project and the MLflow experiment, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME is set."""
 
 
 class TrackerBackend:
-    """The contract of every member of TRACKERS; this one, `none`, sends nothing: all is in the run's folder anyway."""
+    """Interface of every entry of TRACKERS. This class itself is the tracker `none`, which sends nothing."""
 
     package = ""
-    """What must be installed; the extra that brings it has the tracker's name."""
+    """Package that must be installed; the extra that installs it has the tracker's name."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """For the run in `folder`, with its settings."""
+        """Start tracking the run in `folder`, which has these settings."""
 
     def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
-        """One more point of each of the curves of NAME."""
+        """Log one more point, at `step`, of each curve of `name`."""
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """What the run is worth in the end."""
+        """Log the final metrics of the run."""
 
     def log_image(self, file: Path) -> None:
-        """A PNG."""
+        """Log a PNG file."""
 
     def close(self, *, done: bool) -> None:
-        """Everything is written; `done` is False where the run was stopped."""
+        """Close the tracker; `done` is False if the run was stopped."""
 
 
 class TensorBoard(TrackerBackend):
-    """Event files in `FOLDER/tensorboard`; look with `tensorboard --logdir runs`."""
+    """Event files in `FOLDER/tensorboard`; view them with `tensorboard --logdir runs`."""
 
     package = "tensorboard"
 
@@ -60,28 +60,30 @@ class TensorBoard(TrackerBackend):
         self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{rows}")
 
     def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
-        """Scalars, one a key."""
+        """Write one scalar per key."""
         for key, value in values.items():
-            self._writer.add_scalar(f"{key}/{name}", value, step)  # TensorBoard groups by what is before the slash
+            self._writer.add_scalar(
+                f"{key}/{name}", value, step
+            )  # TensorBoard groups scalars by the part before the slash
         self._writer.flush()
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Scalars of a single step."""
+        """Write each metric as a scalar of step 0."""
         for name, value in values.items():
             self._writer.add_scalar(f"figures/{name}", value, 0)
 
     def log_image(self, file: Path) -> None:
-        """An image."""
+        """Write the plot as an image."""
         with Image.open(file) as image:
             self._writer.add_image(file.stem, np.asarray(image.convert("RGB")), dataformats="HWC")
 
     def close(self, *, done: bool) -> None:
-        """Flushes."""
+        """Flush and close the event file."""
         self._writer.close()
 
 
 class WeightsAndBiases(TrackerBackend):
-    """A run of W&B, offline with WANDB_MODE=offline; its own files are in `FOLDER/wandb`."""
+    """A W&B run, offline with WANDB_MODE=offline; its files are in `FOLDER/wandb`."""
 
     package = "wandb"
 
@@ -100,24 +102,24 @@ class WeightsAndBiases(TrackerBackend):
         self._run.define_metric("*", step_metric="epoch")  # each fold and member starts again at epoch 1
 
     def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
-        """A row with its epoch."""
+        """Log one row with its epoch."""
         self._run.log({f"{name}/{key}": value for key, value in values.items()} | {"epoch": step})
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """The run's summary."""
+        """Write the metrics to the run's summary."""
         self._run.summary.update(dict(values))
 
     def log_image(self, file: Path) -> None:
-        """An image."""
+        """Log the plot as an image."""
         self._run.log({file.stem: self._wandb.Image(str(file))})
 
     def close(self, *, done: bool) -> None:
-        """Finishes, or marks as failed."""
+        """Finish the run, marked as failed if it was stopped."""
         self._run.finish(exit_code=0 if done else 1)
 
 
 class MLflow(TrackerBackend):
-    """A run of MLflow, in the store that MLFLOW_TRACKING_URI names, else in MLflow's own default."""
+    """An MLflow run, stored where MLFLOW_TRACKING_URI points to, otherwise in MLflow's default place."""
 
     package = "mlflow"
 
@@ -133,19 +135,19 @@ class MLflow(TrackerBackend):
         self._client.log_batch(self._run, params=[Param(key, str(value)) for key, value in settings.items()])
 
     def log_curve(self, name: str, values: Mapping[str, float], step: int) -> None:
-        """Metrics, one a key."""
+        """Log one metric per key."""
         self._log_batch({f"{name}/{key}": value for key, value in values.items()}, step)
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Metrics of a single step."""
+        """Log each metric at step 0."""
         self._log_batch(values, 0)
 
     def log_image(self, file: Path) -> None:
-        """An artifact."""
+        """Upload the plot as an artifact."""
         self._client.log_artifact(self._run, str(file), "pictures")
 
     def close(self, *, done: bool) -> None:
-        """Terminates the run with its status."""
+        """Set the final status of the run."""
         self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
 
     def _log_batch(self, values: Mapping[str, float], step: int) -> None:
@@ -161,17 +163,20 @@ TRACKERS: dict[str, type[TrackerBackend]] = {
     "wandb": WeightsAndBiases,
     "mlflow": MLflow,
 }
-"""Name → maker. To add one: a class, a line, and an extra of that name in setup.cfg; the tests pick it up."""
+"""Name → class. To add a tracker, write a class, a line here and an extra of that name in setup.cfg."""
 
 
 class Tracker:
-    """A sink that cannot stop a run: the first time that it fails, it is left out from there on, with a warning."""
+    """A tracker that cannot stop a run: when it fails for the first time, it is switched off with a warning."""
 
     def __init__(self, name: str, backend: TrackerBackend) -> None:
         self._name, self._backend, self._has_failed = name, backend, False
 
     def log_epoch(self, model: str, fold: int | str, epoch: Any) -> None:
-        """The numbers of an epoch, a dataclass with `member` and `epoch`, as points of MODEL/fold F/member M."""
+        """Log the metrics of an epoch as points of the curves `MODEL/fold F/member M`.
+
+        `epoch` is a dataclass with the fields `member` and `epoch`; its other numbers are the metrics.
+        """
         values = {
             key: value for key, value in dataclasses.asdict(epoch).items() if key not in ("member", "epoch", "best")
         }
@@ -179,7 +184,7 @@ class Tracker:
         self._run_guarded(lambda: self._backend.log_curve(name, _select_finite(values), epoch.epoch))
 
     def log_results(self, metrics: Mapping[str, Any], images: Iterable[Path]) -> None:
-        """The headline figures of metrics.json with their intervals, and the run's pictures."""
+        """Log the headline metrics of metrics.json with their intervals, and the run's plots."""
         headline = {name: each for name, each in metrics.items() if isinstance(each, Mapping) and "low" in each}
         values = {name: each["value"] for name, each in headline.items()}
         values |= {f"{name}_{end}": each[end] for name, each in headline.items() for end in ("low", "high")}
@@ -188,7 +193,7 @@ class Tracker:
             self._run_guarded(lambda file=file: self._backend.log_image(file))  # type: ignore[misc]
 
     def close(self, *, done: bool) -> None:
-        """Everything is written, or the run was stopped."""
+        """Close the tracker; `done` is False if the run was stopped."""
         self._run_guarded(lambda: self._backend.close(done=done))
 
     def _run_guarded(self, action: Callable[[], None]) -> None:
@@ -196,22 +201,26 @@ class Tracker:
             return
         try:
             action()
-        except Exception as error:  # a full disk, a lost network, a bug of theirs: no reason to lose a model
+        except Exception as error:  # a full disk, a lost network or a bug in the tracker must not cost the model
             self._has_failed = True
-            log.warning("tracker %s failed and is left out from here on: %s", self._name, _first_line(error))
+            log.warning(
+                "tracker %s failed and is switched off for the rest of the run: %s", self._name, _first_line(error)
+            )
 
 
 @contextmanager
 def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Tracker]:
-    """The tracker NAME for the run in `folder`, closed in the end whatever happens.
+    """Open tracker `name` for the run in `folder`; close it at the end of the block in any case.
 
-    Raises SettingsError where its package is not installed, or where it cannot start.
+    Raises SettingsError if its package is not installed or it cannot start.
     """
     check_tracker_installed(name)
     try:
         tracker = Tracker(name, TRACKERS[name](folder, settings))
     except Exception as error:
-        raise SettingsError(f"tracker {name} cannot start: {_first_line(error)}; or use --tracker none") from None
+        raise SettingsError(
+            f"tracker {name} cannot start: {_first_line(error)}; fix this or use --tracker none"
+        ) from None
     done = False
     try:
         yield tracker
@@ -221,10 +230,10 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Iterat
 
 
 def check_tracker_installed(name: str) -> None:
-    """Raises SettingsError where the package of tracker NAME is missing."""
+    """Check that the package of tracker `name` is installed; raises SettingsError if not."""
     package = TRACKERS[name].package
     spec = find_spec(package) if package else None
-    if package and (spec is None or spec.origin is None):  # a mere folder `wandb` has a spec too, but no origin
+    if package and (spec is None or spec.origin is None):  # a folder called `wandb` has a spec too, but no origin
         raise SettingsError(f"--tracker {name} needs {package}: pip install 'hazard-video[{name}]'")
 
 

@@ -1,4 +1,4 @@
-"""What predictions are worth where the truth is known: labels of clips, and events with their times."""
+"""Accuracy of predictions on clips with a known true label and on videos with known true events."""
 
 import heapq
 from array import array
@@ -16,7 +16,7 @@ from hazard.metrics import classification as metrics
 from hazard.types import ClipPrediction
 
 MAX_RESAMPLED_VIDEOS = 10_000
-"""Videos from which no intervals are drawn any more: they would be narrower than what they leave out."""
+"""Above this number of videos no confidence intervals are computed: sampling error is then the smaller part."""
 REPORTED_METRICS = (
     "accuracy",
     "balanced_accuracy",
@@ -36,11 +36,11 @@ def evaluate_predictions(
     truth: GroundTruth | None = None,
     tolerance_seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """All that a report says of decided clips whose truth is known, in one pass that keeps a few numbers a clip.
+    """Compute the report's evaluation of decided clips in one pass that keeps a few numbers per clip.
 
-    With labelled clips `accuracy` and the other FIGURES, each {value, low, high}, `confusion`, `per_class`, `worst`;
-    `events` of clips that `truth` names or whose label says whether there is one; empty where nothing is known. What is
-    undefined is None.
+    With labelled clips the result has `accuracy` and the other REPORTED_METRICS, each {value, low, high}, and
+    `confusion`, `per_class` and `worst`. It has `events` if the true events of some clip are known: from `truth`, or
+    from the clip's label. The result is empty if no truth is known. Undefined values are None.
     """
     labelled = _LabeledClips(decision)
     events = evaluate_events(
@@ -53,9 +53,9 @@ def evaluate_predictions(
 
 
 def find_true_events(clip: ClipPrediction, decision: Decision, truth: GroundTruth) -> list[TrueEvent] | None:
-    """What really happens in a clip; None where nobody says.
+    """Return the true events of a clip, or None if they are not known.
 
-    Without times of events, a clip's label is one event as long as the clip, or none where it is of a harmless label.
+    A clip that `truth` does not list has one event as long as the clip if its true label has an event rule, else none.
     """
     if clip.path in truth:
         return truth[clip.path]
@@ -67,31 +67,31 @@ def find_true_events(clip: ClipPrediction, decision: Decision, truth: GroundTrut
 def _make_evaluated_videos(
     clips: Iterable[ClipPrediction], decision: Decision, truth: GroundTruth, labelled: "_LabeledClips"
 ) -> Iterator[EvaluatedVideo]:
-    """The clips that were looked at and whose events are known; `labelled` sees all of them on the way."""
+    """Yield the analysed clips whose true events are known; pass every clip to `labelled.add` on the way."""
     for clip in clips:
         labelled.add(clip)
-        happens = find_true_events(clip, decision, truth)
-        if clip.status != "failed" and happens is not None:
-            timed = clip.path in truth or (clip.windows is not None and len(clip.windows) > 1)
-            yield EvaluatedVideo(clip.path, clip.duration, happens, clip.events, is_timed=timed)
+        true_events = find_true_events(clip, decision, truth)
+        if clip.status != "failed" and true_events is not None:
+            is_timed = clip.path in truth or (clip.windows is not None and len(clip.windows) > 1)
+            yield EvaluatedVideo(clip.path, clip.duration, true_events, clip.events, is_timed=is_timed)
 
 
 @dataclass
 class _LabeledClips:
-    """The truth and the prediction of each clip, a few bytes each."""
+    """The true and the predicted label of each clip, in a few bytes per clip."""
 
     decision: Decision
     truths: array = field(default_factory=lambda: array("h"))  # (B,)
     predicted: array = field(default_factory=lambda: array("h"))  # (B,)
     probs: array = field(default_factory=lambda: array("f"))  # (B * K,)
-    videos: array = field(default_factory=lambda: array("q"))  # (B,) which video each is of
+    videos: array = field(default_factory=lambda: array("q"))  # (B,) hash of the video that each clip belongs to
     worst: list[tuple[float, str, str, str]] = field(default_factory=list)
     failed: int = 0
     other_labels: int = 0
     unknown: int = 0
 
     def add(self, clip: ClipPrediction) -> None:
-        """Takes note of a clip that has a true label."""
+        """Count a clip, if it has a true label."""
         labels = self.decision.labels
         if not clip.truth:
             return
@@ -107,11 +107,11 @@ class _LabeledClips:
             self.videos.append(_hash_path(clip.path.partition("#t=")[0]))
             if clip.label != clip.truth:
                 mistake = (clip.probs[labels.index(clip.label)], clip.path, clip.truth, clip.label)
-                keep = heapq.heappush if len(self.worst) < MAX_LISTED_MISTAKES else heapq.heappushpop
-                keep(self.worst, mistake)
+                push = heapq.heappush if len(self.worst) < MAX_LISTED_MISTAKES else heapq.heappushpop
+                push(self.worst, mistake)
 
     def compute_metrics(self) -> dict[str, Any]:
-        """The report's part about labels."""
+        """Return the part of the evaluation that is about labels."""
         labels = self.decision.labels
         y, predicted = np.array(self.truths, np.int64), np.array(self.predicted, np.int64)
         counts = {"clips": len(y), "failed": self.failed, "other_labels": self.other_labels}
@@ -136,15 +136,16 @@ class _LabeledClips:
         probs = np.array(self.probs, np.float64).reshape(len(y), -1)  # (B, K)
         videos = np.array(self.videos, np.int64)
         positive = self.decision.labels.index(self.decision.positive_label) if self.decision.positive_label else None
-        by: dict[str, Any] = {"positive": positive, "predicted": predicted}
-        values = bootstrap.select_draw(bootstrap.headline_metrics(y, probs, bootstrap.make_unit_weights(len(y)), **by))
+        options: dict[str, Any] = {"positive": positive, "predicted": predicted}
+        unit_weights = bootstrap.make_unit_weights(len(y))
+        values = bootstrap.select_draw(bootstrap.headline_metrics(y, probs, unit_weights, **options))
         draws = {name: np.array([]) for name in values}
         if 1 < len(np.unique(videos)) <= MAX_RESAMPLED_VIDEOS:
-            draws = bootstrap.headline_metrics(y, probs, bootstrap.draw_groups(videos), **by)
-        figures = bootstrap.add_intervals(values, draws)
-        return {name: figures[name] for name in REPORTED_METRICS if name in figures}
+            draws = bootstrap.headline_metrics(y, probs, bootstrap.draw_groups(videos), **options)
+        with_intervals = bootstrap.add_intervals(values, draws)
+        return {name: with_intervals[name] for name in REPORTED_METRICS if name in with_intervals}
 
 
 def _hash_path(path: str) -> int:
-    """The same number for the same path on every machine, as draws depend on their order."""
+    """Return the same number for the same path on every machine: bootstrap draws depend on the order of these."""
     return int.from_bytes(blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)

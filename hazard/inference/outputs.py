@@ -1,4 +1,4 @@
-"""What a run makes of its results: names of unknown clips, figures, the report, annotated videos, a reel."""
+"""The outputs of an inference run: names of unknown clips, metrics, the report, annotated videos, highlights."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +33,10 @@ EchoFunction = Callable[[str], None]
 
 
 def check_outputs(output: Path, settings: InferSettings) -> None:
-    """Raises EnvironmentStopped or SettingsError where what is asked for could not be written at the end."""
+    """Check before the run that all requested outputs can be written at its end.
+
+    Raises RuntimeEnvironmentError for a folder or cache that is not writable, SettingsError if pyarrow is missing.
+    """
     check_writable(output / "report.html")
     if settings.cache:
         check_writable(settings.cache)
@@ -43,7 +46,7 @@ def check_outputs(output: Path, settings: InferSettings) -> None:
 
 @dataclass(frozen=True)
 class DecidedClips:
-    """The clips of the sources with labels, events and names, as often as they are asked for."""
+    """The clips of the sources with label, events and names. Each call decides all clips anew."""
 
     store: ResultStore
     clips: Mapping[str, Clip]
@@ -51,15 +54,18 @@ class DecidedClips:
     names: Mapping[str, NameProbabilities]
 
     def __call__(self) -> Iterator[ClipPrediction]:
-        """In order of path, one in memory at a time."""
-        for found in self.store:
-            if clip := self.clips.get(found.path):
-                named = replace(found, truth=clip.label, zero_shot=self.names.get(found.path, ()))
+        """Yield the clips in order of path. One clip is in memory at a time."""
+        for raw in self.store:
+            if clip := self.clips.get(raw.path):
+                named = replace(raw, truth=clip.label, zero_shot=self.names.get(raw.path, ()))
                 yield decide_clip(named, self.decision)
 
 
 def read_true_events(settings: InferSettings, clips: Mapping[str, Clip], decision: Decision) -> GroundTruth:
-    """The settings' true events; none without a file. Raises SettingsError where it names what is not there."""
+    """Read the true events of the setting `truth`; return none without it.
+
+    Raises SettingsError if the file names a clip or a label that does not exist.
+    """
     if settings.truth is None:
         return {}
     truth = read_truth(settings.truth)
@@ -77,7 +83,7 @@ def write_report_outputs(
     stop: StopFlag,
     echo: EchoFunction,
 ) -> ReportSummary:
-    """Writes all that was asked for and says what there is."""
+    """Write the report and all other requested outputs, and print a summary."""
     from hazard.inference.evaluation import evaluate_predictions
 
     truth = read_true_events(settings, decided.clips, recognizer.decision)
@@ -135,26 +141,24 @@ def _write_annotated_videos(
         if isinstance(outcome, Path):
             written += 1
         else:
-            echo(f"  not annotated {make_printable(path)}: {outcome}")
+            echo(f"  could not annotate {make_printable(path)}: {outcome}")
     echo(f"{format_count(written, 'annotated video')} in {output / ANNOTATED_FOLDER}")
 
 
 def _echo_summary(
     summary: ReportSummary, info: ReportInfo, evaluation: Mapping[str, object], echo: EchoFunction
 ) -> None:
-    """The run in a few lines."""
-    echo(f"{format_count(summary.looked_at, 'clip')} looked at, {summary.failed} failed")
+    """Print the results of the run in a few lines."""
+    echo(f"{format_count(summary.looked_at, 'clip')} analysed, {summary.failed} failed")
     if info.positive_label:
-        echo(f"{summary.flagged} look like '{info.positive_label}'")
+        echo(f"{format_count(summary.flagged, 'clip')} flagged as '{info.positive_label}'")
     echo(f"{format_count(summary.events, 'event')} in {format_count(summary.with_events, 'clip')}")
     if summary.unknown:
         echo(
-            f"{format_count(summary.unknown, 'clip')} unlike all that the model was trained on: their labels mean little"
+            f"{format_count(summary.unknown, 'clip')} unknown: unlike all training clips, so the label is not reliable"
         )
     if summary.accuracy is not None:
-        echo(
-            f"accuracy against the folder's labels: {summary.accuracy:.3f} ({format_count(summary.with_truth, 'clip')})"
-        )
+        echo(f"accuracy against the given labels: {summary.accuracy:.3f} ({format_count(summary.with_truth, 'clip')})")
     events = evaluation.get("events")
     if isinstance(events, Mapping) and events["truth"]:
         echo(
@@ -168,4 +172,4 @@ def _echo_failures(summary: ReportSummary, decided: DecidedClips, output: Path, 
     for clip in islice(failures, MAX_LISTED_FAILURES if summary.failed else 0):
         echo(f"  failed {clip.path!r}: {clip.reason}")
     if summary.failed > MAX_LISTED_FAILURES:
-        echo(f"  and {summary.failed - MAX_LISTED_FAILURES} more; all are in {output / 'predictions.csv'}")
+        echo(f"  and {summary.failed - MAX_LISTED_FAILURES} more; all of them are in {output / 'predictions.csv'}")

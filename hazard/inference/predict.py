@@ -1,4 +1,4 @@
-"""Clips to predictions: stage one's own path, then the saved model's reduction and head."""
+"""Clips → predictions: stage one extracts the features, then the saved model reduces and classifies them."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 
 MAX_THUMBNAILS = 12
-"""The longest strip that a report shows of a clip."""
+"""Thumbnails of a clip in a report, at most; a long video has some more, from its peak windows."""
 
 MAX_WINDOWS_PER_BATCH = 512
-"""Windows that go through the head together at most."""
+"""Windows in one batch of the model, at most."""
 
 MAX_WAITING_CLIPS = 32
-"""Clips that wait for each other at most."""
+"""Clips that are collected into one batch, at most."""
 
 MAX_WAIT_SECONDS = 2.0
-"""How long they wait."""
+"""Seconds for which a batch is collected, at most."""
 
 PredictedClip = tuple[Clip, ClipPrediction]
 
 
 def predict_clips(
     clips: Sequence[Clip],
-    source: ModelInputSpec,
+    input_spec: ModelInputSpec,
     get_predictor: Callable[[], "Predictor"],
     settings: RunSettings,
     *,
@@ -52,19 +52,20 @@ def predict_clips(
     retry_failed: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[PredictedClip]:
-    """Decodes, encodes and classifies each clip as the model's cache was made; undecided, in the order they finish.
+    """Yield each clip with its prediction: decoded and encoded as the training cache was, then classified.
 
-    `source` is what the model must be fed; the model itself, which is slow to open, is asked for when the first clip is
-    there. Long videos are cut in `windows`. Features that `cache` has are taken from it, new ones are added to it. Each
-    clip comes back with the stamp of its file, where that could be read. Raises ArtefactRefused where the weights at
-    hand, or the cache's features, are not those that the model was trained on.
+    Predictions are undecided (no label, no events) and come in the order in which the clips finish. `input_spec` says
+    which features the model takes. `get_predictor` is called when the first features are there, since a model is slow
+    to open. Long videos are split into `windows`. Features are read from `cache` where it has them, and new ones are
+    added to it. The yielded clip carries the identity of its file, if that could be read. Raises ArtifactError if the
+    weights or the cache's features are not those that the model was trained on.
     """
-    spec = source.spec
+    spec = input_spec.spec
     check_model_spec(spec)
     check_engine(settings)
-    file = find_model_weights(spec, weights, hint=source.weights_file)
-    hint = str(file.resolve()) if file else ""
-    run = partial(
+    file = find_model_weights(spec, weights, hint=input_spec.weights_file)
+    weights_file = str(file.resolve()) if file else ""
+    extract = partial(
         run_engine,
         spec=spec,
         weights=file,
@@ -74,22 +75,22 @@ def predict_clips(
         is_stopped=is_stopped,
     )
     if cache is None:
-        yield from _predict_in_batches(run(clips), get_predictor)
+        yield from _predict_in_batches(extract(clips), get_predictor)
         return
     reduction = get_predictor().reduction
     with open_lookup(cache, spec, reduction) as lookup:
         todo: list[Clip] = []
-        kept = _look_up_clips(clips, lookup, windows, todo, retry_failed=retry_failed)
-        yield from _predict_in_batches(kept, get_predictor, is_reduced=True)
-        with PartWriter(cache, lookup.spec, weights_file=hint) as writer:
-            yield from _predict_in_batches(_write_outcomes(run(todo), writer), get_predictor)
-    consolidate(cache, lookup.spec, [], weights_file=hint, model_reduction=reduction)
+        cached = _look_up_clips(clips, lookup, windows, todo, retry_failed=retry_failed)
+        yield from _predict_in_batches(cached, get_predictor, is_reduced=True)
+        with PartWriter(cache, lookup.spec, weights_file=weights_file) as writer:
+            yield from _predict_in_batches(_write_outcomes(extract(todo), writer), get_predictor)
+    consolidate(cache, lookup.spec, [], weights_file=weights_file, model_reduction=reduction)
 
 
 def _look_up_clips(
     clips: Iterable[Clip], lookup: FeatureLookup, windows: Windowing, todo: list[Clip], *, retry_failed: bool
 ) -> Iterator[ExtractedClip | Failure]:
-    """What the cache has; the other clips are added to `todo`."""
+    """Yield what the cache has of the clips; append the other clips to `todo`."""
     for clip in clips:
         found = lookup.find(clip, windows)
         if found is None or (retry_failed and isinstance(found, Failure)):
@@ -108,13 +109,13 @@ def _write_outcomes(outcomes: Iterable[Outcome], writer: PartWriter) -> Iterator
 def _predict_in_batches(
     outcomes: Iterable[Outcome], get_predictor: Callable[[], "Predictor"], *, is_reduced: bool = False
 ) -> Iterator[PredictedClip]:
-    """Predictions of what comes close together, for the model is far quicker on many clips than on each."""
+    """Yield predictions of outcomes collected into batches: the model is far quicker on many clips at once."""
     waiting: list[ExtractedClip | Failure] = []
     since = time.monotonic()
 
     def flush() -> Iterator[PredictedClip]:
-        each = predict_outcomes(waiting, get_predictor(), is_reduced=is_reduced) if waiting else []
-        yield from zip((one.clip for one in waiting), each, strict=True)
+        predictions = predict_outcomes(waiting, get_predictor(), is_reduced=is_reduced) if waiting else []
+        yield from zip((outcome.clip for outcome in waiting), predictions, strict=True)
 
     for outcome in outcomes:
         if isinstance(outcome, Failure | ExtractedClip):
@@ -129,22 +130,29 @@ def _predict_in_batches(
 def predict_outcomes(
     outcomes: Sequence[ExtractedClip | Failure], predictor: "Predictor", *, is_reduced: bool = False
 ) -> list[ClipPrediction]:
-    """What the model says of the features of clips, or why it says nothing; all windows go through it together."""
-    seen = [_WindowedClip.from_outcome(o, predictor, is_reduced) for o in outcomes if isinstance(o, ExtractedClip)]
-    if not seen:
+    """Return the prediction of each outcome, in the same order; a failure becomes a failed prediction.
+
+    The windows of all clips go through the model together.
+    """
+    clips = [_WindowedClip.from_outcome(o, predictor, is_reduced) for o in outcomes if isinstance(o, ExtractedClip)]
+    if not clips:
         return [_make_failed_prediction(outcome) for outcome in outcomes if isinstance(outcome, Failure)]
-    steps = [each for one in seen for each in one.steps]  # B of (T, D)
-    probs, strange = _predict_windows(steps, predictor)
-    ends = np.cumsum([len(one.steps) for one in seen])[:-1]
-    each = list(zip(seen, np.split(probs, ends), _split_scores(strange, ends, len(seen)), strict=True))
-    telling = [int(_alarm_scores(own, predictor).argmax()) for _, own, _ in each]
-    weights = _attention_weights([one.steps[at] for one, at in zip(seen, telling, strict=True)], predictor)
-    said = iter(
-        one.to_prediction(own, scores, at, attention, predictor)
-        for (one, own, scores), at, attention in zip(each, telling, weights, strict=True)
+    steps = [window for clip in clips for window in clip.steps]  # B of (T, D)
+    all_probs, all_ood_scores = _predict_windows(steps, predictor)
+    ends = np.cumsum([len(clip.steps) for clip in clips])[:-1]
+    clip_probs = np.split(all_probs, ends)
+    clip_ood_scores = _split_scores(all_ood_scores, ends, len(clips))
+    peaks = [int(_alarm_scores(probs, predictor).argmax()) for probs in clip_probs]
+    attention = _attention_weights([clip.steps[peak] for clip, peak in zip(clips, peaks, strict=True)], predictor)
+    predictions = iter(
+        clip.to_prediction(probs, ood_scores, peak, weights, predictor)
+        for clip, probs, ood_scores, peak, weights in zip(
+            clips, clip_probs, clip_ood_scores, peaks, attention, strict=True
+        )
     )
     return [
-        next(said) if isinstance(outcome, ExtractedClip) else _make_failed_prediction(outcome) for outcome in outcomes
+        next(predictions) if isinstance(outcome, ExtractedClip) else _make_failed_prediction(outcome)
+        for outcome in outcomes
     ]
 
 
@@ -156,7 +164,7 @@ def _make_failed_prediction(failure: Failure) -> ClipPrediction:
 
 @dataclass(frozen=True)
 class _WindowedClip:
-    """The windows of a clip, as the model takes them."""
+    """The windows of a clip in the form that the model takes."""
 
     source: FeatureTrack | WindowTracks
     spans: NDArray[np.float64]  # (B, 2) seconds from the clip's start
@@ -166,10 +174,10 @@ class _WindowedClip:
 
     @classmethod
     def from_outcome(cls, outcome: ExtractedClip, predictor: "Predictor", is_reduced: bool) -> "_WindowedClip":
-        """Reduced, and no longer than the sequences of training."""
+        """Make the windows: features reduced, and no longer than the sequences of training."""
         source = outcome.windows or outcome.tracks[0]
-        plain = is_reduced or predictor.reduction is None
-        features = source.features if plain else predictor.reduction.apply(source.features)  # type: ignore[union-attr]
+        is_ready = is_reduced or predictor.reduction is None
+        features = source.features if is_ready else predictor.reduction.apply(source.features)  # type: ignore[union-attr]
         if isinstance(source, WindowTracks):
             spans, rows = source.spans - source.clip.start_seconds, source.rows
         else:
@@ -185,9 +193,10 @@ class _WindowedClip:
         attention: tuple[float, ...],
         predictor: "Predictor",
     ) -> ClipPrediction:
-        """What a report needs to know; `telling` is the window that `attention` is of.
+        """Make the prediction of the clip; `attention` belongs to the window `peak_window`.
 
-        A video is as strange as its middle window, not as its strangest: of a thousand windows some always are.
+        The score of "unknown" is the median over the windows, not the maximum: of a thousand windows some are always
+        unusual.
         """
         source, shown = self.source, _select_thumbnails(self.thumbnails, self.spans, probs, predictor)
         is_partial = source.status == "partial"
@@ -198,8 +207,8 @@ class _WindowedClip:
             truth=source.clip.label,
             duration=source.duration,
             windows=WindowPredictions(self.spans, probs),
-            thumbnails=[picture.jpeg for picture in shown],
-            thumbnail_times=[picture.seconds for picture in shown],
+            thumbnails=[thumbnail.jpeg for thumbnail in shown],
+            thumbnail_times=[thumbnail.seconds for thumbnail in shown],
             attention=attention,
             attention_times=tuple(self.times[peak_window].tolist()) if attention else (),
             unknown_score=None if ood_scores is None else float(np.median(ood_scores)),
@@ -210,14 +219,14 @@ class _WindowedClip:
 def _predict_windows(
     steps: Sequence[NDArray[np.float16]], predictor: "Predictor"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Probabilities (B, K) of windows, each (T, D), and how unlike training clips each is, (B,), if that is known."""
-    probs, strange = [], []
+    """Return probabilities (B, K) of windows, each (T, D), and open-set scores (B,), or None if the model has none."""
+    probs, ood_scores = [], []
     for start in range(0, len(steps), MAX_WINDOWS_PER_BATCH):
         x, mask = pad_tracks(list(steps[start : start + MAX_WINDOWS_PER_BATCH]))  # (b, T, D)
         probs.append(predictor.predict(x, mask))
         scores = predictor.ood_scores(x, mask)
-        strange += [] if scores is None else [scores]
-    return np.concatenate(probs), np.concatenate(strange) if strange else None
+        ood_scores += [] if scores is None else [scores]
+    return np.concatenate(probs), np.concatenate(ood_scores) if ood_scores else None
 
 
 def _split_scores(
@@ -227,7 +236,7 @@ def _split_scores(
 
 
 def _attention_weights(steps: Sequence[NDArray[np.float16]], predictor: "Predictor") -> list[tuple[float, ...]]:
-    """How much each step of each window (T, D) weighs."""
+    """Return the attention weight of each step of each window (T, D); empty tuples if the head has no attention."""
     x, mask = pad_tracks(list(steps))
     weights = predictor.attention(x, mask)
     if weights is None:
@@ -236,7 +245,7 @@ def _attention_weights(steps: Sequence[NDArray[np.float16]], predictor: "Predict
 
 
 def _alarm_scores(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray[np.float64]:
-    """(B,) how telling each window is: the probability of the positive label, or of the likeliest one."""
+    """Return (B,) scores of windows: the probability of the positive label, or of the most probable one without it."""
     positive = predictor.positive_label
     return probs[:, predictor.labels.index(positive)] if positive else probs.max(axis=1)
 
@@ -244,10 +253,10 @@ def _alarm_scores(probs: NDArray[np.float64], predictor: "Predictor") -> NDArray
 def _select_thumbnails(
     thumbnails: Sequence[Thumbnail], spans: NDArray[np.float64], probs: NDArray[np.float64], predictor: "Predictor"
 ) -> list[Thumbnail]:
-    """Pictures spread over the clip; of a long video those of the most telling windows too."""
+    """Return thumbnails spread over the clip and, for a long video, those nearest to its highest-scoring windows."""
     shown = {int(i) for i in subsample_steps(len(thumbnails), MAX_THUMBNAILS)}
     if len(spans) > 1 and thumbnails:
-        times = np.array([picture.seconds for picture in thumbnails])
+        times = np.array([thumbnail.seconds for thumbnail in thumbnails])
         middles = spans.mean(axis=1)[_alarm_scores(probs, predictor).argsort()[::-1][:MAX_THUMBNAILS]]
         shown |= {int(np.abs(times - middle).argmin()) for middle in middles}
     return [thumbnails[i] for i in sorted(shown)]

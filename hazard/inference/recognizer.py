@@ -1,4 +1,4 @@
-"""hazard.inference.recognizer."""
+"""An open model together with its decision rule and the zero-shot namer of unknown clips."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A model that is open, by what its probabilities become labels and events, and who names unknown clips."""
+    """An open model, the rule that turns its probabilities into labels and events, and the namer of unknown clips."""
 
     predictor: "Predictor"
     decision: Decision
@@ -22,7 +22,10 @@ class Recognizer:
 
 
 def open_recognizer(model_folder: Path, settings: InferSettings, *, stride_seconds: float) -> Recognizer:
-    """Opens the model; importing what that needs takes seconds. Raises as `open_model`, `decision`, `open_zero_shot_namer` do."""
+    """Open the model, its decision rule and, with the setting `zero_shot`, the namer. The imports take seconds.
+
+    Raises the errors of `open_model`, `make_decision` and `open_zero_shot_namer`.
+    """
     from hazard.inference.thresholds import make_decision
     from hazard.models.model_folder import open_model
 

@@ -1,7 +1,7 @@
-"""What was found of each clip so far, on disk: a run can be stopped and gone on with, and no report is held in memory.
+"""The results of each clip on disk, in an SQLite file in the report's folder.
 
-A SQLite file in the report's folder. It holds probabilities and not decisions, so that a report with another threshold
-looks at no video again.
+A stopped run can continue, and no report is held in memory. The file holds probabilities, not decisions, so a report
+with another threshold does not analyse any video again.
 """
 
 import json
@@ -32,21 +32,21 @@ create table if not exists results (
 
 @dataclass(frozen=True)
 class FileStat:
-    """By which size and time a file is known."""
+    """Size and modification time of a file, which tell whether it has changed."""
 
     size_bytes: int
     mtime_ns: int
 
 
 class ResultStore:
-    """A store that is open; see `open_result_store`."""
+    """An open store; see `open_result_store`."""
 
     def __init__(self, database: sqlite3.Connection, file: Path) -> None:
         self._database, self._file = database, file
         self._committed_at = time.monotonic()
 
     def read_file_stats(self) -> dict[str, tuple[FileStat, str]]:
-        """Stamp and status of every clip that is known."""
+        """Return the file stat and the status of every stored clip, by path."""
         with _raise_environment_errors(self._file):
             rows = self._database.execute(
                 "select path, size, time, json_extract(facts, '$.status') from results"
@@ -54,7 +54,7 @@ class ResultStore:
         return {_decode_path(path): (FileStat(size, mtime), status) for path, size, mtime, status in rows}
 
     def add(self, clip: ClipPrediction, file_stat: FileStat) -> None:
-        """Keeps what was found of a clip, in place of what was known. It is on disk within COMMIT_SECONDS of work."""
+        """Store the result of a clip in place of an older one. It is on disk within COMMIT_SECONDS of further work."""
         with _raise_environment_errors(self._file):
             row = (_encode_path(clip.path), file_stat.size_bytes, file_stat.mtime_ns, *_pack_clip(clip))
             self._database.execute("insert or replace into results values (?, ?, ?, ?, ?, ?)", row)
@@ -62,32 +62,32 @@ class ResultStore:
                 self.commit()
 
     def commit(self) -> None:
-        """Everything so far is on disk."""
+        """Write everything added so far to disk."""
         with _raise_environment_errors(self._file):
             self._database.commit()
         self._committed_at = time.monotonic()
 
     def __iter__(self) -> Iterator[ClipPrediction]:
-        """All clips in order of their path, one in memory at a time."""
+        """Yield all clips in order of path. One clip is in memory at a time."""
         with _raise_environment_errors(self._file):
             rows = self._database.execute("select path, facts, windows, pictures from results order by path")
             for path, facts, windows, pictures in rows:
                 yield _unpack_clip(_decode_path(path), json.loads(facts), windows, pictures)
 
     def write_fact(self, key: str, value: object) -> None:
-        """Keeps a fact about the whole run."""
+        """Store a fact about the whole run, as JSON."""
         with _raise_environment_errors(self._file):
             self._database.execute("insert or replace into about values (?, ?)", (key, json.dumps(value)))
             self._database.commit()
 
     def read_fact(self, key: str) -> Any:
-        """A fact about the whole run; None where there is none."""
+        """Return a stored fact about the whole run, or None."""
         with _raise_environment_errors(self._file):
             row = self._database.execute("select value from about where key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def clear(self) -> None:
-        """Forgets all clips."""
+        """Delete the results of all clips."""
         with _raise_environment_errors(self._file):
             self._database.execute("delete from results")
             self._database.commit()
@@ -95,18 +95,18 @@ class ResultStore:
 
 @contextmanager
 def open_result_store(folder: Path) -> Iterator[ResultStore]:
-    """The store of a report's folder, made if it is not there; one that is damaged is begun anew.
+    """Open the store of a report's folder, and create it if it does not exist. A damaged store is replaced.
 
-    Raises EnvironmentStopped where it cannot be written, or another run is writing it.
+    Raises RuntimeEnvironmentError if it cannot be written or another run is writing it.
     """
     file = folder / DATABASE_NAME
     with _raise_environment_errors(file):
         folder.mkdir(parents=True, exist_ok=True)
         database = _connect(file)
     try:
-        results = ResultStore(database, file)
-        yield results
-        results.commit()
+        store = ResultStore(database, file)
+        yield store
+        store.commit()
     finally:
         with suppress(sqlite3.Error):
             database.commit()
@@ -114,18 +114,18 @@ def open_result_store(folder: Path) -> Iterator[ResultStore]:
 
 
 def reset_if_outdated(store: ResultStore, identity: Mapping[str, object]) -> bool:
-    """Forgets what was found by another model or in other windows; whether there was such."""
-    known = {"format": FORMAT_VERSION, **identity}
-    before = store.read_fact("identity")
-    if before == json.loads(json.dumps(known)):
+    """Delete results of another model or other windows; return whether there were any."""
+    current = {"format": FORMAT_VERSION, **identity}
+    stored = store.read_fact("identity")
+    if stored == json.loads(json.dumps(current)):
         return False
     store.clear()
-    store.write_fact("identity", known)
-    return before is not None
+    store.write_fact("identity", current)
+    return stored is not None
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    """Locked for this run alone; whatever is no database is thrown away: it can be made again."""
+    """Connect to the database and lock it for this run. A file that is not a database is deleted and made anew."""
     for attempt in range(2):
         database = sqlite3.connect(file, timeout=1.0)
         try:
@@ -149,16 +149,15 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _raise_environment_errors(file: Path) -> Iterator[None]:
-    """What the disk does not take, or another run holds, stops the job in one line."""
+    """Raise RuntimeEnvironmentError instead of errors of SQLite and of the disk, in one line."""
     try:
         yield
     except sqlite3.Error as error:
-        reason = "another run is writing it" if "locked" in str(error) else str(error)
-        raise RuntimeEnvironmentError(
-            f"{file} cannot be used: {reason}; run the same command again afterwards"
-        ) from error
+        is_locked = "locked" in str(error)
+        reason = "another run is writing to it; wait until it ends" if is_locked else f"{error}; fix the cause"
+        raise RuntimeEnvironmentError(f"cannot use {file}: {reason}, then run the same command again") from error
     except OSError as error:
-        raise RuntimeEnvironmentError(f"{file} cannot be written: {error.strerror or error}") from error
+        raise RuntimeEnvironmentError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def _encode_path(path: str) -> bytes:
@@ -182,17 +181,17 @@ def _pack_clip(clip: ClipPrediction) -> tuple[str, bytes | None, bytes]:
 
 
 def _unpack_clip(path: str, facts: dict[str, Any], windows: bytes | None, thumbnails: bytes) -> ClipPrediction:
-    found = None
+    predictions = None
     if windows is not None:
         table = np.frombuffer(windows, "<f8").reshape(-1, 2 + facts["classes"])
-        found = WindowPredictions(spans=table[:, :2], probs=table[:, 2:])
+        predictions = WindowPredictions(spans=table[:, :2], probs=table[:, 2:])
     ends = np.cumsum([length for _, length in facts["thumbnails"]], dtype=np.int64).tolist()
     starts = [0, *ends[:-1]]
-    plain = {name: facts[name] for name in _SCALAR_FIELDS}
+    scalars = {name: facts[name] for name in _SCALAR_FIELDS}
     return ClipPrediction(
         path=path,
-        **plain | {"file": bytes.fromhex(facts["file"]).decode("utf-8", "surrogateescape")},
-        windows=found,
+        **scalars | {"file": bytes.fromhex(facts["file"]).decode("utf-8", "surrogateescape")},
+        windows=predictions,
         thumbnails=[thumbnails[a:b] for a, b in zip(starts, ends, strict=False)],
         thumbnail_times=[seconds for seconds, _ in facts["thumbnails"]],
         attention=tuple(facts["attention"][0]),

@@ -1,4 +1,4 @@
-"""Doubtful predictions, one after the other, to a person, whose word becomes a line of corrections.csv at once."""
+"""Review at the terminal: ask a person about doubtful predictions and write each answer to corrections.csv."""
 
 import csv
 import heapq
@@ -18,29 +18,32 @@ from hazard.events.decision import Decision
 from hazard.types import ClipPrediction
 
 MAX_QUESTIONS = 200
-"""Questions of one sitting."""
-ANSWER_HELP = "[y] right   [n]/name another label   [x] leave the clip out   [s] skip   [q] quit"
+"""Questions in one review, at most."""
+ANSWER_HELP = (
+    "[y] right   [n] wrong (with two labels)   [label or its number] the true label   "
+    "[x] leave the clip out   [s] skip   [q] quit"
+)
 
 QuestionKey = tuple[str, str, str]
-"""Path, start and end as they stand in the file."""
+"""Path, start and end as they are written in corrections.csv."""
 
 
 @dataclass(frozen=True)
 class ReviewQuestion:
-    """A clip, or a stretch of one, that somebody should look at."""
+    """A clip, or a part of one, that a person should check."""
 
     path: str
     label: str
     probability: float
     reason: str
     priority: tuple[int, float]
-    """The least is asked first: its kind, then how far from undecided it is."""
+    """Lower values are asked first: the kind of question, then the distance from the threshold."""
     start: float | None = None
     end: float | None = None
 
     @property
     def key(self) -> QuestionKey:
-        """What it is known by in corrections.csv."""
+        """Path, start and end as in corrections.csv."""
         return self.path, _format_seconds(self.start), _format_seconds(self.end)
 
 
@@ -53,28 +56,28 @@ def review_clips(
     echo: Callable[[str], None] = print,
     max_questions: int = MAX_QUESTIONS,
 ) -> int:
-    """Asks about at most so many decided clips, most doubtful first; returns how many were marked.
+    """Ask about at most `max_questions` decided clips, the most doubtful first; return how many were marked.
 
-    Events come first, the least sure of them at the head, then unknown clips, then what lies nearest to the threshold.
-    Each answer is in `target` (path, label, start, end) before the next question; what is there is not asked again.
-    Raises EnvironmentStopped where it cannot be written.
+    Events come first, the least certain ones before the others. Unknown clips follow, then the clips nearest to the
+    threshold. Each answer is in `target` (path, label, start, end) before the next question. Entries of `target` are
+    not asked again. Raises RuntimeEnvironmentError if `target` cannot be written.
     """
-    done = {
+    answered = {
         (c.path, _format_seconds(c.start_seconds), _format_seconds(c.end_seconds)) for c in _read_marked_clips(target)
     }
-    asked = heapq.nsmallest(
+    questions = heapq.nsmallest(
         max_questions,
-        (q for q in make_questions(clips(), decision) if q.key not in done),
+        (q for q in make_questions(clips(), decision) if q.key not in answered),
         key=lambda q: (q.priority, q.key),
     )
-    if not asked:
+    if not questions:
         echo("nothing is left to review")
         return 0
-    echo(f"{len(asked)} to review; {ANSWER_HELP}")
+    echo(f"{len(questions)} to review; {ANSWER_HELP}")
     echo("labels: " + ", ".join(f"[{number}] {label}" for number, label in enumerate(decision.labels, start=1)))
     marked = 0
-    for number, question in enumerate(asked, start=1):
-        echo(f"{number}/{len(asked)}  {_format_question(question)}")
+    for number, question in enumerate(questions, start=1):
+        echo(f"{number}/{len(questions)}  {_format_question(question)}")
         answer = _read_answer(question, decision.labels, ask, echo)
         if answer is None:
             break
@@ -86,7 +89,10 @@ def review_clips(
 
 
 def make_questions(clips: Iterable[ClipPrediction], decision: Decision) -> Iterator[ReviewQuestion]:
-    """What could be asked of clips that were looked at: an event each, else the clip or its most telling window."""
+    """Yield a question for each event of the analysed clips.
+
+    A clip without events gets one question: about the clip, or about the peak window of a long video.
+    """
     for clip in clips:
         if clip.status == "failed" or clip.windows is None or not len(clip.windows):
             continue
@@ -106,29 +112,31 @@ def make_questions(clips: Iterable[ClipPrediction], decision: Decision) -> Itera
 
 
 SKIP_ANSWER = "\0"
-"""No label is called so."""
+"""The answer "skip"; no label has this name."""
 
 
 def _make_clip_question(clip: ClipPrediction, decision: Decision, is_long: bool) -> ReviewQuestion:
-    """About a clip without an event."""
+    """Make the question about a clip without an event."""
     assert clip.windows is not None
-    place = decision.labels.index(clip.label)
+    column = decision.labels.index(clip.label)
     span: tuple[float | None, float | None] = (None, None)
     if is_long and decision.positive_label:
-        telling = int(clip.windows.probs[:, decision.labels.index(decision.positive_label)].argmax())
-        start, end = clip.windows.spans[telling].tolist()
+        peak = int(clip.windows.probs[:, decision.labels.index(decision.positive_label)].argmax())
+        start, end = clip.windows.spans[peak].tolist()
         span = (start, end)
     if decision.positive_label:
         margin = _decision_margin(clip.probs[decision.labels.index(decision.positive_label)], decision.threshold)
     else:
         second, first = np.sort(clip.probs)[-2:].tolist()
         margin = first - second
-    why = "unlike all clips of training" if clip.is_unknown else "no event"
-    return ReviewQuestion(clip.path, clip.label, clip.probs[place], why, (1 if clip.is_unknown else 2, margin), *span)
+    reason = "unlike all training clips" if clip.is_unknown else "no event"
+    return ReviewQuestion(
+        clip.path, clip.label, clip.probs[column], reason, (1 if clip.is_unknown else 2, margin), *span
+    )
 
 
 def _decision_margin(probability: float, threshold: float) -> float:
-    """How far from undecided, 0 to 1 on either side of the threshold."""
+    """Return the distance from the threshold, scaled to 0 … 1 on either side of it."""
     room = 1 - threshold if probability >= threshold else threshold
     return abs(probability - threshold) / room if room > 0 else 0.0
 
@@ -136,18 +144,18 @@ def _decision_margin(probability: float, threshold: float) -> float:
 def _read_answer(
     question: ReviewQuestion, labels: tuple[str, ...], ask: Callable[[str], str], echo: Callable[[str], None]
 ) -> str | None:
-    """A label, an empty one to leave the clip out, SKIPPED, or None to quit."""
-    words = {"y": question.label, "x": "", "s": SKIP_ANSWER, "": SKIP_ANSWER}
-    words |= {str(number): label for number, label in enumerate(labels, start=1)} | {label: label for label in labels}
+    """Return the label that the person gives, "" to leave the clip out, SKIP_ANSWER, or None to quit."""
+    answers = {"y": question.label, "x": "", "s": SKIP_ANSWER, "": SKIP_ANSWER}
+    answers |= {str(number): label for number, label in enumerate(labels, start=1)} | {label: label for label in labels}
     while True:
-        said = ask(f"is it '{make_printable(question.label)}'?").strip()
-        if said == "q":
+        typed = ask(f"is it '{make_printable(question.label)}'?").strip()
+        if typed == "q":
             return None
-        if said == "n" and len(labels) == 2:
+        if typed == "n" and len(labels) == 2:
             return labels[1 - labels.index(question.label)]
-        if said in words:
-            return words[said]
-        echo(f"'{make_printable(said)}' is no answer; {suggest_name(said, labels)}; {ANSWER_HELP}")
+        if typed in answers:
+            return answers[typed]
+        echo(f"unknown answer '{make_printable(typed)}'; {suggest_name(typed, labels)}; {ANSWER_HELP}")
 
 
 def _format_question(question: ReviewQuestion) -> str:
@@ -160,7 +168,7 @@ def _read_marked_clips(target: Path) -> Iterator:
 
 
 def _append_correction(target: Path, question: ReviewQuestion, label: str) -> None:
-    """One line more, on disk when this returns."""
+    """Append one line; it is on disk when this returns. Raises RuntimeEnvironmentError if it cannot be written."""
     row = (question.path, label, *question.key[1:])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,5 +184,5 @@ def _append_correction(target: Path, question: ReviewQuestion, label: str) -> No
 
 
 def _format_seconds(seconds: float | None) -> str:
-    """To the millisecond: nobody means less."""
+    """Format seconds rounded to a millisecond; empty for None and infinity."""
     return "" if seconds is None or math.isinf(seconds) else format_seconds(round(seconds, 3))

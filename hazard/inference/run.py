@@ -1,4 +1,4 @@
-"""One inference run: clips → results → report. It can be stopped at any moment and gone on with."""
+"""One inference run: clips → results → report. It can be stopped at any time and continued later."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from features.utils.file_identity import read_size_and_mtime
 from features.utils.progress import make_progress_bar
 from features.utils.text import format_count
 from features.video.windows import Windowing
-from hazard.events.decision import decide_clip, parse_decision
+from hazard.events.decision import Decision, decide_clip
 from hazard.inference.outputs import DecidedClips, check_outputs, read_true_events, write_report_outputs
 from hazard.inference.predict import predict_clips
 from hazard.inference.recognizer import Recognizer, open_recognizer
@@ -28,7 +28,7 @@ from hazard.report.facts import ReportInfo, ReportSummary
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """What a run ended with; no report where it was stopped."""
+    """Summary and information of the report; both are None if the run was stopped."""
 
     summary: ReportSummary | None
     info: ReportInfo | None
@@ -36,40 +36,40 @@ class InferenceResult:
 
 @dataclass(frozen=True)
 class InferenceRun:
-    """What a run looks at, and how."""
+    """The clips, the model, the output folder and the settings of a run."""
 
     clips: Sequence[Clip]
     model_folder: Path
     output: Path
     settings: InferSettings
     sources: Sequence[Path | str] = ()
-    """As the user named them."""
+    """The sources as the user gave them."""
     retry_failed: bool = False
     reprocess_all: bool = False
-    """Whether clips that are known already are looked at again."""
+    """Whether clips with stored results are analysed again."""
 
 
 def run_inference(run: InferenceRun, stop: StopFlag, *, echo: Callable[[str], None] = print) -> InferenceResult:
-    """Looks at each clip that is new or changed since the last run, then writes the report of all.
+    """Analyse each clip that is new or changed since the last run, then write the report of all clips.
 
-    What is found of a clip is on disk at once, so that a run that was stopped is gone on with by the same command.
-    Workers begin to decode while the model is opened. Raises SettingsError, ArtefactRefused and EnvironmentStopped.
+    Results are stored as they come, so the same command continues a stopped run. Workers begin to decode while the
+    model is being opened. Raises SettingsError, ArtifactError and RuntimeEnvironmentError.
     """
-    source, settings = read_input_spec(run.model_folder), run.settings
+    input_spec, settings = read_input_spec(run.model_folder), run.settings
     check_outputs(run.output, settings)
-    windows = choose_windows(source, settings, with_whole=settings.cache is not None)
-    with open_result_store(run.output) as results, ThreadPoolExecutor(1) as thread:
-        opening = thread.submit(open_recognizer, run.model_folder, settings, stride_seconds=windows.stride_seconds)
-        if reset_if_outdated(results, _make_run_identity(run.model_folder, windows)):
-            echo("the report's folder held results of another model or other windows; every clip is looked at again")
-        if source.spec.weights == "random":  # drawn from torch's one generator: nothing else may draw meanwhile
-            opening.result()
-        if settings.truth:
-            read_true_events(settings, _clips_by_path(run), opening.result().decision)
-        _predict_new_clips(run, source, opening, windows, results, stop, echo)
+    windows = choose_windows(input_spec, settings, with_whole=settings.cache is not None)
+    with open_result_store(run.output) as store, ThreadPoolExecutor(1) as thread:
+        future = thread.submit(open_recognizer, run.model_folder, settings, stride_seconds=windows.stride_seconds)
+        if reset_if_outdated(store, _make_run_identity(run.model_folder, windows)):
+            echo("the report folder held results of another model or other windows; every clip is analysed again")
+        if input_spec.spec.weights == "random":  # drawn from torch's global generator: nothing else may draw meanwhile
+            future.result()
+        if settings.truth:  # errors of this file should stop the run before it starts
+            read_true_events(settings, _clips_by_path(run), future.result().decision)
+        _predict_new_clips(run, input_spec, future, windows, store, stop, echo)
         if stop:
             return InferenceResult(None, None)
-        return _write_report(run, opening.result(), windows, results, stop, echo)
+        return _write_report(run, future.result(), windows, store, stop, echo)
 
 
 def _write_report(
@@ -92,32 +92,33 @@ def _write_report(
         stride_seconds=windows.stride_seconds,
     )
     info = replace(info, has_videos=run.settings.annotate)
-    store.write_fact("decision", asdict(recognizer.decision))
+    store.write_fact("decision", recognizer.decision.to_json())
     decided = DecidedClips(store, _clips_by_path(run), recognizer.decision, {})
     summary = write_report_outputs(run.output, run.settings, decided, recognizer, info, stop=stop, echo=echo)
     return InferenceResult(summary, info)
 
 
 def review_report(output: Path, *, ask: Callable[[str], str], echo: Callable[[str], None]) -> int:
-    """Asks a person about the most doubtful predictions of a report; how many were marked in its corrections.csv.
+    """Ask a person about the most doubtful predictions of a report; return how many were marked in corrections.csv.
 
-    Raises SettingsError where there is no report.
+    Raises SettingsError if the folder holds no finished report.
     """
     from hazard.inference.review import review_clips
 
     if not (output / DATABASE_NAME).is_file():
         raise SettingsError(
-            f"no report at {output} (no {DATABASE_NAME} there); make one with: infer.py SOURCE --model M -o {output}"
+            f"no report at {output}: {DATABASE_NAME} does not exist; "
+            f"make a report with: infer.py SOURCE --model M -o {output}"
         )
-    with open_result_store(output) as results:
-        noted = results.read_fact("decision")
-        if noted is None:
-            raise SettingsError(f"the report at {output} was never finished; run the command that began it again")
-        judged_by = parse_decision(noted)
+    with open_result_store(output) as store:
+        stored = store.read_fact("decision")
+        if stored is None:
+            raise SettingsError(f"the report at {output} is not finished; run its command again")
+        decision = Decision.from_json(stored)
         return review_clips(
-            lambda: (decide_clip(clip, judged_by) for clip in results),
+            lambda: (decide_clip(clip, decision) for clip in store),
             output / "corrections.csv",
-            decision=judged_by,
+            decision=decision,
             ask=ask,
             echo=echo,
         )
@@ -129,50 +130,50 @@ def _clips_by_path(run: InferenceRun) -> dict[str, Clip]:
 
 def _predict_new_clips(
     run: InferenceRun,
-    source: ModelInputSpec,
-    opening: "Future[Recognizer]",
+    input_spec: ModelInputSpec,
+    future: "Future[Recognizer]",
     windows: Windowing,
     store: ResultStore,
     stop: StopFlag,
     echo: Callable[[str], None],
 ) -> None:
-    """Fills the results with what is not known yet."""
+    """Predict the clips that are not in the store yet, and store the results."""
     todo, failed_before = _find_new_clips(run, store)
-    kept = len(run.clips) - len(todo) - failed_before
-    if kept or failed_before:
-        again = f", {failed_before} failed before (--retry-failed tries them again)" if failed_before else ""
-        echo(f"{format_count(len(run.clips), 'clip')}: {len(todo)} to look at, {kept} looked at already{again}")
+    known = len(run.clips) - len(todo) - failed_before
+    if known or failed_before:
+        hint = f", {failed_before} failed before (use --retry-failed to try them again)" if failed_before else ""
+        echo(f"{format_count(len(run.clips), 'clip')}: {len(todo)} to analyse, {known} already analysed{hint}")
     if not todo:
         return
     failed = 0
     with make_progress_bar(len(todo), description="infer", unit="clip") as bar:
-        for clip, found in predict_clips(
+        for clip, prediction in predict_clips(
             todo,
-            source,
-            lambda: opening.result().predictor,
+            input_spec,
+            lambda: future.result().predictor,
             run.settings,
             windows=windows,
             weights=run.settings.weights,
             cache=run.settings.cache,
             retry_failed=run.retry_failed,
-            is_stopped=lambda: bool(stop) or (opening.done() and opening.exception() is not None),
+            is_stopped=lambda: bool(stop) or (future.done() and future.exception() is not None),
         ):
-            failed += found.status == "failed"
-            store.add(found, FileStat(clip.size_bytes, clip.mtime_ns))
+            failed += prediction.status == "failed"
+            store.add(prediction, FileStat(clip.size_bytes, clip.mtime_ns))
             bar.set_postfix_str(f"{failed} failed", refresh=False)
             bar.update()
-    opening.result()  # a model that is refused ended the run early
+    future.result()  # raises the error of a model that could not be opened and so stopped the loop
 
 
 def _find_new_clips(run: InferenceRun, store: ResultStore) -> tuple[list[Clip], int]:
-    """The clips that are new or changed, and how many failed before and are what they were."""
+    """Return the clips that are new or changed, and the number of unchanged clips that failed before."""
     if run.reprocess_all:
         return list(run.clips), 0
     known = store.read_file_stats()
     todo, failed = [], 0
     for clip in run.clips:
-        stamp, status = known.get(clip.path, (None, ""))
-        if stamp is None or not _is_unchanged(clip, stamp) or (status == "failed" and run.retry_failed):
+        file_stat, status = known.get(clip.path, (None, ""))
+        if file_stat is None or not _is_unchanged(clip, file_stat) or (status == "failed" and run.retry_failed):
             todo.append(clip)
         else:
             failed += status == "failed"
@@ -183,10 +184,10 @@ def _is_unchanged(clip: Clip, file_stat: FileStat) -> bool:
     try:
         return FileStat(*read_size_and_mtime(clip.file)) == file_stat
     except OSError:
-        return is_url(clip.path)  # a download may be thrown away afterwards
+        return is_url(clip.path)  # a downloaded file may have been deleted since
 
 
 def _make_run_identity(model_folder: Path, windows: Windowing) -> dict[str, object]:
-    """What decides the probabilities of a clip."""
+    """Return what the probabilities of a clip depend on, besides its video: the model and the windows."""
     model = hashlib.sha256((model_folder / MODEL_JSON).read_bytes()).hexdigest()
     return {"model": model, "windows": {**asdict(windows), "with_whole": None}}

@@ -1,4 +1,4 @@
-"""Settings of both stages chained: section `infer` of a settings file."""
+"""Settings of inference: section `infer` of a settings file."""
 
 from pathlib import Path
 
@@ -13,38 +13,39 @@ class InferSettings(RunSettings):
     weights: str = "auto"
     """`auto` or the path of the backbone's weights."""
     label_map: Path | None = None
-    """As in section `extract`: the classes of labelled clips, by the names that the model knows."""
+    """A YAML file that maps the labels of the sources to labels of the model, as in section `extract`."""
     cache: Path | None = None
-    """Features that are there already are taken from this cache, and new ones are added to it."""
+    """A cache. Features are read from it where it has them, and new ones are added to it."""
     window_seconds: float | None = Field(None, gt=0)
-    """Longer videos are cut in windows of this length; by default of what the model was trained on."""
+    """Longer videos are split into windows of this length. Default: the length of the training clips."""
     stride_seconds: float | None = Field(None, gt=0)
-    """From one window's start to the next; half a window by default."""
+    """Seconds from the start of one window to the start of the next. Default: half a window."""
     threshold: float | None = Field(None, ge=0, le=1)
-    """Probability from which the positive label is given and an event begins; the model's own by default."""
+    """Minimum probability for the positive label and for the start of an event. Default: the model's threshold."""
     false_alarms_per_hour: float | None = Field(None, gt=0)
-    """Instead of a threshold: the one that gave at most so many on the clips that the model was evaluated with."""
+    """Instead of `threshold`: use the threshold with at most this rate of false alarms in the model's evaluation."""
     leave: float | None = Field(None, ge=0, le=1)
-    """An event goes on down to this probability; four fifths of the threshold by default."""
+    """An event goes on until the probability falls below this value. Default: four fifths of the threshold."""
     min_seconds: float = Field(0.0, ge=0)
-    """Shorter events are dropped."""
+    """Events shorter than this are dropped."""
     merge_seconds: float | None = Field(None, ge=0)
-    """Events no further apart are one; one stride by default."""
+    """Events with a gap of at most this are merged into one. Default: one stride."""
     cooldown_seconds: float = Field(0.0, ge=0)
-    """After an event none begins for so long."""
+    """After an event, no other event starts for this many seconds."""
     event_labels: tuple[str, ...] = ()
-    """What events are found of: by default the positive label, with three labels or more each that sounds alarming."""
+    """Labels that events are found for. Default: the positive label; with three or more labels, all that are not
+    harmless by name (such as "normal")."""
     unknown_share: float = Field(0.02, ge=0, lt=1)
-    """About so many of clips like those of training may be called unknown; 0 never calls one so."""
+    """Share of clips like the training clips that may be marked as unknown. 0 marks none."""
     zero_shot: Path | None = None
-    """A JSON file of labels and prompts by which CLIP names unknown clips."""
+    """A JSON file of labels and prompts with which CLIP names unknown clips."""
     truth: Path | None = None
-    """A CSV of true events (path, start, end, label) that the report is measured against."""
+    """A CSV file of true events (path, start, end, label) with which the report is compared."""
     tolerance_seconds: float = Field(0.0, ge=0)
-    """An event that misses a true one by no more has found it all the same."""
+    """An event also counts as found if it misses the true event by at most this many seconds."""
     annotate: bool = False
-    """Writes each video with what was seen drawn in."""
+    """Whether to write annotated videos, with label, probability, events and timeline drawn in."""
     highlights: bool = False
-    """Writes one video of all events."""
+    """Whether to write one video of all events."""
     parquet: bool = False
-    """Writes the tables as Parquet too."""
+    """Whether to write the tables as Parquet too."""

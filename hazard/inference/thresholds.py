@@ -1,4 +1,4 @@
-"""Settings and a saved model → the Decision that its probabilities are judged by."""
+"""Settings and a saved model → the Decision that turns probabilities into labels and events."""
 
 import json
 import math
@@ -15,40 +15,46 @@ from hazard.metrics.operating_points import OperatingPoint
 from hazard.models.predictor import Predictor
 
 OFF_THRESHOLD_SHARE = 0.8
-"""An event goes on down to this share of the threshold that it began at."""
+"""Default off-threshold of an event, as a share of its on-threshold."""
 MIN_EVENT_THRESHOLD = math.ulp(0.0)
-"""What a threshold of 0 means to a rule: whatever is not impossible."""
+"""Threshold of an event rule if 0 is asked for: every probability above 0 counts."""
 
 
 def make_decision(
     predictor: Predictor, model_folder: Path, settings: InferSettings, *, stride_seconds: float
 ) -> Decision:
-    """By what labels are given and events found: the settings' word first, then the model's.
+    """Make the decision rule from the settings, and from the model where they do not say.
 
-    Raises SettingsError for thresholds that make no rule, for labels that the model does not know, and for a number of
-    false alarms per hour that its evaluation says nothing about.
+    Raises SettingsError if the thresholds contradict each other, a label is not one of the model's, or the model's
+    evaluation has no threshold for the given false alarms per hour.
     """
     threshold = choose_threshold(predictor, model_folder, settings)
-    enter = max(threshold, MIN_EVENT_THRESHOLD)
+    on_threshold = max(threshold, MIN_EVENT_THRESHOLD)
     timing = {
         "min_seconds": settings.min_seconds,
         "merge_seconds": stride_seconds if settings.merge_seconds is None else settings.merge_seconds,
         "cooldown_seconds": settings.cooldown_seconds,
     }
-    leave = _choose_off_threshold(enter, settings.leave)
+    off_threshold = _choose_off_threshold(on_threshold, settings.leave)
     return Decision(
         labels=predictor.labels,
         positive_label=predictor.positive_label or "",
         threshold=threshold,
         rules=tuple(
-            EventRule(label, predictor.labels.index(label), enter=enter, leave=leave, **timing)
+            EventRule(
+                label,
+                predictor.labels.index(label),
+                on_threshold=on_threshold,
+                off_threshold=off_threshold,
+                **timing,
+            )
             for label in choose_event_labels(predictor, settings.event_labels)
         ),
     )
 
 
 def choose_threshold(predictor: Predictor, model_folder: Path, settings: InferSettings) -> float:
-    """The threshold itself, else that of the false alarms per hour, else the model's own."""
+    """Return the setting `threshold`, else the threshold for `false_alarms_per_hour`, else the model's own."""
     if settings.threshold is not None:
         return settings.threshold
     if settings.false_alarms_per_hour is not None:
@@ -57,31 +63,32 @@ def choose_threshold(predictor: Predictor, model_folder: Path, settings: InferSe
 
 
 def find_operating_point(predictor: Predictor, model_folder: Path, max_false_alarms_per_hour: float) -> OperatingPoint:
-    """The point of metrics.json that raised most false alarms per hour, and yet no more than `most`.
+    """Return the point of metrics.json with the most false alarms per hour within the given maximum.
 
-    One decision a clip: docs/events.md says what that means for windows. Raises SettingsError where there is none.
+    The rate was measured with one decision per clip; docs/events.md says what that means for windows. Raises
+    SettingsError if there is no such point.
     """
     points = _read_operating_points(predictor, model_folder)
     allowed = [point for point in points if point.achieved <= max_false_alarms_per_hour]
     if not allowed:
         lowest = min(points, key=lambda point: point.achieved)
         raise SettingsError(
-            f"{max_false_alarms_per_hour:g} false alarms per hour are fewer than {model_folder} was measured at: the least is "
-            f"{lowest.achieved:.3g}, at threshold {lowest.threshold:.3g}; ask for no fewer, give --threshold, "
-            f"or train with --false-alarms-per-hour {max_false_alarms_per_hour:g}"
+            f"no threshold of {model_folder} gives at most {max_false_alarms_per_hour:g} false alarms per hour: the "
+            f"lowest measured rate is {lowest.achieved:.3g}, at threshold {lowest.threshold:.3g}; accept this rate, "
+            f"give --threshold, or train with --false-alarms-per-hour {max_false_alarms_per_hour:g}"
         )
     return max(allowed, key=lambda point: (point.achieved, -point.threshold))
 
 
 def choose_event_labels(predictor: Predictor, requested: Sequence[str] = ()) -> tuple[str, ...]:
-    """What events are found of: what is wanted, else the positive label, else every label that sounds alarming.
+    """Return the labels to find events for: the requested ones, the positive one, or all that are not harmless.
 
     Raises SettingsError for a label that the model does not know.
     """
     for name in requested:
         if name not in predictor.labels:
             raise SettingsError(
-                f"setting 'event_labels': the model knows no label '{name}'; {suggest_name(name, predictor.labels)}"
+                f"setting 'event_labels': the model has no label '{name}'; {suggest_name(name, predictor.labels)}"
             )
     if requested:
         return tuple(dict.fromkeys(requested))
@@ -96,34 +103,36 @@ def _choose_off_threshold(on_threshold: float, requested: float | None) -> float
         return max(OFF_THRESHOLD_SHARE * on_threshold, MIN_EVENT_THRESHOLD)
     if requested > on_threshold:
         raise SettingsError(
-            f"an event cannot end above where it begins: leave is {requested:g}, the threshold {on_threshold:g}; "
-            "give a lower leave or a higher threshold"
+            f"setting 'leave' is {requested:g} and the threshold is {on_threshold:g}, but 'leave' may not be higher; "
+            "lower 'leave' or raise the threshold"
         )
     return max(requested, MIN_EVENT_THRESHOLD)
 
 
 def _read_operating_points(predictor: Predictor, model_folder: Path) -> list[OperatingPoint]:
-    """What the model's evaluation says of false alarms per hour, which may be nothing."""
+    """Read the thresholds and their false alarms per hour from metrics.json. Raises SettingsError if there are none."""
     if predictor.positive_label is None:
         raise SettingsError(
-            f"false alarms per hour are known of models with two labels, this one has {len(predictor.labels)}; "
-            "give --threshold"
+            "false alarms per hour are measured only for models with two labels; "
+            f"this one has {len(predictor.labels)}; give --threshold"
         )
     file = model_folder / "metrics.json"
     try:
         points = [OperatingPoint(**each) for each in json.loads(file.read_bytes())["false_alarms_per_hour"] or ()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
-            f"{file} does not say how many false alarms per hour a threshold means ({_describe_error(error)}); give --threshold, "
-            "or train again with --false-alarms-per-hour"
+            f"{file} holds no false alarms per hour ({_describe_error(error)}); "
+            "give --threshold, or train again with --false-alarms-per-hour"
         ) from None
     if not points:
         raise SettingsError(
-            f"{file} knows no false alarms per hour: some clip's duration was unknown, or one label had no clips; "
-            "give --threshold, or train with --false-alarms-per-hour on clips whose durations are known"
+            f"{file} holds no false alarms per hour: the duration of a clip was unknown, or a label had no clips; "
+            "give --threshold, or train with --false-alarms-per-hour on clips of known duration"
         )
     return points
 
 
 def _describe_error(error: Exception) -> str:
-    return f"no {error} in it" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+    return (
+        f"key {error} does not exist" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+    )

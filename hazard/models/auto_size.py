@@ -1,4 +1,4 @@
-"""Sizes follow the data: a head for 200 clips is not one for 13,000."""
+"""Model sizes that follow the amount of data: a head for 200 clips is smaller than one for 13,000."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ FEW_CLIPS, MANY_CLIPS = 1_000, 5_000
 
 
 class SizedSettings(TrainSettings):
-    """Settings that leave no size open."""
+    """Settings in which every size is set."""
 
     hidden_size: int = Field(ge=1, le=8192)
     dropout: float = Field(ge=0, lt=1)
@@ -21,7 +21,7 @@ class SizedSettings(TrainSettings):
 
     @property
     def head_options(self) -> HeadOptions:
-        """The part that decides a head's shape."""
+        """The settings that decide a head's shape."""
         return HeadOptions(
             hidden_size=self.hidden_size,
             layers=self.layers,
@@ -33,7 +33,7 @@ class SizedSettings(TrainSettings):
 
 
 def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> SizedSettings:
-    """`settings` with each size that they leave open (None) chosen by the numbers of training clips and classes.
+    """Return `settings` with each open size (None) chosen by the numbers of training clips and classes.
 
     | training clips | hidden_size, projection | dropout | members | batch_size |
     |---|---|---|---|---|
@@ -41,9 +41,9 @@ def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> Sized
     | under 5,000 | 128 | 0.5 | 3 | 64 |
     | from 5,000 on | 256 | 0.5 | 1 | 256 |
 
-    Few clips: small heads, and a committee, for what one of them learns is a matter of luck. Many clips: one wide head
-    in large batches, which keep a processor busy. hidden_size and projection are never less than what tells the
-    classes apart: the least power of two from `classes` on, up to 256. What is given stays as it is.
+    Few clips: small heads, several of which are averaged, since what a single one learns varies with the seed. Many
+    clips: one wide head in large batches, which keep a processor busy. From 1,000 clips on, hidden_size and projection
+    are at least the least power of two from `classes` on, up to 256. Given sizes are kept.
     """
     if isinstance(settings, SizedSettings):
         return settings

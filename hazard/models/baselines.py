@@ -1,8 +1,9 @@
-"""Baselines: scikit-learn pipelines on pooled sequences. A temporal head has to beat them.
+"""Baselines: scikit-learn pipelines on pooled sequences, which a temporal head has to beat.
 
-Every pipeline is columns → (PCA →) classifier, all of scikit-learn's own parts: `ColumnTransformer` scales the pooled
-statistics, each named after itself, so that a pipeline tells which ones it wants; `CalibratedClassifierCV` turns the
-classifier's scores into probabilities by held-out parts of the training clips that never split a group.
+Every pipeline is columns → (PCA →) classifier, with scikit-learn's own parts only. `ColumnTransformer` scales the
+pooled statistics. Its transformers are named after the statistics, so that a pipeline says which ones it needs.
+`CalibratedClassifierCV` turns the classifier's scores into probabilities, by held-out parts of the training clips that
+never split a group.
 """
 
 import logging
@@ -35,13 +36,15 @@ from hazard.types import Sequences
 log = logging.getLogger(__name__)
 
 CALIBRATION_PARTS = 5
-"""Each clip's score is held out once; fewer parts above `LARGE_DATASET_CLIPS` clips, where one part is enough to learn a sigmoid."""
+"""Number of parts that are held out in turn, so that each clip's score is held out once."""
 
 LARGE_DATASET_CLIPS = 2000
+"""Above this number of clips, LARGE_DATASET_PARTS are used: one part is enough to learn a sigmoid."""
 LARGE_DATASET_PARTS = 2
 
 ScaleMode = Literal["column", "kind"]
-"""Each column of a pooled clip has a spread of its own taken out, or all columns of one statistic a common one."""
+"""`column`: each column of a pooled clip is divided by its own standard deviation; `kind`: all columns of one
+statistic are divided by a common one."""
 
 RowSplits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
@@ -51,52 +54,56 @@ class Baseline:
     """How one baseline is made."""
 
     classifier: Callable[[int], ClassifierMixin]
-    """An unfitted classifier from a seed."""
+    """Function from a seed to an unfitted classifier."""
     statistics: tuple[str, ...]
-    """The names in STATISTICS that it is offered."""
+    """Names in STATISTICS of the columns that it takes by default."""
     components: int | None = None
-    """Principal components that take the place of the columns: what grows too fast with them is quick then."""
+    """Number of principal components that replace the columns, for classifiers that are slow on many columns; None:
+    no PCA."""
 
 
 def logistic_regression(seed: int) -> LogisticRegression:
-    """Strongly penalised: a thousand and more columns meet a few hundred clips."""
+    """Make a logistic regression with a strong penalty: over a thousand columns meet a few hundred clips."""
     return LogisticRegression(C=0.03, max_iter=2000, random_state=seed)
 
 
 def linear_svm(seed: int) -> LinearSVC:
-    """Squared hinge loss, one label against the rest."""
+    """Make a linear SVM with squared hinge loss, one label against the rest."""
     return LinearSVC(C=1e-3, tol=1e-2, random_state=seed)
 
 
 def rbf_svm(seed: int) -> SVC:
-    """Gaussian kernel, wide enough that most clips are neighbours of most."""
+    """Make an SVM with a Gaussian kernel so wide that most clips are neighbours of most others."""
     return SVC(C=10, gamma=1e-4, random_state=seed)
 
 
 def ridge(seed: int) -> RidgeClassifier:
-    """Least squares on labels of -1 and 1."""
+    """Make a ridge classifier: least squares on labels of -1 and 1."""
     return RidgeClassifier(alpha=300, random_state=seed)
 
 
 def knn(seed: int) -> KNeighborsClassifier:
-    """Twenty-five neighbours, weighted by nearness."""
+    """Make a classifier by the 25 nearest neighbours, weighted by inverse distance."""
     return KNeighborsClassifier(25, weights="distance")
 
 
 def random_forest(seed: int) -> RandomForestClassifier:
-    """Leaves of five clips or more; their number is bounded, as each holds a share for every label."""
+    """Make a random forest with leaves of five clips or more.
+
+    The number of leaves is bounded, since each stores a share for every label.
+    """
     return RandomForestClassifier(100, min_samples_leaf=5, max_features="log2", max_leaf_nodes=512, random_state=seed)
 
 
 def hist_gradient_boosting(seed: int) -> HistGradientBoostingClassifier:
-    """Few small trees a label."""
+    """Make gradient-boosted trees, few and small ones per label."""
     return HistGradientBoostingClassifier(
         max_iter=30, max_leaf_nodes=7, min_samples_leaf=10, l2_regularization=1, early_stopping=False, random_state=seed
     )
 
 
 def lda(seed: int) -> LinearDiscriminantAnalysis:
-    """One covariance for all labels, shrunk as Ledoit and Wolf (2004) estimate."""
+    """Make a linear discriminant analysis with one covariance for all labels, shrunk as in Ledoit and Wolf (2004)."""
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
 
 
@@ -110,7 +117,7 @@ BASELINES: dict[str, Baseline] = {
     "hist_gradient_boosting": Baseline(hist_gradient_boosting, LINEAR_STATISTICS, components=32),
     "lda": Baseline(lda, LINEAR_STATISTICS, components=128),
 }
-"""To add one: a function that makes the classifier, and a line; the tests pick it up."""
+"""Name → baseline. To add one, write a function that makes the classifier and add a line here; the tests pick it up."""
 
 
 def fit_baseline(
@@ -122,10 +129,10 @@ def fit_baseline(
     scale: ScaleMode = "column",
     jobs: int = 1,
 ) -> Pipeline:
-    """The named baseline fitted on all of `sequences`, with its own statistics or those that are given.
+    """Fit the named baseline on all of `sequences`, with its own statistics or the given ones.
 
-    `jobs` threads share the work (-1: one a core) and change no prediction. Raises SettingsError for a single label or
-    no more clips than labels.
+    `jobs` threads share the work (-1: one per core) and change no prediction. Raises SettingsError for a single label,
+    or for no more clips than labels.
     """
     labels = len(np.unique(sequences.y))
     if labels < 2:
@@ -140,14 +147,14 @@ def fit_baseline(
         _share_scales(model[0], pooled)
     with threadpool_limits(1), joblib.parallel_config("threading", n_jobs=jobs):
         model.fit(pooled, sequences.y)
-    model[-1].set_params(cv=None)  # row numbers of the training clips mean nothing to whoever opens the model
+    model[-1].set_params(cv=None)  # a saved model needs no row numbers of training clips
     return model
 
 
 def predict_baseline(
     model: Pipeline, x: NDArray[np.float32], mask: NDArray[np.bool_], *, classes: int
 ) -> NDArray[np.float64]:
-    """Probabilities (B, K); a class that the baseline never met in training gets zero."""
+    """Return probabilities (B, K); a class that was absent from training gets zero."""
     probs = np.zeros((len(x), classes))
     if len(x):
         probs[:, model.classes_] = model.predict_proba(pool(x, mask, get_statistics(model)))
@@ -155,27 +162,27 @@ def predict_baseline(
 
 
 def get_statistics(model: Pipeline) -> tuple[str, ...]:
-    """The pooled statistics that a pipeline of ours wants, in order."""
+    """Return the pooled statistics that a pipeline takes, in order."""
     return tuple(name for name, _, _ in model[0].transformers)
 
 
 def is_baseline(model: object, name: str) -> bool:
-    """Whether `model` is made of the parts, in the order, that the named baseline is made of."""
+    """Return True if `model` consists of the same steps, in the same order, as the named baseline."""
     if not isinstance(model, Pipeline) or not isinstance(model[0], ColumnTransformer):
         return False
-    wanted = [type(step) for _, step in _build_pipeline(name, 0, (), (2, 0), []).steps]
-    if [type(step) for _, step in model.steps] != wanted or set(get_statistics(model)) - set(STATISTICS):
+    expected = [type(step) for _, step in _build_pipeline(name, 0, (), (2, 0), []).steps]
+    if [type(step) for _, step in model.steps] != expected or set(get_statistics(model)) - set(STATISTICS):
         return False
     return type(get_classifier(model)) is type(BASELINES[name].classifier(0))
 
 
 def get_classifier(model: Pipeline) -> ClassifierMixin:
-    """The fitted classifier beneath the calibration."""
+    """Return the fitted classifier inside the calibration."""
     return model[-1].calibrated_classifiers_[0].estimator
 
 
 def count_parameters(model: Pipeline) -> int:
-    """Fitted numbers of a linear baseline; nodes of trees; stored numbers of neighbours and of support vectors."""
+    """Count the fitted numbers of a linear baseline, nodes of trees, or numbers that neighbours and SVMs store."""
     last = get_classifier(model)
     if isinstance(last, RandomForestClassifier):
         return sum(tree.tree_.node_count for tree in last.estimators_)
@@ -189,18 +196,19 @@ def count_parameters(model: Pipeline) -> int:
 
 
 def make_calibration_parts(y: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int) -> RowSplits:
-    """Rows (the rest, held out) that cover y (B,) once, no group in both: clips like those of the rest would flatter.
+    """Return pairs of rows (the rest, held out) that hold out each of y (B,) once, with no group in both.
 
-    Where no such parts leave every label among the rest, groups are split; where that fails too, nothing is held out.
+    Held-out clips similar to the rest would make the scores look too good. If no such parts leave every label among the
+    rest, groups are split. If that fails too, nothing is held out.
     """
-    most = CALIBRATION_PARTS if len(y) <= LARGE_DATASET_CLIPS else LARGE_DATASET_PARTS
+    max_parts = CALIBRATION_PARTS if len(y) <= LARGE_DATASET_CLIPS else LARGE_DATASET_PARTS
     rarest = int(np.bincount(y)[np.unique(y)].min())
     splitters = [
         StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        for count in range(min(most, len(np.unique(groups))), 1, -1)
+        for count in range(min(max_parts, len(np.unique(groups))), 1, -1)
     ]
     if rarest >= 2:
-        splitters.append(StratifiedKFold(min(most, rarest), shuffle=True, random_state=seed))
+        splitters.append(StratifiedKFold(min(max_parts, rarest), shuffle=True, random_state=seed))
     for splitter in splitters:
         if np.bincount(y).max() < splitter.get_n_splits():
             continue
@@ -209,12 +217,12 @@ def make_calibration_parts(y: NDArray[np.int64], groups: NDArray[np.str_], *, se
             parts = list(splitter.split(y, y, groups))
         if all(_has_enough_labels(y, rest) for rest, _ in parts):
             return parts
-    log.warning("too few training clips to hold any out: the probabilities of a baseline will be too sure")
+    log.warning("too few training clips to hold any out; the probabilities of the baseline will be overconfident")
     return [(np.arange(len(y)), np.arange(len(y)))]
 
 
 def _has_enough_labels(y: NDArray[np.int64], rest: NDArray[np.int64]) -> bool:
-    """Every label is among the rest, and some label more than once: discriminants need a spread."""
+    """Return True if the rest holds every label, and some label twice, since discriminants need a variance."""
     labels = len(np.unique(y))
     return len(np.unique(y[rest])) == labels < len(rest)
 
@@ -222,7 +230,10 @@ def _has_enough_labels(y: NDArray[np.int64], rest: NDArray[np.int64]) -> bool:
 def _build_pipeline(
     name: str, seed: int, statistics: Sequence[str], shape: tuple[int, ...], parts: RowSplits
 ) -> Pipeline:
-    """The unfitted pipeline for pooled clips of `shape` (B, S D); fewer neighbours and components for fewer clips."""
+    """Build the unfitted pipeline for pooled clips of `shape` (B, S D).
+
+    Fewer clips mean fewer neighbours and components.
+    """
     baseline = BASELINES[name]
     fewest = min((len(rest) for rest, _ in parts), default=shape[0])
     classifier = baseline.classifier(seed)
@@ -243,7 +254,7 @@ def _make_column_scaler(statistics: Sequence[str], columns: int) -> ColumnTransf
 
 
 def _share_scales(columns: ColumnTransformer, pooled: NDArray[np.float32]) -> None:
-    """One spread for all columns of a statistic, so that components of a PCA keep their order of importance."""
+    """Divide all columns of a statistic by one deviation, so that PCA components keep their order of importance."""
     weights = dict(columns.transformer_weights)
     for name, scaler, rows in columns.transformers:
         scaler.set_params(with_std=False)

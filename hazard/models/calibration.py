@@ -1,7 +1,7 @@
-"""Temperature scaling (Guo et al. 2017, section 4.2): one number that makes probabilities mean what they say.
+"""Temperature scaling (Guo et al. 2017, section 4.2): one number that calibrates the probabilities of a model.
 
-Dividing all logits by one temperature changes no ranking of the labels of a clip, and of two labels no ranking of the
-clips either: accuracy at the most probable label and a binary ROC AUC stay what they were.
+All logits are divided by one temperature. This changes neither the ranking of a clip's labels nor, with two labels, the
+ranking of the clips. Accuracy at the most probable label and a binary ROC AUC therefore stay the same.
 """
 
 import math
@@ -16,13 +16,14 @@ Labels = NDArray[np.int64]
 Probs = NDArray[np.float64]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 20.0
-"""Beyond these the predictions are worthless, or the clips too few or too easy to tell how sure one may be."""
+"""Bounds of the temperature. Beyond them the predictions are worthless, or the clips are too few or too easy to
+calibrate."""
 
 MIN_GAIN_NATS = 1e-9
-"""Nats that a temperature must be better by than none, so that rounding alone chooses none."""
+"""Improvement in nats that a temperature needs to be preferred to 1, so that rounding alone chooses none."""
 
 MIN_PROBABILITY = 1e-12
-"""A probability of zero has no logarithm; one such clip must not decide the temperature."""
+"""Lower bound before the logarithm: zero has none, and one such clip must not decide the temperature."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,21 @@ class CalibratedPredictions:
     """The predictions of N clips before and after temperature scaling, each (N, K)."""
 
     temperature: float
-    """What the saved model divides its logits by, fitted on all that was held out."""
+    """Divisor of the saved model's logits, fitted on all held-out predictions."""
     raw: Probs
-    """As the models gave them."""
+    """Probabilities as the models gave them."""
     probs: Probs
-    """As the saved model gives them: all at `temperature`."""
+    """Probabilities as the saved model gives them: all at `temperature`."""
     held_out: Probs
-    """Each clip at a temperature that no clip of its fold or group helped to fit: what `ece` is honest about."""
+    """Probabilities at temperatures that no clip of the same fold or group helped to fit; they give an unbiased
+    `ece`."""
 
 
 def fit_temperature(probs: Probs, y: Labels) -> float:
-    """The temperature with the least mean negative log likelihood of probs (N, K), given y (N,); 1 without any clip."""
+    """Return the temperature with the least mean negative log likelihood of probs (N, K), given y (N,).
+
+    Returns 1 without any clip, and if no temperature is better.
+    """
     if not len(y):
         return 1.0
     logs = np.log(np.maximum(probs, MIN_PROBABILITY))  # (N, K), logits up to a constant a row
@@ -55,7 +60,7 @@ def fit_temperature(probs: Probs, y: Labels) -> float:
 
 
 def apply_temperature(probs: Probs, temperature: float) -> Probs:
-    """probs (N, K) to the power 1 / temperature, rows summing to one again; zeros stay zero."""
+    """Return probs (N, K) to the power 1 / temperature, with rows that sum to one; zeros stay zero."""
     if temperature == 1.0:
         return probs
     with np.errstate(divide="ignore"):
@@ -64,26 +69,26 @@ def apply_temperature(probs: Probs, temperature: float) -> Probs:
 
 
 def cross_fit_temperatures(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> Probs:
-    """probs (N, K), those of each fold at the temperature of the clips that share neither its fold nor its groups.
+    """Scale probs (N, K) of each fold at the temperature of the clips that share neither its fold nor its groups.
 
-    In repeated folds a clip is predicted several times; none of its predictions then helps to calibrate another.
+    In repeated folds a clip is predicted several times; none of its predictions helps to calibrate another.
     """
     result = probs.copy()
     for fold in np.unique(folds):
         test = folds == fold
-        others = ~test & ~np.isin(groups, groups[test])
-        result[test] = apply_temperature(probs[test], fit_temperature(probs[others], y[others]))
+        unrelated = ~test & ~np.isin(groups, groups[test])
+        result[test] = apply_temperature(probs[test], fit_temperature(probs[unrelated], y[unrelated]))
     return result
 
 
 def calibrate(probs: Probs, y: Labels, folds: NDArray, groups: NDArray) -> CalibratedPredictions:
-    """Predictions for the test parts of two folds or more, all rows (N,): one temperature to save, others to judge."""
+    """Calibrate the test predictions (N,) of two folds or more: one temperature to save, others to evaluate."""
     temperature = fit_temperature(probs, y)
     scaled = apply_temperature(probs, temperature)
     return CalibratedPredictions(temperature, probs, scaled, cross_fit_temperatures(probs, y, folds, groups))
 
 
 def calibrate_at_temperature(probs: Probs, temperature: float) -> CalibratedPredictions:
-    """Predictions for one test part, at a temperature that was fitted on other clips."""
+    """Calibrate the predictions of one test part at a temperature that was fitted on other clips."""
     scaled = apply_temperature(probs, temperature)
     return CalibratedPredictions(temperature, probs, scaled, scaled)

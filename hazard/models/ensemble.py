@@ -1,4 +1,4 @@
-"""Several fitted models as one: the weighted mean of their probabilities."""
+"""Ensembles of fitted models: the weighted mean of their probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SingleModel: TypeAlias = HeadEnsemble | Pipeline
 
 @dataclass(frozen=True)
 class EnsembleMember:
-    """One model of an ensemble, with the settings that it was fitted by."""
+    """One model of an ensemble, with its training settings and its weight."""
 
     settings: TrainSettings
     model: SingleModel
@@ -26,35 +26,35 @@ class EnsembleMember:
 
     @property
     def kind(self) -> ModelKind:
-        """Its family."""
+        """Family of the model."""
         return "head" if isinstance(self.model, HeadEnsemble) else "baseline"
 
     @property
     def name(self) -> str:
-        """In HEADS or BASELINES."""
+        """Name in HEADS or BASELINES."""
         return self.settings.baseline or self.settings.head
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members that were fitted for the same labels on the same features."""
+    """Models that were fitted for the same labels on the same features."""
 
     members: tuple[EnsembleMember, ...]
 
     def __post_init__(self) -> None:
         if not self.members:
-            raise ValueError("an ensemble has one member or more")
+            raise ValueError("an ensemble needs one member or more")
 
     @property
     def normalized_weights(self) -> NDArray[np.float64]:
-        """The members' weights (M,), which sum to one."""
+        """Weights of the members (M,), which sum to one."""
         weights = np.array([member.weight for member in self.members])
         return weights / weights.sum()
 
     def predict(
         self, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
     ) -> NDArray[np.float64]:
-        """Probabilities (B, K) of x (B, T, D)."""
+        """Return probabilities (B, K) of x (B, T, D)."""
         each = [predict_single(member.model, x, mask, classes, batch_size=batch_size) for member in self.members]
         return np.tensordot(self.normalized_weights, np.stack(each), axes=1)  # (B, K)
 
@@ -62,7 +62,7 @@ class Ensemble:
 def predict_single(
     model: SingleModel, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
 ) -> NDArray[np.float64]:
-    """Probabilities (B, K) of a head or a baseline."""
+    """Return probabilities (B, K) of a head or a baseline."""
     if isinstance(model, HeadEnsemble):
         return predict_head(model, x, mask, batch_size=batch_size)
     return predict_baseline(model, x, mask, classes=classes)
@@ -71,10 +71,13 @@ def predict_single(
 def combine_models(
     models: Sequence["SingleModel | Ensemble"], settings: Sequence[TrainSettings], weights: Sequence[float]
 ) -> Ensemble:
-    """One ensemble of models and ensembles, each with its settings and its weight; an ensemble's members share its."""
+    """Combine models and ensembles into one flat ensemble, each with its settings and its weight.
+
+    The members of a given ensemble share its weight.
+    """
     members: list[EnsembleMember] = []
-    for model, one, weight in zip(models, settings, weights, strict=True):
-        inner = model if isinstance(model, Ensemble) else Ensemble((EnsembleMember(one, model),))
+    for model, model_settings, weight in zip(models, settings, weights, strict=True):
+        inner = model if isinstance(model, Ensemble) else Ensemble((EnsembleMember(model_settings, model),))
         members += [
             EnsembleMember(member.settings, member.model, weight * float(share))
             for member, share in zip(inner.members, inner.normalized_weights, strict=True)

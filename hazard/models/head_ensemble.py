@@ -1,4 +1,4 @@
-"""The model that training makes: heads of one shape that are averaged, and where they are computed."""
+"""The model that training makes: heads of one shape that are averaged, and the device that computes them."""
 
 import math
 
@@ -14,10 +14,10 @@ from hazard.models.settings import TrainSettings
 
 
 class HeadEnsemble(nn.Module):
-    """Heads of one shape whose probabilities are averaged: each was stopped early on other clips."""
+    """Heads of one shape whose probabilities are averaged; each was stopped early on other clips."""
 
     last_epoch_weights: dict[str, Tensor]
-    """The weights after the last epoch of training, where `state_dict()` has the best; none in an opened model."""
+    """Weights after the last epoch of training, while `state_dict()` has the best; empty in an opened model."""
 
     def __init__(self, heads: list[nn.Module]) -> None:
         super().__init__()
@@ -25,17 +25,17 @@ class HeadEnsemble(nn.Module):
         self.last_epoch_weights = {}
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, D), mask (B, T) → log of the mean probabilities (B, K), which are logits too."""
+        """Return the log of the mean probabilities (B, K), which are also logits, of x (B, T, D), mask (B, T)."""
         logs = torch.stack([head(x, mask).log_softmax(-1) for head in self.heads])  # (members, B, K)
         return logs.logsumexp(0) - math.log(len(self.heads))
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The members' mean weight of each step (B, T)."""
+        """Return the heads' mean weight of each step (B, T)."""
         return torch.stack([head.attention(x, mask) for head in self.heads]).mean(0)  # type: ignore[operator]
 
 
 def build_head_ensemble(width: int, classes: int, settings: TrainSettings) -> HeadEnsemble:
-    """An untrained committee as `settings` describe it; sizes that they leave open are those for few clips."""
+    """Build an untrained ensemble as `settings` describe it; open sizes are those for few clips."""
     settings = resolve_sizes(settings, clips=0, classes=classes)
     return HeadEnsemble([HEADS[settings.head](width, classes, settings.head_options) for _ in range(settings.members)])
 
@@ -43,7 +43,7 @@ def build_head_ensemble(width: int, classes: int, settings: TrainSettings) -> He
 def predict_head(
     head: nn.Module, x: NDArray[np.float32], mask: NDArray[np.bool_], *, batch_size: int = 256
 ) -> NDArray[np.float64]:
-    """Probabilities (B, K) of x (B, T, D), batch by batch."""
+    """Return probabilities (B, K) of x (B, T, D), computed batch by batch."""
     device = next(head.parameters()).device
     parts = []
     with torch.inference_mode():
@@ -55,10 +55,13 @@ def predict_head(
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises SettingsError for a device that is not there."""
+    """Return the named device; `auto` is CUDA if there is any.
+
+    Raises SettingsError for a device that does not exist.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f"device {name} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
+        raise SettingsError(f"device {name} does not exist; this machine has {torch.cuda.device_count()} CUDA devices")
     return device

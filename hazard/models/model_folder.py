@@ -1,7 +1,7 @@
-"""The model folder: everything that inference needs, opened by its folder alone.
+"""The model folder: everything that inference needs, opened by its path alone.
 
-`model.json` is written last and holds the digests of the files beside it, so that a folder half overwritten is refused
-and never read as a mixture of two models.
+`model.json` is written last and holds the digests of the files beside it. A folder that was half overwritten is
+therefore rejected and never read as a mixture of two models.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ TRUSTED_TYPES = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
-"""Types beyond skops's own list that a model.skops of ours may hold. Never taken from the file."""
+"""Types besides skops's own list that a model.skops may hold. They are never taken from the file."""
 
 WEIGHTS_SUFFIXES = {"head": ".safetensors", "baseline": ".skops"}
 REDUCTION_FILE = "reduction.safetensors"
@@ -51,15 +51,15 @@ def save_model(
     reduction: Reduction | None,
     open_set_detector: OpenSetDetector | None = None,
 ) -> ModelInfo:
-    """Writes the model folder, each file whole or not at all, and returns `info` with members and digests filled in.
+    """Write the model folder, each file whole or not at all, and return `info` with members and digests filled in.
 
-    Raises EnvironmentStopped where the folder cannot be written.
+    Raises RuntimeEnvironmentError if the folder cannot be written.
     """
     check_writable(folder / "model.json")
     if isinstance(model, Ensemble):
         members = tuple(_make_member_info(number, member) for number, member in enumerate(model.members))
         contents = {
-            row.file: _serialize_model(member.model) for row, member in zip(members, model.members, strict=True)
+            entry.file: _serialize_model(member.model) for entry, member in zip(members, model.members, strict=True)
         }
     else:
         members, contents = (), {_model_file_name(info.kind): _serialize_model(model)}
@@ -80,13 +80,13 @@ def save_model(
 
 
 def open_model(folder: Path) -> Predictor:
-    """The model of a folder that `save_model` wrote.
+    """Open the model of a folder that `save_model` wrote.
 
-    Raises SettingsError where there is no model, ArtefactRefused where it is damaged, foreign or inconsistent.
+    Raises SettingsError if there is no model, ArtifactError if it is damaged, foreign or inconsistent.
     """
     info = read_model_json(folder, ModelInfo)
     if info.kind == "ensemble" and not info.members:
-        raise ArtifactError(f"{folder / 'model.json'} refused: members: an ensemble has one or more")
+        raise ArtifactError(f"{folder / 'model.json'} rejected: members: an ensemble needs one or more")
     if info.kind == "ensemble":
         model: Model = Ensemble(tuple(_load_member(folder, info, member) for member in info.members))
     else:
@@ -134,57 +134,57 @@ def _load_single(folder: Path, info: ModelInfo, file: str, name: str, settings: 
 
 def _load_head(folder: Path, info: ModelInfo, file: str, settings: TrainSettings) -> HeadEnsemble:
     tensors = _read_verified(folder, file, info, safetensors.torch.load)
-    with torch.device("meta"):  # compare shapes before any memory is spent on what model.json claims
+    with torch.device("meta"):  # compare shapes before allocating the memory that model.json claims
         expected = build_head_ensemble(info.width, len(info.labels), settings).state_dict()
     if differing := _describe_mismatch(expected, tensors):
         raise ArtifactError(
-            f"{folder / file} refused: its tensors are not those that model.json describes: {differing}"
+            f"{folder / file} rejected: its tensors are not those that model.json describes: {differing}"
         )
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise ArtifactError(f"{folder / file} refused: {name} holds NaN or infinity")
+            raise ArtifactError(f"{folder / file} rejected: {name} contains NaN or infinity")
     head = build_head_ensemble(info.width, len(info.labels), settings)
     head.load_state_dict(tensors)
     return head.eval()
 
 
 def _describe_mismatch(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> str:
-    """The first tensor that is missing, unexpected, or of another shape or type; empty where all are as they must."""
+    """Describe the first tensor that is missing, unexpected, or of another shape or type; empty if all match."""
 
-    def show(tensors: dict[str, torch.Tensor], name: str) -> str:
+    def describe(tensors: dict[str, torch.Tensor], name: str) -> str:
         if name not in tensors:
             return "nothing"
         return f"{str(tensors[name].dtype).removeprefix('torch.')} {tuple(tensors[name].shape)}"
 
     for name in (*expected, *got):
-        if show(expected, name) != show(got, name):
-            return f"{name}: expected {show(expected, name)}, got {show(got, name)}"
+        if describe(expected, name) != describe(got, name):
+            return f"{name}: expected {describe(expected, name)}, got {describe(got, name)}"
     return ""
 
 
 def _load_baseline(folder: Path, info: ModelInfo, file: str, name: str) -> Pipeline:
-    import skops.io  # here: it takes half a second that heads need not wait for
+    import skops.io  # imported here: it takes half a second, and heads do not need it
 
     model = _read_verified(folder, file, info, lambda content: skops.io.loads(content, trusted=TRUSTED_TYPES))
     if not is_baseline(model, name):
-        raise ArtifactError(f"{folder / file} refused: it does not hold a {name}")
+        raise ArtifactError(f"{folder / file} rejected: it does not contain a {name} baseline")
     if not all(bool(np.isfinite(array).all()) for array in _iterate_arrays(model)):
-        raise ArtifactError(f"{folder / file} refused: it holds NaN or infinity")
+        raise ArtifactError(f"{folder / file} rejected: it contains NaN or infinity")
     probe = np.zeros((1, 2, info.width), np.float32), np.ones((1, 2), np.bool_)
     probs = _run_or_reject(folder / file, lambda: predict_baseline(model, *probe, classes=len(info.labels)))
     if not np.isclose(probs.sum(), 1.0):
-        raise ArtifactError(f"{folder / file} refused: its probabilities do not sum to one")
+        raise ArtifactError(f"{folder / file} rejected: its probabilities do not sum to one")
     return model
 
 
 def _iterate_arrays(part: object) -> Iterator[NDArray[np.floating]]:
-    """All arrays of floats that an estimator holds, and those of the estimators within it."""
+    """Yield all arrays of floats in an estimator and in the estimators within it."""
     if isinstance(part, np.ndarray):
         if np.issubdtype(part.dtype, np.floating):
             yield part
     elif isinstance(part, list | tuple):
-        for one in part:
-            yield from _iterate_arrays(one)
+        for item in part:
+            yield from _iterate_arrays(item)
     elif type(part).__module__.startswith("sklearn."):
         yield from _iterate_arrays(list(getattr(part, "__dict__", {}).values()))
 
@@ -195,36 +195,41 @@ def _load_reduction(folder: Path, info: ModelInfo) -> Reduction | None:
     file, kind = folder / REDUCTION_FILE, info.reduction_kind
     arrays = _read_verified(folder, REDUCTION_FILE, info, safetensors.numpy.load)
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ArtifactError(f"{file} refused: it holds NaN or infinity")
+        raise ArtifactError(f"{file} rejected: it contains NaN or infinity")
     reduction = _run_or_reject(file, lambda: Reduction.from_arrays(kind, arrays))
     if reduction.width != info.width:
-        raise ArtifactError(f"{file} refused: it gives {reduction.width} numbers, the model takes {info.width}")
+        raise ArtifactError(f"{file} rejected: it gives {reduction.width} features, the model expects {info.width}")
     digest = info.feature_spec.get("reduction_digest")
     if digest and digest != reduction.digest:
         raise ArtifactError(
-            f"{file} refused: reduction_digest: {reduction.digest[:12]}…, not {digest[:12]}… as model.json says"
+            f"{file} rejected: reduction_digest is {reduction.digest[:12]}…, model.json expects {digest[:12]}…"
         )
     return reduction
 
 
 def _load_open_set_detector(folder: Path, info: ModelInfo) -> OpenSetDetector | None:
-    """None in a folder from before there was such a file, and where training had too few clips for one."""
+    """Load the open-set detector.
+
+    Returns None for an older folder without the file, and if training had too few clips for one.
+    """
     if OPEN_SET_FILE not in info.digests:
         return None
     arrays = _read_verified(folder, OPEN_SET_FILE, info, safetensors.numpy.load)
-    familiar = _run_or_reject(folder / OPEN_SET_FILE, lambda: OpenSetDetector.from_arrays(arrays))
-    if familiar.width != info.width:
-        raise ArtifactError(f"{folder / OPEN_SET_FILE} refused: it measures {familiar.width} numbers, not {info.width}")
-    return familiar
+    detector = _run_or_reject(folder / OPEN_SET_FILE, lambda: OpenSetDetector.from_arrays(arrays))
+    if detector.width != info.width:
+        raise ArtifactError(
+            f"{folder / OPEN_SET_FILE} rejected: it expects {detector.width} features, the model has {info.width}"
+        )
+    return detector
 
 
 def _read_verified(folder: Path, name: str, info: ModelInfo, parse: Callable[[bytes], T]) -> T:
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
-        raise ArtifactError(f"{folder / name} refused: {error.strerror}") from None
+        raise ArtifactError(f"{folder / name} rejected: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != info.digests.get(name):
-        raise ArtifactError(f"{folder / name} refused: it is damaged, or belongs to another model.json")
+        raise ArtifactError(f"{folder / name} rejected: it is damaged, or belongs to another model.json")
     return _run_or_reject(folder / name, lambda: parse(content))
 
 
@@ -232,5 +237,5 @@ def _run_or_reject(file: Path, action: Callable[[], T]) -> T:
     try:
         return action()
     except Exception as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"{file} refused: {said}") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"{file} rejected: {reason}") from None

@@ -1,7 +1,9 @@
-"""How unlike all training clips a clip is: open-set scores, higher is stranger. P numbers a pooled clip, K classes.
+"""Open-set scores: how unlike all training clips a clip is; higher is less familiar.
 
-Three kinds are compared in docs/unknown.md; models are saved with the distance, which won there, and which is the same
-whatever model decides. The other two need nothing but what a model says of a clip.
+docs/unknown.md compares three kinds of score. Models are saved with the distance, which did best there and is the same
+for every kind of model. The other two need only the output of a model.
+
+P numbers per pooled clip, K classes.
 """
 
 from collections.abc import Mapping
@@ -20,21 +22,22 @@ from hazard.types import Sequences
 Floats = NDArray[np.float64]
 
 POOLED_SCALES = {"mean": 0.5, "deviation": 1.0, "absolute_difference": 1.0}
-"""What is looked at of a clip, and how large it is made. Saved models hold numbers of just these names in this order:
-others would be another file format. Held-out classes and footage are told as well without the mean, but pictures that
-hold still in a place of another kind only by it."""
+"""Statistics that describe a clip, with their scale. Saved models hold numbers for exactly these names in this
+order; other names would be another file format. Held-out classes and foreign footage are detected as well without
+the mean, but still footage of another kind of place only with it."""
 
 MAX_COMPONENTS, CLIPS_PER_COMPONENT = 128, 8
-"""So many principal components are kept, fewer where there are few clips."""
+"""Largest number of principal components, and clips needed for each."""
 
 BACKGROUND_WEIGHT = 0.9
-"""So much of the distance to all clips is taken off that to the nearest class. Below 1, so that what is far is far."""
+"""Share of the distance to all clips that is subtracted from that to the nearest class. It is below 1, so that a
+clip far from everything keeps a large distance."""
 
 RESIDUAL_WEIGHT = 0.05
-"""What is outside the components counts so much of what is inside."""
+"""Weight of the part outside the components, relative to the part inside."""
 
 MAX_FITTED_CLIPS = 5000
-"""Of more clips a draw is learned from."""
+"""Largest number of clips to learn from; of more, a random sample is taken."""
 
 MIN_FITTED_CLIPS = 16
 HELD_OUT_PARTS = 5
@@ -43,28 +46,28 @@ THRESHOLD_SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.
 
 
 def max_probability_score(probs: Floats) -> Floats:
-    """(B,) of probabilities (B, K): how unsure the model is of its likeliest label (Hendrycks and Gimpel 2017)."""
+    """Return 1 - the largest probability (B,) of probs (B, K) (Hendrycks and Gimpel 2017)."""
     return 1 - probs.max(axis=1)
 
 
 def energy_score(logits: Floats) -> Floats:
-    """(B,) of raw logits (B, K): -log sum exp (Liu et al. 2020).
+    """Return -log sum exp (B,) of raw logits (B, K) (Liu et al. 2020).
 
-    They must not be normalised: of log probabilities it is 0 for every clip. Models that give nothing but
-    probabilities, as baselines do, have no energy.
+    The logits must not be normalised: the score of log probabilities is 0 for every clip. Models that give only
+    probabilities, such as baselines, have no energy.
     """
     return -logsumexp(logits, axis=1)
 
 
 @dataclass(frozen=True)
 class OpenSetDetector:
-    """What training clips look like, as numbers to measure distances from.
+    """The distribution of the training clips, as numbers to measure distances from.
 
     The distance is a relative Mahalanobis distance (Ren et al. 2021) within R principal components of the pooled
-    features: the squared distance to the nearest class, less most of that to all clips together, so that it counts
-    most along what tells classes apart. One covariance, shrunk (Ledoit and Wolf 2004), serves all classes; that of all
-    clips is the same and the spread of the classes. What lies outside the components is added, by how much of it
-    training clips have.
+    features: the squared distance to the nearest class, minus most of that to all clips together. It therefore counts
+    most along directions that separate classes. One covariance, shrunk (Ledoit and Wolf 2004), serves all classes; that
+    of all clips is the same plus the spread of the classes. The part outside the components is added, relative to what
+    training clips have there.
     """
 
     mean: NDArray[np.float32]  # (P,)
@@ -73,9 +76,9 @@ class OpenSetDetector:
     centres: NDArray[np.float32]  # (K, R)
     within: NDArray[np.float32]  # (R, R) inverse covariance of clips around their class
     overall: NDArray[np.float32]  # (R, R) inverse covariance of all clips
-    residual: NDArray[np.float32]  # (1,) what training clips have outside the components
+    residual: NDArray[np.float32]  # (1,) mean squared length of training clips outside the components
     shares: NDArray[np.float32]  # (Q,) ascending
-    thresholds: NDArray[np.float32]  # (Q,) held-out clips of this share are at least so far away
+    thresholds: NDArray[np.float32]  # (Q,) distance that this share of held-out clips reaches
 
     def __post_init__(self) -> None:
         width, count = self.components.shape[-1], len(self.components)
@@ -99,15 +102,15 @@ class OpenSetDetector:
 
     @property
     def width(self) -> int:
-        """D of the features that it measures."""
+        """Feature width D that it takes."""
         return len(self.mean) // len(POOLED_SCALES)
 
     def scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Floats:
-        """(B,) of x (B, T, D) and mask (B, T): how far each clip is from all that training saw."""
+        """Return the distance (B,) of each clip of x (B, T, D), mask (B, T) from the training clips."""
         return self.distances(pool(x.astype(np.float32, copy=False), mask, tuple(POOLED_SCALES)))
 
     def distances(self, pooled: NDArray[np.float32]) -> Floats:
-        """(B,) of pooled clips (B, P)."""
+        """Return the distance (B,) of each pooled clip (B, P)."""
         rows = (pooled - self.mean) * self.scale  # (B, P)
         inside = rows @ self.components.T  # (B, R)
         outside = (np.square(rows).sum(axis=1) - np.square(inside).sum(axis=1)).clip(0) / self.residual[0]  # (B,)
@@ -116,16 +119,22 @@ class OpenSetDetector:
         return np.asarray(relative + RESIDUAL_WEIGHT * len(self.components) * outside, np.float64)
 
     def threshold(self, share: float) -> float | None:
-        """The distance from which a clip is unknown, where about so many of clips like those of training may be."""
+        """Return the distance from which a clip is unknown, reached by about `share` of clips like those of training.
+
+        Returns None for a share of 0.
+        """
         return float(np.interp(share, self.shares, self.thresholds)) if share > 0 else None
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """What a file holds."""
+        """Return the arrays to save."""
         return {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> "OpenSetDetector":
-        """The inverse of `to_arrays`. Raises ValueError for arrays that measure nothing."""
+        """Return the detector of saved arrays; the inverse of `to_arrays`.
+
+        Raises ValueError for arrays that do not form a detector.
+        """
         names = [field.name for field in fields(cls)]
         if set(arrays) != set(names):
             raise ValueError(f"expected arrays {', '.join(names)}, got {', '.join(sorted(arrays))}")
@@ -133,10 +142,10 @@ class OpenSetDetector:
 
 
 def fit_open_set_detector(sequences: Sequences, rows: RowIndices, *, seed: int) -> OpenSetDetector | None:
-    """Learned from the clips `rows`, with thresholds out of distances of clips that were held out, group by group.
+    """Fit a detector on the clips `rows`, with thresholds from the distances of clips that were held out by group.
 
-    A clip is nearer to what was learned from it than any other clip of its kind, so that thresholds are taken from
-    clips that were scored without their group. None where there are too few clips or groups to hold any out.
+    A clip is nearer to a detector fitted on it than a new clip of the same kind is. The thresholds therefore come from
+    clips scored without their group. Returns None if there are too few clips or groups to hold any out.
     """
     rows = _sample_rows(np.sort(rows), seed)
     y, groups = sequences.y[rows], sequences.groups[rows]
@@ -147,40 +156,40 @@ def fit_open_set_detector(sequences: Sequences, rows: RowIndices, *, seed: int) 
     count = max(1, min(MAX_COMPONENTS, len(rows) // CLIPS_PER_COMPONENT, pooled.shape[1] - 1))
     held_out = np.empty(len(rows))
     for fold in make_grouped_folds(_drop_features(sequences).take(rows), parts, seed=seed):
-        known = np.concatenate([fold.train, fold.val])
-        held_out[fold.test] = _fit_detector(pooled[known], y[known], count).distances(pooled[fold.test])
+        training = np.concatenate([fold.train, fold.val])
+        held_out[fold.test] = _fit_detector(pooled[training], y[training], count).distances(pooled[fold.test])
     return _fit_detector(pooled, y, count, held_out=held_out)
 
 
 def _fit_detector(
     pooled: NDArray[np.float32], y: NDArray[np.int64], count: int, *, held_out: Floats | None = None
 ) -> OpenSetDetector:
-    """From pooled clips (B, P) and labels (B,), with so many components; thresholds by the distances `held_out`."""
+    """Fit on pooled clips (B, P), labels (B,) and `count` components; the distances `held_out` give the thresholds."""
     mean, scale = pooled.mean(axis=0), _compute_scale(pooled)
     rows = (pooled - mean) * scale  # (B, P)
     _, _, components = randomized_svd(rows, count, random_state=0)  # (R, P)
     inside = rows @ components.T  # (B, R)
-    classes, places = np.unique(y, return_inverse=True)
-    centres = np.stack([inside[places == k].mean(axis=0) for k in range(len(classes))])  # (K, R)
+    classes, class_of_row = np.unique(y, return_inverse=True)
+    centres = np.stack([inside[class_of_row == k].mean(axis=0) for k in range(len(classes))])  # (K, R)
     outside = np.square(rows).sum(axis=1) - np.square(inside).sum(axis=1)  # (B,)
-    within = _covariance(inside - centres[places])
-    far = np.zeros(1) if held_out is None else held_out
+    within = _covariance(inside - centres[class_of_row])
+    distances = np.zeros(1) if held_out is None else held_out
     arrays = {
         "mean": mean,
         "scale": scale,
         "components": components,
         "centres": centres,
         "within": np.linalg.inv(within),
-        "overall": np.linalg.inv(within + np.cov(centres[places], rowvar=False, bias=True)),
+        "overall": np.linalg.inv(within + np.cov(centres[class_of_row], rowvar=False, bias=True)),
         "residual": np.maximum(outside.mean(keepdims=True), EPSILON),
         "shares": np.array(THRESHOLD_SHARES),
-        "thresholds": np.quantile(far, 1 - np.array(THRESHOLD_SHARES)),
+        "thresholds": np.quantile(distances, 1 - np.array(THRESHOLD_SHARES)),
     }
     return OpenSetDetector.from_arrays({name: np.asarray(array, np.float32) for name, array in arrays.items()})
 
 
 def _drop_features(sequences: Sequences) -> Sequences:
-    """The same clips, light enough to be taken apart."""
+    """Return the same clips with a single feature of a single step, so that splitting them is cheap."""
     return replace(sequences, x=sequences.x[:, :1, :1], mask=sequences.mask[:, :1], views=())
 
 
@@ -191,18 +200,18 @@ def _sample_rows(rows: RowIndices, seed: int) -> RowIndices:
 
 
 def _compute_scale(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(P,): each statistic has a spread of its own taken out, the same for all its channels, and the size of POOLED."""
+    """Return the scale (P,): one standard deviation for all channels of a statistic, and its size in POOLED_SCALES."""
     spreads = [float(block.std()) for block in np.split(pooled - pooled.mean(axis=0), len(POOLED_SCALES), axis=1)]
     scales = [size / max(spread, EPSILON) for size, spread in zip(POOLED_SCALES.values(), spreads, strict=True)]
     return np.repeat(np.array(scales, np.float32), pooled.shape[1] // len(POOLED_SCALES))
 
 
 def _covariance(rows: NDArray[np.float32]) -> Floats:
-    """(R, R) of centred rows (B, R)."""
+    """Return the shrunk covariance (R, R) of centred rows (B, R)."""
     covariance, _ = ledoit_wolf(rows.astype(np.float64), assume_centered=True)
     return np.asarray(covariance + EPSILON * max(float(np.trace(covariance)), 1.0) * np.eye(len(covariance)))
 
 
 def _squared_mahalanobis(rows: NDArray[np.floating], precision: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(B,): squared lengths of rows (B, R) by an inverse covariance."""
+    """Return the squared lengths (B,) of rows (B, R) under an inverse covariance."""
     return np.einsum("ij,ij->i", rows @ precision, rows)

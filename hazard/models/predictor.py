@@ -1,4 +1,4 @@
-"""A model that is ready to use: head, baseline or ensemble, with labels, FeatureSpec and reduction."""
+"""A model that is ready for use: head, baseline or ensemble, with labels, FeatureSpec and reduction."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +29,7 @@ Model: TypeAlias = SingleModel | Ensemble
 
 
 class MemberInfo(BaseModel):
-    """What model.json holds of one member of an ensemble."""
+    """The entry of one member of an ensemble in model.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class MemberInfo(BaseModel):
     settings: TrainSettings
     weight: float = Field(gt=0, allow_inf_nan=False)
     file: str = Field(pattern=r"^member-\d{2,}\.(safetensors|skops)$")
-    """Its weights, beside model.json."""
+    """Name of its weights file, beside model.json."""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "MemberInfo":
@@ -47,33 +47,33 @@ class MemberInfo(BaseModel):
 
 
 class ModelInfo(ModelInputSpec):
-    """What model.json holds."""
+    """The content of model.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = FORMAT_VERSION
     kind: Literal["head", "baseline", "ensemble"]
     name: str
-    """A name in HEADS or BASELINES; of an ensemble, what it is made of."""
+    """Name in HEADS or BASELINES; for an ensemble, what it is made of."""
     settings: TrainSettings
     members: tuple[MemberInfo, ...] = ()
-    """Of an ensemble alone; `save_model` fills them in."""
+    """Members of an ensemble, filled in by `save_model`; empty for other models."""
     labels: tuple[str, ...] = Field(min_length=2)
     positive_label: str | None
-    """The label that `threshold` is for; none with three labels or more."""
+    """Label that `threshold` applies to; None with three labels or more."""
     threshold: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=1.0, gt=0, le=100)
-    """Logits are divided by it: see `hazard.models.calibration`."""
+    """Divisor of the logits; see `hazard.models.calibration`."""
     width: int = Field(ge=1, le=1 << 20)
-    """D, after the reduction."""
+    """Feature width D, after the reduction."""
     reduction_kind: str | None
     cache_digest: str
-    """Content digest of the cache that it was trained on."""
+    """Content digest of the training cache."""
     split: str
     groups_known: bool
     libraries: dict[str, str]
     digests: dict[str, str] = Field(default={})
-    """sha256 of each file beside model.json."""
+    """SHA-256 of each file beside model.json."""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "ModelInfo":
@@ -94,55 +94,55 @@ def _check_name(kind: ModelKind, name: str) -> None:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that a saved model depends on."""
+    """Return the versions of the libraries that a saved model depends on."""
     return {name: version(name) for name in RECORDED_LIBRARIES}
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that is ready to use."""
+    """A model that is ready for use."""
 
     info: ModelInfo
     model: Model
     reduction: Reduction | None
     open_set_detector: OpenSetDetector | None = None
-    """What training clips look like; none in models of old, and where there were too few clips to tell."""
+    """Detector of unknown clips; None in older models, and if there were too few training clips."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """K names, in the order of the probabilities."""
+        """K label names, in the order of the probabilities."""
         return self.info.labels
 
     @property
     def positive_label(self) -> str | None:
-        """The label of two that an alarm is for."""
+        """The one of two labels that alarms are for."""
         return self.info.positive_label
 
     @property
     def threshold(self) -> float:
-        """The least probability of the positive label that names a clip so."""
+        """Lowest probability of the positive label at which a clip gets that label."""
         return self.info.threshold
 
     @property
     def feature_spec(self) -> dict[str, Any]:
-        """How its features were made, as `FeatureSpec` dumps it."""
+        """Specification of its features, as `FeatureSpec` dumps it."""
         return self.info.feature_spec
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of those features."""
+        """Fingerprint of its features."""
         return self.info.fingerprint
 
     def with_threshold(self, threshold: float | None) -> "Predictor":
-        """The same model with another threshold on the positive label; None leaves it as it is."""
+        """Return the same model with another threshold on the positive label; None changes nothing."""
         if threshold is None:
             return self
         return replace(self, info=self.info.model_copy(update={"threshold": threshold}))
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_], *, batch_size: int = 256) -> NDArray[np.float64]:
-        """x (B, T, D) after the reduction, mask (B, T) True = real → probabilities (B, K), rows sum to one.
+        """Return probabilities (B, K), whose rows sum to one, of x (B, T, D) and mask (B, T) True = real.
 
-        Raises ValueError for another width, and for a clip without a single real step.
+        x must have been reduced already. Raises ValueError for another width, and for a clip without a real step.
         """
         self._check_shapes(x, mask)
         x = x.astype(np.float32, copy=False)
@@ -150,17 +150,18 @@ class Predictor:
         return apply_temperature(probs, self.info.temperature)
 
     def ood_scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-        """How unlike all training clips each of x (B, T, D), mask (B, T) is, (B,): higher is stranger; see `OpenSetDetector`.
+        """Return how unlike all training clips each of x (B, T, D), mask (B, T) is, (B,); higher is less familiar.
 
-        The same whatever kind of model it is; None where the model cannot tell. Raises ValueError as `predict` does.
+        The score is that of `OpenSetDetector`, whatever the kind of model; None if the model has no detector. Raises
+        ValueError as `predict` does.
         """
         self._check_shapes(x, mask)
         return None if self.open_set_detector is None else self.open_set_detector.scores(x, mask)
 
     def find_ood_threshold(self, share: float) -> float | None:
-        """The score from which a clip is unknown, where about `share` of clips like those of training may be.
+        """Return the score from which a clip is unknown, reached by about `share` of clips like those of training.
 
-        None where the share is 0, and where the model cannot tell.
+        Returns None for a share of 0, and if the model has no detector.
         """
         return None if self.open_set_detector is None else self.open_set_detector.threshold(share)
 
@@ -171,7 +172,10 @@ class Predictor:
             raise ValueError("a clip has no real step")
 
     def attention(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-        """How much each step of x (B, T, D) weighs, (B, T), rows sum to one; None where the model does not choose."""
+        """Return the weight of each step of x (B, T, D), (B, T) with rows that sum to one.
+
+        Returns None if the model has no attention pooling.
+        """
         heads = list(self.model.heads) if isinstance(self.model, HeadEnsemble) else []
         if not heads or not all(isinstance(getattr(head, "pooling", None), AttentionPooling) for head in heads):
             return None
@@ -180,7 +184,11 @@ class Predictor:
         return weights.double().numpy()
 
     def predict_labels(self, probs: NDArray[np.float64]) -> list[str]:
-        """The label of each row of probs (B, K): the positive one from the threshold on, else the most probable."""
+        """Return the label of each row of probs (B, K).
+
+        With a positive label of two: positive if its probability is the threshold or more. Otherwise the most probable
+        label.
+        """
         if self.positive_label is None or len(self.labels) != 2:
             return [self.labels[k] for k in probs.argmax(axis=1)]
         positive = self.labels.index(self.positive_label)
@@ -190,7 +198,7 @@ class Predictor:
 def predict_probs(
     model: Model, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int = 256
 ) -> NDArray[np.float64]:
-    """Probabilities (B, K) of any model."""
+    """Return probabilities (B, K) of any kind of model."""
     if not len(x):
         return np.zeros((0, classes))
     predict = model.predict if isinstance(model, Ensemble) else partial(predict_single, model)

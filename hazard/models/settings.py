@@ -1,4 +1,4 @@
-"""Settings of training: section `train` of a settings file."""
+"""Settings of training: the section `train` of a settings file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from hazard.models.pooling import STATISTICS
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """How much training clips are changed; nothing by default."""
+    """How training clips are changed; by default they are not."""
 
     temporal_crop: float = 0.0
     """Largest share of a clip's steps that is cut from its ends."""
@@ -26,141 +26,151 @@ class AugmentOptions:
     feature_dropout: float = 0.0
     """Share of channels that are hidden in a whole clip."""
     mixup: float = 0.0
-    """α of the Beta distribution that shares of mixed clips are drawn from; 0: none are mixed."""
+    """α of the Beta distribution of the shares in which clips are mixed; 0: no mixing."""
 
     @property
     def is_enabled(self) -> bool:
-        """Whether anything is changed at all."""
+        """True if anything is changed."""
         return any((self.temporal_crop, self.frame_dropout, self.feature_dropout, self.mixup))
 
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What a training step minimises."""
+    """The loss that training minimises."""
 
     kind: str = "cross_entropy"
-    """cross_entropy | focal."""
+    """`cross_entropy` or `focal`."""
     gamma: float = 2.0
-    """Of the focal loss: how much less a clip counts the surer the head is of it."""
+    """Exponent of the focal loss: how much less a clip counts the more confident the head is of it."""
     label_smoothing: float = 0.1
     """Share of each target that is spread over all classes."""
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """How weights move."""
+    """How the optimizer changes the weights."""
 
     lr: float = 1e-3
     weight_decay: float = 0.1
     warmup: float = 0.0
-    """Share of all steps in which the rate rises from zero."""
+    """Share of all steps during which the learning rate rises from zero."""
     ema: float = 0.0
-    """Decay of the averaged weights a step; 0: none are kept."""
+    """Decay per step of the averaged weights; 0: no averaging."""
 
 
 TRACKER_NAMES = ("none", "tensorboard", "wandb", "mlflow")
 
 
 class TrainSettings(BaseModel):
-    """What a training run depends on besides the cache. Nothing about preprocessing: the cache decides that."""
+    """All settings of a training run except the cache. Preprocessing has none: the cache decides it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     head: str = "lstm"
-    """A name in HEADS."""
+    """Name in HEADS."""
     baseline: str | None = None
-    """A name in BASELINES: train that instead of a head."""
+    """Name in BASELINES: train this instead of a head."""
     pooled: tuple[str, ...] | None = None
-    """Names in STATISTICS, what baselines are offered of each clip; none: each baseline's own."""
+    """Names in STATISTICS of what baselines take of each clip; None: each baseline's own."""
     pooled_scale: ScaleMode = "column"
-    """Baselines take a spread out of each column, or a common one out of all columns of a `kind`: for PCA features."""
+    """`column`: baselines divide each column by its own standard deviation; `kind`: all columns of one statistic by
+    a common one, for PCA features."""
     jobs: int = Field(-1, ge=-1)
-    """Threads that fit a baseline, -1: one a core; they change no prediction."""
+    """Threads that fit a baseline, -1: one per core; they change no prediction."""
     ensemble: str | None = None
-    """Several models as one: NAME[:SEEDS][=WEIGHT],… of heads and baselines, `seeds:5` for five of the chosen one,
-    `heads` or `baselines` for all."""
+    """Several models as one: NAME[:SEEDS][=WEIGHT],… of heads and baselines. `seeds:5` takes five of the selected
+    model, `heads` or `baselines` all of them."""
     keep: Literal["refit", "folds"] = "refit"
-    """What is saved after folds: one model fitted again on all clips, or the folds' own models as an ensemble."""
+    """What is saved after cross-validation. `refit`: one model fitted again on all clips; `folds`: the folds' own
+    models as an ensemble."""
     hidden_size: int | None = Field(None, ge=1, le=8192)
-    """Width of the temporal part per direction. By default it follows the number of training clips (`auto_size`)."""
+    """Width of the temporal part per direction; by default it follows the number of training clips (`auto_size`)."""
     layers: int = Field(1, ge=1, le=16)
-    """Layers on top of each other."""
+    """Number of stacked layers."""
     dropout: float | None = Field(None, ge=0, lt=1)
-    """Share of values that each training step hides; by the number of training clips by default."""
+    """Share of values that each training step hides; by default it follows the number of training clips."""
     inputs: tuple[str, ...] = DEFAULT_INPUTS
-    """What a head is offered of each step: `features`, `differences`, `absolute_differences`."""
+    """Names in STEP_INPUTS of what a head takes of each step, such as `features` and `differences`."""
     bidirectional: bool = False
-    """Whether recurrent layers also read the clip backwards; the other kinds, and `bilstm_attention`, see both ways."""
+    """Whether recurrent layers also read the clip backwards. Other heads, and `bilstm_attention`, always see both
+    directions."""
     projection: int | None = Field(None, ge=0, le=8192)
-    """Width that the offered values are projected to first, 0: they are not; by the number of clips by default."""
+    """Width that the inputs are projected to first, 0: no projection; by default it follows the number of training
+    clips."""
     members: int | None = Field(None, ge=1, le=100)
-    """Heads that are trained side by side on different inner splits and averaged; by the number of clips by default."""
+    """Number of heads that are trained side by side on different inner splits and averaged; by default it follows
+    the number of training clips."""
     epochs: int = Field(30, ge=1)
-    """At most this many passes over the training clips."""
+    """Largest number of passes over the training clips."""
     patience: int = Field(6, ge=1)
     """Epochs without a lower loss on the inner validation clips before training stops."""
     batch_size: int | None = Field(None, ge=1)
-    """Clips a training step; by the number of training clips by default."""
+    """Clips per training step; by default it follows the number of training clips."""
     lr: float = Field(1e-3, gt=0)
     """Highest learning rate; it falls to zero along a cosine."""
     warmup: float = Field(0.0, ge=0, lt=1)
-    """Share of all training steps in which the rate rises from zero to `lr`."""
+    """Share of all training steps during which the learning rate rises from zero to `lr`."""
     weight_decay: float = Field(0.1, ge=0)
     """Decoupled weight decay of AdamW; biases and norms do not decay."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay a step of averaged weights, such as 0.99, which are then the ones that are measured and kept; 0: none."""
+    """Decay per step of averaged weights, such as 0.99, which are then evaluated and kept; 0: no averaging."""
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """What training minimises; early stopping looks at the plain cross entropy always."""
+    """Loss that training minimises. Early stopping always uses the plain cross entropy."""
     focal_gamma: float = Field(2.0, ge=0)
-    """Of the focal loss: how much less a clip counts the surer the head is of it."""
+    """Exponent of the focal loss: how much less a clip counts the more confident the head is of it."""
     balance: Literal["none", "weights", "sampling"] = "none"
-    """Rare labels weigh more in the loss, or are drawn more often; probabilities then lean towards them."""
+    """`weights`: rare labels weigh more in the loss; `sampling`: they are drawn more often. Probabilities then lean
+    towards them."""
     temporal_crop: float = Field(0.0, ge=0, lt=1)
-    """Training shows random stretches of clips, cut by at most this share of their steps."""
+    """Training uses random segments of clips, with at most this share of their steps cut off."""
     frame_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of a clip's steps that training leaves out, others each time."""
     feature_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of channels that training hides in a whole clip, others each time."""
     mixup: float = Field(0.0, ge=0)
-    """Training mixes pairs of clips and their labels, by shares drawn from Beta(mixup, mixup); 0: it does not."""
+    """Training mixes pairs of clips and their labels, in shares drawn from Beta(mixup, mixup); 0: no mixing."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of each target that is spread over all classes."""
     seed: int = Field(0, ge=0)
     """Seed of splits, initial weights, batches and baselines."""
     labels_file: Path | None = None
-    """A CSV file (path, label, start, end) of corrections, such as a review writes: they outrank the cache's labels."""
+    """CSV file (path, label, start, end) of corrections, such as a review writes. They override the cache's labels."""
     folds: int | None = Field(None, ge=2)
-    """Grouped folds; none: the given split, the cache's own, or a hold-out."""
+    """Number of grouped folds; None: the given split, the cache's own, or a hold-out."""
     repeats: int = Field(1, ge=1, le=100)
-    """How often the folds are drawn, otherwise each time; figures are averaged over the repeats."""
+    """How often the folds are drawn, differently each time; metrics are averaged over the repeats."""
     split: str | None = None
-    """A CSV file (path, split), or `split` for the cache's own column."""
+    """CSV file (path, split), or `split` for the cache's own column."""
     split_files: Path | None = None
-    """A folder of official lists (UCF101, HMDB51): one fold for each of their splits."""
+    """Folder of official lists (UCF101, HMDB51): one fold for each of their splits."""
     split_groups: Literal["refuse", "allow"] = "refuse"
-    """What to do about official lists that put a group on two sides; any other split that does so is refused."""
+    """`refuse` rejects official lists that put a group on two sides, `allow` uses them. Any other such split is
+    rejected."""
     duplicates: Literal["report", "ignore", "group"] = "report"
-    """Clips of different groups that look alike: named where a split parts them, or given one group beforehand."""
+    """Clips of different groups that look alike. `report`: name those that a split separates; `group`: give them one
+    group first; `ignore`: do not look for them."""
     random_folds: bool = False
-    """Measure the model once more on random folds, which part groups, to show how much that would flatter it."""
+    """Whether to evaluate the model again on random folds, which split groups, to show how much that would inflate
+    metrics."""
     tune: int | None = Field(None, ge=1)
-    """Trials of a search on inner folds of the training clips, over what in SPACE no file, `--set` or flag names."""
+    """Trials of a search on inner folds of the training clips, over what in SEARCH_SPACE no file, `--set` or flag
+    sets."""
     tracker: str = "none"
-    """A name in TRACKERS: where curves, figures and pictures are sent besides the run's own folder."""
+    """Name in TRACKERS: where curves, metrics and pictures are sent besides the run's own folder."""
     max_steps: int | None = Field(64, ge=1)
-    """Longer tracks are thinned evenly to this many steps."""
+    """Largest number of steps; longer tracks are subsampled evenly."""
     views: tuple[str, ...] | None = None
-    """Augmentation views of the cache that training draws from, one a clip and epoch; all by default, [] for none."""
+    """Augmentation views of the cache that training draws from, one per clip and epoch; None: all, []: none."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Arithmetic of training; `auto`: bf16 where the device has instructions for it and the head is wide enough."""
+    """Arithmetic of training. `auto`: bf16 if the device has instructions for it and the head is wide enough."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     threads: int = Field(1, ge=1)
-    """CPU threads of torch: heads are small, and two threads that share busy cores are slower than one."""
+    """CPU threads of torch. Heads are small: two threads on busy cores are slower than one."""
     positive_label: str | None = None
-    """The label of two that an alarm is for; none: guessed from the names."""
+    """The one of two labels that alarms are for; None: guessed from the names."""
     false_alarms_per_hour: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """The saved threshold is the lowest that raises no more of them an hour of harmless video; none: it is 0.5."""
+    """The saved threshold is the lowest with at most this many false alarms per hour of harmless video; None: 0.5."""
 
     @field_validator("head")
     @classmethod
@@ -188,7 +198,7 @@ class TrainSettings(BaseModel):
     @classmethod
     def _check_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len(set(value)) != len(value):
-            raise ValueError(f"give one or more different inputs of {', '.join(STEP_INPUTS)}")
+            raise ValueError(f"give one or more different inputs, out of {', '.join(STEP_INPUTS)}")
         for name in value:
             _check_choice("input", name, STEP_INPUTS)
         return value
@@ -197,7 +207,7 @@ class TrainSettings(BaseModel):
     @classmethod
     def _check_statistics(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and (not value or len(set(value)) != len(value)):
-            raise ValueError(f"give one or more different statistics of {', '.join(STATISTICS)}")
+            raise ValueError(f"give one or more different statistics, out of {', '.join(STATISTICS)}")
         for name in value or ():
             _check_choice("statistic", name, STATISTICS)
         return value
@@ -206,37 +216,37 @@ class TrainSettings(BaseModel):
     @classmethod
     def _check_jobs(cls, value: int) -> int:
         if value == 0:
-            raise ValueError("give a number of threads, or -1 for one a core")
+            raise ValueError("give a number of threads, or -1 for one per core")
         return value
 
     @property
     def kind_and_name(self) -> tuple[Literal["head", "baseline", "ensemble"], str]:
-        """What is to be fitted; of an ensemble the full list, so that `of` gives the same again."""
+        """Kind and name of the model to fit; of an ensemble the full list, so that `for_model` gives the same again."""
         if self.ensemble:
-            places = parse_ensemble_spec(self.ensemble, selected_model=self.baseline or self.head)
-            return "ensemble", ",".join(map(str, places))
+            entries = parse_ensemble_spec(self.ensemble, selected_model=self.baseline or self.head)
+            return "ensemble", ",".join(map(str, entries))
         return ("baseline", self.baseline) if self.baseline else ("head", self.head)
 
     def for_model(self, kind: str, name: str) -> "TrainSettings":
-        """The same settings for another head, baseline or ensemble."""
+        """Return the same settings for another head, baseline or ensemble."""
         return self.model_copy(update={"baseline": None, "ensemble": None} | {kind: name})
 
     def split_by_model(self) -> list[tuple["TrainSettings", float]]:
-        """The settings of each model of an ensemble, with its weight; of a head or a baseline these alone."""
+        """Return the settings of each model of an ensemble, with its weight; for a head or a baseline only these."""
         if not self.ensemble:
             return [(self, 1.0)]
         return [
             (
-                self.for_model(place.kind, place.name).model_copy(update={"seed": self.seed + i}),
-                place.weight / place.seeds,
+                self.for_model(entry.kind, entry.name).model_copy(update={"seed": self.seed + i}),
+                entry.weight / entry.seeds,
             )
-            for place in parse_ensemble_spec(self.ensemble, selected_model=self.baseline or self.head)
-            for i in range(place.seeds)
+            for entry in parse_ensemble_spec(self.ensemble, selected_model=self.baseline or self.head)
+            for i in range(entry.seeds)
         ]
 
     @property
     def augment_options(self) -> AugmentOptions:
-        """The part that changes training clips."""
+        """Settings of augmentation."""
         return AugmentOptions(
             temporal_crop=self.temporal_crop,
             frame_dropout=self.frame_dropout,
@@ -246,12 +256,12 @@ class TrainSettings(BaseModel):
 
     @property
     def loss_options(self) -> LossOptions:
-        """The part that says what is minimised."""
+        """Settings of the loss."""
         return LossOptions(kind=self.loss, gamma=self.focal_gamma, label_smoothing=self.label_smoothing)
 
     @property
     def optimizer_options(self) -> OptimizerOptions:
-        """The part that says how weights move."""
+        """Settings of the optimizer."""
         return OptimizerOptions(lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, ema=self.ema)
 
 

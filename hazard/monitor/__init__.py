@@ -1,1 +1,1 @@
-"""Watch live cameras: detection, events, metrics and the desktop window."""
+"""The live monitor: detection, events, alerts, metrics and the desktop window."""

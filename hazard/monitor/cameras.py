@@ -1,15 +1,15 @@
-"""Which cameras to watch, where each looks, when, and how easily it alarms: a YAML file, or sources as they are named.
+"""Camera settings: name, source, zone, schedule and threshold, from a YAML file or the command line.
 
     cameras:
       - name: yard
-        source: rtsp://${CAMERA_LOGIN}@10.0.0.5/stream1   # taken from the environment, so that no file holds it
+        source: rtsp://${CAMERA_LOGIN}@10.0.0.5/stream1   # read from the environment, so that no file contains it
         zone: [[0.1, 0.2], [0.9, 0.2], [0.9, 1], [0.1, 1]]
         schedule: mon-fri 08:00-18:00; sat 10:00-14:00
         timezone: Europe/Berlin
         threshold: 0.7
 
-A zone changes what the model sees: in training it saw whole pictures. Where a zone is small, a model that was trained
-on pictures cut alike will do better.
+A zone hides part of the frame, but the model was trained on whole frames. For a small zone, a model that was trained on
+frames cropped in the same way does better.
 """
 
 import os
@@ -36,7 +36,7 @@ _VARIABLE_PATTERN = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True)
 class WeeklyHours:
-    """Some days of the week and the hours of each, in minutes since midnight; an end before the start is tomorrow's."""
+    """Hours on some days of the week, in minutes since midnight. An end before the start is on the next day."""
 
     days: frozenset[int]  # 0: Monday
     start: int
@@ -47,23 +47,23 @@ Schedule = tuple[WeeklyHours, ...]
 
 
 class CameraSettings(BaseModel):
-    """One camera."""
+    """Settings of one camera."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(min_length=1, max_length=80)
-    """What alerts call it."""
+    """Name in alerts."""
     source: str = Field(min_length=1, repr=False)
-    """An address (rtsp, rtsps, http, https), the number of a device, or a file as if live; `${NAME}` is taken from the
-    environment. Private addresses are allowed: whoever writes the settings decides what is watched."""
+    """A URL (rtsp, rtsps, http, https), the number of a device, or a video file that is played as if live. `${NAME}` is
+    read from the environment. Private addresses are allowed, because the operator chooses the cameras."""
     zone: tuple[tuple[float, float], ...] = ()
-    """Corners of a polygon, across and down, as shares of the picture; the rest is hidden from the model."""
+    """Corners of a polygon, as shares of the frame's width and height. The rest is hidden from the model."""
     schedule: str = ""
-    """Such as `mon-fri 08:00-18:00; sat,sun 22:00-06:00`; empty: always."""
+    """Hours with alerts, such as `mon-fri 08:00-18:00; sat,sun 22:00-06:00`; empty: always."""
     timezone: str = ""
-    """Of the schedule, such as `Europe/Berlin`."""
+    """Time zone of the schedule, such as `Europe/Berlin`."""
     threshold: float | None = Field(None, ge=0, le=1)
-    """Probability from which an event begins here; none: as everywhere."""
+    """Probability from which an event begins on this camera; None: the threshold of all cameras."""
 
     @field_validator("source", mode="before")
     @classmethod
@@ -85,9 +85,9 @@ class CameraSettings(BaseModel):
     @classmethod
     def _check_zone(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
         if value and (len(value) < 3 or _polygon_area(value) == 0):
-            raise ValueError("expected three corners or more that enclose something")
+            raise ValueError("expected three corners or more that enclose an area")
         if not all(0 <= share <= 1 for corner in value for share in corner):
-            raise ValueError("expected shares of the picture's width and height, from 0 to 1")
+            raise ValueError("expected shares of the frame's width and height, from 0 to 1")
         return value
 
     @model_validator(mode="after")
@@ -101,18 +101,18 @@ class CameraSettings(BaseModel):
 
     @property
     def camera(self) -> Camera:
-        """What is watched."""
+        """The camera as the readers need it."""
         return Camera(self.name, self.source, self.zone)
 
-    def is_watched(self, moment: datetime) -> bool:
-        """Whether the schedule has it watched at a moment, which must know its time zone."""
+    def is_watched(self, time: datetime) -> bool:
+        """Check whether the schedule covers a time, which must have a time zone."""
         return not self.schedule or is_scheduled(
-            parse_schedule(self.schedule), moment.astimezone(_load_timezone(self.timezone))
+            parse_schedule(self.schedule), time.astimezone(_load_timezone(self.timezone))
         )
 
 
 def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
-    """Section `cameras` of a YAML file. Raises SettingsError; no message shows a password."""
+    """Read section `cameras` of a YAML file. Raises SettingsError, whose message shows no password."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -123,7 +123,7 @@ def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
         raise SettingsError(f"cameras file {file} is not YAML{at}: {getattr(error, 'problem', '')}") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("cameras"), list) or not tree["cameras"]:
         raise SettingsError(
-            f"cameras file {file}: expected `cameras:` and a list of them, each with a name and a source"
+            f"cameras file {file}: expected `cameras:` and a list of cameras, each with a name and a source"
         )
     for key in tree:
         if key not in SECTION_NAMES:
@@ -134,7 +134,7 @@ def load_cameras(file: Path) -> tuple[CameraSettings, ...]:
 
 
 def parse_camera_sources(sources: Sequence[str]) -> tuple[CameraSettings, ...]:
-    """Cameras as the command line names them, SOURCE or NAME=SOURCE; the others are called camera-1, camera-2, …."""
+    """Return the cameras of the command line, SOURCE or NAME=SOURCE. Those without a name are called camera-1, …."""
     named = [_split_name(source, f"camera-{i}") for i, source in enumerate(sources, 1)]
     return _check_unique_names(
         [_parse_camera({"name": name, "source": source}, f"source {i}") for i, (name, source) in enumerate(named, 1)]
@@ -142,16 +142,16 @@ def parse_camera_sources(sources: Sequence[str]) -> tuple[CameraSettings, ...]:
 
 
 def parse_schedule(text: str) -> Schedule:
-    """`mon-fri 08:00-18:00; sat 10:00-14:00` as hours. Raises ValueError that names the part that is none."""
+    """Parse a schedule such as `mon-fri 08:00-18:00; sat 10:00-14:00`. Raises ValueError that names the wrong part."""
     return tuple(_parse_hours(part.strip().lower()) for part in text.split(";") if part.strip())
 
 
-def is_scheduled(schedule: Schedule, moment: datetime) -> bool:
-    """Whether a moment, in the schedule's own time zone, lies in one of its hours; an empty schedule is always.
+def is_scheduled(schedule: Schedule, time: datetime) -> bool:
+    """Check whether a time in the schedule's time zone is in one of its hours. An empty schedule covers all times.
 
-    What counts is what clocks on the wall show: an hour that summer time skips is never, one that it repeats is twice.
+    Hours are those of local clocks: one that daylight saving time skips never comes, one that it repeats comes twice.
     """
-    minutes, today = 60 * moment.hour + moment.minute, moment.weekday()
+    minutes, today = 60 * time.hour + time.minute, time.weekday()
     return not schedule or any(
         (today in hours.days and hours.start <= minutes < hours.end)
         if hours.start < hours.end
@@ -163,10 +163,10 @@ def is_scheduled(schedule: Schedule, moment: datetime) -> bool:
 def _parse_hours(text: str) -> WeeklyHours:
     match = _HOURS_PATTERN.fullmatch(text)
     if not match:
-        raise ValueError(f"schedule '{text}': expected such as `mon-fri 08:00-18:00`")
+        raise ValueError(f"schedule '{text}': expected a form such as `mon-fri 08:00-18:00`")
     start, end = (60 * int(hour) + int(minute) for hour, minute in (match.groups()[1:3], match.groups()[3:5]))
     if start >= 24 * 60 or end > 24 * 60 or int(match[3]) > 59 or int(match[5]) > 59 or start == end:
-        raise ValueError(f"schedule '{text}': expected times from 00:00 to 24:00 that differ")
+        raise ValueError(f"schedule '{text}': expected two different times from 00:00 to 24:00")
     return WeeklyHours(_parse_days(match[1] or "daily"), start, end)
 
 
@@ -189,7 +189,7 @@ def _load_timezone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"unknown timezone '{name}'; expected such as Europe/Berlin (`pip install tzdata` where none is known)"
+            f"unknown timezone '{name}'; expected such as Europe/Berlin (if all are unknown: `pip install tzdata`)"
         ) from None
 
 
@@ -201,7 +201,7 @@ def _polygon_area(corners: Sequence[tuple[float, float]]) -> float:
 def _expand_environment(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
-            raise ValueError(f"the environment has no variable {match[1]}")
+            raise ValueError(f"the environment variable {match[1]} is not set")
         return os.environ[match[1]]
 
     return _VARIABLE_PATTERN.sub(value, text)
@@ -235,5 +235,5 @@ def _check_unique_names(cameras: Sequence[CameraSettings]) -> tuple[CameraSettin
     names = [camera.name for camera in cameras]
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"two cameras are called '{name}'; give each a name of its own")
+            raise SettingsError(f"two cameras are called '{name}'; give each a different name")
     return tuple(cameras)

@@ -1,4 +1,4 @@
-"""hazard.monitor.live_windows."""
+"""Windows of a live camera: the same grid of windows as in reports, built frame by frame."""
 
 import math
 from collections import deque
@@ -14,28 +14,28 @@ from features.video.windows import Windowing
 from hazard.models.input_spec import ModelInputSpec
 
 MAX_SPAN_RATIO = 1.5
-"""A window whose frames span so many times its length has a hole: nothing is said of it."""
+"""A window whose frames span more than this many times its length has a gap, and is not predicted."""
 
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Which frames of a camera make a window."""
+    """Frame rate, length and stride of a camera's windows."""
 
     fps: float
-    """Frames that are looked at, a second."""
+    """Frames per second that the model sees."""
     window_frames: int
-    """Frames of a window."""
+    """Frames in a window."""
     stride_frames: int
     """Frames from one window to the next."""
 
     @property
     def max_missing_frames(self) -> int:
-        """So many instants without a frame of their own are no hole."""
+        """Largest number of sampling instants without a new frame that is not a gap."""
         return max(1, math.floor((MAX_SPAN_RATIO - 1) * self.window_frames))
 
 
 def make_window_grid(source: ModelInputSpec, windows: Windowing) -> WindowGrid:
-    """The grid on which a model's windows lie. Raises SettingsError for models that do not look at single frames."""
+    """Return the window grid of a model. Raises SettingsError if the model does not work on single frames."""
     sampling = source.spec.sampling
     if sampling.kind == "even":
         rows = sampling.frames or 1
@@ -45,38 +45,38 @@ def make_window_grid(source: ModelInputSpec, windows: Windowing) -> WindowGrid:
         rows = max(1, round(windows.window_seconds * fps))
     else:
         raise SettingsError(
-            f"the model looks at '{sampling.kind}' frames, which live cameras do not give; train one with "
-            "--frames N or --fps F"
+            f"the model needs frames sampled as '{sampling.kind}', which live cameras do not support; "
+            "train a model with --frames N or --fps F"
         )
     return WindowGrid(fps, rows, max(1, round(windows.stride_seconds * fps)))
 
 
 @dataclass(frozen=True)
 class LiveWindow:
-    """Frames of a camera that the model judges together."""
+    """One window of a camera."""
 
     span: tuple[float, float]  # seconds of the camera's session
     core: tuple[float, float]
-    """The stretch that it speaks for, as `decide.window_cores` has it."""
+    """Part of the span that the prediction counts for, as in `hazard.events.decision.window_cores`."""
     steps: NDArray[np.float16]  # (T, D)
 
 
 @dataclass
 class WindowBuffer:
-    """The last frames of one camera's session."""
+    """The last frames of one camera's session, as long as a window."""
 
     grid: WindowGrid
     times: deque[float] = field(default_factory=deque)
     steps: deque[NDArray[np.float16]] = field(default_factory=deque)
     instant_count: int = 0
-    """Instants that were seen."""
+    """Sampling instants since the session began."""
 
     def add(self, seconds: float, features: NDArray[np.float16]) -> list[LiveWindow]:
-        """One frame (D,) more, and the windows that it completes.
+        """Add the features (D,) of a frame, and return the windows that it completes.
 
-        What counts is the instant that the frame was picked for, as in reports: by the frames' own times windows would
-        lie a little apart or overlap, and the rules would see other gaps between them. Of a camera that gives fewer
-        frames than are looked at, a frame stands for all the instants at which it was on the screen.
+        A frame gets the time of the sampling instant that it was picked for, as in reports. With the frames' own times
+        there would be small gaps or overlaps between windows, and the event rule would see other gaps. If a camera
+        delivers fewer frames than the model samples, a frame counts for all instants at which it was on the screen.
         """
         windows = []
         missing = self._count_missing(seconds)
@@ -85,7 +85,7 @@ class WindowBuffer:
         return [*windows, *self._append(next_sample_instant(seconds, self.grid.fps), features)]
 
     def _count_missing(self, seconds: float) -> int:
-        """Instants between the last one and that of a frame."""
+        """Return the number of sampling instants between the last frame and a new one."""
         if not self.times:
             return 0
         return round((next_sample_instant(seconds, self.grid.fps) - self.times[-1]) * self.grid.fps) - 1
@@ -109,11 +109,13 @@ class WindowBuffer:
         start, end = max(0.0, self.times[0] - half), self.times[-1] + half
         if end - start > MAX_SPAN_RATIO * length:
             return None
-        middle, reach = (start + end) / 2, self.grid.stride_frames / self.grid.fps / 2
+        middle, half_core = (start + end) / 2, self.grid.stride_frames / self.grid.fps / 2
         is_first = self.instant_count == self.grid.window_frames
-        return LiveWindow((start, end), (start if is_first else middle - reach, middle + reach), self._stack_frames())
+        return LiveWindow(
+            (start, end), (start if is_first else middle - half_core, middle + half_core), self._stack_frames()
+        )
 
     def _stack_frames(self) -> NDArray[np.float16]:
-        """(T, D): each frame once, as the rows of a report's window are, however many instants it stands for."""
+        """Return the window's features (T, D). A frame that counts for several instants is one row, as in reports."""
         steps = list(self.steps)
-        return np.stack([steps[0], *(step for last, step in pairwise(steps) if step is not last)])
+        return np.stack([steps[0], *(step for previous, step in pairwise(steps) if step is not previous)])

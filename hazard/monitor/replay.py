@@ -1,4 +1,4 @@
-"""hazard.monitor.replay."""
+"""Evaluation of a monitor on a recording, which is replayed as if it were a live camera."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,10 +26,10 @@ def evaluate_recording(
     is_quiet: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """What `evaluate_events` says of a recording that is replayed as if live, and how late alerts come.
+    """Replay a recording as if live, and return the metrics of `evaluate_events` and the delays of alerts in seconds.
 
-    Every frame on the grid is looked at, as fast as the machine allows, behind a progress bar unless `is_quiet`. Raises
-    SettingsError without true events of it, and where it is no video.
+    Every frame on the grid is processed, as fast as the machine allows, with a progress bar unless `is_quiet`. Raises
+    SettingsError if the recording is not a video or the truth file has no events of it.
     """
     if settings.truth is None:
         raise SettingsError("--evaluate needs --truth FILE: a CSV of true events with the columns path,start,end,label")
@@ -38,20 +38,23 @@ def evaluate_recording(
         check_video(recording)
     except ClipError as error:
         raise SettingsError(f"{recording} cannot be replayed: {error.reason}; give a video file") from None
-    ready = load_detector_setup(model_folder, settings)
-    labels = [rule.label for rule in ready.decision.rules]
+    setup = load_detector_setup(model_folder, settings)
+    labels = [rule.label for rule in setup.decision.rules]
     check_truth(settings.truth, truth, paths=[name], labels=labels)
-    happenings, seconds = _replay_recording(recording, name, ready, settings, is_quiet=is_quiet, is_stopped=is_stopped)
-    told = dict(collect_events(happenings).get(name, []))
+    camera_events, seconds = _replay_recording(
+        recording, name, setup, settings, is_quiet=is_quiet, is_stopped=is_stopped
+    )
+    detected_at = dict(collect_events(camera_events).get(name, []))
     tolerance = settings.tolerance_seconds
-    figures = evaluate_events([EvaluatedVideo(name, seconds, truth[name], list(told))], tolerance_seconds=tolerance)
+    video = EvaluatedVideo(name, seconds, truth[name], list(detected_at))
+    metrics = evaluate_events([video], tolerance_seconds=tolerance)
     delays = [
-        min(told[event] for event in found) - true.start
-        for true in truth[name]
-        if (found := list(find_matching_events(true, told, tolerance)))
+        min(detected_at[event] for event in matching) - true_event.start
+        for true_event in truth[name]
+        if (matching := list(find_matching_events(true_event, detected_at, tolerance)))
     ]
-    late = {"median": float(np.median(delays)), "p90": float(np.quantile(delays, 0.9))} if delays else {}
-    return {**figures, "alert_delay_seconds": {"median": None, "p90": None} | late}
+    quantiles = {"median": float(np.median(delays)), "p90": float(np.quantile(delays, 0.9))} if delays else {}
+    return {**metrics, "alert_delay_seconds": {"median": None, "p90": None} | quantiles}
 
 
 def _replay_recording(
@@ -63,19 +66,19 @@ def _replay_recording(
     is_quiet: bool,
     is_stopped: Callable[[], bool],
 ) -> tuple[list[CameraEvent], float]:
-    """What happens in a recording, and how many seconds of it were looked at."""
-    last = 0.0
+    """Return the camera events of a recording, and how many seconds of it were processed."""
+    last_time = 0.0
     with (
-        open_detector(setup, settings, {name: None}) as brain,
+        open_detector(setup, settings, {name: None}) as detector,
         open_cameras([Camera(name, str(recording))], setup.spec.preprocessing, setup.grid.fps, is_paced=False) as live,
         make_progress_bar(0, description="replay", unit="s", is_shown=not is_quiet) as bar,
     ):
 
-        def look(items: Sequence[LiveFrame | StatusChange]) -> None:
-            nonlocal last
-            times = brain.watchers[name].window_buffer.times
-            last = max(last, times[-1] if times else 0.0)
-            bar.update(int(last) - bar.n)
+        def update_progress(items: Sequence[LiveFrame | StatusChange]) -> None:
+            nonlocal last_time
+            times = detector.watchers[name].window_buffer.times
+            last_time = max(last_time, times[-1] if times else 0.0)
+            bar.update(int(last_time) - bar.n)
 
-        happenings = list(watch_cameras(live, brain, is_stopped=is_stopped, observers=[look]))
-    return happenings, last + 0.5 / setup.grid.fps
+        camera_events = list(watch_cameras(live, detector, is_stopped=is_stopped, observers=[update_progress]))
+    return camera_events, last_time + 0.5 / setup.grid.fps

@@ -1,4 +1,4 @@
-"""A monitor from settings: made ready, run, or given a recording to be measured by."""
+"""The run of a live monitor: opens cameras, detector, event processor, alerts, metrics and window, and runs them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from features.live.cameras import LiveCameras, open_cameras
 from features.utils.text import format_count
-from hazard.alerts.alert import Alert, as_json
+from hazard.alerts.alert import Alert, alert_to_json
 from hazard.alerts.delivery import deliver_alerts
 from hazard.alerts.settings import AlertSettings
 from hazard.inference.settings import InferSettings
@@ -27,13 +27,13 @@ from hazard.utils.bind_address import parse_bind_address
 from hazard.utils.structured_logging import MessagePrinter
 
 PRELOAD = ("features.live.reader", "hazard.alerts.channels")
-"""What the fork server imports for readers and couriers; it may not hold OpenVINO."""
+"""Modules that the fork server imports for camera readers and delivery processes. They must not import OpenVINO."""
 
 LAST_CLIPS_TIMEOUT_SECONDS = 5.0
-"""How long the last clips may take to be written when watching ends."""
+"""Longest wait for the last clips when the monitor stops."""
 
 SNAPSHOT_WIDTH_PIXELS = 640
-"""Of snapshots, in pixels."""
+"""Width of snapshots."""
 
 
 def run_monitor(
@@ -48,69 +48,74 @@ def run_monitor(
     is_stopped: Callable[[], bool],
     echo: MessagePrinter,
 ) -> None:
-    """Watches until it is stopped, or all cameras are files that ended; what happens is in `output`.
+    """Run a monitor until `is_stopped()`, until its window is closed, or until all sources are files that have ended.
 
-    Raises SettingsError, ArtefactRefused and EnvironmentStopped, before any camera is opened where it can.
+    All results are written to the folder `output`. Raises SettingsError, ArtifactError or RuntimeEnvironmentError, if
+    possible before any camera is opened.
     """
     output.mkdir(parents=True, exist_ok=True)
-    ready = load_detector_setup(model_folder, settings)
+    setup = load_detector_setup(model_folder, settings)
     by_name = {camera.name: camera for camera in cameras}
-    tally = MonitorCounters()
+    counters = MonitorCounters()
     with ExitStack() as stack:
         outbox = (
             stack.enter_context(deliver_alerts(output / OUTBOX_FILE_NAME, alerts, preload=PRELOAD)) if alerts else None
         )
         if monitor_settings.metrics:
-            exposition = MetricsCollector(tally, outbox.count_by_state if outbox else None)
-            url = stack.enter_context(serve_metrics(exposition, parse_bind_address(monitor_settings.metrics)))
+            collector = MetricsCollector(counters, outbox.count_by_state if outbox else None)
+            url = stack.enter_context(serve_metrics(collector, parse_bind_address(monitor_settings.metrics)))
             echo(f"metrics at {url}", url=url)
-        desk = stack.enter_context(
+        processor = stack.enter_context(
             open_event_processor(
-                output, outbox, monitor_settings, is_watched=lambda name, moment: by_name[name].is_watched(moment)
+                output, outbox, monitor_settings, is_watched=lambda name, time: by_name[name].is_watched(time)
             )
         )
-        brain = stack.enter_context(open_detector(ready, settings, {name: c.threshold for name, c in by_name.items()}))
-        screen = stack.enter_context(open_screen(brain, cameras)) if is_shown else None
+        detector = stack.enter_context(
+            open_detector(setup, settings, {camera.name: camera.threshold for camera in cameras})
+        )
+        screen = stack.enter_context(open_screen(detector, cameras)) if is_shown else None
         live = stack.enter_context(
             open_cameras(
                 [camera.camera for camera in cameras],
-                ready.spec.preprocessing,
-                ready.grid.fps,
+                setup.spec.preprocessing,
+                setup.grid.fps,
                 thumbnail_width=SNAPSHOT_WIDTH_PIXELS,
                 silence_seconds=monitor_settings.silence_seconds,
-                offline_cameras=set(desk.state.offline_since),
-                clip_seconds=buffer_seconds(monitor_settings, max_delay_seconds(ready)),
+                offline_cameras=set(processor.state.offline_since),
+                clip_seconds=buffer_seconds(monitor_settings, max_delay_seconds(setup)),
                 preload=PRELOAD,
             )
         )
 
-        def tell(alert: Alert) -> None:
-            tally.count_alert(alert)
-            at = f"{alert.started:%Y-%m-%d %H:%M:%S} UTC"
-            echo(f"{alert.kind} {alert.camera} {alert.label} {at}", **as_json(alert))
+        def report_alert(alert: Alert) -> None:
+            counters.count_alert(alert)
+            started = f"{alert.started:%Y-%m-%d %H:%M:%S} UTC"
+            echo(f"{alert.kind} {alert.camera} {alert.label} {started}", **alert_to_json(alert))
 
-        def is_over() -> bool:
+        def is_finished() -> bool:
             return is_stopped() or (screen is not None and screen.is_closed)
 
-        upkeep = Maintenance(desk, brain, live, tell, time.monotonic, HeartbeatFile(output / HEARTBEAT_FILE_NAME))
-        stack.callback(upkeep.end)
-        onlookers: list[Observer] = [upkeep, tally.make_observer(live, labels_by_camera(brain), desk.muted_counts)]
-        onlookers += [screen] if screen else []
+        heartbeat_file = HeartbeatFile(output / HEARTBEAT_FILE_NAME)
+        maintenance = Maintenance(processor, detector, live, report_alert, time.monotonic, heartbeat_file)
+        stack.callback(maintenance.end)
+        count_items = counters.make_observer(live, labels_by_camera(detector), processor.muted_counts)
+        observers: list[Observer] = [maintenance, count_items]
+        observers += [screen] if screen else []
         echo(
-            f"watching {format_count(len(cameras), 'camera')}, {ready.grid.fps:.1f} frames a second of each",
+            f"watching {format_count(len(cameras), 'camera')}, {setup.grid.fps:.1f} frames per second each",
             cameras=[*by_name],
-            fps=ready.grid.fps,
+            fps=setup.grid.fps,
         )
-        for happening in watch_cameras(live, brain, is_stopped=is_over, observers=onlookers):
-            tally.count_event(happening)
-            if alert := desk.process(happening):
-                tell(alert)
-        write_last_clips(desk, live)
+        for camera_event in watch_cameras(live, detector, is_stopped=is_finished, observers=observers):
+            counters.count_event(camera_event)
+            if alert := processor.process(camera_event):
+                report_alert(alert)
+        write_last_clips(processor, live)
 
 
 def write_last_clips(processor: EventProcessor, live: LiveCameras) -> None:
-    """What was not yet asked for, as far as it has come: watching ends."""
-    processor.clips.record_all(live.record)
-    until = time.monotonic() + LAST_CLIPS_TIMEOUT_SECONDS
-    while live.is_writing and time.monotonic() < until:
+    """Request the clips that are still planned, and wait until they are written, at most for a few seconds."""
+    processor.event_clips.record_all(live.record)
+    deadline = time.monotonic() + LAST_CLIPS_TIMEOUT_SECONDS
+    while live.is_writing and time.monotonic() < deadline:
         live.poll(0.1)

@@ -1,4 +1,4 @@
-"""Settings of watching: section `monitor` of a settings file."""
+"""Monitor settings: the section `monitor` of a settings file."""
 
 from typing import Literal
 
@@ -13,30 +13,33 @@ class MonitorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     silence_seconds: float = Field(default=20.0, ge=1)
-    """A camera from which nothing comes for so long is offline."""
+    """Time without a frame after which a camera is offline."""
     before_seconds: float = Field(default=5.0, ge=0)
-    """What an event's clip shows of the time before the event."""
+    """Time before an event that its clip shows."""
     after_seconds: float = Field(default=5.0, ge=0)
-    """What it shows of the time after."""
+    """Time after an event that its clip shows."""
     longest_clip_seconds: float = Field(default=60.0, ge=0)
-    """Of an event that lasts longer, the clip shows the beginning; 0: no clips."""
+    """Longest clip. A longer event is cut after this time; 0: no clips."""
     alerts_per_minute: int = Field(default=6, ge=1)
-    """Alerts of one camera at most; more are in the log alone."""
+    """Largest number of event alerts per minute of one camera. Further events are only logged."""
     resume_seconds: float = Field(default=60.0, ge=0)
-    """What is seen at once when a camera, or the monitor, is back within so long is the event that was told of."""
+    """Longest interruption of an event. If the camera or the monitor is back within this time and the event is still
+    in progress, it is the same event."""
     keep_days: float = Field(default=30.0, gt=0)
-    """Snapshots and clips that are older are removed."""
+    """Age from which snapshots and clips are deleted."""
     keep_gigabytes: float = Field(default=10.0, gt=0)
-    """Of more snapshots and clips the oldest are removed."""
+    """Total size of snapshots and clips. If it is exceeded, the oldest are deleted."""
     metrics: str = ""
-    """`HOST:PORT` where Prometheus finds `/metrics`; empty: nowhere. A port alone is of this machine only."""
+    """Address `HOST:PORT` of `/metrics` for Prometheus; empty: no metrics. A port alone means this machine only."""
     log_format: Literal["text", "json"] = "text"
-    """Lines for people or one JSON object a line, for programs."""
+    """Format of messages: text for people, or one JSON object per line for programs."""
 
     @field_validator("metrics", mode="before")
     @classmethod
     def _check_metrics_address(cls, value: object) -> object:
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # YAML: a port alone
+        text = (
+            str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        )  # a port alone is a number in YAML
         if isinstance(text, str) and text:
             parse_bind_address(text)
         return text

@@ -1,4 +1,4 @@
-"""hazard.monitor.setup."""
+"""The model of a monitor: opened, checked and put together with one watcher per camera."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from hazard.inference.windowing import choose_windows
 from hazard.models.input_spec import check_model_spec, find_model_weights, read_input_spec
 from hazard.models.model_folder import open_model
 from hazard.models.predictor import Predictor
+from hazard.monitor.camera_watcher import CameraWatcher, replace_threshold
 from hazard.monitor.detector import LiveDetector
 from hazard.monitor.live_windows import WindowGrid, make_window_grid
-from hazard.monitor.watcher import CameraWatcher, replace_threshold
 
 
 @dataclass(frozen=True)
 class DetectorSetup:
-    """All that watching needs besides cameras."""
+    """The model, its decision rule and its window grid."""
 
     spec: FeatureSpec
     weights: Path | None
@@ -31,7 +31,7 @@ class DetectorSetup:
 
 
 def load_detector_setup(model_folder: Path, settings: InferSettings) -> DetectorSetup:
-    """Opens the model. Raises SettingsError and ArtefactRefused where it cannot watch."""
+    """Open the model. Raises SettingsError or ArtifactError if it cannot be used with live cameras."""
     source = read_input_spec(model_folder)
     check_model_spec(source.spec)
     windows = choose_windows(source, settings)
@@ -46,21 +46,22 @@ def load_detector_setup(model_folder: Path, settings: InferSettings) -> Detector
 def open_detector(
     setup: DetectorSetup, settings: InferSettings, thresholds: Mapping[str, float | None]
 ) -> Iterator[LiveDetector]:
-    """One watcher a camera, each with its own threshold where it has one."""
+    """Open the detector. `thresholds` holds each camera's own threshold, or None for that of all cameras."""
     watchers = {
-        name: CameraWatcher(replace_threshold(setup.decision, own), setup.grid) for name, own in thresholds.items()
+        name: CameraWatcher(replace_threshold(setup.decision, threshold), setup.grid)
+        for name, threshold in thresholds.items()
     }
     with open_encoder(setup.spec, setup.weights, settings) as encoder:
         yield LiveDetector(setup.predictor, encoder, watchers)
 
 
 def labels_by_camera(detector: LiveDetector) -> dict[str, list[str]]:
-    """By camera, what its events may be called."""
-    return {name: [rule.label for rule in one.decision.rules] for name, one in detector.watchers.items()}
+    """Return the labels that events may have, by camera."""
+    return {name: [rule.label for rule in watcher.decision.rules] for name, watcher in detector.watchers.items()}
 
 
 def max_delay_seconds(setup: DetectorSetup) -> float:
-    """How long after its end an event is known to be over, at most, where frames come in time."""
+    """Return the longest time in seconds from the end of an event until the end is detected, if no frame is late."""
     grid = setup.grid
     return (grid.window_frames + 2 * grid.stride_frames) / grid.fps + max(
         rule.merge_seconds for rule in setup.decision.rules

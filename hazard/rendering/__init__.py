@@ -1,1 +1,1 @@
-"""Draw predictions into videos; playback, MP4 files and highlights."""
+"""Annotated videos and highlights: predictions drawn into videos, playback, MP4 files."""

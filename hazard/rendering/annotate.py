@@ -1,4 +1,4 @@
-"""Videos with what was seen drawn in, one MP4 a clip, made by worker processes that may hang or crash."""
+"""Annotated videos: predictions drawn into one MP4 per clip, by worker processes that are replaced if they hang."""
 
 import hashlib
 import os
@@ -39,16 +39,19 @@ from hazard.utils.prefetch import prefetch
 from hazard.utils.safe_names import annotated_video_path
 
 FRAME_DEADLINE_SECONDS = 60.0
-"""How long a video may go without a single frame before its worker is killed."""
+"""Seconds that a worker may spend without a new frame before it is killed."""
 
 DRAWING_VERSION = 1
-"""Counts up when the drawing changes, so that videos that lie there already are made anew."""
+"""Increased whenever the drawing changes, so that existing annotated videos are made anew."""
 
 _MEDIA_FRAGMENT = re.compile(r"#t=(\d*\.?\d+)?(?:,(\d*\.?\d+))?$")
 
 
 def parse_clip_span(clip: ClipPrediction) -> Span:
-    """The part of its file that a clip is: `a.mp4#t=12,15.5` begins at 12 s. A file may be called so itself."""
+    """Return the seconds of its file that a clip covers: `a.mp4#t=12,15.5` is 12 to 15.5 s.
+
+    A file whose own name ends like this is covered in full.
+    """
     found = _MEDIA_FRAGMENT.search(clip.path)
     if found is None or clip.file.endswith(found[0]):
         return FULL_SPAN
@@ -56,38 +59,41 @@ def parse_clip_span(clip: ClipPrediction) -> Span:
 
 
 def make_overlay_function(clip: ClipPrediction, decision: Decision) -> Callable[[float], OverlayState]:
-    """What is to be seen at each second of a clip: the number is that of the window whose core holds the second."""
+    """Return a function from seconds of the clip to the overlay at that time.
+
+    The probability shown is that of the window whose core holds the second.
+    """
     if clip.windows is None or not len(clip.windows):
         return lambda seconds: OverlayState(seconds, format_timecode(seconds), clip.label, _format_note(clip))
     spans, probs = window_cores(clip.windows.spans, clip.duration), clip.windows.probs  # (B, 2), (B, K)
     columns, threshold = alarm_columns(decision), common_threshold(decision)
     chosen = np.array(columns or range(len(decision.labels)))[probs[:, columns or slice(None)].argmax(axis=1)]  # (B,)
     values = probs[np.arange(len(probs)), chosen]
-    track = ScoreTimeline(0.0, float(spans[-1, 1]), spans, values, clip.events, threshold)
+    timeline = ScoreTimeline(0.0, float(spans[-1, 1]), spans, values, clip.events, threshold)
 
     def state_at(seconds: float) -> OverlayState:
-        at = seconds + 1e-6  # times of frames are sums
+        at = seconds + 1e-6  # frame times are sums with rounding errors
         window = max(0, int(np.searchsorted(spans[:, 0], at, side="right")) - 1)
         event = next((event for event in clip.events if event.start <= at < event.end), None)
         label = event.label if event else _label_without_event(clip, probs[window], decision)
-        when = f"event {format_timecode(event.start)}–{format_timecode(event.end)}" if event else ""
+        event_times = f"event {format_timecode(event.start)}–{format_timecode(event.end)}" if event else ""
         return OverlayState(
             seconds,
             format_timecode(seconds),
             label="unknown" if clip.is_unknown and not event else label,
-            note=" · ".join(filter(None, (when, _format_note(clip)))),
+            note=" · ".join(filter(None, (event_times, _format_note(clip)))),
             probability=float(values[window]),
             probability_label=decision.labels[int(chosen[window])],
             threshold=threshold,
             is_event=event is not None,
-            timeline=track,
+            timeline=timeline,
         )
 
     return state_at
 
 
 def _label_without_event(clip: ClipPrediction, probs: np.ndarray, decision: Decision) -> str:
-    """Of a moment without an event."""
+    """Return the label to show while no event is active."""
     if clip.windows is not None and len(clip.windows) == 1:
         return clip.label
     return label_without_event(probs, decision)
@@ -110,48 +116,52 @@ def annotate_video(
     folder_fps: float = 25.0,
     threads: int = 1,
     fingerprint: str = "",
-    alive: Callable[[], None] = lambda: None,
-    progress: Callable[[float], None] = lambda seconds: None,
+    report_alive: Callable[[], None] = lambda: None,
+    report_progress: Callable[[float], None] = lambda seconds: None,
 ) -> None:
-    """Writes an MP4 of a video, or of its part `span`, with label, probability, events and timeline drawn in.
+    """Write an MP4 of a video, or of its part `span`, with label, probability, events and timeline drawn in.
 
-    Sound that MP4 can hold is kept as it is, other sound becomes AAC; sound that cannot be had at all is left out. What
-    cannot be decoded is left out too. `target` is written whole or not at all. `alive` and `progress`, with the second
-    reached, are called for every frame. Raises ClipError where there is nothing to show, EnvironmentStopped.
+    Audio that MP4 can hold is copied. Other audio is encoded as AAC, or left out if it cannot be decoded. Frames that
+    cannot be decoded are left out too. `target` is written completely or not at all. `report_alive` is called for every
+    item read, and `report_progress` for every frame with its second. Raises ClipError if there is nothing to show,
+    and RuntimeEnvironmentError if the file cannot be written.
     """
-    shown = make_overlay_function(prediction, decision)
+    state_at = make_overlay_function(prediction, decision)
     with make_scratch_folder(target) as scratch:
         with (
-            open_playback(source, fit_size, span=span, folder_fps=folder_fps) as (sound, pieces),
-            prefetch(pieces) as coming,
+            open_playback(source, fit_size, span=span, folder_fps=folder_fps) as (audio_stream, items),
+            prefetch(items) as prefetched,
         ):
             tags = {"title": make_printable(prediction.path), "comment": fingerprint}
-            movie = Mp4Writer(
+            writer = Mp4Writer(
                 scratch / "video.mp4",
-                audio_stream=sound,
-                audio_mode=choose_audio_mode(sound),
+                audio_stream=audio_stream,
+                audio_mode=choose_audio_mode(audio_stream),
                 threads=threads,
                 tags=tags,
             )
             try:
-                for piece in coming:
-                    alive()
-                    _write_item(movie, piece, shown, progress)
+                for item in prefetched:
+                    report_alive()
+                    _write_item(writer, item, state_at, report_progress)
             except OSError as error:
                 raise (make_write_error(error, target) if is_disk_full(error) else error) from error
             finally:
-                movie.abandon()
+                writer.abandon()
         move_into_place(scratch / "video.mp4", target)
 
 
 def _write_item(
-    writer: Mp4Writer, item: MediaItem, state_at: Callable[[float], OverlayState], progress: Callable[[float], None]
+    writer: Mp4Writer,
+    item: MediaItem,
+    state_at: Callable[[float], OverlayState],
+    report_progress: Callable[[float], None],
 ) -> None:
     match item:
         case PlayedFrame(seconds, image):
             draw_overlay(image, state_at(seconds))
             writer.write_frame(seconds, image)
-            progress(seconds)
+            report_progress(seconds)
         case AudioPacket(seconds, packet):
             writer.write_audio_packet(seconds, packet)
         case EndOfPlayback(seconds):
@@ -169,27 +179,28 @@ def annotate_all(
     total: int | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[str, Path | str]]:
-    """Yields each clip's path and its annotated video, named by `annotated_video_path` below `folder`, or why there is none.
+    """Yield each clip's path with its annotated video, or with the reason why there is none.
 
-    Clips that failed are passed over. A video that lies there already and shows the same is kept. With a `total` a bar
-    shows how far it is. Raises EnvironmentStopped where the folder cannot be written to.
+    Videos are named by `annotated_video_path` below `folder`. Failed clips are skipped. An existing video that shows
+    the same is kept. With a `total` a progress bar is shown. Raises RuntimeEnvironmentError if the folder cannot be
+    written.
     """
     check_writable(folder / "video.mp4")
     remove_stale_temporaries(folder.parent)
-    count = workers or count_cores()
-    job = AnnotateJob(decision, folder_fps, threads=max(1, count_cores() // count))
+    worker_count = workers or count_cores()
+    job = AnnotateJob(decision, folder_fps, threads=max(1, count_cores() // worker_count))
     bar = nullcontext() if total is None else make_progress_bar(total, description="annotate", unit="video")
-    with make_scratch_folder(folder) as scratch, bar as shown:
+    with make_scratch_folder(folder) as scratch, bar as progress_bar:
         tasks = (_make_task(clip, folder, scratch) for clip in clips if clip.status != "failed")
         for task, outcome in run_tasks(
-            job, tasks, workers=count, deadline_seconds=deadline_seconds, is_stopped=is_stopped
+            job, tasks, workers=worker_count, deadline_seconds=deadline_seconds, is_stopped=is_stopped
         ):
             if isinstance(outcome, RuntimeEnvironmentError):
                 raise outcome
-            if shown is not None:
-                shown.update()
-            said = f"{outcome.stage}: {outcome.reason}" if isinstance(outcome, LostTask) else str(outcome)
-            yield task.clip.path, said or task.target
+            if progress_bar is not None:
+                progress_bar.update()
+            reason = f"{outcome.stage}: {outcome.reason}" if isinstance(outcome, LostTask) else str(outcome)
+            yield task.clip.path, reason or task.target
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,7 @@ class _AnnotateTask:
     clip: ClipPrediction
     target: Path
     scratch: Path
-    """A folder on the same disk, where what is unfinished may be left lying."""
+    """A folder on the same disk for unfinished files; its owner deletes it."""
 
 
 def _make_task(clip: ClipPrediction, folder: Path, scratch: Path) -> _AnnotateTask:
@@ -207,21 +218,21 @@ def _make_task(clip: ClipPrediction, folder: Path, scratch: Path) -> _AnnotateTa
 
 @dataclass(frozen=True)
 class AnnotateJob:
-    """What a worker process does to one clip: gives nothing, or why there is no video."""
+    """The task of a worker process for one clip; its result is empty, or the reason why there is no video."""
 
     decision: Decision
     folder_fps: float = 25.0
     threads: int = 1
 
     def start(self) -> Callable[[_AnnotateTask, Callable[[], None]], str | RuntimeEnvironmentError]:
-        """Quiet libraries of one thread: parallelism is one process a core."""
+        """Set up quiet, single-threaded libraries (there is one process per core); return the function to call."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
         return self._annotate
 
-    def _annotate(self, task: _AnnotateTask, alive: Callable[[], None]) -> str | RuntimeEnvironmentError:
+    def _annotate(self, task: _AnnotateTask, report_alive: Callable[[], None]) -> str | RuntimeEnvironmentError:
         try:
-            return self._write(task, alive)
+            return self._write(task, report_alive)
         except RuntimeEnvironmentError as error:
             return error
         except ClipError as error:
@@ -231,12 +242,12 @@ class AnnotateJob:
         except Exception as error:
             return f"annotate: {type(error).__name__}: {error}".splitlines()[0]
 
-    def _write(self, task: _AnnotateTask, alive: Callable[[], None]) -> str:
+    def _write(self, task: _AnnotateTask, report_alive: Callable[[], None]) -> str:
         if not task.clip.file:
-            raise ClipError("open", "its video is not on this machine")
+            raise ClipError("open", "the video is not on this machine")
         source, span = Path(task.clip.file), parse_clip_span(task.clip)
-        stamp = _compute_fingerprint(task.clip, self.decision, source)
-        if _read_fingerprint(task.target) == stamp:
+        fingerprint = _compute_fingerprint(task.clip, self.decision, source)
+        if _read_fingerprint(task.target) == fingerprint:
             return ""
         unfinished = task.scratch / f"{os.getpid()}.mp4"
         annotate_video(
@@ -247,8 +258,8 @@ class AnnotateJob:
             span=span,
             folder_fps=self.folder_fps,
             threads=self.threads,
-            fingerprint=stamp,
-            alive=alive,
+            fingerprint=fingerprint,
+            report_alive=report_alive,
         )
         check_writable(task.target)
         move_into_place(unfinished, task.target)
@@ -256,16 +267,16 @@ class AnnotateJob:
 
 
 def _compute_fingerprint(clip: ClipPrediction, decision: Decision, source: Path) -> str:
-    """What the annotated video depends on."""
+    """Return a digest of everything that the annotated video depends on. Raises ClipError if `source` is missing."""
     try:
-        size_and_seconds = read_size_and_mtime(source)
+        size_and_mtime = read_size_and_mtime(source)
     except OSError as error:
         raise ClipError("open", (error.strerror or str(error)).lower()) from None
     windows = clip.windows
     numbers = b"" if windows is None else windows.spans.tobytes() + windows.probs.tobytes()
-    words = (
+    facts = (
         DRAWING_VERSION,
-        size_and_seconds,
+        size_and_mtime,
         decision,
         clip.path,
         clip.label,
@@ -273,11 +284,11 @@ def _compute_fingerprint(clip: ClipPrediction, decision: Decision, source: Path)
         clip.is_unknown,
         clip.zero_shot,
     )
-    return hashlib.sha256(numbers + repr(words).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(numbers + repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _read_fingerprint(file: Path) -> str:
-    """The stamp of a video that was written before; empty where there is none."""
+    """Return the fingerprint stored in an annotated video; empty if there is no such video."""
     if not file.is_file():
         return ""
     with suppress(av.error.FFmpegError), av.open(str(file), metadata_errors="replace") as container:

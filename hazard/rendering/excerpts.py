@@ -1,4 +1,4 @@
-"""An excerpt of a video as a film of its own: letterboxed to a given size, at a constant rate, a caption below."""
+"""Excerpts of a video as separate MP4 files: letterboxed, at a constant frame rate, with a caption below."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,15 +37,15 @@ from hazard.types import Event
 from hazard.utils.prefetch import prefetch
 
 FPS = 25
-"""Of films that are joined: sources of many rates end up in one."""
+"""Frames per second of all excerpts, so that excerpts of different sources can be joined."""
 
 MAX_FRAME_SIZE = (1280, 720)
-"""Of the picture above the caption."""
+"""Largest width and height of the frame above the caption."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a clip, and the events in it. Times are seconds of the clip, which begins at `begin` of its file."""
+    """A part of a clip with its events. Times are seconds of the clip; `clip_start` is a second of the file."""
 
     path: str
     file: str
@@ -58,19 +58,22 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class ExcerptTask:
-    """One of several excerpts. Without an area it is only asked how large its picture is."""
+    """One of several excerpts. Without a frame area the worker only measures the frame size."""
 
     excerpt: Excerpt
     index: int
     total: int
     file: Path
     frame_area: tuple[int, int] | None = None
-    """Width and height of the picture above the caption, even."""
+    """Width and height of the frame above the caption; both are even."""
 
 
 @dataclass(frozen=True)
 class ExcerptJob:
-    """What a worker does: gives the size (width, height), None once the film is written, or why there is none."""
+    """The task of a worker process: measure or write an excerpt.
+
+    The result is the frame size (width, height), None when the file is written, or the reason of a failure.
+    """
 
     folder_fps: float = 25.0
     threads: int = 1
@@ -78,18 +81,18 @@ class ExcerptJob:
     def start(
         self,
     ) -> Callable[[ExcerptTask, Callable[[], None]], tuple[int, int] | str | RuntimeEnvironmentError | None]:
-        """Quiet libraries of one thread: parallelism is one process a core."""
+        """Set up quiet, single-threaded libraries (there is one process per core); return the function to call."""
         av.logging.set_level(None)
         cv2.setNumThreads(1)
         return self._run
 
     def _run(
-        self, task: ExcerptTask, alive: Callable[[], None]
+        self, task: ExcerptTask, report_alive: Callable[[], None]
     ) -> tuple[int, int] | str | RuntimeEnvironmentError | None:
         try:
             if task.frame_area is None:
                 return self._read_frame_size(task)
-            self._write_film(task, task.frame_area, alive)
+            self._write_video(task, task.frame_area, report_alive)
             return None
         except ClipError as error:
             return f"{error.stage}: {error.reason}"
@@ -101,56 +104,55 @@ class ExcerptJob:
             return f"highlights: {type(error).__name__}: {error}".splitlines()[0]
 
     def _read_frame_size(self, task: ExcerptTask) -> tuple[int, int]:
-        """Of its picture, upright, in square pixels, as far as it is of use."""
+        """Return the width and height of the first frame: upright, in square pixels, at most MAX_FRAME_SIZE."""
         with open_playback(
             _find_source_file(task), _fit_max_frame_size, span=_span_in_file(task), folder_fps=self.folder_fps
-        ) as (_, pieces):
-            first = next(piece for piece in pieces if isinstance(piece, PlayedFrame))
+        ) as (_, items):
+            first = next(item for item in items if isinstance(item, PlayedFrame))
         return first.image.shape[1], first.image.shape[0]
 
-    def _write_film(self, task: ExcerptTask, frame_area: tuple[int, int], alive: Callable[[], None]) -> None:
+    def _write_video(self, task: ExcerptTask, frame_area: tuple[int, int], report_alive: Callable[[], None]) -> None:
         def fit(width: float, height: float) -> tuple[int, int]:
             scale = min(frame_area[0] / width, frame_area[1] / height)
             return max(1, round(width * scale)), max(1, round(height * scale))
 
-        film = Mp4Writer(
-            task.file, threads=self.threads, frame_rate=FPS, options={"bf": "0"}
-        )  # so that films can be joined
+        no_b_frames = {"bf": "0"}  # so that the files can be joined
+        writer = Mp4Writer(task.file, threads=self.threads, frame_rate=FPS, options=no_b_frames)
         try:
             with (
                 open_playback(_find_source_file(task), fit, span=_span_in_file(task), folder_fps=self.folder_fps) as (
                     _,
-                    pieces,
+                    items,
                 ),
-                prefetch(pieces) as coming,
+                prefetch(items) as prefetched,
             ):
                 seconds = 0.0
-                for seconds, image in _resample_to_constant_rate(coming):
-                    alive()
-                    film.write_frame(seconds, _compose_frame(image, task, frame_area, task.excerpt.start + seconds))
-                film.finish(seconds + 1 / FPS)
+                for seconds, image in _resample_to_constant_rate(prefetched):
+                    report_alive()
+                    writer.write_frame(seconds, _compose_frame(image, task, frame_area, task.excerpt.start + seconds))
+                writer.finish(seconds + 1 / FPS)
         finally:
-            film.abandon()
+            writer.abandon()
 
 
-def _resample_to_constant_rate(pieces: Iterator[MediaItem]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """What is on the screen at each tick of FPS."""
+def _resample_to_constant_rate(items: Iterator[MediaItem]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield the frame on the screen at each tick of FPS, with the tick's second."""
     tick = 0
     image: NDArray[np.uint8] | None = None
-    for piece in pieces:
-        if not isinstance(piece, (PlayedFrame, EndOfPlayback)):
+    for item in items:
+        if not isinstance(item, (PlayedFrame, EndOfPlayback)):
             continue
         while image is not None and (
-            tick / FPS < piece.seconds - 1e-6 or (tick == 0 and isinstance(piece, EndOfPlayback))
+            tick / FPS < item.seconds - 1e-6 or (tick == 0 and isinstance(item, EndOfPlayback))
         ):
             yield tick / FPS, image
             tick += 1
-        image = piece.image if isinstance(piece, PlayedFrame) else image
+        image = item.image if isinstance(item, PlayedFrame) else image
 
 
 def _find_source_file(task: ExcerptTask) -> Path:
     if not task.excerpt.file:
-        raise ClipError("open", "its video is not on this machine")
+        raise ClipError("open", "the video is not on this machine")
     return Path(task.excerpt.file)
 
 
@@ -163,88 +165,97 @@ def _fit_max_frame_size(width: float, height: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-# ---- the picture ----------------------------------------------------------------------------------------------------
+# ---- the frame with its caption -------------------------------------------------------------------------------------
 
 
 def _compose_frame(
     image: NDArray[np.uint8], task: ExcerptTask, frame_area: tuple[int, int], seconds: float
 ) -> NDArray[np.uint8]:
-    """(H, W, 3): the picture in the middle of its area, and the caption of this second of the clip below."""
-    text = font_size_pixels(*frame_area)
-    bar = 2 * round(1.9 * text)
-    canvas = np.zeros((frame_area[1] + bar, frame_area[0], 3), np.uint8)
+    """Return an image (H, W, 3): the frame centred in its area, with the caption for this second of the clip below."""
+    font_size = font_size_pixels(*frame_area)
+    caption_height = 2 * round(1.9 * font_size)
+    canvas = np.zeros((frame_area[1] + caption_height, frame_area[0], 3), np.uint8)
     top, left = (frame_area[1] - image.shape[0]) // 2, (frame_area[0] - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    event, is_on = _find_event_at(task.excerpt.events, seconds)
+    event, is_active = _find_event_at(task.excerpt.events, seconds)
     clock = format_timecode(task.excerpt.clip_start + seconds)
     title = f"{event.label} · peak {format_percent(event.peak)}" + (" · unknown" if task.excerpt.is_unknown else "")
-    place = f"{task.index + 1} / {task.total}" if task.total > 1 else ""
+    position = f"{task.index + 1} / {task.total}" if task.total > 1 else ""
     caption = _render_caption(
         frame_area[0],
-        bar,
-        text,
+        caption_height,
+        font_size,
         title,
         _format_event_times(event, task.excerpt),
-        place,
+        position,
         task.excerpt.path,
-        is_on,
+        is_active,
         len(clock),
     )
     blend(canvas, caption, frame_area[1], 0)
-    words = render_cached_text(clock, text)
-    gap = round(0.55 * text)
-    line = bar // 2
+    clock_text = render_cached_text(clock, font_size)
+    gap = round(0.55 * font_size)
+    line_height = caption_height // 2
     blend(
         canvas,
-        words,
-        frame_area[1] + line + (line - len(words.premultiplied_color)) // 2,
-        frame_area[0] - gap - words.premultiplied_color.shape[1],
+        clock_text,
+        frame_area[1] + line_height + (line_height - len(clock_text.premultiplied_color)) // 2,
+        frame_area[0] - gap - clock_text.premultiplied_color.shape[1],
     )
     return canvas
 
 
 def _find_event_at(events: tuple[Event, ...], seconds: float) -> tuple[Event, bool]:
-    """The event that is on, else the next one, else the last; and whether it is on."""
-    on = [event for event in events if event.start <= seconds < event.end]
+    """Return the active event, else the next one, else the last one; and whether it is active."""
+    active = [event for event in events if event.start <= seconds < event.end]
     later = [event for event in events if event.start > seconds]
-    return (on or later or list(events[-1:]))[0], bool(on)
+    return (active or later or list(events[-1:]))[0], bool(active)
 
 
 def _format_event_times(event: Event, excerpt: Excerpt) -> str:
-    """Where in its file the event lies, and whether only its beginning is shown."""
+    """Return start and end of the event in its file, and a note if only its beginning is shown."""
     start, end = excerpt.clip_start + event.start, excerpt.clip_start + event.end
-    cut = " (its beginning)" if event.end > excerpt.end else ""
-    return f"{format_timecode(start)}–{format_timecode(end)}{cut}"
+    note = " (beginning only)" if event.end > excerpt.end else ""
+    return f"{format_timecode(start)}–{format_timecode(end)}{note}"
 
 
 @lru_cache(maxsize=8)
 def _render_caption(
-    width: int, height: int, text: int, title: str, when: str, place: str, path: str, is_on: bool, clock: int
+    width: int,
+    height: int,
+    font_size: int,
+    title: str,
+    event_times: str,
+    position: str,
+    path: str,
+    is_active: bool,
+    clock_characters: int,
 ) -> OverlayPatch:
-    """Two lines: what, when, which of how many; the file, and room for the clock."""
-    picture = Image.new("RGBA", (width, height), (*(BANNER_COLOR if is_on else PANEL_COLOR), 255))
-    pen = ImageDraw.Draw(picture)
-    bold, plain, gap = load_font(text, True), load_font(text, False), round(0.55 * text)
-    first = text_baseline(height // 2, text)
-    second = height // 2 + first
-    soft = TEXT_COLOR if is_on else MUTED_TEXT_COLOR
-    pen.text((width - gap, first), place, fill=soft, font=plain, anchor="rs")
-    room = width - 3 * gap - measure_text_width(place, text)
-    kept = elide_text(title, bold, room)
-    pen.text((gap, first), kept, fill=TEXT_COLOR, font=bold, anchor="ls")
-    used = measure_text_width(kept, text, bold=True) + gap
-    if room - used > measure_text_width(when, text):
-        pen.text((gap + used, first), when, fill=soft, font=plain, anchor="ls")
-    room = width - 3 * gap - measure_text_width("0" * clock, text)
-    pen.text((gap, second), _shorten_path(path, text, room), fill=soft, font=plain, anchor="ls")
-    return patch_from_image(picture)
+    """Draw two lines: label, times and position among the excerpts; then the path, with room left for the clock."""
+    image = Image.new("RGBA", (width, height), (*(BANNER_COLOR if is_active else PANEL_COLOR), 255))
+    draw = ImageDraw.Draw(image)
+    bold, regular, gap = load_font(font_size, True), load_font(font_size, False), round(0.55 * font_size)
+    first_baseline = text_baseline(height // 2, font_size)
+    second_baseline = height // 2 + first_baseline
+    muted = TEXT_COLOR if is_active else MUTED_TEXT_COLOR
+    draw.text((width - gap, first_baseline), position, fill=muted, font=regular, anchor="rs")
+    room = width - 3 * gap - measure_text_width(position, font_size)
+    title = elide_text(title, bold, room)
+    draw.text((gap, first_baseline), title, fill=TEXT_COLOR, font=bold, anchor="ls")
+    used = measure_text_width(title, font_size, bold=True) + gap
+    if room - used > measure_text_width(event_times, font_size):
+        draw.text((gap + used, first_baseline), event_times, fill=muted, font=regular, anchor="ls")
+    room = width - 3 * gap - measure_text_width("0" * clock_characters, font_size)
+    short_path = _shorten_path(path, font_size, room)
+    draw.text((gap, second_baseline), short_path, fill=muted, font=regular, anchor="ls")
+    return patch_from_image(image)
 
 
-def _shorten_path(path: str, text: int, room: int) -> str:
-    """As much of the end of a path as fits."""
+def _shorten_path(path: str, font_size: int, max_pixels: int) -> str:
+    """Return as much of the end of a path as fits."""
     parts = path.split("/")
     shorter = [path, *("…/" + "/".join(parts[i:]) for i in range(1, len(parts)))]
     return next(
-        (name for name in shorter if measure_text_width(name, text) <= room),
-        elide_text(parts[-1], load_font(text, False), room),
+        (name for name in shorter if measure_text_width(name, font_size) <= max_pixels),
+        elide_text(parts[-1], load_font(font_size, False), max_pixels),
     )

@@ -1,4 +1,4 @@
-"""MP4 files that browsers play, written frame by frame: H.264, yuv420p, index in front, any frame rate; AAC sound."""
+"""A writer of MP4 files that browsers play: H.264, yuv420p, index in front, any frame rate, copied or AAC audio."""
 
 import os
 from collections.abc import Mapping
@@ -23,38 +23,40 @@ AudioMode = Literal["copy", "encode", "none"]
 TIME_BASE = Fraction(1, 90_000)
 _AUDIO_MODE_FALLBACKS: tuple[AudioMode, ...] = ("copy", "encode", "none")
 COPIED_AUDIO_CODECS = ("aac", "mp3", "opus")
-"""Sound that fits MP4 and that browsers play is kept as it is."""
+"""Audio codecs that fit MP4 and that browsers play; such audio is copied."""
 COPIED_AUDIO_CONTAINERS = ("mov,mp4", "matroska")
-"""From containers whose headers describe it in full; others leave that to each packet."""
+"""Containers whose headers describe the audio completely; in others each packet describes itself."""
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BT601_COLOR_CODE = 6  # SMPTE 170M: the matrix, primaries and curve of OpenCV's conversion
 
 X264_OPTIONS = {"preset": "superfast", "crf": "23", "profile": "high"}
-"""Several times real time at little size; of no use where a video is to be edited further."""
+"""Several times faster than real time, with small files; not meant for further editing."""
 
 
 def choose_audio_mode(audio_stream: AudioStream | None) -> AudioMode:
-    """What becomes of a sound stream."""
+    """Return whether an audio stream is copied, encoded or left out."""
     if audio_stream is None:
         return "none"
-    is_kept = audio_stream.codec_context.name.removesuffix("float") in COPIED_AUDIO_CODECS
-    return "copy" if is_kept and audio_stream.container.format.name.startswith(COPIED_AUDIO_CONTAINERS) else "encode"
+    is_copyable = audio_stream.codec_context.name.removesuffix("float") in COPIED_AUDIO_CODECS
+    return (
+        "copy" if is_copyable and audio_stream.container.format.name.startswith(COPIED_AUDIO_CONTAINERS) else "encode"
+    )
 
 
 @dataclass
 class Mp4Writer:
-    """A file that is being written. Frames come in the order of their times, and so does sound."""
+    """An MP4 file that is being written. Frames must come in order of time, and so must audio packets."""
 
     file: Path
     audio_stream: AudioStream | None = None
-    """The stream whose packets will come."""
+    """The stream whose packets will be written."""
     audio_mode: AudioMode = "none"
     threads: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
     frame_rate: int = 30
-    """Frames a second, about: the encoder plans by it, times are what `show` is told."""
+    """Approximate frames per second, for the encoder's planning; the times of frames come from `write_frame`."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Of the encoder, besides the usual ones."""
+    """Encoder options in addition to X264_OPTIONS."""
     _container: OutputContainer | None = None
     _video: Any = None
     _audio: Any = None
@@ -63,7 +65,7 @@ class Mp4Writer:
     _last_audio_seconds: float = -1e9
 
     def write_frame(self, seconds: float, image: Image) -> None:
-        """A frame (H, W, 3) RGB of even size that appears at this second."""
+        """Write a frame (H, W, 3), RGB and of even size, that appears at this second."""
         if self._container is None:
             self._open(image.shape[1], image.shape[0])
         tick = round(seconds / TIME_BASE)
@@ -76,7 +78,7 @@ class Mp4Writer:
         self._pending = (tick, frame)
 
     def write_audio_packet(self, seconds: float, packet: av.Packet) -> None:
-        """A packet of the sound that begins at this second. One that is damaged or goes back in time is left out."""
+        """Write an audio packet that begins at this second. Skip damaged ones and times that go back."""
         if self._container is None or self._audio is None or seconds <= self._last_audio_seconds:
             return
         self._last_audio_seconds = seconds
@@ -90,8 +92,8 @@ class Mp4Writer:
                 raise
 
     def finish(self, seconds: float) -> None:
-        """The last frame goes at this second."""
-        assert self._container is not None, "no frame was shown"
+        """Complete the file; the last frame is shown until this second."""
+        assert self._container is not None, "no frame was written"
         if self._pending is not None:
             self._flush_pending(max(round(seconds / TIME_BASE), self._pending[0] + 1))
         self._mux_video(self._video.encode(None))
@@ -102,14 +104,14 @@ class Mp4Writer:
         self._container = None
 
     def abandon(self) -> None:
-        """Closes a file that will not be finished."""
+        """Close a file that will not be finished."""
         if self._container is not None:
             with suppress(av.error.FFmpegError, OSError):
                 self._container.close()
             self._container = None
 
     def _open(self, width: int, height: int) -> None:
-        """With sound as it was asked for, or as it can be had: some headers promise what no muxer takes."""
+        """Open the file with the requested audio mode, or the next one that works: some headers fit no muxer."""
         for mode in _AUDIO_MODE_FALLBACKS[_AUDIO_MODE_FALLBACKS.index(self.audio_mode) :]:
             self.audio_mode = mode
             try:

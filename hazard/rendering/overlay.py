@@ -1,7 +1,8 @@
-"""What was seen, drawn on a frame: label, probability, events, a timeline with a moving cursor. Pure functions.
+"""The overlay of a frame: label, probability, events and a timeline with a moving cursor.
 
-`draw` changes a picture in place and knows nothing of files, so that recordings, live views and windows look alike. All
-measures follow the picture. What stays as it is from frame to frame is drawn once and kept; a frame costs three blends.
+`draw_overlay` changes an image in place and does not touch files, so annotated videos, live views and windows look the
+same. All sizes depend on the size of the image. Parts that do not change from frame to frame are drawn once and cached;
+a frame costs three blends.
 """
 
 from dataclasses import dataclass
@@ -42,11 +43,11 @@ BAND_ALPHA = 0.42
 
 @dataclass(frozen=True, eq=False)
 class ScoreTimeline:
-    """The curve along the bottom edge: what is known of the seconds from `start` to `end`. Told apart by identity."""
+    """The curve at the bottom edge, for the seconds from `start` to `end`. Compared by identity, as a key of caches."""
 
     start: float
     end: float
-    spans: NDArray[np.float64]  # (B, 2) seconds, ascending: what each value speaks for
+    spans: NDArray[np.float64]  # (B, 2) seconds, ascending: the time that each value covers
     values: NDArray[np.float64]  # (B,) in 0 … 1
     events: tuple[Event, ...] = ()
     threshold: float | None = None
@@ -54,42 +55,42 @@ class ScoreTimeline:
 
 @dataclass(frozen=True)
 class OverlayState:
-    """What is to be seen at one moment. Empty text and None leave their place free."""
+    """The content of the overlay at one time. Empty text and None leave their place free."""
 
     seconds: float
-    """Where the cursor stands on the track."""
+    """Position of the cursor on the timeline."""
     clock: str = ""
     label: str = ""
     note: str = ""
-    """A few words beside the label, in a softer colour."""
+    """A few words beside the label, in a muted color."""
     probability: float | None = None
     probability_label: str = ""
-    """The label that the probability is of, where it is another."""
+    """The label that the probability belongs to; it is shown if it differs from `label`."""
     threshold: float | None = None
     is_event: bool = False
-    """Whether an event is on: the strip at the top becomes a banner."""
+    """Whether an event is active; the strip at the top then becomes a banner."""
     timeline: ScoreTimeline | None = None
 
 
 def draw_overlay(image: NDArray[np.uint8], state: OverlayState) -> None:
-    """Draws on a picture (H, W, 3) RGB, in place. What does not fit a tiny one is cut off."""
+    """Draw on an image (H, W, 3), RGB, in place. Parts that do not fit into a tiny image are cut off."""
     height, width = image.shape[:2]
-    text = font_size_pixels(width, height)
-    blend(image, _render_header(width, text, _make_header_content(state)), 0, 0)
+    font_size = font_size_pixels(width, height)
+    blend(image, _render_header(width, font_size, _make_header_content(state)), 0, 0)
     if not state.clock and state.timeline is None:
         return
-    foot = round(2.3 * text)
-    top, left = height - foot, _measure_clock_width(state.clock, text)
-    blend(image, _render_footer(width, foot, left, text, state.timeline), top, 0)
+    footer_height = round(2.3 * font_size)
+    top, left = height - footer_height, _measure_clock_width(state.clock, font_size)
+    blend(image, _render_footer(width, footer_height, left, font_size, state.timeline), top, 0)
     if state.clock:
         blend(
             image,
-            render_cached_text(make_printable(state.clock), text),
-            top + (foot - round(1.6 * text)) // 2,
-            round(0.55 * text),
+            render_cached_text(make_printable(state.clock), font_size),
+            top + (footer_height - round(1.6 * font_size)) // 2,
+            round(0.55 * font_size),
         )
     if state.timeline is not None:
-        _draw_cursor(image, state.timeline, state.seconds, top, left, text)
+        _draw_cursor(image, state.timeline, state.seconds, top, left, font_size)
 
 
 # ---- the strip at the top -------------------------------------------------------------------------------------------
@@ -101,114 +102,121 @@ class _HeaderContent:
     note: str
     probability_text: str
     probability_label: str
-    meter_share: float  # of the meter; below 0: none
+    meter_share: float  # filled part, 0 … 1; below 0 there is no meter
     threshold: float
     is_event: bool
 
 
 def _make_header_content(state: OverlayState) -> _HeaderContent:
-    known = state.probability is not None
+    has_probability = state.probability is not None
     return _HeaderContent(
         label=make_printable(state.label),
         note=make_printable(state.note),
-        probability_text=format_percent(float(state.probability or 0)) if known else "",
+        probability_text=format_percent(float(state.probability or 0)) if has_probability else "",
         probability_label=make_printable(state.probability_label)
-        if known and state.probability_label != state.label
+        if has_probability and state.probability_label != state.label
         else "",
-        meter_share=float(state.probability or 0) if known else -1.0,
+        meter_share=float(state.probability or 0) if has_probability else -1.0,
         threshold=-1.0 if state.threshold is None else float(state.threshold),
         is_event=state.is_event,
     )
 
 
 @lru_cache(maxsize=16)
-def _render_header(width: int, text: int, heading: _HeaderContent) -> OverlayPatch:
-    """The label to the left; name, meter and number of its probability to the right."""
-    height, gap = round(1.9 * text), round(0.55 * text)
-    background, alpha = (BANNER_COLOR, EVENT_ALPHA) if heading.is_event else (PANEL_COLOR, PANEL_ALPHA)
-    picture = Image.new("RGBA", (width, height), (*background, round(255 * alpha)))
-    pen = ImageDraw.Draw(picture)
-    base, bold, plain = text_baseline(height, text), load_font(text, True), load_font(text, False)
+def _render_header(width: int, font_size: int, content: _HeaderContent) -> OverlayPatch:
+    """Draw the strip at the top: the label to the left; name, meter and number of the probability to the right."""
+    height, gap = round(1.9 * font_size), round(0.55 * font_size)
+    background, alpha = (BANNER_COLOR, EVENT_ALPHA) if content.is_event else (PANEL_COLOR, PANEL_ALPHA)
+    image = Image.new("RGBA", (width, height), (*background, round(255 * alpha)))
+    draw = ImageDraw.Draw(image)
+    baseline, bold, regular = text_baseline(height, font_size), load_font(font_size, True), load_font(font_size, False)
     right = width - gap
-    if heading.probability_text:
-        right -= measure_text_width("100 %", text)
-        pen.text((width - gap, base), heading.probability_text, fill=TEXT_COLOR, font=plain, anchor="rs")
-    wanted = round(bold.getlength(heading.label)) + 2 * gap
-    whole = wanted + round(plain.getlength(heading.note)) + gap
-    wanted = whole if heading.note and whole < right else min(wanted, width // 2)  # a meter rather than half a note
-    meter = min(6 * text, right - wanted - gap)
-    if heading.meter_share >= 0 and meter >= 2 * text:
-        right -= gap + meter
-        _draw_meter(pen, heading, (right, height), (meter, text))
-    name = measure_text_width(heading.probability_label, text)
-    if heading.probability_label and right - name - gap > wanted:
-        right -= gap + name
-        pen.text(
-            (right, base),
-            heading.probability_label,
-            fill=TEXT_COLOR if heading.is_event else MUTED_TEXT_COLOR,
-            font=plain,
+    if content.probability_text:
+        right -= measure_text_width("100 %", font_size)
+        draw.text((width - gap, baseline), content.probability_text, fill=TEXT_COLOR, font=regular, anchor="rs")
+    label_width = round(bold.getlength(content.label)) + 2 * gap
+    with_note = label_width + round(regular.getlength(content.note)) + gap
+    # A meter is more useful than half a note, so a note that does not fit reserves no room.
+    reserved = with_note if content.note and with_note < right else min(label_width, width // 2)
+    meter_width = min(6 * font_size, right - reserved - gap)
+    if content.meter_share >= 0 and meter_width >= 2 * font_size:
+        right -= gap + meter_width
+        _draw_meter(draw, content, (right, height), (meter_width, font_size))
+    name_width = measure_text_width(content.probability_label, font_size)
+    if content.probability_label and right - name_width - gap > reserved:
+        right -= gap + name_width
+        draw.text(
+            (right, baseline),
+            content.probability_label,
+            fill=TEXT_COLOR if content.is_event else MUTED_TEXT_COLOR,
+            font=regular,
             anchor="ls",
         )
     room = right - 2 * gap
-    label = elide_text(heading.label, bold, room)
-    pen.text((gap, base), label, fill=TEXT_COLOR, font=bold, anchor="ls")
+    label = elide_text(content.label, bold, room)
+    draw.text((gap, baseline), label, fill=TEXT_COLOR, font=bold, anchor="ls")
     used = round(bold.getlength(label)) + gap if label else 0
-    if heading.note and room - used > 3 * text:
-        note = elide_text(heading.note, plain, room - used)
-        pen.text(
-            (gap + used, base), note, fill=TEXT_COLOR if heading.is_event else MUTED_TEXT_COLOR, font=plain, anchor="ls"
+    if content.note and room - used > 3 * font_size:
+        note = elide_text(content.note, regular, room - used)
+        draw.text(
+            (gap + used, baseline),
+            note,
+            fill=TEXT_COLOR if content.is_event else MUTED_TEXT_COLOR,
+            font=regular,
+            anchor="ls",
         )
-    return patch_from_image(picture)
+    return patch_from_image(image)
 
 
 def _draw_meter(
-    pen: ImageDraw.ImageDraw, heading: _HeaderContent, corner: tuple[int, int], size: tuple[int, int]
+    draw: ImageDraw.ImageDraw, content: _HeaderContent, corner: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    left, (length, text) = corner[0], size
-    thick = max(3, round(0.5 * text))
-    top, line = (corner[1] - thick) // 2, max(1, round(text / 12))
-    pen.rectangle(
-        (left, top, left + length - 1, top + thick - 1), fill=(120, 40, 0) if heading.is_event else METER_COLOR
+    left, (length, font_size) = corner[0], size
+    thickness = max(3, round(0.5 * font_size))
+    top, line = (corner[1] - thickness) // 2, max(1, round(font_size / 12))
+    draw.rectangle(
+        (left, top, left + length - 1, top + thickness - 1), fill=(120, 40, 0) if content.is_event else METER_COLOR
     )
-    filled = round(heading.meter_share * length)
-    is_over = heading.is_event or (heading.threshold >= 0 and heading.meter_share >= heading.threshold)
+    filled = round(content.meter_share * length)
+    is_over = content.is_event or (content.threshold >= 0 and content.meter_share >= content.threshold)
     if filled:
-        colour = TEXT_COLOR if heading.is_event else (ALARM_COLOR if is_over else CALM_COLOR)
-        pen.rectangle((left, top, left + filled - 1, top + thick - 1), fill=colour)
-    if 0 <= heading.threshold <= 1:
-        x = left + min(length - line, round(heading.threshold * length))
-        edge = max(2, round(0.2 * text))
-        pen.rectangle((x - line, top - edge, x + 2 * line - 1, top + thick + edge - 1), fill=(*PANEL_COLOR, 170))
-        pen.rectangle((x, top - edge, x + line - 1, top + thick + edge - 1), fill=TEXT_COLOR)
+        color = TEXT_COLOR if content.is_event else (ALARM_COLOR if is_over else CALM_COLOR)
+        draw.rectangle((left, top, left + filled - 1, top + thickness - 1), fill=color)
+    if 0 <= content.threshold <= 1:
+        x = left + min(length - line, round(content.threshold * length))
+        edge = max(2, round(0.2 * font_size))
+        draw.rectangle((x - line, top - edge, x + 2 * line - 1, top + thickness + edge - 1), fill=(*PANEL_COLOR, 170))
+        draw.rectangle((x, top - edge, x + line - 1, top + thickness + edge - 1), fill=TEXT_COLOR)
 
 
 # ---- the timeline at the bottom -------------------------------------------------------------------------------------
 
 
-def _measure_clock_width(clock: str, text: int) -> int:
-    return measure_text_width("0" * len(clock), text) + round(1.1 * text) if clock else round(0.55 * text)
+def _measure_clock_width(clock: str, font_size: int) -> int:
+    return (
+        measure_text_width("0" * len(clock), font_size) + round(1.1 * font_size) if clock else round(0.55 * font_size)
+    )
 
 
-def _find_timeline_columns(width: int, left: int, text: int) -> tuple[int, int]:
-    """The first column of the timeline, and how many there are."""
-    return left, max(1, width - left - round(0.55 * text))
+def _find_timeline_columns(width: int, left: int, font_size: int) -> tuple[int, int]:
+    """Return the first column of the timeline and the number of columns."""
+    return left, max(1, width - left - round(0.55 * font_size))
 
 
 @lru_cache(maxsize=8)
-def _render_footer(width: int, height: int, left: int, text: int, timeline: ScoreTimeline | None) -> OverlayPatch:
-    colour = np.full((height, width, 3), _to_float_color(PANEL_COLOR))
+def _render_footer(width: int, height: int, left: int, font_size: int, timeline: ScoreTimeline | None) -> OverlayPatch:
+    color = np.full((height, width, 3), _to_float_color(PANEL_COLOR))
     alpha = np.full((height, width, 1), PANEL_ALPHA, np.float32)
     if timeline is not None:
-        first, columns = _find_timeline_columns(width, left, text)
-        top, bottom = round(0.35 * text), height - round(0.35 * text)
+        first, columns = _find_timeline_columns(width, left, font_size)
+        top, bottom = round(0.35 * font_size), height - round(0.35 * font_size)
         area = slice(top, bottom), slice(first, first + columns)
-        _draw_timeline(colour[area], alpha[area], timeline, max(1, round(text / 12)))
-    return make_patch(colour * alpha, alpha)
+        _draw_timeline(color[area], alpha[area], timeline, max(1, round(font_size / 12)))
+    return make_patch(color * alpha, alpha)
 
 
 def _draw_timeline(color: NDArray[np.float32], alpha: NDArray[np.float32], timeline: ScoreTimeline, line: int) -> None:
-    """Event bands, the curve as an area of steps, a dashed line at the threshold."""
+    """Draw bands for events, the curve as a stepped area, and a dashed line at the threshold."""
     height, columns = color.shape[:2]
     edges = np.linspace(timeline.start, timeline.end, columns + 1)
     in_event = np.zeros(columns, np.bool_)
@@ -227,7 +235,7 @@ def _draw_timeline(color: NDArray[np.float32], alpha: NDArray[np.float32], timel
 
 
 def max_value_per_column(timeline: ScoreTimeline, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(C,): the highest value between each two of the edges (C + 1,), so that a short peak shows on a long timeline."""
+    """Return the highest value (C,) between each two of the edges (C + 1,): a short peak shows on a long timeline."""
     if not len(timeline.values):
         return np.zeros(len(edges) - 1)
     first = np.searchsorted(timeline.spans[:, 0], edges[:-1], side="right") - 1
@@ -236,10 +244,10 @@ def max_value_per_column(timeline: ScoreTimeline, edges: NDArray[np.float64]) ->
 
 
 def _draw_cursor(
-    image: NDArray[np.uint8], timeline: ScoreTimeline, seconds: float, top: int, left: int, text: int
+    image: NDArray[np.uint8], timeline: ScoreTimeline, seconds: float, top: int, left: int, font_size: int
 ) -> None:
-    first, columns = _find_timeline_columns(image.shape[1], left, text)
-    line = max(1, round(text / 9))
+    first, columns = _find_timeline_columns(image.shape[1], left, font_size)
+    line = max(1, round(font_size / 9))
     share = (seconds - timeline.start) / max(timeline.end - timeline.start, 1e-9)
     x = first + round(min(max(share, 0.0), 1.0) * (columns - line))
     image[max(0, top) :, max(0, x - line) : x + 2 * line] //= 3

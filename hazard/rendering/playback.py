@@ -1,7 +1,7 @@
-"""Videos from start to end, for people to watch: every frame with the second it appears at, and the sound.
+"""Playback of videos: every frame with the second at which it appears, and the audio packets.
 
-Times come from the stream. After damage nothing counts until the next keyframe, as in feature extraction: the frame
-before stays on the screen meanwhile.
+Times come from the stream. After damage, frames are dropped until the next keyframe, as in feature extraction; the last
+good frame stays on the screen meanwhile.
 """
 
 import heapq
@@ -28,28 +28,28 @@ from features.video.image_folder import list_ordered_images, read_image
 from features.video.timeline import FULL_SPAN, iterate_until_error
 
 SizeFunction = Callable[[float, float], tuple[int, int]]
-"""The upright width and height of a video in square pixels → the size in which it is wanted."""
+"""Upright width and height of a video in square pixels → the width and height of the output."""
 
 MIN_SEEK_SECONDS = 5.0
-"""A part that begins later is sought, not played up to."""
+"""Parts that begin later than this are reached by seeking, earlier ones by decoding from the start."""
 _MAX_AUDIO_LAG_SECONDS = 2.0
-"""Sound may lie so much later in a file than the frames that it belongs to."""
+"""Audio may be stored this much later in a file than its frames."""
 _MAX_HELD_AUDIO_PACKETS = 1000
-_TIME_TOLERANCE_SECONDS = 1e-3  # seconds
-_UNSPECIFIED_COLOR_SPACE = 2  # of FFmpeg's colour spaces
+_TIME_TOLERANCE_SECONDS = 1e-3
+_UNSPECIFIED_COLOR_SPACE = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
 
 
 @dataclass(frozen=True)
 class PlayedFrame:
-    """A frame, and when it appears."""
+    """A frame and the second at which it appears."""
 
-    seconds: float  # since the start of what is played
+    seconds: float  # since the start of the played part
     image: Image  # (H, W, 3) RGB, upright
 
 
 @dataclass(frozen=True)
 class AudioPacket:
-    """A packet of the sound, and when it begins; a little before 0 is possible."""
+    """An audio packet and the second at which it begins, which may be a little before 0."""
 
     seconds: float
     packet: av.Packet
@@ -57,7 +57,7 @@ class AudioPacket:
 
 @dataclass(frozen=True)
 class EndOfPlayback:
-    """The second at which the last frame goes."""
+    """The second until which the last frame is shown."""
 
     seconds: float
 
@@ -68,7 +68,10 @@ MediaItem = PlayedFrame | AudioPacket | EndOfPlayback
 def fit_size(
     width: float, height: float, *, max_long_side: int = 1920, max_short_side: int = 1080, min_short_side: int = 120
 ) -> tuple[int, int]:
-    """An even size of the same shape with sides no longer than these; small pictures grow until they hold text."""
+    """Return an even width and height of the same shape with sides no longer than these.
+
+    Small videos are enlarged so that text fits.
+    """
     long, short = max(width, height), min(width, height)
     scale = min(max(1.0, min_short_side / short), max_long_side / long, max_short_side / short)
     return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
@@ -78,25 +81,25 @@ def fit_size(
 def open_playback(
     file: Path, fit: SizeFunction, *, span: Span = FULL_SPAN, folder_fps: float = 25.0
 ) -> Iterator[tuple[AudioStream | None, Iterator[MediaItem]]]:
-    """The sound stream of a video, if it has one, and its pieces in order; a folder of images is a video too.
+    """Open a video or a folder of images; give its audio stream, if it has one, and its items in order.
 
-    The first shot comes before any sound, the end comes last. Raises ClipError where there is nothing to play.
+    A frame is the first item and EndOfPlayback is the last one. Raises ClipError if there is nothing to play.
     """
     if file.is_dir():
         yield None, _play_image_folder(file, fit, span, folder_fps)
         return
     with open_video(file) as (container, stream):
-        sound = _find_audio_stream(container)
-        yield sound, _Player(file, fit, span).read_items(container, stream, sound)
+        audio_stream = _find_audio_stream(container)
+        yield audio_stream, _Player(file, fit, span).read_items(container, stream, audio_stream)
 
 
 class _SeekOvershotError(Exception):
-    """Seeking ended after the frame that was sought."""
+    """Seeking ended after the wanted frame."""
 
 
 @dataclass
 class _Player:
-    """One file on its way through a decoder."""
+    """The playback of one file: decode, trim to the span, scale and turn upright."""
 
     file: Path
     fit: SizeFunction
@@ -105,34 +108,41 @@ class _Player:
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
 
     def read_items(
-        self, container: InputContainer, stream: VideoStream, sound: AudioStream | None
+        self, container: InputContainer, stream: VideoStream, audio_stream: AudioStream | None
     ) -> Iterator[MediaItem]:
-        """From a keyframe before the start where seeking works, else played up to it from the file's beginning."""
+        """Yield the items of the span; seek to a keyframe before it, or decode from the file's start."""
         try:
             origin = _seek(container, stream, self.span[0]) if self.span[0] > MIN_SEEK_SECONDS else None
-            timed = _add_times(_demux_and_decode(container, stream, sound, origin), stream, origin)
+            timed = _add_times(_demux_and_decode(container, stream, audio_stream, origin), stream, origin)
             yield from self._trim_to_span(
-                timed if origin is None else _check_first_frame_time(timed, self.span[0]), stream, sound
+                timed if origin is None else _check_first_frame_time(timed, self.span[0]), stream, audio_stream
             )
         except _SeekOvershotError:
-            with open_video(self.file) as (again, video):
-                heard = _find_audio_stream(again) if sound else None
-                yield from self._trim_to_span(_add_times(_demux_and_decode(again, video, heard), video), video, heard)
+            with open_video(self.file) as (reopened, video):
+                audio = _find_audio_stream(reopened) if audio_stream else None
+                timed = _add_times(_demux_and_decode(reopened, video, audio), video)
+                yield from self._trim_to_span(timed, video, audio)
 
     def _trim_to_span(
-        self, timed: Iterator[tuple[float, VideoFrame | av.Packet]], stream: VideoStream, sound: AudioStream | None
+        self,
+        timed: Iterator[tuple[float, VideoFrame | av.Packet]],
+        stream: VideoStream,
+        audio_stream: AudioStream | None,
     ) -> Iterator[MediaItem]:
-        """What lies in the span, with the frame that is on the screen as it begins."""
+        """Yield the items in the span, first the frame that is on the screen when it begins.
+
+        Raises ClipError if the span begins after the video's end or no frame could be decoded.
+        """
         start, end = self.span
         waiting: list[AudioPacket] = []
         before: VideoFrame | None = None
-        begun, over = False, 0.0
+        begun, video_end = False, 0.0
         for at, item in timed:
             if isinstance(item, av.Packet):
                 if start < at + _duration_seconds(item) and at < end:
                     waiting.append(AudioPacket(at - start, item))
             else:
-                over = at + (_duration_seconds(item) or 1 / _frame_rate(stream))
+                video_end = at + (_duration_seconds(item) or 1 / _frame_rate(stream))
                 if at < start - _TIME_TOLERANCE_SECONDS:
                     before = item
                     continue
@@ -141,20 +151,22 @@ class _Player:
                 begun = True
                 if at < end:
                     yield PlayedFrame(max(0.0, at - start), self._to_upright_image(item, stream))
-                elif at >= end + (_MAX_AUDIO_LAG_SECONDS if sound else 0):
+                elif at >= end + (_MAX_AUDIO_LAG_SECONDS if audio_stream else 0):
                     break
             if begun:
                 yield from waiting
                 waiting = []
             del waiting[:-_MAX_HELD_AUDIO_PACKETS]
-        if not begun and (before is None or over <= start):
-            said = (
-                f"it begins at {start:g} s of a video that lasts {over:.1f} s" if over else "no frame could be decoded"
+        if not begun and (before is None or video_end <= start):
+            reason = (
+                f"the clip starts at {start:g} s, but the video lasts only {video_end:.1f} s"
+                if video_end
+                else "no frame could be decoded"
             )
-            raise ClipError("decode", said)
+            raise ClipError("decode", reason)
         if not begun and before is not None:
             yield PlayedFrame(0.0, self._to_upright_image(before, stream))
-        yield EndOfPlayback(min(over, end) - start)
+        yield EndOfPlayback(min(video_end, end) - start)
 
     def _to_upright_image(self, frame: VideoFrame, stream: VideoStream) -> Image:
         is_turned = round(frame.rotation / 90) % 2 == 1
@@ -162,17 +174,20 @@ class _Player:
             width = frame.width * float(stream.sample_aspect_ratio or 1)
             self.size = self.fit(frame.height, width) if is_turned else self.fit(width, frame.height)
         width, height = self.size[::-1] if is_turned else self.size
-        # Players take pictures of 720 lines and more for BT.709 where a file does not say what its colours mean.
-        is_large = frame.colorspace == _UNSPECIFIED_COLOR_SPACE and frame.height >= 720
+        # If a file does not name its color space, players assume BT.709 from 720 lines on.
+        is_bt709 = frame.colorspace == _UNSPECIFIED_COLOR_SPACE and frame.height >= 720
         converted = self.reformatter.reformat(
-            frame, width, height, format="rgb24", src_colorspace=Colorspace.ITU709 if is_large else None, threads=1
+            frame, width, height, format="rgb24", src_colorspace=Colorspace.ITU709 if is_bt709 else None, threads=1
         )
         image = np.asarray(converted.to_ndarray(), np.uint8)  # (H, W, 3)
         return np.ascontiguousarray(np.rot90(image, k=round(frame.rotation / 90))) if frame.rotation else image
 
 
 def _seek(container: InputContainer, stream: VideoStream, start: float) -> float:
-    """The stream's own time of its first frame, with the demuxer a little before `start`."""
+    """Seek to a keyframe before `start`; return the stream's own time of its first frame, in seconds.
+
+    Raises _SeekOvershotError if the stream cannot be sought.
+    """
     first = next((item for item in _demux_and_decode(container, stream, None) if isinstance(item, VideoFrame)), None)
     if first is None or first.pts is None or not stream.time_base:
         raise _SeekOvershotError
@@ -187,7 +202,7 @@ def _seek(container: InputContainer, stream: VideoStream, start: float) -> float
 def _check_first_frame_time(
     timed: Iterator[tuple[float, VideoFrame | av.Packet]], start: float
 ) -> Iterator[tuple[float, VideoFrame | av.Packet]]:
-    """The same, unless the first frame is too late already, or none comes."""
+    """Yield the items unchanged. Raises _SeekOvershotError if the first frame is after `start` or no frame comes."""
     is_first = True
     for at, item in timed:
         if is_first and isinstance(item, VideoFrame):
@@ -195,15 +210,15 @@ def _check_first_frame_time(
             if at > start + _TIME_TOLERANCE_SECONDS:
                 raise _SeekOvershotError
         yield at, item
-    if is_first:  # no keyframe came any more
+    if is_first:  # no keyframe followed
         raise _SeekOvershotError
 
 
 def _add_times(
     items: Iterator[VideoFrame | av.Packet], stream: VideoStream, origin: float | None = None
 ) -> Iterator[tuple[float, VideoFrame | av.Packet]]:
-    """Each item with its seconds since the first frame. Sound waits until that is known."""
-    usual, last = 1 / _frame_rate(stream), -1.0
+    """Yield each item with its seconds since the first frame. Audio waits until the first frame is known."""
+    frame_seconds, last = 1 / _frame_rate(stream), -1.0
     early: list[av.Packet] = []
     for item in items:
         at = None if item.pts is None else float(item.pts * (item.time_base or 0))
@@ -217,33 +232,33 @@ def _add_times(
             origin = at if at is not None else 0.0
             yield from ((float((p.pts or 0) * p.time_base) - origin, p) for p in early)
         seconds = at - origin if at is not None else -1.0
-        last = seconds if seconds > last else max(last + usual, 0.0)  # clocks that jump back; none
+        last = seconds if seconds > last else max(last + frame_seconds, 0.0)  # the clock jumped back, or there is none
         yield last, item
 
 
 def _demux_and_decode(
-    container: InputContainer, stream: VideoStream, sound: AudioStream | None, origin: float | None = None
+    container: InputContainer, stream: VideoStream, audio_stream: AudioStream | None, origin: float | None = None
 ) -> Iterator[VideoFrame | av.Packet]:
-    """Sound frames of the video, and packets of the sound, in the file's order."""
-    is_sound = origin is None  # after seeking, only from a keyframe on
-    is_avi, order = container.format.name == "avi", list[int]()  # whose packets are numbered as they are decoded
-    for packet in iterate_until_error(container.demux(*([stream, sound] if sound else [stream]))):
-        if sound is not None and packet.stream_index == sound.index:
+    """Yield the intact frames of the video and the audio packets, in the file's order."""
+    is_intact = origin is None  # after seeking, only from a keyframe on
+    # AVI numbers its packets in decoding order; sorted, these are the times of the decoded frames.
+    is_avi, pending_pts = container.format.name == "avi", list[int]()
+    for packet in iterate_until_error(container.demux(*([stream, audio_stream] if audio_stream else [stream]))):
+        if audio_stream is not None and packet.stream_index == audio_stream.index:
             if packet.size and packet.pts is not None:
                 yield packet
             continue
         if is_avi and packet.pts is not None:
-            heapq.heappush(order, packet.pts)
+            heapq.heappush(pending_pts, packet.pts)
         for frame in _decode_packet(stream, packet):
-            tick = heapq.heappop(order) if order else None
-            if frame is not None and tick is not None:
-                frame.pts = tick
-            is_sound = frame is not None and not frame.is_corrupt and (is_sound or frame.key_frame)
-            if frame is not None and is_sound:
+            pts = heapq.heappop(pending_pts) if pending_pts else None
+            if frame is not None and pts is not None:
+                frame.pts = pts
+            is_intact = frame is not None and not frame.is_corrupt and (is_intact or frame.key_frame)
+            if frame is not None and is_intact:
                 yield frame
-    yield from (
-        frame for frame in _decode_packet(stream, None) if frame is not None and is_sound
-    )  # after a demuxer's error
+    # After an error of the demuxer the decoder still holds frames.
+    yield from (frame for frame in _decode_packet(stream, None) if frame is not None and is_intact)
 
 
 def _decode_packet(stream: VideoStream, packet: av.Packet | None) -> list[VideoFrame] | list[None]:
@@ -254,12 +269,13 @@ def _decode_packet(stream: VideoStream, packet: av.Packet | None) -> list[VideoF
 
 
 def _play_image_folder(file: Path, fit: SizeFunction, span: Span, fps: float) -> Iterator[MediaItem]:
-    """A folder of images; one that is damaged is left out."""
+    """Yield the images of a folder as frames; damaged images are left out. Raises ClipError if none can be read."""
     images = list_ordered_images(file)
     start, end = span[0], min(span[1], len(images) / fps)
     if start >= end:
         raise ClipError(
-            "decode", f"it begins at {start:g} s of {len(images)} images that last {len(images) / fps:.1f} s"
+            "decode",
+            f"the clip starts at {start:g} s, but its {len(images)} images last only {len(images) / fps:.1f} s",
         )
     size: tuple[int, int] | None = None
     for i in range(max(0, round(start * fps)), len(images)):
@@ -279,7 +295,7 @@ def _play_image_folder(file: Path, fit: SizeFunction, span: Span, fps: float) ->
 
 
 def _find_audio_stream(container: InputContainer) -> AudioStream | None:
-    """The first sound stream whose header says enough."""
+    """Return the first audio stream whose header names sample rate and channels."""
     streams = (s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
     return next((s for s in streams if s.codec_context.channels), None)
 

@@ -1,4 +1,4 @@
-"""Letters and panels for pictures: drawn once, kept, and laid over frame after frame."""
+"""Text and panels for overlays: drawn once, cached, and blended onto frames."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,24 +21,24 @@ CALM_COLOR: Color = (84, 158, 209)
 METER_COLOR: Color = (74, 86, 98)
 
 MIN_TEXT_PIXELS = 10
-"""Below this letters cannot be read, however small the picture."""
+"""Smallest font size: smaller text cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
 class OverlayPatch:
-    """A piece of the overlay, ready to be laid over a picture: picture * keep / 255 + paint."""
+    """A piece of the overlay, to be blended: image * transparency / 255 + premultiplied_color."""
 
     premultiplied_color: NDArray[np.uint8]  # (H, W, 3), multiplied by its opacity
     transparency: NDArray[np.uint8]  # (H, W, 3), 255 = transparent
 
 
 def font_size_pixels(width: int, height: int) -> int:
-    """The size of letters on a picture of this size."""
+    """Return the font size in pixels for an image of this size."""
     return max(MIN_TEXT_PIXELS, round(4 + 0.029 * min(height, 0.75 * width)))
 
 
 def format_timecode(seconds: float) -> str:
-    """`0:04.2`, from an hour on `1:02:03.4`."""
+    """Format seconds as `0:04.2`, from an hour on as `1:02:03.4`. Tenths are cut, not rounded."""
     tenths = max(0, int(seconds * 10 + 1e-6))
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
@@ -47,7 +47,7 @@ def format_timecode(seconds: float) -> str:
 
 
 def format_percent(share: float) -> str:
-    """A whole per cent that never rounds to certainty."""
+    """Format a share as a whole per cent that never rounds to 0 % or 100 %."""
     if 0 < share < 0.01 or 0.99 < share < 1:
         return "<1 %" if share < 0.5 else ">99 %"
     return f"{100 * share:.0f} %"
@@ -56,58 +56,62 @@ def format_percent(share: float) -> str:
 def render_text(
     text: str, size: int, *, color: Color = TEXT_COLOR, bold: bool = False, max_pixels: int | None = None
 ) -> OverlayPatch:
-    """One line of text on nothing, 1.6 times as high as its size; at most so many pixels wide, then `…`."""
+    """Render one line of text on a transparent background, 1.6 times as high as `size`.
+
+    Text wider than `max_pixels` ends with `…`.
+    """
     font = load_font(size, bold)
-    kept = elide_text(text, font, max_pixels)
-    picture = Image.new("L", (max(1, round(font.getlength(kept)) + 1), round(1.6 * size)))
-    ImageDraw.Draw(picture).text((0, text_baseline(picture.height, size)), kept, fill=255, font=font, anchor="ls")
-    alpha = np.asarray(picture, np.float32)[..., None] / np.float32(255)  # (H, W, 1)
+    text = elide_text(text, font, max_pixels)
+    image = Image.new("L", (max(1, round(font.getlength(text)) + 1), round(1.6 * size)))
+    ImageDraw.Draw(image).text((0, text_baseline(image.height, size)), text, fill=255, font=font, anchor="ls")
+    alpha = np.asarray(image, np.float32)[..., None] / np.float32(255)  # (H, W, 1)
     return make_patch(alpha * np.array(color, np.float32), alpha)
 
 
 def measure_text_width(text: str, size: int, *, bold: bool = False) -> int:
-    """The pixels that a line of text takes."""
+    """Return the width of a line of text in pixels."""
     return round(load_font(size, bold).getlength(text)) + 1
 
 
 def blend(image: NDArray[np.uint8], patch: OverlayPatch, top: int, left: int) -> None:
-    """Lays a patch over a picture (H, W, 3), in place; what hangs over its edges is cut off."""
+    """Blend a patch onto an image (H, W, 3), in place. Parts beyond the edges are cut off."""
     above = max(0, -top)
-    place = image[
+    region = image[
         max(0, top) : top + len(patch.premultiplied_color), left : left + patch.premultiplied_color.shape[1]
     ]  # (h, w, 3)
-    height, width = place.shape[:2]
+    height, width = region.shape[:2]
     if height <= 0 or width <= 0:
         return
-    keep, paint = (layer[above : above + height, :width] for layer in (patch.transparency, patch.premultiplied_color))
-    place[:] = cv2.add(cv2.multiply(place, keep, scale=1 / 255), paint)
+    layers = (patch.transparency, patch.premultiplied_color)
+    transparency, color = (layer[above : above + height, :width] for layer in layers)
+    region[:] = cv2.add(cv2.multiply(region, transparency, scale=1 / 255), color)
 
 
 @lru_cache(maxsize=64)
 def render_cached_text(text: str, size: int) -> OverlayPatch:
-    """A line in plain letters, kept: clocks and captions repeat."""
+    """Render a line in the regular font, with a cache: clocks and captions repeat."""
     return render_text(text, size)
 
 
 @lru_cache(maxsize=32)
 def load_font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along. It is found without importing matplotlib, which takes its time."""
+    """Load DejaVu Sans, which matplotlib ships. It is found without importing matplotlib, which is slow."""
     spec = find_spec("matplotlib")
     folder = Path((spec.submodule_search_locations or [""])[0]) if spec else Path()
     return ImageFont.truetype(str(folder / "mpl-data/fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"), size)
 
 
 def text_baseline(height: int, size: int) -> int:
-    """Where letters stand so that capitals are in the middle of a line of this height."""
+    """Return the y of the baseline that centres capitals in a line of this height."""
     return round(height / 2 + 0.365 * size)
 
 
 def elide_text(text: str, font: ImageFont.FreeTypeFont, max_pixels: int | None) -> str:
-    """Text no wider than `most` pixels, its end an ellipsis where it was cut."""
+    """Return the text, or as much of it as fits into `max_pixels` with `…` at its end."""
     if max_pixels is None or font.getlength(text) <= max_pixels:
         return text
-    kept = _longest_prefix_that_fits(text, font, max_pixels)
-    return f"{kept.rstrip()}…" if kept else ""
+    prefix = _longest_prefix_that_fits(text, font, max_pixels)
+    return f"{prefix.rstrip()}…" if prefix else ""
 
 
 def _longest_prefix_that_fits(text: str, font: ImageFont.FreeTypeFont, max_pixels: int) -> str:
@@ -119,15 +123,15 @@ def _longest_prefix_that_fits(text: str, font: ImageFont.FreeTypeFont, max_pixel
 
 
 def patch_from_image(image: Image.Image) -> OverlayPatch:
-    """Of a picture with alpha."""
+    """Make a patch from an RGBA image."""
     rgba = np.asarray(image, np.float32)  # (H, W, 4)
     alpha = rgba[..., 3:] / np.float32(255)
     return make_patch(rgba[..., :3] * alpha, alpha)
 
 
 def make_patch(premultiplied_color: NDArray[np.float32], alpha: NDArray[np.float32]) -> OverlayPatch:
-    """Of colours (H, W, 3) multiplied by their opacity, and that opacity (H, W, 1) in 0 … 1."""
-    keep = np.broadcast_to(255 * (1 - alpha), premultiplied_color.shape)
+    """Make a patch from colors (H, W, 3), already multiplied by their opacity, and that opacity (H, W, 1) in 0 … 1."""
+    transparency = np.broadcast_to(255 * (1 - alpha), premultiplied_color.shape)
     return OverlayPatch(
-        np.round(premultiplied_color).astype(np.uint8), np.ascontiguousarray(np.round(keep).astype(np.uint8))
+        np.round(premultiplied_color).astype(np.uint8), np.ascontiguousarray(np.round(transparency).astype(np.uint8))
     )

@@ -1,4 +1,4 @@
-"""Write the report of an inference run: report.html, report.json, CSV and Parquet."""
+"""The report of an inference run: report.html, report.json, CSV and Parquet."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a report is about: the model and the rule by which it decided, and the counts that a report opens with."""
+"""Facts of a report besides its clips: the model, the decision rule, and counts over the clips."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,29 +14,29 @@ CLIP_STATUSES = ("ok", "partial", "failed")
 
 @dataclass(frozen=True)
 class ReportInfo:
-    """What a report says besides its clips: the source, the decision rule and the model's standing.
+    """The source, the decision rule and the model of a report.
 
     `model` is shown and stored as it is. Known keys: `name`, `kind`, `fingerprint` and `groups_known` (bool: whether
-    clips of one recording were kept on one side of the split). A mapping with `value` (and `low`, `high`) is an
-    evaluation figure, at the top or one level down; any other plain value is listed under its key.
+    clips of one recording were kept on one side of the split). A mapping with `value` (and `low`, `high`) is a metric
+    of the model's evaluation, at the top or one level down. Any other plain value is listed under its key.
     """
 
     labels: tuple[str, ...]  # K, the order of ClipPrediction.probs
-    positive_label: str  # the label to warn of; "" = none
+    positive_label: str  # the label that raises alarms; "" = none
     threshold: float  # on the probability of the positive label
     model: Mapping[str, object]
-    created: str  # ISO 8601 is shown readably, anything else as it is
+    created: str  # ISO 8601 is formatted for people, any other text is shown unchanged
     source: str
     rules: tuple[EventRule, ...] = ()
-    """By which events were found."""
+    """The rules with which events were found."""
     unknown_from: float | None = None
-    """Clips at least so strange are unknown; None where none is ever called so."""
+    """Lowest score of an unknown clip; None if no clip is marked as unknown."""
     window_seconds: float | None = None
-    """Of the windows that longer videos are cut in."""
+    """Length of the windows that longer videos are split into."""
     stride_seconds: float | None = None
-    """From one window's start to the next."""
+    """Time from the start of one window to the start of the next."""
     has_videos: bool = False
-    """Whether annotated videos lie beside the report, or are about to."""
+    """Whether annotated videos exist beside the report, or will be written."""
 
     def __post_init__(self) -> None:
         if self.positive_label and self.positive_label not in self.labels:
@@ -45,7 +45,7 @@ class ReportInfo:
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """Counts over a report's clips. `with_truth` to `false_alarms` are over seen clips whose true label is known."""
+    """Counts over a report's clips. `with_truth` to `false_alarms` count analysed clips whose true label is known."""
 
     clips: int = 0
     looked_at: int = 0
@@ -56,9 +56,9 @@ class ReportSummary:
     with_events: int = 0
     """Clips with at least one event."""
     unknown: int = 0
-    """Clips unlike all that the model was trained on."""
+    """Clips marked as unknown: unlike all training clips."""
     seconds: float = 0.0
-    """Of video that was looked at."""
+    """Length of all analysed video."""
     with_truth: int = 0
     correct: int = 0
     missed: int = 0
@@ -66,66 +66,66 @@ class ReportSummary:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right labels; None where no true label is known."""
+        """Share of correct labels; None if no true label is known."""
         return self.correct / self.with_truth if self.with_truth else None
 
 
 @dataclass
 class SummaryCounter:
-    """A summary in the making."""
+    """A counter of clips that makes the summary."""
 
     info: ReportInfo
     counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, clip: ClipPrediction) -> None:
-        """Counts one clip more."""
-        seen, correct = clip.status != "failed", is_correct(clip, self.info)
-        is_positive, wrong = clip.label == self.info.positive_label, correct is False
+        """Count one clip."""
+        is_analysed, correct = clip.status != "failed", is_correct(clip, self.info)
+        is_positive, is_wrong = clip.label == self.info.positive_label, correct is False
         for name, amount in {
             "clips": 1,
-            "looked_at": seen,
-            "flagged": seen and is_positive,
+            "looked_at": is_analysed,
+            "flagged": is_analysed and is_positive,
             "partial": clip.status == "partial",
-            "failed": not seen,
-            "events": len(clip.events) if seen else 0,
-            "with_events": seen and bool(clip.events),
-            "unknown": seen and clip.is_unknown,
-            "seconds": clip.duration if seen and math.isfinite(clip.duration) else 0.0,
+            "failed": not is_analysed,
+            "events": len(clip.events) if is_analysed else 0,
+            "with_events": is_analysed and bool(clip.events),
+            "unknown": is_analysed and clip.is_unknown,
+            "seconds": clip.duration if is_analysed and math.isfinite(clip.duration) else 0.0,
             "with_truth": correct is not None,
             "correct": correct is True,
-            "missed": wrong and clip.truth == self.info.positive_label,
-            "false_alarms": wrong and is_positive,
+            "missed": is_wrong and clip.truth == self.info.positive_label,
+            "false_alarms": is_wrong and is_positive,
         }.items():
             self.counts[name] = self.counts.get(name, 0) + amount
 
     @property
     def summary(self) -> ReportSummary:
-        """What was counted."""
+        """The counts so far."""
         return ReportSummary(**self.counts)  # type: ignore[arg-type]
 
 
 def summarize(clips: Iterable[ClipPrediction], info: ReportInfo) -> ReportSummary:
-    """Count what a report opens with."""
-    counts = SummaryCounter(info)
+    """Return the counts over all clips."""
+    counter = SummaryCounter(info)
     for clip in clips:
-        counts.add(clip)
-    return counts.summary
+        counter.add(clip)
+    return counter.summary
 
 
 def is_correct(clip: ClipPrediction, info: ReportInfo) -> bool | None:
-    """Whether the label is the true one; None where the clip failed or its true label is not one of the model's."""
+    """Return whether the label is correct; None if the clip failed or its true label is not one of the model's."""
     return clip.label == clip.truth if clip.status != "failed" and clip.truth in info.labels else None
 
 
 def ranking_score(clip: ClipPrediction, info: ReportInfo) -> float:
-    """What clips are ranked by: the probability of the positive label, or of the clip's own where there is none."""
+    """Return the probability of the positive label or, without one, of the clip's own label: clips are ranked by it."""
     return clip.probs[info.labels.index(info.positive_label or clip.label)]
 
 
 def validate_clip(clip: ClipPrediction, info: ReportInfo) -> ClipPrediction:
-    """The clip as every format may show it: a failed one has a reason and no class, any other fits the labels.
+    """Return the clip in the form that all formats expect; a failed clip has only a reason.
 
-    Raises ValueError that names the clip.
+    Raises ValueError, which names the clip, if a clip that did not fail does not fit the labels.
     """
     if clip.status not in CLIP_STATUSES:
         raise ValueError(f"{clip.path!r}: expected a status among {CLIP_STATUSES}, got {clip.status!r}")

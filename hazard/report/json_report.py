@@ -1,4 +1,4 @@
-"""report.json: everything of a report, one clip a line, as `schemas/report.schema.json` says."""
+"""report.json: all facts of a report, one clip per line, in the format of `schemas/report.schema.json`."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ _DECIMALS = 6
 
 
 def report_schema() -> dict[str, Any]:
-    """The published schema of report.json, JSON Schema 2020-12."""
+    """Return the published schema of report.json (JSON Schema 2020-12)."""
     return json.loads(files("hazard.report").joinpath("schemas/report.schema.json").read_text(encoding="utf-8"))
 
 
@@ -25,18 +25,21 @@ def report_schema() -> dict[str, Any]:
 def open_json_report(
     file: Path, info: ReportInfo, summary: ReportSummary, evaluation: Mapping[str, object] | None
 ) -> Iterator[Callable[[ClipPrediction], None]]:
-    """A function that writes one clip. Failures, which come between, are kept aside in a file until the end."""
-    aside = file.with_name(f"{file.name}.failures")
+    """Open report.json; give a function that writes one clip.
+
+    Failed clips go to a temporary file and are copied to the end.
+    """
+    failures_file = file.with_name(f"{file.name}.failures")
     try:
-        with _open_text_file(file, "w") as clips, _open_text_file(aside, "w+") as failures:
+        with _open_text_file(file, "w") as clips, _open_text_file(failures_file, "w+") as failures:
             clips.write(_format_opening(info, summary, evaluation))
-            rows, lost = _JsonArrayWriter(clips), _JsonArrayWriter(failures)
+            clip_array, failure_array = _JsonArrayWriter(clips), _JsonArrayWriter(failures)
 
             def add(clip: ClipPrediction) -> None:
                 if clip.status == "failed":
-                    lost.add({"path": clip.path, "status": clip.status, "reason": clip.reason})
+                    failure_array.add({"path": clip.path, "status": clip.status, "reason": clip.reason})
                 else:
-                    rows.add(clip_json(clip, info))
+                    clip_array.add(clip_json(clip, info))
 
             yield add
             clips.write('\n],\n"failures": [')
@@ -44,11 +47,11 @@ def open_json_report(
             clips.writelines(failures)
             clips.write("\n]\n}\n")
     finally:
-        aside.unlink(missing_ok=True)
+        failures_file.unlink(missing_ok=True)
 
 
 def clip_json(clip: ClipPrediction, info: ReportInfo) -> dict[str, object]:
-    """What report.json says of a clip that was looked at."""
+    """Return the entry of an analysed clip in report.json."""
     probabilities = {label: round(p, _DECIMALS) for label, p in zip(info.labels, clip.probs, strict=True)}
     return {
         "path": clip.path,
@@ -70,7 +73,7 @@ def clip_json(clip: ClipPrediction, info: ReportInfo) -> dict[str, object]:
 
 
 def _windows_json(windows: WindowPredictions, info: ReportInfo) -> dict[str, object]:
-    """By column: hours of video are many windows."""
+    """Return the windows by column, which is compact for hours of video."""
     probs = windows.probs.round(_DECIMALS).T.tolist()  # (K, B)
     return {
         "start": windows.spans[:, 0].round(_DECIMALS).tolist(),
@@ -83,7 +86,7 @@ def _format_opening(info: ReportInfo, summary: ReportSummary, evaluation: Mappin
     facts = {
         "schema": SCHEMA_VERSION,
         **vars(info),
-        "rules": [asdict(rule) for rule in info.rules],
+        "rules": [rule.to_json() for rule in info.rules],
         "summary": {**asdict(summary), "accuracy": summary.accuracy},
         "evaluation": evaluation,
     }
@@ -92,7 +95,7 @@ def _format_opening(info: ReportInfo, summary: ReportSummary, evaluation: Mappin
 
 
 class _JsonArrayWriter:
-    """The items of a JSON array, a line each."""
+    """A writer of the items of a JSON array, one per line."""
 
     def __init__(self, handle: IO[str]) -> None:
         self.handle, self.separator = handle, "\n"
@@ -107,5 +110,5 @@ def _dumps(value: object) -> str:
 
 
 def _open_text_file(file: Path, mode: str) -> IO[str]:
-    """Lone surrogates, of names that are not UTF-8, are written as `\\udcXX`, which JSON reads back."""
+    """Open a file so that lone surrogates, from names that are not UTF-8, become `\\udcXX`, which JSON reads back."""
     return open(file, mode, encoding="utf-8", errors="backslashreplace", newline="")

@@ -1,4 +1,4 @@
-"""What a report says about the model that made it."""
+"""The part of a report about its model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ def make_report_info(
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
 ) -> ReportInfo:
-    """The model's name, fingerprint and, from its own metrics.json, how well it did on clips that it had not seen.
+    """Make the information of a report: the model's name, fingerprint and, from its metrics.json, its evaluation.
 
-    `decision` is what the clips were decided by; without one, the model's own threshold and no events.
+    `decision` is the rule that decided the clips. Without one, the report has the model's own threshold and no events.
     """
     info = predictor.info
     return ReportInfo(
@@ -60,7 +60,7 @@ def _read_metrics(model_folder: Path) -> Mapping[str, Any]:
 
 
 def _select_evaluation_facts(metrics: Mapping[str, Any]) -> dict[str, object]:
-    """Headline figures, of how many clips, what other thresholds would mean, and what may flatter all of it."""
+    """Return headline metrics, the number of clips, operating points, and near-duplicates across the split."""
     facts: dict[str, object] = {name: metrics[name] for name in HEADLINE_METRICS if isinstance(metrics.get(name), dict)}
     if isinstance(metrics.get("clips"), int):
         facts["clips evaluated"] = metrics["clips"]

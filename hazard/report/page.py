@@ -1,4 +1,4 @@
-"""report.html: one page that needs nothing else, its clips as data that its own script shows."""
+"""report.html: one self-contained page. Its clips are embedded as data, which its script shows."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -28,15 +28,22 @@ from hazard.utils.text import (
 )
 
 CLIPS_PER_BLOCK = 64
-"""In one element of data; the script opens those that it needs."""
+"""Clips in one data element; the script parses the elements that it needs."""
 SCRIPTS = ("text", "data", "review", "list", "chart", "detail", "print", "main")
-METRIC_NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "macro_f1": "macro F1", "ece": "ECE",
-                "top5_accuracy": "top-5 accuracy"}  # fmt: skip
+DISPLAY_NAMES = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "macro_f1": "macro F1",
+    "ece": "ECE",
+    "top5_accuracy": "top-5 accuracy",
+    "part of the picture seen": "part of the frame used",
+}
+"""Names of metrics and model facts on the page, if they differ from their keys in report.json."""
 MAX_CONFUSION_CLASSES = 20
-"""Classes up to which all of the confusion is shown."""
+"""Number of classes up to which the whole confusion matrix is shown."""
 MAX_CONFUSED_PAIRS = 10
 _FACTS_SHOWN_AS_SENTENCES = ("groups_known", "duplicate_pairs", "operating_points")
-"""Facts about the model that the page says in sentences."""
+"""Facts about the model that the page states in sentences."""
 _EVALUATION_COUNTS = ("clips", "failed", "other_labels")
 _EVALUATION_KEYS = (*_EVALUATION_COUNTS, "confusion", "per_class", "worst", "events")
 _EVENT_EVALUATION_KEYS = (
@@ -45,25 +52,25 @@ _EVENT_EVALUATION_KEYS = (
 )  # fmt: skip
 MAX_OPERATING_POINTS = 3
 _CLIPS_PLACEHOLDER = "<!--clips-->"
-"""Where the clips go: no text of others can contain it, since that is escaped."""
+"""Place of the clips. Foreign text cannot contain it, because it is escaped."""
 
 
 @contextmanager
 def open_html_page(
     file: Path, info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None
 ) -> Iterator[Callable[[ClipPrediction], None]]:
-    """A function that writes one clip into the page, failed ones too, in the order that was planned for."""
-    before, after = _render_page(info, plan, evaluation).split(_CLIPS_PLACEHOLDER)
+    """Open the page; give a function that writes one clip. It takes all clips in the planned order, failed ones too."""
+    head, tail = _render_page(info, plan, evaluation).split(_CLIPS_PLACEHOLDER)
     with open(file, "w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
-        handle.write(before)
+        handle.write(head)
         blocks = _ClipBlockWriter(handle, info, plan)
         yield blocks.add
         blocks.flush()
-        handle.write(after)
+        handle.write(tail)
 
 
 class _ClipBlockWriter:
-    """Data elements of so many clips each: rows, details and pictures, a line a clip."""
+    """A writer of data elements of CLIPS_PER_BLOCK clips: rows, details and thumbnails, one line per clip."""
 
     def __init__(self, handle: IO[str], info: ReportInfo, plan: PagePlan) -> None:
         self.handle, self.info, self.plan = handle, info, plan
@@ -71,19 +78,19 @@ class _ClipBlockWriter:
         self.lines: list[tuple[str, str, str]] = []
 
     def add(self, clip: ClipPrediction) -> None:
-        """Writes the clip if the page lists it."""
+        """Write the clip if the page lists it."""
         number, self.clip_number = self.clip_number, self.clip_number + 1
         if number not in self.plan.thumbnail_counts:
             return
-        pictures = self.plan.thumbnail_counts[number]
-        detail = make_clip_detail(clip, self.info, thumbnail_count=pictures, max_points=self.plan.max_curve_points)
+        count = self.plan.thumbnail_counts[number]
+        detail = make_clip_detail(clip, self.info, thumbnail_count=count, max_points=self.plan.max_curve_points)
         row = format_script_json(make_clip_row(number, clip, self.info))
-        self.lines.append((row, format_script_json(detail), encode_thumbnails(clip, pictures)))
+        self.lines.append((row, format_script_json(detail), encode_thumbnails(clip, count)))
         if len(self.lines) == CLIPS_PER_BLOCK:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is left."""
+        """Write the clips that are waiting as one block."""
         for letter, lines in zip("rdp", zip(*self.lines, strict=True), strict=False):
             text = "\n".join(lines)
             self.handle.write(f'<script type="text/plain" id="{letter}{self.block_number}">{text}</script>\n')
@@ -92,7 +99,7 @@ class _ClipBlockWriter:
 
 
 def _render_page(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, object] | None) -> str:
-    """The page without its clips."""
+    """Render the page without its clips."""
     evaluation = _fill_missing_keys(evaluation)
     return _make_environment().get_template("report.html.j2").render(
         info=info,
@@ -100,26 +107,26 @@ def _render_page(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, obje
         plan=plan,
         blocks=-(-plan.listed_clips // CLIPS_PER_BLOCK),
         evaluation=evaluation,
-        measured=_find_evaluation_metrics(evaluation),
+        evaluation_metrics=_find_evaluation_metrics(evaluation),
         confusion=_make_confusion_table(evaluation),
-        figures=_find_metrics(info.model),
-        facts={key: value for key, value in info.model.items() if key not in _FACTS_SHOWN_AS_SENTENCES and _is_plain_fact(value)},
+        model_metrics=_find_metrics(info.model),
+        facts=_select_plain_facts(info.model),
         points=_select_operating_points(info.model),
         meta=Markup(format_script_json(_make_script_metadata(info, plan, evaluation))),
         style=Markup(_read_template_file("report.css")),
         script=Markup("".join(['"use strict";\n', *(_read_template_file(f"report_{name}.js") for name in SCRIPTS)])),
-        picture_megabytes=MAX_THUMBNAIL_BYTES // 2**20,
+        thumbnail_megabytes=MAX_THUMBNAIL_BYTES // 2**20,
     )  # fmt: skip
 
 
 def _make_script_metadata(info: ReportInfo, plan: PagePlan, evaluation: Mapping[str, Any]) -> dict[str, object]:
-    """What the script needs to know besides the clips."""
+    """Return what the script needs besides the clips."""
     events = evaluation.get("events") or {}
     return {
         "labels": info.labels,
         "positive": info.labels.index(info.positive_label) if info.positive_label else -1,
         "threshold": info.threshold,
-        "enter": {rule.column: rule.enter for rule in info.rules},
+        "enter": {rule.column: rule.on_threshold for rule in info.rules},
         "report": sha256(
             format_script_json([info.created, info.source, to_json_value(info.model)]).encode()
         ).hexdigest()[:16],
@@ -136,16 +143,16 @@ def _make_script_metadata(info: ReportInfo, plan: PagePlan, evaluation: Mapping[
 
 
 def _fill_missing_keys(evaluation: Mapping[str, object] | None) -> dict[str, Any]:
-    """The evaluation in plain types, with None for what it does not say; empty where there is none."""
+    """Return the evaluation in JSON types, with None for each missing key; empty if there is no evaluation."""
     if not evaluation:
         return {}
-    known: Any = to_json_value(evaluation)
-    events = dict.fromkeys(_EVENT_EVALUATION_KEYS) | known["events"] if known.get("events") else None
-    return dict.fromkeys(_EVALUATION_KEYS) | known | {"events": events}
+    given: Any = to_json_value(evaluation)
+    events = dict.fromkeys(_EVENT_EVALUATION_KEYS) | given["events"] if given.get("events") else None
+    return dict.fromkeys(_EVALUATION_KEYS) | given | {"events": events}
 
 
 def _find_metrics(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """The figures among a model's facts, at the top or one level down: mappings with a value."""
+    """Return the metrics among a model's facts: mappings with a value, at the top or one level down."""
     nested = [value for value in facts.values() if isinstance(value, Mapping)]
     return {
         key: value
@@ -156,28 +163,33 @@ def _find_metrics(facts: Mapping[str, object]) -> dict[str, Mapping[str, object]
 
 
 def _find_evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, object]]:
-    """The figures of an evaluation: mappings with a value, and plain numbers that are no counts of clips."""
-    plain_ones = {
+    """Return the metrics of an evaluation: mappings with a value, and plain numbers that are not counts of clips."""
+    plain_metrics = {
         k: {"value": v} for k, v in evaluation.items() if isinstance(v, (int, float)) and k not in _EVALUATION_COUNTS
     }
-    return plain_ones | _find_metrics({key: value for key, value in evaluation.items() if key != "events"})
+    return plain_metrics | _find_metrics({key: value for key, value in evaluation.items() if key != "events"})
+
+
+def _select_plain_facts(model: Mapping[str, object]) -> dict[str, object]:
+    """Return the facts that the page lists: neither tables nor facts that it states in sentences."""
+    return {k: v for k, v in model.items() if k not in _FACTS_SHOWN_AS_SENTENCES and _is_plain_fact(v)}
 
 
 def _is_plain_fact(value: object) -> bool:
-    """Whether a fact can stand in a list of facts: tables have no place there."""
+    """Return whether a fact is a plain value or a list of them, not a mapping or a table."""
     items = value if isinstance(value, (list, tuple)) else [value]
     return not any(isinstance(item, Mapping) for item in items)
 
 
 def _select_operating_points(model: Mapping[str, object]) -> list[Mapping[str, Any]]:
-    """What other thresholds would mean, each once."""
+    """Return the first few operating points, one for each threshold."""
     points = model.get("operating_points")
-    found = {point["threshold"]: point for point in points} if isinstance(points, (list, tuple)) else {}
-    return list(found.values())[:MAX_OPERATING_POINTS]
+    by_threshold = {point["threshold"]: point for point in points} if isinstance(points, (list, tuple)) else {}
+    return list(by_threshold.values())[:MAX_OPERATING_POINTS]
 
 
 def _make_confusion_table(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Rows of the table, or only the pairs that are mistaken most where it would be too large to read."""
+    """Return the rows of the confusion matrix and its most frequent mistakes; the page shows these if it is large."""
     table = evaluation.get("confusion")
     if not table or not table.get("labels"):
         return None
@@ -197,11 +209,19 @@ def _read_template_file(name: str) -> str:
 
 def _make_environment() -> Environment:
     loader = PackageLoader("hazard.report")
-    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {
-        "readable": escape_hidden, "marked": escape_hidden_html, "percent": format_percent, "clock": format_clock, "lasting": format_duration, "fact": format_fact,
-        "moment": format_timestamp, "counted": format_count,
-        "title_of": lambda key: METRIC_NAMES.get(key, key.replace("_", " ")),
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "clock": format_clock,
+        "counted": format_count,
+        "duration": format_duration,
+        "fact": format_fact,
+        "marked": escape_hidden_html,
+        "moment": format_timestamp,
+        "percent": format_percent,
+        "readable": escape_hidden,
+        "display_name": lambda key: DISPLAY_NAMES.get(key, key.replace("_", " ")),
         "csp_hash": lambda text: "sha256-" + b64encode(sha256(text.encode()).digest()).decode(),
-    }  # fmt: skip
-    return page
+    }
+    return environment

@@ -1,4 +1,4 @@
-"""One clip as the page's script reads it: a row for the list, a detail for its own page, and its pictures.
+"""The data of one clip for the page's script: a row for the list, a detail for the clip's page, and thumbnails.
 
 Keys are short because there are thousands of rows; `report_data.js` says what they mean.
 """
@@ -20,19 +20,19 @@ from hazard.utils.safe_names import ANNOTATED_FOLDER, annotated_video_path
 MAX_PROBABILITY_BARS = 5
 MAX_CURVES = 3
 MAX_CLIP_EVENTS = 200
-"""Of one clip on the page; events.csv holds all."""
+"""Events of one clip on the page, at most; events.csv has all."""
 MAX_ATTENTION_STEPS = 96
-"""Attention of more steps is added up."""
+"""Steps of attention on the page, at most; more are summed."""
 
 
 def format_script_json(value: object) -> str:
-    """JSON for a script element: nothing in it ends the element, opens a comment or is hidden; no NaN."""
+    """Format JSON for a script element: no text in it can end the element or open a comment. NaN is an error."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def make_clip_row(number: int, clip: ClipPrediction, info: ReportInfo) -> dict[str, Any]:
-    """What the list needs; what is empty is left out."""
+    """Return what the list shows of a clip; empty values are left out."""
     correct = is_correct(clip, info)
     strongest = sorted(clip.events, key=lambda event: -event.peak)[:MAX_CLIP_EVENTS]
     row = {
@@ -66,7 +66,7 @@ def make_clip_row(number: int, clip: ClipPrediction, info: ReportInfo) -> dict[s
 def make_clip_detail(
     clip: ClipPrediction, info: ReportInfo, *, thumbnail_count: int, max_points: int
 ) -> dict[str, Any]:
-    """What the clip's own page needs besides; what is empty is left out."""
+    """Return what the clip's page shows in addition to its row; empty values are left out."""
     detail = {
         "b": [[info.labels.index(label), _round_probability(p)] for label, p in top_classes(clip, info)],
         "k": [round(clip.thumbnail_times[i], 2) for i in select_thumbnails(clip, thumbnail_count)],
@@ -82,19 +82,19 @@ def make_clip_detail(
 
 
 def encode_thumbnails(clip: ClipPrediction, thumbnail_count: int) -> str:
-    """The chosen JPEGs in base64, with commas between."""
+    """Return the selected JPEGs in base64, separated by commas."""
     return ",".join(b64encode(clip.thumbnails[i]).decode() for i in select_thumbnails(clip, thumbnail_count))
 
 
 def top_classes(clip: ClipPrediction, info: ReportInfo) -> list[tuple[str, float]]:
-    """The likeliest classes, the positive one always among them."""
+    """Return the most probable classes; the positive one is always among them."""
     ranked = sorted(zip(info.labels, clip.probs, strict=True), key=lambda bar: bar[1], reverse=True)
     rest = [bar for bar in ranked[MAX_PROBABILITY_BARS:] if bar[0] == info.positive_label]
     return ranked[: MAX_PROBABILITY_BARS - len(rest)] + rest
 
 
 def sum_attention_steps(clip: ClipPrediction) -> list[list[float]]:
-    """Seconds and weight of each step; of very many, sums over stretches."""
+    """Return seconds and weight of each step; more than MAX_ATTENTION_STEPS are summed in groups of neighbours."""
     if not clip.attention:
         return []
     parts = np.array_split(np.arange(len(clip.attention)), min(len(clip.attention), MAX_ATTENTION_STEPS))
@@ -103,25 +103,31 @@ def sum_attention_steps(clip: ClipPrediction) -> list[list[float]]:
 
 
 def downsample_rows(probs: NDArray[np.float64], max_points: int) -> NDArray[np.int64]:
-    """Rows of the curves (B, C) that draw them with about `points` points, every peak and the first one's dips kept."""
+    """Return the rows of the curves (B, C) to draw, about `max_points` of them.
+
+    Every peak is kept, and so are the lowest points of the first curve.
+    """
     if len(probs) <= max_points:
         return np.arange(len(probs))
-    stretches = np.array_split(np.arange(len(probs)), max(1, (max_points - 2) // (probs.shape[1] + 1)))
+    segments = np.array_split(np.arange(len(probs)), max(1, (max_points - 2) // (probs.shape[1] + 1)))
     kept = {0, len(probs) - 1}
-    for rows in stretches:
+    for rows in segments:
         kept |= {int(rows[0] + i) for i in (*probs[rows].argmax(axis=0), probs[rows, 0].argmin())}
     return np.array(sorted(kept))
 
 
 def choose_curve_labels(clip: ClipPrediction, info: ReportInfo) -> list[str]:
-    """What is drawn over time: the positive label, those of events, the clip's own; of two labels one says it all."""
+    """Return the labels of the curves: the positive one, those of events, the clip's own.
+
+    Of two labels only the first is drawn, since the probabilities sum to 1.
+    """
     of_events = [event.label for event in sorted(clip.events, key=lambda event: -event.peak)]
     names = list(dict.fromkeys(filter(None, (info.positive_label, *of_events, clip.label))))
     return names[: 1 if len(info.labels) == 2 else MAX_CURVES]
 
 
 def _make_curves(clip: ClipPrediction, info: ReportInfo, max_points: int) -> dict[str, Any]:
-    """Middles of windows in hundredths of a second and, a label each, probabilities in ten-thousandths."""
+    """Return the middles of windows in hundredths of a second, and probabilities per label in ten-thousandths."""
     if clip.windows is None or len(clip.windows) < 2:
         return {}
     columns = [info.labels.index(label) for label in choose_curve_labels(clip, info)]
@@ -142,7 +148,7 @@ def _to_ten_thousandths(probs: NDArray[np.float64]) -> Sequence[int]:
 
 
 def _round_probability(p: float) -> float:
-    """Four digits, which never make a certainty of what is none."""
+    """Round to four digits, but never to 0 or 1 unless the value is exactly that."""
     return round(float(p), 4) if p in (0, 1) else min(max(round(float(p), 4), 0.0001), 0.9999)
 
 

@@ -1,4 +1,4 @@
-"""The tables of a report as Parquet, written a batch of rows at a time."""
+"""The tables of a report as Parquet, written in batches of rows."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,22 +15,22 @@ _TEXT_COLUMNS = frozenset(("path", "status", "label", "reason"))
 
 
 def check_parquet() -> tuple[Any, Any]:
-    """pyarrow and pyarrow.parquet. Raises SettingsError where they are not installed: call it before any work."""
+    """Import and return pyarrow and pyarrow.parquet. Raises SettingsError if missing, so call it before any work."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise SettingsError(
-            "tables in Parquet need pyarrow; install it with: pip install 'hazard-video[parquet]'"
+            "Parquet tables need pyarrow; install it with: pip install 'hazard-video[parquet]'"
         ) from None
     return pyarrow, pyarrow.parquet
 
 
 @contextmanager
 def open_parquet_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
-    """A function that writes the rows of one clip into the Parquet files, which are named by table.
+    """Open the Parquet files, named by table; give a function that writes the rows of one clip.
 
-    A class called like another column has ` (class)` behind its name: Parquet's readers refuse two columns of one name.
+    A class with the name of another column gets ` (class)` appended, because readers reject duplicate column names.
     """
     with ExitStack() as stack:
         writers = {name: stack.enter_context(_open_batch_writer(file, info, name)) for name, file in files.items()}
@@ -45,17 +45,17 @@ def open_parquet_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator
 
 @contextmanager
 def _open_batch_writer(file: Path, info: ReportInfo, table: str) -> Iterator[Callable[[tuple[Cell, ...]], None]]:
-    """A function that takes rows and writes them in batches."""
+    """Open a Parquet file; give a function that takes rows, which are written in batches."""
     pyarrow, parquet = check_parquet()
     schema = _make_schema(pyarrow, table, info)
     rows: list[tuple[Cell, ...]] = []
     with open(file, "wb") as handle, parquet.ParquetWriter(handle, schema, compression="zstd") as writer:
 
         def flush() -> None:
-            cells = zip(*rows, strict=True) if rows else ((),) * len(schema)
+            columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
             arrays = [
-                pyarrow.array([_escape_surrogates(c) for c in cell], kind.type)
-                for cell, kind in zip(cells, schema, strict=True)
+                pyarrow.array([_escape_surrogates(cell) for cell in column], field.type)
+                for column, field in zip(columns, schema, strict=True)
             ]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
             rows.clear()
@@ -71,13 +71,13 @@ def _open_batch_writer(file: Path, info: ReportInfo, table: str) -> Iterator[Cal
 
 def _make_schema(pyarrow: Any, table: str, info: ReportInfo) -> Any:
     names = table_columns(info)[table]
-    own = [name for i, name in enumerate(names) if not _is_class_column(i, table, info)]
+    other_columns = [name for i, name in enumerate(names) if not _is_class_column(i, table, info)]
     fields = []
     for i, name in enumerate(names):
         is_class = _is_class_column(i, table, info)
-        unique = f"{name} (class)" if is_class and name in own else name
-        kind = pyarrow.string() if name in _TEXT_COLUMNS and not is_class else pyarrow.float64()
-        fields.append((str(_escape_surrogates(unique)), kind))
+        unique = f"{name} (class)" if is_class and name in other_columns else name
+        data_type = pyarrow.string() if name in _TEXT_COLUMNS and not is_class else pyarrow.float64()
+        fields.append((str(_escape_surrogates(unique)), data_type))
     return pyarrow.schema(fields)
 
 
@@ -86,5 +86,5 @@ def _is_class_column(column: int, table: str, info: ReportInfo) -> bool:
 
 
 def _escape_surrogates(cell: Cell) -> Cell:
-    """Names that are not UTF-8 as in the CSV files: `\\udcXX`."""
+    """Replace lone surrogates, from names that are not UTF-8, by `\\udcXX`, as in the CSV files."""
     return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell

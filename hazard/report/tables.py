@@ -1,4 +1,4 @@
-"""The CSV tables of a report: clips, windows, events; each row written as its clip comes."""
+"""The CSV tables of a report (clips, windows, events), written clip by clip."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from hazard.report.facts import ReportInfo
 from hazard.types import ClipPrediction
 
-FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # what spreadsheets take for a formula (OWASP, CSV injection)
-QUOTED_CHARACTERS = frozenset('",;\t\r\n')  # the semicolon and tab too: other locales split at them
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # cells that spreadsheets read as a formula (OWASP, CSV injection)
+QUOTED_CHARACTERS = frozenset('",;\t\r\n')  # spreadsheets of some locales split at semicolons or tabs
 EVENT_COLUMNS = ("path", "label", "start", "end", "peak", "mean")
 Cell = str | float | None
-"""None is an empty cell."""
+"""Value of a cell; None is an empty cell."""
 RowFunction = Callable[[ClipPrediction, ReportInfo], Iterator[tuple[Cell, ...]]]
 
 
 def table_columns(info: ReportInfo) -> dict[str, tuple[str, ...]]:
-    """The columns of each table."""
+    """Return the columns of each table."""
     return {
         "predictions": ("path", "status", "label", "probability", *info.labels, "reason"),
         "windows": ("path", "start", "end", "label", *info.labels),
@@ -28,14 +28,14 @@ def table_columns(info: ReportInfo) -> dict[str, tuple[str, ...]]:
 
 
 def clip_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
-    """The one row of a clip."""
+    """Yield the one row of a clip."""
     probability = clip.probs[info.labels.index(clip.label)] if clip.label else None
     probs: tuple[Cell, ...] = clip.probs or (None,) * len(info.labels)
     yield (clip.path, clip.status, clip.label or None, probability, *probs, clip.reason or None)
 
 
 def window_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
-    """A row for each window of a clip; none for a failed one."""
+    """Yield a row for each window of a clip; none for a failed clip."""
     if clip.windows is None:
         return
     labels = window_labels(clip.windows.probs, info)
@@ -44,7 +44,7 @@ def window_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, 
 
 
 def event_rows(clip: ClipPrediction, info: ReportInfo) -> Iterator[tuple[Cell, ...]]:
-    """A row for each event of a clip."""
+    """Yield a row for each event of a clip."""
     for event in clip.events:
         yield (clip.path, event.label, event.start, event.end, event.peak, event.mean)
 
@@ -53,7 +53,7 @@ TABLES: Mapping[str, RowFunction] = {"predictions": clip_rows, "windows": window
 
 
 def window_labels(probs: NDArray[np.float64], info: ReportInfo) -> list[str]:
-    """What each of the windows (B, K) is called alone: decided as a clip of one window is."""
+    """Return the label of each window (B, K) alone, decided like a clip of one window."""
     best = probs.argmax(axis=1)  # (B,)
     if info.positive_label:
         positive = info.labels.index(info.positive_label)
@@ -64,9 +64,9 @@ def window_labels(probs: NDArray[np.float64], info: ReportInfo) -> list[str]:
 
 @contextmanager
 def open_csv_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Callable[[ClipPrediction], None]]:
-    """A function that writes the rows of one clip into the CSV files, which are named by table.
+    """Open the CSV files, named by table; give a function that writes the rows of one clip.
 
-    Names that are not UTF-8 reach us with lone surrogates; they are written as `\\udcXX`.
+    Lone surrogates, from names that are not UTF-8, are written as `\\udcXX`.
     """
     with ExitStack() as stack:
         handles = {
@@ -84,19 +84,19 @@ def open_csv_tables(files: Mapping[str, Path], info: ReportInfo) -> Iterator[Cal
 
 
 def format_csv_line(cells: Iterable[str]) -> str:
-    """One row. The csv module leaves a lone CR and other locales' separators unquoted, so the quoting is here."""
+    """Format one row. Cells are quoted here: the csv module leaves a lone CR and semicolons unquoted."""
     safe = map(escape_formula, cells)
     quoted = ('"' + cell.replace('"', '""') + '"' if QUOTED_CHARACTERS & set(cell) else cell for cell in safe)
     return ",".join(quoted) + "\n"
 
 
 def escape_formula(cell: str) -> str:
-    """An apostrophe before what a spreadsheet would take for a formula; `unescape_formula` takes it off again."""
+    """Put an apostrophe before text that a spreadsheet would read as a formula; `unescape_formula` removes it."""
     return "'" + cell if cell.lstrip("'").startswith(FORMULA_STARTS) else cell
 
 
 def unescape_formula(cell: str) -> str:
-    """The value that `escape_formula` made `cell` of."""
+    """Return the text that `escape_formula` turned into `cell`."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
 
 

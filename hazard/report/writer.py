@@ -1,4 +1,4 @@
-"""Predictions → the files of a report: tables, JSON and a page, streamed, and all of them written whole or none."""
+"""Predictions → the files of a report: tables, JSON and page. Clips are streamed; the files appear together."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from hazard.report.tables import TABLES, open_csv_tables
 from hazard.types import ClipPrediction
 
 ClipSource = Callable[[], Iterable[ClipPrediction]]
-"""Gives all clips anew at each call, in order of path, as they come: they are never held together."""
+"""Each call iterates over all clips anew, in order of path; they are never in memory together."""
 TABLE_FORMATS = ("csv", "parquet")
 
 
@@ -28,26 +28,28 @@ def write_report(
     parquet: bool = False,
     evaluation: Mapping[str, object] | None = None,
 ) -> ReportSummary:
-    """Writes predictions.csv, windows.csv, events.csv, report.json and report.html into `folder`, made if need be.
+    """Write predictions.csv, windows.csv, events.csv, report.json and report.html into `folder`, created if missing.
 
-    `clips` is called twice and no clip is held longer than it is looked at: memory does not grow with their number.
-    With `parquet` the tables are there as .parquet too, without it older ones are removed. `evaluation` is what is
-    known of the predictions' worth (docs/reports.md). A failed clip is written without label and probabilities,
-    whatever it carries. Raises ValueError where a clip does not fit `info.labels`, before anything is written,
-    EnvironmentStopped where the folder cannot be written to, and SettingsError for `parquet` without pyarrow.
+    `clips` is called twice, and one clip is in memory at a time. With `parquet` the tables are also written as
+    .parquet; without it older ones are deleted. `evaluation` is the result of `evaluate_predictions`, if any truth is
+    known (docs/reports.md). A failed clip is always written without label and probabilities. Raises ValueError, before
+    anything is written, if a clip does not fit `info.labels`; RuntimeEnvironmentError if the folder cannot be written;
+    and SettingsError for `parquet` without pyarrow.
     """
     if parquet:
         check_parquet()
     plan = _make_page_plan(clips, info)
-    kinds = TABLE_FORMATS if parquet else TABLE_FORMATS[:1]
-    names = [f"{table}.{kind}" for kind in kinds for table in TABLES]
+    formats = TABLE_FORMATS if parquet else TABLE_FORMATS[:1]
+    names = [f"{table}.{suffix}" for suffix in formats for table in TABLES]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _replace_together(folder, [*names, "report.json", "report.html"]) as files:
             _write_files(files, clips, info, plan, evaluation)
         if not parquet:
             for table in TABLES:
-                (folder / f"{table}.parquet").unlink(missing_ok=True)  # of an older run: it would contradict the rest
+                (folder / f"{table}.parquet").unlink(
+                    missing_ok=True
+                )  # of an older run, it would contradict the new files
     except OSError as error:
         if is_disk_full(error):
             raise make_write_error(error, folder / "report.html") from error
@@ -56,7 +58,7 @@ def write_report(
 
 
 def _make_page_plan(clips: ClipSource, info: ReportInfo) -> PagePlan:
-    """Looks at all clips once, refuses what does not fit."""
+    """Read all clips once and plan the page. Raises ValueError for a clip that does not fit the labels."""
     planner = PagePlanner(info)
     for clip in clips():
         planner.add(validate_clip(clip, info))
@@ -71,8 +73,8 @@ def _write_files(
     evaluation: Mapping[str, object] | None,
 ) -> None:
     tables = {
-        kind: {table: files[f"{table}.{kind}"] for table in TABLES if f"{table}.{kind}" in files}
-        for kind in TABLE_FORMATS
+        suffix: {table: files[f"{table}.{suffix}"] for table in TABLES if f"{table}.{suffix}" in files}
+        for suffix in TABLE_FORMATS
     }
     with ExitStack() as stack:
         writers = [
@@ -85,14 +87,14 @@ def _write_files(
             )
         ]
         for clip in clips():
-            fit = validate_clip(clip, info)
+            valid_clip = validate_clip(clip, info)
             for write in writers:
-                write(fit)
+                write(valid_clip)
 
 
 @contextmanager
 def _replace_together(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
-    """Files to write, by name, that take their names together once all are complete; on any error none does."""
+    """Give temporary files by name. They replace the real files together at the end; on any error none does."""
     files = {name: folder / f".{name}.{os.getpid()}.tmp" for name in names}
     try:
         yield files

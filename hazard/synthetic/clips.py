@@ -1,8 +1,8 @@
-"""Small labelled clips of drawn people whom only motion tells apart, for the demo and the tests.
+"""Small labelled clips of drawn people, for the demo and the tests. Only motion tells the classes apart.
 
-A clip is a `Scene` (background, camera, size, frame rate: the group of a split) with a cast of `Actor`s, each moved by
-one pose function of `ACTIONS`. Bystanders hold still, in the very poses that the other classes pass through, so that
-neither one frame nor the number of people gives the class away.
+A clip is a `Scene` (background, camera, size, frame rate; the group of a split) with several `Actor`s, each moved by
+one pose function of `ACTIONS`. Bystanders hold still in poses that the other classes pass through, so that neither a
+single frame nor the number of people reveals the class.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hazard.synthetic.scenes import FloatArray, Image, Scene, exact_frame_rate, 
 
 
 def render_clip(action: str, scene: Scene, times: Sequence[float], *, seed: int) -> Iterator[Image]:
-    """The frames of one clip at the given times in seconds."""
+    """Yield the RGB frames of one clip at the given times in seconds. Raises ValueError for an unknown action."""
     _check_action(action)
     rng = np.random.default_rng([seed, zlib.crc32(action.encode())])
     actors = cast_people(rng, action, turn_distance=compute_turn_distance(scene), seconds=times[-1])
@@ -35,21 +35,21 @@ def render_clip(action: str, scene: Scene, times: Sequence[float], *, seed: int)
 
 
 def compute_turn_distance(scene: Scene) -> float:
-    """How far from the middle of the picture people go, in statures."""
+    """Return how far from the middle of the picture people go, in statures."""
     return max(scene.size[0] / 2 / scene.stature_pixels - 0.25, 0.45)
 
 
 def render_people(
     actors: Sequence[Actor], scene: Scene, times: Sequence[float], rng: np.random.Generator
 ) -> Iterator[Image]:
-    """The frames of a cast at the given times in seconds; the camera's shake and noise are drawn from `rng`."""
+    """Yield the RGB frames of these people at the given times in seconds; camera shake and noise come from `rng`."""
     width, height = scene.size
     grain = np.clip(rng.normal(128, scene.noise, (height + 32, width + 32, 3)), 0, 255).astype(np.uint8)
     shake, tremor = rng.uniform(0, 2 * math.pi, (3, 3)), np.outer((2.1, 5.3, 11.0), (1, 1.1, 0.9))
     background = paint_background(scene)
     for time in times:
-        still = _draw_people(background, [place_body(actor, time, scene) for actor in actors])
-        yield _photograph(still, scene, grain, rng, np.sin(shake + tremor * time).mean(axis=0))
+        image = _draw_people(background, [place_body(actor, time, scene) for actor in actors])
+        yield _add_camera_effects(image, scene, grain, rng, np.sin(shake + tremor * time).mean(axis=0))
 
 
 def _check_action(action: str) -> None:
@@ -70,16 +70,19 @@ def _draw_people(background: Image, bodies: Sequence[DrawnBody]) -> Image:
     return image
 
 
-def _photograph(still: Image, scene: Scene, grain: Image, rng: np.random.Generator, shake: FloatArray) -> Image:
-    """Camera shake (three numbers in -1 … 1: right, down, roll), light and sensor noise."""
+def _add_camera_effects(image: Image, scene: Scene, grain: Image, rng: np.random.Generator, shake: FloatArray) -> Image:
+    """Return the image with camera shake, light and sensor noise.
+
+    `shake` is three numbers in -1 … 1: right, down, roll.
+    """
     width, height = scene.size
     if scene.jitter_pixels:
         move = cv2.getRotationMatrix2D((width / 2, height / 2), 0.15 * scene.jitter_pixels * shake[2], 1.0)
         move[:, 2] = move[:, 2] + 2 * scene.jitter_pixels * shake[:2]
-        still = cv2.warpAffine(still, move, scene.size, borderMode=cv2.BORDER_REFLECT_101).astype(np.uint8)
+        image = cv2.warpAffine(image, move, scene.size, borderMode=cv2.BORDER_REFLECT_101).astype(np.uint8)
     u, v = rng.integers(0, 32, 2)
     gain = scene.gain * (1 + scene.flicker * rng.normal())
-    return cv2.addWeighted(still, gain, grain[v : v + height, u : u + width], 1.0, -128.0).astype(np.uint8)
+    return cv2.addWeighted(image, gain, grain[v : v + height, u : u + width], 1.0, -128.0).astype(np.uint8)
 
 
 def draw_clip(
@@ -93,10 +96,10 @@ def draw_clip(
     scene: Scene | None = None,
     codec: str = "libx264",
 ) -> None:
-    """Draw one clip of an action; what is not given is drawn from the seed. The same seed gives the same frames.
+    """Write one clip of an action.
 
-    Raises:
-        ValueError: unknown action, or a size that yuv420p cannot hold.
+    Options that are not given are drawn from the seed; the same seed always gives the same frames. Raises ValueError
+    for an unknown action or a size that yuv420p does not support.
     """
     scene = scene or make_scene(seed, size=size, frame_rate=frame_rate)
     seconds = seconds or np.random.default_rng([seed, 3]).uniform(2.0, 3.0)
@@ -113,10 +116,10 @@ def draw_dataset(
     seed: int = 0,
     progress: bool = False,
 ) -> Path:
-    """Draw `folder/<class>/<clip>.mp4` and return the manifest beside them (path, label, group).
+    """Write `folder/<class>/<clip>.mp4` and a manifest (path, label, group) beside them; return the manifest's path.
 
-    Classes map to the actions that make them up. Clip number i of every class is drawn in scene i modulo `scenes`,
-    and a class's actions take turns within each scene, so that the group says nothing about the label.
+    `classes` maps each class to its actions. Clip number i of every class is drawn in scene i modulo `scenes`, and the
+    actions of a class take turns within each scene, so that the group does not reveal the label.
     """
     for action in chain.from_iterable(classes.values()):
         _check_action(action)
@@ -154,21 +157,20 @@ def write_video(
     options: Mapping[str, str] | None = None,
     time_base: Fraction | None = None,
 ) -> None:
-    """Encode RGB frames; the suffix of `path` chooses the container.
+    """Encode RGB frames (H, W, 3) to a video file; the suffix of `path` chooses the container.
 
-    Args:
-        frame_rate, times: one of the two: frames a second, or the increasing second at which each frame is shown.
-        options: of the encoder; for libx264 a quick preset unless given.
-        time_base: seconds a tick; 1 / rate, or 1 / 90 000 with `times`, unless given.
+    Give either `frame_rate`, in frames per second, or `times`, the increasing seconds at which the frames are shown;
+    otherwise ValueError is raised. `options` are those of the encoder, by default a fast preset for libx264.
+    `time_base` is in seconds per tick, by default 1 / rate, or 1 / 90 000 with `times`.
     """
     if (frame_rate is None) == (times is None):
-        raise ValueError("give either frame_rate or times, and not both")
+        raise ValueError("give either frame_rate or times, not both")
     rate = exact_frame_rate(frame_rate) if frame_rate is not None else Fraction(30)
     tick = time_base or (1 / rate if times is None else Fraction(1, 90_000))
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        quick = {"preset": "ultrafast", "crf": "23"} if codec == "libx264" else {}
-        stream: Any = container.add_stream(codec, rate=rate, options=dict(quick if options is None else options))
+        fast = {"preset": "ultrafast", "crf": "23"} if codec == "libx264" else {}
+        stream: Any = container.add_stream(codec, rate=rate, options=dict(fast if options is None else options))
         stream.pix_fmt, stream.codec_context.time_base, stream.codec_context.thread_count = pix_fmt, tick, 1
         for index, image in enumerate(frames):
             if index == 0:

@@ -1,6 +1,6 @@
-"""Drawn people: poses, the actions that move them, and the way from joints to pixels.
+"""Drawn people: poses, actions that move them, and drawing from joints to pixels.
 
-Lengths of the body and places on the ground are in statures (1 = the height of a person), angles in degrees.
+Lengths and places on the ground are in statures (1 = the height of a person), angles in degrees.
 """
 
 from __future__ import annotations
@@ -19,55 +19,55 @@ from hazard.synthetic.scenes import FloatArray, Image, Scene
 
 
 class Pose(NamedTuple):
-    """One body seen from its side: `x` and `lift` in statures, the rest in degrees, 0 = standing upright, arms down."""
+    """Pose of a body seen from its side; angles are in degrees, and 0 means standing upright with the arms down."""
 
-    x: float = 0.0  # hips before the place that the body stands on
-    lift: float = 0.0  # of the lowest point above the ground
+    x: float = 0.0  # statures, hips in front of the place that the body stands on
+    lift: float = 0.0  # statures, height of the lowest point above the ground
     tilt: float = 0.0  # of the whole body, forward
     lean: float = 0.0  # of the upper body against the legs, forward
     thighs: tuple[float, float] = (0.0, 0.0)  # forward; near side, far side
     knees: tuple[float, float] = (4.0, 4.0)  # flexion
     arms: tuple[float, float] = (6.0, -6.0)  # forward, against the torso
     elbows: tuple[float, float] = (12.0, 12.0)  # flexion
-    distance: float = 0.0  # gone so far, forward
+    distance: float = 0.0  # statures, walked forward so far
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who moves, where and how; the pose functions read their parameters from here."""
+    """A person: place, appearance and the parameters of the pose functions."""
 
     pose_function: Callable[[float, Actor], Pose]
     place: float  # statures right of the middle of the picture
     nearness: float  # 0 at the back of the ground, 1 at the front
     yaw: float  # 0 faces right, 180 left, 90 away from the camera
-    turn_distance: float  # who comes this far from the middle turns round
-    tempo: float  # 1 is ordinary
-    amplitude: float  # size of the movements, 1 is ordinary
+    turn_distance: float  # statures from the middle at which the person turns round
+    tempo: float  # 1 is normal
+    amplitude: float  # size of the movements, 1 is normal
     phase: float  # in cycles
-    onset_seconds: float  # when the unexpected happens, if it does
+    onset_seconds: float  # time at which a fall begins
     variant: int  # picks one of several ways
     colors: Mapping[str, FloatArray]
 
 
 def interpolate_poses(a: Pose, b: Pose, weight: float) -> Pose:
-    """From `a` (weight 0) to `b` (weight 1), joint by joint."""
+    """Interpolate joint by joint from `a` (weight 0) to `b` (weight 1)."""
 
-    def between(p: float, q: float) -> float:
+    def interpolate(p: float, q: float) -> float:
         return p + (q - p) * weight
 
-    scalars = [between(p, q) for p, q in zip(a[:4], b[:4], strict=True)]
-    pairs = [(between(p[0], q[0]), between(p[1], q[1])) for p, q in zip(a[4:8], b[4:8], strict=True)]
-    return Pose(*scalars, *pairs, distance=between(a.distance, b.distance))  # type: ignore[arg-type, misc]
+    scalars = [interpolate(p, q) for p, q in zip(a[:4], b[:4], strict=True)]
+    pairs = [(interpolate(p[0], q[0]), interpolate(p[1], q[1])) for p, q in zip(a[4:8], b[4:8], strict=True)]
+    return Pose(*scalars, *pairs, distance=interpolate(a.distance, b.distance))  # type: ignore[arg-type, misc]
 
 
 def _smooth_step(value: float, start: float, length: float) -> float:
-    """0 before `start`, 1 after `start + length`, smooth between."""
+    """Return 0 before `start`, 1 after `start + length`, and a smooth transition between them."""
     w = min(max((value - start) / length, 0.0), 1.0)
     return w * w * (3 - 2 * w)
 
 
 def _smooth_bump(cycle: float, start: float, length: float) -> float:
-    """A smooth hill within each cycle."""
+    """Return a smooth bump from 0 to 1 and back within each cycle; `start` and `length` are in cycles."""
     w = ((cycle - start) % 1.0) / length
     return math.sin(math.pi * w) ** 2 if w < 1 else 0.0
 
@@ -81,7 +81,7 @@ CROUCHED = Pose(0, 0, 4, 32, (95, 70), (128, 118), (48, 30), (60, 40))
 STOOPED = Pose(0, 0, 0, 62, (8, -6), (14, 10), (58, 70), (14, 10))
 RECOILED = Pose(-0.13, 0, -9, -18, (26, -14), (30, 22), (70, 84), (84, 70))
 LYING = (
-    Pose(0.42, 0, 88, 0, (4, -6), (14, 6), (-8, 172), (8, 6)),  # on the face
+    Pose(0.42, 0, 88, 0, (4, -6), (14, 6), (-8, 172), (8, 6)),  # face down
     Pose(-0.40, 0, -87, -2, (42, 4), (78, 6), (12, -2), (6, 2)),  # on the back
     Pose(0.16, 0, 60, 62, (38, 30), (75, 70), (34, 30), (4, 10)),  # folded up on the knees
 )
@@ -95,29 +95,32 @@ STILL_POSES = (STANDING, STANDING, GUARD, BUCKLED, CROUCHED, STOOPED, RECOILED, 
 
 
 def _make_stride(time: float, actor: Actor, swing: float, knee: float, rate: float) -> Pose:
-    """Legs and arms in antiphase; the way gone follows from the swing, so that feet do not slide much."""
+    """Return a pose with legs and arms in antiphase.
+
+    The walked distance follows from the swing of the legs, so that feet hardly slide.
+    """
     rate, swing = rate * actor.tempo, swing * actor.amplitude
     turns = 2 * math.pi * (rate * time + actor.phase)
-    way = 4 * 0.49 * math.sin(math.radians(swing)) * rate * time
+    distance = 4 * 0.49 * math.sin(math.radians(swing)) * rate * time
     s, c = math.sin(turns), math.cos(turns - 0.35)
     knees = (6 + knee * max(c, 0) ** 1.3, 6 + knee * max(-c, 0) ** 1.3)
-    return Pose(distance=way, thighs=(swing * s + 3, 3 - swing * s), knees=knees, arms=(-swing * s, swing * s))
+    return Pose(distance=distance, thighs=(swing * s + 3, 3 - swing * s), knees=knees, arms=(-swing * s, swing * s))
 
 
 def walk(time: float, actor: Actor) -> Pose:
-    """Goes at an easy pace, at least one foot on the ground."""
+    """Walk at an easy pace, with at least one foot on the ground."""
     return _make_stride(time, actor, 24, 48, 0.9)._replace(lean=3, elbows=(16, 16))
 
 
 def run(time: float, actor: Actor) -> Pose:
-    """Goes in bounds, elbows bent."""
+    """Run with bent elbows and a moment in the air at each stride."""
     stride = _make_stride(time, actor, 40, 92, 1.35)
     flight = 0.05 * abs(math.sin(2 * math.pi * (1.35 * actor.tempo * time + actor.phase)))
     return stride._replace(lift=flight, tilt=6, lean=10, elbows=(88, 88))
 
 
 def fall(time: float, actor: Actor) -> Pose:
-    """Walks, runs or stands, loses balance at the onset, comes to lie and writhes."""
+    """Walk, run or stand, lose balance at the onset, fall down and writhe."""
     gait = (walk, hold, run)[actor.variant % 3]
     before = gait(min(time, actor.onset_seconds), replace(actor, variant=0))
     down = min(max((time - actor.onset_seconds) * actor.tempo / 0.62, 0.0), 1.0)
@@ -138,7 +141,7 @@ def _writhe(pose: Pose, time: float, actor: Actor, strength: float) -> Pose:
 
 
 def fight(time: float, actor: Actor) -> Pose:
-    """Strikes and is struck in turn; the other one does the same half a cycle later."""
+    """Hit and be hit in turn; the opponent does the same half a cycle later."""
     cycle = 2.0 * actor.tempo * time + actor.phase
     blow = BLOWS[(actor.variant + int(cycle)) % len(BLOWS)]
     shift = 0.05 * math.sin(2 * math.pi * (0.6 * time + actor.phase))
@@ -149,7 +152,7 @@ def fight(time: float, actor: Actor) -> Pose:
 
 
 def hold(time: float, actor: Actor) -> Pose:
-    """A bystander: keeps a pose that the other actions pass through, breathing and swaying a little."""
+    """Hold a pose that the other actions pass through, breathing and swaying a little, as a bystander."""
     sway = math.sin(2 * math.pi * (0.3 * time + actor.phase))
     pose = STILL_POSES[actor.variant % len(STILL_POSES)]
     return pose._replace(x=0.0, lean=pose.lean + 1.2 * sway, arms=(pose.arms[0] + 2 * sway, pose.arms[1] - sway))
@@ -189,17 +192,18 @@ def _face_each_other(rng: np.random.Generator, one: Actor, other: Actor) -> list
 
 
 def cast_people(rng: np.random.Generator, action: str, *, turn_distance: float, seconds: float) -> list[Actor]:
-    """The people of one clip, from back to front; their number is spread alike over all actions."""
+    """Return the people of one clip, from back to front; their number has the same distribution for all actions."""
     count = int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2)))
-    leads = 2 if action in TWO_PERSON_ACTIONS else 1
+    lead_count = 2 if action in TWO_PERSON_ACTIONS else 1
     companions = [hold, hold, hold if action in HAZARDOUS_ACTIONS else ACTIONS[action]]
-    extras = [companions[rng.integers(len(companions))] for _ in range(count - leads)]
+    extras = [companions[rng.integers(len(companions))] for _ in range(count - lead_count)]
     people = [
-        _make_person(rng, p, turn_distance=turn_distance, seconds=seconds) for p in [ACTIONS[action]] * leads + extras
+        _make_person(rng, p, turn_distance=turn_distance, seconds=seconds)
+        for p in [ACTIONS[action]] * lead_count + extras
     ]
     if action in TWO_PERSON_ACTIONS:
         people[:2] = _face_each_other(rng, people[0], people[1])
-    elif len(people) > 1 and rng.uniform() < 0.6:  # people stand close to one another without fighting, too
+    elif len(people) > 1 and rng.uniform() < 0.6:  # people also stand close to each other without fighting
         people[-2:] = _face_each_other(rng, people[-2], people[-1])
     return sorted(people, key=lambda actor: actor.nearness)
 
@@ -207,7 +211,7 @@ def cast_people(rng: np.random.Generator, action: str, *, turn_distance: float, 
 # ---- from joints to pixels ----------------------------------------------------------------------------------------
 
 HIP, NECK, FACE, HAIR = range(4)
-# a side: hip joint, knee, ankle, toe, shoulder, elbow, hand; near side from 4, far side from 11
+# each side: hip joint, knee, ankle, toe, shoulder, elbow, hand; near side from 4, far side from 11
 BODY_PARTS = [  # (joint, joint, radius, radius, material)
     (NECK, HIP, 0.068, 0.070, "shirt"),
     (NECK, FACE, 0.034, 0.034, "skin"),
@@ -232,13 +236,13 @@ CAP_ANGLES = np.linspace(-math.pi / 2, math.pi / 2, 7)
 
 
 def _find_bone_end(origin: Sequence[float], length: float, angle: float, side: float) -> tuple[float, float, float]:
-    """Along a bone; the angle is counted from straight down, forward."""
+    """Return the end of a bone from `origin`; the angle is from straight down, positive forward."""
     radians = math.radians(angle)
     return origin[0] + length * math.sin(radians), origin[1] - length * math.cos(radians), side
 
 
 def compute_joints(pose: Pose) -> FloatArray:
-    """The joints of a pose, (18, 3): forward, up, to the near side; the lowest one stands on the ground."""
+    """Return the joints (18, 3) of a pose as forward, up and towards the near side; the lowest is on the ground."""
     up = 180 - pose.tilt - pose.lean
     hip = (0.0, 0.0, 0.0)
     neck = _find_bone_end(hip, 0.30, up, 0)
@@ -249,7 +253,7 @@ def compute_joints(pose: Pose) -> FloatArray:
         shin = thigh - pose.knees[limb]
         knee = _find_bone_end(hip, 0.245, thigh, 0.055 * sign)
         ankle = _find_bone_end(knee, 0.245, shin, 0.055 * sign)
-        pointed = 75 * _smooth_step(pose.tilt, 30, 50)  # the feet of one who lies on the face are stretched
+        pointed = 75 * _smooth_step(pose.tilt, 30, 50)  # feet are stretched when lying face down
         arm = pose.arms[limb] - pose.tilt - pose.lean
         elbow = _find_bone_end(neck, 0.17, arm, 0.115 * sign)
         hand = _find_bone_end(elbow, 0.17, arm + pose.elbows[limb], 0.10 * sign)
@@ -270,7 +274,7 @@ def compute_joints(pose: Pose) -> FloatArray:
 
 
 def _find_place_and_yaw(actor: Actor, distance: float) -> tuple[float, float]:
-    """Where one who has gone `way` is, and his yaw: at the edges of the picture people turn round."""
+    """Return place and yaw of a person who has walked `distance`; people turn round at the edges of the picture."""
     direction = math.cos(math.radians(actor.yaw))
     quarter = (actor.place + distance * direction) / actor.turn_distance * (math.pi / 2)
     place = actor.turn_distance * 2 / math.pi * math.asin(math.sin(quarter))
@@ -279,17 +283,17 @@ def _find_place_and_yaw(actor: Actor, distance: float) -> tuple[float, float]:
 
 
 class DrawnBody(NamedTuple):
-    """An actor at one instant, in pixels of the picture before the camera shakes."""
+    """An actor at one instant, in pixels of the picture before camera shake."""
 
     joints: FloatArray  # (J, 2)
     camera_nearness: FloatArray  # (J,) towards the camera, statures
-    ground: float  # height of the feet in the picture
-    scale: float  # pixels a stature
+    ground: float  # y of the feet in the picture
+    scale: float  # pixels per stature
     colors: Mapping[str, FloatArray]
 
 
 def place_body(actor: Actor, time: float, scene: Scene) -> DrawnBody:
-    """Where an actor's joints are in the picture at a second."""
+    """Return where an actor's joints are in the picture at `time` in seconds."""
     pose = actor.pose_function(time, actor)
     place, yaw = _find_place_and_yaw(actor, pose.distance)
     points = compute_joints(pose)
@@ -303,7 +307,7 @@ def place_body(actor: Actor, time: float, scene: Scene) -> DrawnBody:
 
 
 def _outline_parts(joints: FloatArray, scale: float) -> NDArray[np.int32]:
-    """Outlines (P, 14, 2) of the body parts, in sixteenths of a pixel."""
+    """Return the outlines (P, 14, 2) of the body parts in sixteenths of a pixel."""
     a, b = joints[PART_JOINTS[:, 0]], joints[PART_JOINTS[:, 1]]  # (P, 2)
     along = np.arctan2(b[:, 1] - a[:, 1], b[:, 0] - a[:, 0])[:, None]  # (P, 1)
     arcs = np.concatenate([along + math.pi + CAP_ANGLES, along + CAP_ANGLES], axis=1)  # (P, 14)
@@ -314,17 +318,17 @@ def _outline_parts(joints: FloatArray, scale: float) -> NDArray[np.int32]:
 
 
 def draw_shadow(mask: Image, body: DrawnBody) -> None:
-    """An ellipse under the feet."""
+    """Draw the shadow of a body, an ellipse under the feet."""
     left, right = body.joints[:, 0].min(), body.joints[:, 0].max()
     axes = (int(8 * (right - left + 0.12 * body.scale)), int(16 * 0.055 * body.scale))
     cv2.ellipse(mask, (int(8 * (left + right)), int(16 * body.ground)), axes, 0, 0, 360, (64,) * 3, -1, cv2.LINE_AA, 4)
 
 
 def draw_body(image: Image, body: DrawnBody) -> None:
-    """Limbs from the farthest to the nearest."""
+    """Draw a body, its parts from the farthest to the nearest."""
     depth = body.camera_nearness[PART_JOINTS].mean(axis=1)
     shades = 0.86 + 0.14 * np.clip(depth / 0.09, -1, 1)
     outlines = _outline_parts(body.joints, body.scale)
     for part in np.argsort(depth, kind="stable"):
-        colour = np.minimum(body.colors[PART_MATERIALS[part]] * shades[part], 255).tolist()
-        cv2.fillConvexPoly(image, outlines[part], colour, cv2.LINE_AA, 4)
+        color = np.minimum(body.colors[PART_MATERIALS[part]] * shades[part], 255).tolist()
+        cv2.fillConvexPoly(image, outlines[part], color, cv2.LINE_AA, 4)

@@ -1,7 +1,7 @@
-"""Long drawn videos in which events of known times are planted: what a camera that never stops would record.
+"""Long drawn videos, like recordings of a fixed camera, with events at known times.
 
-One scene and one camera throughout. The people of a stretch go about ordinary things before their event and after it:
-they come walking to where they fight. About every STRETCH_SECONDS, never during an event, others take their place.
+Scene and camera stay the same. People do ordinary things before and after their event: they walk to the place where
+they fight. About every SEGMENT_SECONDS, but never during an event, other people replace them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from hazard.synthetic.scenes import Image, Scene, exact_frame_rate, make_scene
 FRAME_SIZE = (160, 120)
 FRAME_RATE = 10
 SEGMENT_SECONDS = 25.0
-"""About how long the same people are to be seen where nothing happens."""
+"""Approximate time that the same people are visible while nothing happens."""
 MAX_ONSET_SECONDS = 0.5
-"""Who falls does so within half of this after the event begins."""
+"""Twice the longest time from the start of an event to the fall in it."""
 
 
 class PlantedEvent(NamedTuple):
-    """An event to draw."""
+    """Event to draw into a recording."""
 
     start: float  # seconds
     end: float
@@ -49,11 +49,11 @@ def draw_recording(
     scene: Scene | None = None,
     frame_rate: float | Fraction = FRAME_RATE,
 ) -> Path:
-    """Draws a video of so many seconds, and returns the `truth.csv` beside it (path, start, end, label).
+    """Write a video of `seconds` and its events to `truth.csv` (path, start, end, label) beside it; return that file.
 
-    An event is called by `labels[action]`, by default by its action. Ten minutes at the default size take about 20 s of
-    one core. The truth of other recordings in the same folder stays. Raises ValueError for events that overlap, are out
-    of order or leave the video.
+    The label of an event is `labels[action]`, by default its action. Ten minutes at the default size take about 20 s on
+    one core. `truth.csv` keeps the events of other recordings in the folder. Raises ValueError if events overlap, are
+    out of order or lie outside the video.
     """
     planted = [PlantedEvent(*event) for event in events]
     _check_events(planted, seconds)
@@ -72,28 +72,28 @@ def plant_evenly(
     duration_range: tuple[float, float] = (5.0, 9.0),
     seed: int = 0,
 ) -> list[PlantedEvent]:
-    """So many events, one somewhere in the middle of each equal part of the video, the actions taking turns."""
-    rng, part = np.random.default_rng([seed, 7]), seconds / count
+    """Return `count` events, one near the middle of each equal part of the video; the actions take turns."""
+    rng, part_seconds = np.random.default_rng([seed, 7]), seconds / count
     planted = []
     for number, action in zip(range(count), cycle(actions), strict=False):
         length = rng.uniform(*duration_range)
-        start = round(number * part + rng.uniform(0.25, 0.75) * (part - length), 1)
+        start = round(number * part_seconds + rng.uniform(0.25, 0.75) * (part_seconds - length), 1)
         planted.append(PlantedEvent(start, round(start + length, 1), action))
     return planted
 
 
 def _check_events(planted: Sequence[PlantedEvent], seconds: float) -> None:
-    until = 0.0
+    last_end = 0.0
     for event in planted:
-        if not until <= event.start < event.end <= seconds:
+        if not last_end <= event.start < event.end <= seconds:
             raise ValueError(
                 f"expected events one after the other within 0 to {seconds:g} s, got {event.start:g} to {event.end:g} s"
             )
-        until = event.end
+        last_end = event.end
 
 
 class _RecordingSegment(NamedTuple):
-    """What the same people are seen doing."""
+    """Part of a recording that shows the same people."""
 
     start: float
     end: float
@@ -104,46 +104,50 @@ class _RecordingSegment(NamedTuple):
 def _make_segments(
     planted: Sequence[PlantedEvent], seconds: float, background: Sequence[str], seed: int
 ) -> Iterator[_RecordingSegment]:
-    """What the video is made of, in order; each has an event or none."""
-    rng, ordinary = np.random.default_rng([seed, 8]), cycle(background)
+    """Yield the segments of a recording in order; each has one event or none."""
+    rng, ordinary_actions = np.random.default_rng([seed, 8]), cycle(background)
     edges = [0.0, *(time for event in planted for time in (event.start, event.end)), seconds]
-    changes = [0.0]
+    starts = [0.0]
     for number, (start, end) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
-        between = 0 < number < len(planted)  # two events, which have people of their own
-        count = max(round((end - start) / SEGMENT_SECONDS), int(between))
+        is_between_events = 0 < number < len(planted)  # these have different people
+        count = max(round((end - start) / SEGMENT_SECONDS), int(is_between_events))
         places = np.arange(1, count + 1) / (count + 1) + rng.uniform(-0.2, 0.2, count) / (count + 1)
-        changes += (start + (end - start) * places).tolist()
-    for start, end in pairwise([*changes, seconds]):
+        starts += (start + (end - start) * places).tolist()
+    for start, end in pairwise([*starts, seconds]):
         event = next((event for event in planted if start <= event.start < end), None)
-        yield _RecordingSegment(start, end, next(ordinary), event)
+        yield _RecordingSegment(start, end, next(ordinary_actions), event)
 
 
 def _cast_segment(segment: _RecordingSegment, scene: Scene, rng: np.random.Generator) -> list[Actor]:
-    """Its people, moved by seconds of the video."""
-    reach = compute_turn_distance(scene)
+    """Return the people of a segment; their pose functions take the time in the video in seconds."""
+    turn_distance = compute_turn_distance(scene)
     if segment.event is None:
-        people = cast_people(rng, segment.ordinary_action, turn_distance=reach, seconds=segment.end - segment.start)
+        people = cast_people(
+            rng, segment.ordinary_action, turn_distance=turn_distance, seconds=segment.end - segment.start
+        )
         return [
             replace(person, pose_function=partial(_shift_time, person.pose_function, segment.start))
             for person in people
         ]
     action = ACTIONS[segment.event.action]
-    people = cast_people(rng, segment.event.action, turn_distance=reach, seconds=MAX_ONSET_SECONDS)
-    acting = partial(_make_event_pose, action, ACTIONS[segment.ordinary_action], segment.event)
-    return [replace(person, pose_function=acting) if person.pose_function is action else person for person in people]
+    people = cast_people(rng, segment.event.action, turn_distance=turn_distance, seconds=MAX_ONSET_SECONDS)
+    event_pose = partial(_make_event_pose, action, ACTIONS[segment.ordinary_action], segment.event)
+    return [
+        replace(person, pose_function=event_pose) if person.pose_function is action else person for person in people
+    ]
 
 
 PoseFunction = Callable[[float, Actor], Pose]
 
 
-def _shift_time(move: PoseFunction, start: float, time: float, actor: Actor) -> Pose:
-    return move(time - start, actor)
+def _shift_time(pose_function: PoseFunction, start: float, time: float, actor: Actor) -> Pose:
+    return pose_function(time - start, actor)
 
 
 def _make_event_pose(
     action: PoseFunction, ordinary: PoseFunction, event: PlantedEvent, time: float, actor: Actor
 ) -> Pose:
-    """Ordinary ways that lead to the place of the event, and on from there."""
+    """Return the pose of an ordinary action before and after the event, and of the event's action during it."""
     if time < event.start:
         return ordinary(time - event.start, actor)
     return action(time - event.start, actor) if time < event.end else ordinary(time - event.end, actor)
@@ -153,26 +157,26 @@ def _render_frames(
     segments: Iterator[_RecordingSegment], scene: Scene, rate: Fraction, seconds: float, seed: int
 ) -> Iterator[Image]:
     count = round(seconds * rate)
-    for number, stretch in enumerate(segments):
+    for number, segment in enumerate(segments):
         rng = np.random.default_rng([seed, 9, number])
-        times = [float(index / rate) for index in _frame_numbers(stretch, rate, count)]
-        yield from render_people(_cast_segment(stretch, scene, rng), scene, times, rng)
+        times = [float(index / rate) for index in _frame_numbers(segment, rate, count)]
+        yield from render_people(_cast_segment(segment, scene, rng), scene, times, rng)
 
 
 def _frame_numbers(segment: _RecordingSegment, rate: Fraction, count: int) -> range:
-    """The numbers of the frames that a stretch shows; each frame belongs to one."""
+    """Return the numbers of the frames of a segment; each frame belongs to exactly one segment."""
     first, end = (math.ceil(Fraction(time) * rate) for time in (segment.start, segment.end))
     return range(first, min(end, count))
 
 
 def _write_truth(path: Path, planted: Sequence[PlantedEvent], labels: Mapping[str, str]) -> Path:
     truth = path.with_name("truth.csv")
-    others = []
+    other_rows = []
     if truth.exists():
         with truth.open(newline="", encoding="utf-8") as file:
-            others = [row for row in list(csv.reader(file))[1:] if row[0] != path.name]
-    own = [(path.name, f"{e.start:g}", f"{e.end:g}", labels.get(e.action, e.action)) for e in planted]
+            other_rows = [row for row in list(csv.reader(file))[1:] if row[0] != path.name]
+    own_rows = [(path.name, f"{e.start:g}", f"{e.end:g}", labels.get(e.action, e.action)) for e in planted]
     with truth.open("w", newline="", encoding="utf-8") as file:
-        rows = [("path", "start", "end", "label"), *others, *(own or [(path.name, "", "", "")])]
+        rows = [("path", "start", "end", "label"), *other_rows, *(own_rows or [(path.name, "", "", "")])]
         csv.writer(file, lineterminator="\n").writerows(rows)
     return truth

@@ -1,4 +1,4 @@
-"""Places and cameras for drawn clips: background, light, size and frame rate, the group of a split."""
+"""Scenes of drawn clips: background, light, camera, size and frame rate. A scene is a group of a split."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FRAME_RATES = (Fraction(12), Fraction(15), Fraction(24), Fraction(30_000, 1001),
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that clips of one group share: place, light and camera."""
+    """Place, light and camera, which all clips of one group share."""
 
     background: str
     size: tuple[int, int]  # width, height in pixels, both even
     frame_rate: Fraction
     stature_pixels: float
-    ground: float  # where the walked ground begins, as a share of the height
+    ground: float  # top of the ground that people walk on, as a share of the height
     jitter_pixels: float
     noise: float  # standard deviation, grey levels
     gain: float
@@ -34,7 +34,10 @@ class Scene:
 
 
 def make_scene(seed: int, *, size: tuple[int, int] | None = None, frame_rate: float | Fraction | None = None) -> Scene:
-    """A random place and camera; `size` (width, height) and `frame_rate` are drawn from the seed unless given."""
+    """Return a random scene; `size` (width, height) and `frame_rate` are drawn from the seed unless given.
+
+    Raises ValueError if the size is odd or below 32 pixels.
+    """
     rng = np.random.default_rng([seed, 1])
     drawn_size, drawn_rate = FRAME_SIZES[rng.integers(len(FRAME_SIZES))], FRAME_RATES[rng.integers(len(FRAME_RATES))]
     width, height = size or drawn_size
@@ -60,7 +63,7 @@ def _make_gradient(size: tuple[int, int], top: FloatArray, bottom: FloatArray) -
 
 
 def _make_texture(rng: np.random.Generator, size: tuple[int, int], cells: int, strength: float) -> FloatArray:
-    """Smooth random blotches, (H, W, 1)."""
+    """Return smooth random blotches (H, W, 1)."""
     grid = rng.normal(0, strength, (max(2, cells * size[1] // size[0] + 1), cells))
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC), np.float64)[..., None]
 
@@ -70,8 +73,8 @@ def _draw_random_color(rng: np.random.Generator, low: float, high: float) -> Flo
 
 
 def _draw_box(image: Image, color: FloatArray, *, x: float, y: float, width: float, height: float) -> None:
-    full = image.shape[1], image.shape[0]
-    corners = [(int(u * full[0]), int(v * full[1])) for u, v in ((x, y), (x + width, y + height))]
+    full_width, full_height = image.shape[1], image.shape[0]
+    corners = [(int(u * full_width), int(v * full_height)) for u, v in ((x, y), (x + width, y + height))]
     cv2.rectangle(image, corners[0], corners[1], np.clip(color, 0, 255).tolist(), -1, cv2.LINE_AA)
 
 
@@ -83,7 +86,7 @@ def _join_at_horizon(top: FloatArray, ground: FloatArray, horizon: float) -> Ima
 
 
 def draw_plain_background(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
-    """A wall and a floor."""
+    """Draw a wall and a floor."""
     wall, floor = _draw_random_color(rng, 90, 210), _draw_random_color(rng, 70, 190)
     return _join_at_horizon(
         _make_gradient(size, wall * 1.1, wall * 0.8), _make_gradient(size, floor * 0.8, floor * 1.4), horizon
@@ -91,7 +94,7 @@ def draw_plain_background(rng: np.random.Generator, size: tuple[int, int], horiz
 
 
 def draw_room(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
-    """Wallpaper, window, door and floor boards."""
+    """Draw a room with wallpaper, window, door and floor boards."""
     wall, floor = _draw_random_color(rng, 120, 215), _draw_random_color(rng, 80, 150) + np.array([25, 5, -20])
     papered = _make_gradient(size, wall * 1.05, wall * 0.88) + _make_texture(rng, size, 24, 5)
     papered += 9 * rng.integers(2) * (np.arange(size[0]) * rng.integers(12, 30) // size[0] % 2)[None, :, None]
@@ -113,7 +116,7 @@ def draw_room(rng: np.random.Generator, size: tuple[int, int], horizon: float) -
 
 
 def draw_outdoors(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Image:
-    """Sky, houses, trees and grass."""
+    """Draw sky, houses, trees and grass."""
     sky, ground = (
         np.array([120, 165, 215]) * rng.uniform(0.7, 1.1),
         _draw_random_color(rng, 95, 140) + np.array([-15, 14, -28]),
@@ -152,14 +155,14 @@ BACKGROUNDS: dict[str, Callable[[np.random.Generator, tuple[int, int], float], I
 
 
 def paint_background(scene: Scene) -> Image:
-    """What stands still behind the people."""
+    """Paint the background of a scene."""
     rng = np.random.default_rng([scene.seed, 2])
     image = BACKGROUNDS[scene.background](rng, scene.size, scene.ground - rng.uniform(0.02, 0.12))
     return cv2.GaussianBlur(image, (3, 3), 0.6).astype(np.uint8)
 
 
 def exact_frame_rate(rate: float | Fraction) -> Fraction:
-    """29.97 and its kin mean n * 1000 / 1001 (SMPTE ST 12-1); a whole number means itself."""
+    """Return the exact frame rate: 29.97 and similar values mean n * 1000 / 1001 (SMPTE ST 12-1)."""
     if float(rate).is_integer():
         return Fraction(int(rate))
     ntsc = Fraction(round(rate) * 1000, 1001)

@@ -1,6 +1,6 @@
-"""Training clips changed at random, a batch at a time: steps cut or dropped, channels hidden, clips mixed.
+"""Random changes to batches of training clips: steps cropped or dropped, channels hidden, clips mixed.
 
-All of it acts on features (B, T, D) and their mask (B, T), True first and False after, and keeps the mask so.
+All functions act on features (B, T, D) and their mask (B, T), in which True comes before False; they keep it that way.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class TrainingBatch:
 
     x: Tensor  # (B, T, D)
     mask: Tensor  # (B, T) True = real
-    y: Tensor  # (B,), or shares of labels (B, K)
+    y: Tensor  # (B,), or soft labels (B, K)
 
 
 def augment(
@@ -30,7 +30,10 @@ def augment(
     classes: int,
     fill_value: Tensor | float = 0.0,
 ) -> TrainingBatch:
-    """The batch as `options` change it, drawn from `random`; `neutral` (D,) takes the place of a hidden channel."""
+    """Return the batch with the changes that `options` ask for, drawn from `random`.
+
+    `fill_value`, a number or one value per channel (D,), replaces hidden channels.
+    """
     x, mask, y = batch.x, batch.mask, batch.y
     if options.temporal_crop:
         x, mask = pack_steps(x, mask & _draw_crop(mask, options.temporal_crop, random))
@@ -45,18 +48,18 @@ def augment(
 
 
 def pack_steps(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """The steps that `keep` (B, T) names moved to the front in their order, zeros after them, and the new mask."""
+    """Return `x` with the steps in `keep` (B, T) moved to the front in order, zeros after them, and the new mask."""
     order = (~keep).int().argsort(dim=1, stable=True)  # (B, T)
-    kept = keep.gather(1, order)
-    return x.gather(1, order.unsqueeze(-1).expand_as(x)) * kept.unsqueeze(-1), kept
+    mask = keep.gather(1, order)
+    return x.gather(1, order.unsqueeze(-1).expand_as(x)) * mask.unsqueeze(-1), mask
 
 
 def apply_mixup(batch: TrainingBatch, alpha: float, random: torch.Generator, *, classes: int) -> TrainingBatch:
-    """Each clip mixed with another of the batch, features and labels alike (mixup, Zhang et al. 2018).
+    """Return the batch with each clip mixed with another one, features and labels alike (mixup, Zhang et al. 2018).
 
-    Where one of the two has ended, the other stands alone.
+    After the end of the shorter clip, the longer one is used unmixed. The labels become soft labels (B, K).
     """
-    # torch draws no Beta variates from a generator of one's own; a seed it does draw
+    # torch cannot draw Beta variates from a given generator, so it draws a seed for NumPy
     seed = int(torch.randint(2**62, (), generator=random))
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
     other = torch.randperm(len(batch.x), generator=random).to(batch.x.device)
@@ -68,7 +71,7 @@ def apply_mixup(batch: TrainingBatch, alpha: float, random: torch.Generator, *, 
 
 
 def _draw_crop(mask: Tensor, largest_cut: float, random: torch.Generator) -> Tensor:
-    """(B, T): a contiguous stretch of each clip, of two steps or more where it has them."""
+    """Return the steps (B, T) of a random contiguous part of each clip, of at least two steps if the clip has them."""
     lengths = mask.sum(1)  # (B,)
     share = 1 - largest_cut * _draw_uniform(random, (len(mask),), lengths)
     kept = torch.maximum((lengths * share).round().long(), lengths.clamp(max=2))
@@ -78,11 +81,11 @@ def _draw_crop(mask: Tensor, largest_cut: float, random: torch.Generator) -> Ten
 
 
 def _draw_kept_steps(mask: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """(B, T): steps that stay; of each clip its luckiest one always does."""
-    luck = _draw_uniform(random, mask.shape, mask).masked_fill(~mask, -1.0)
-    return (luck >= share) | (luck == luck.amax(1, keepdim=True))
+    """Return the steps (B, T) that are kept when a `share` is dropped at random; each clip keeps at least one."""
+    draws = _draw_uniform(random, mask.shape, mask).masked_fill(~mask, -1.0)
+    return (draws >= share) | (draws == draws.amax(1, keepdim=True))
 
 
 def _draw_uniform(random: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Uniform in [0, 1), drawn on the CPU, so that every device is shown the same."""
+    """Draw uniform numbers in [0, 1) on the CPU, so that every device gets the same ones."""
     return torch.rand(shape, generator=random).to(like.device)

@@ -1,7 +1,8 @@
-"""What an interrupted run goes on from: finished fits, and the one in work as it was after an epoch.
+"""Checkpoints of a training run: finished fits, and the state of the current fit after an epoch.
 
-A checkpoint is two files: immutable weights named by their own sha256 (safetensors), and a small JSON file, swapped in
-by rename, that names them. Nothing in them is ever executed. They bear the digest of all that the fit depends on.
+A checkpoint is two files: immutable weights named by their own sha256 (safetensors), and a small JSON file that names
+them and is replaced by rename. Nothing in them is ever executed. They hold the digest of everything that the fit
+depends on.
 """
 
 import hashlib
@@ -27,26 +28,26 @@ from hazard.models.settings import TrainSettings
 CHECKPOINT_FOLDER = "checkpoint"
 LAST_WEIGHTS_FILE = "last.safetensors"
 MIN_SAVE_SECONDS = 5.0
-"""Least time between two checkpoints of one fit."""
+"""Shortest time between two checkpoints of one fit."""
 MAX_SAVE_TIME_SHARE = 0.02
-"""Largest share of the time that may go into checkpoints."""
+"""Largest share of the training time that is spent on checkpoints."""
 MACHINE_SETTINGS = {"threads", "device"}
-"""Settings that another machine may differ in when it goes on."""
+"""Settings that may change when another machine resumes the run."""
 
-RESTART_HINT = "leave out --resume to start afresh"
+RESTART_HINT = "leave out --resume to start again from the beginning"
 
 
 class TrainingStopped(UserFacingError):
-    """Somebody asked the run to stop, and what was done is kept."""
+    """Error that ends a run which the user asked to stop; finished epochs are saved."""
 
     def __init__(self, stop: StopFlag) -> None:
-        super().__init__("stopped; finished epochs are kept, run the same command with --resume to go on")
+        super().__init__("stopped; finished epochs are saved. Run the same command with --resume to continue")
         self.exit_code = stop.exit_code
 
 
 @dataclass(frozen=True)
 class FitState:
-    """A fit after an epoch: numbers and rows as JSON knows them, and tensors."""
+    """State of a fit after an epoch: facts that JSON can hold, and tensors."""
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -54,7 +55,7 @@ class FitState:
 
 
 class _Entry(BaseModel):
-    """The JSON file of a checkpoint."""
+    """JSON file of a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -62,12 +63,12 @@ class _Entry(BaseModel):
     finished: bool
     facts: dict[str, Any]
     weights: str
-    """sha256 of the weights, and the name of their file."""
+    """sha256 of the weights, which is part of their file's name."""
 
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own beside its model."""
+    """Checkpoints of one run, in a folder of their own beside its model."""
 
     folder: Path
     cache_digest: str
@@ -87,9 +88,9 @@ class Checkpoints:
         resume: bool = False,
         stop: StopFlag | None = None,
     ) -> "Checkpoints":
-        """Those of the run in folder `run`; without `resume` old ones are removed.
+        """Open the checkpoints of the run in folder `run`; without `resume` old ones are removed.
 
-        Raises ArtefactRefused where they are of another run, EnvironmentStopped where the folder cannot be written.
+        Raises ArtifactError if they belong to another run, RuntimeEnvironmentError if the folder cannot be written.
         """
         folder = run / CHECKPOINT_FOLDER
         identity = {"cache": cache_digest, "compare": compare} | _dump_relevant_settings(settings)
@@ -100,26 +101,26 @@ class Checkpoints:
         check_writable(folder / "run.json")
         remove_stale_temporaries(folder)
         write_atomically(folder / "run.json", (json.dumps(identity, indent=2) + "\n").encode())
-        return cls(folder, cache_digest, StopFlag() if stop is None else stop)  # one that nobody pressed is falsy
+        return cls(folder, cache_digest, StopFlag() if stop is None else stop)  # a flag that is not set is falsy
 
     def make_fit_checkpoint(self, fold: Fold, settings: TrainSettings) -> "FitCheckpoint":
-        """That of one fit."""
+        """Return the checkpoint of one fit."""
         rows = [part.tolist() for part in (fold.train, fold.val)]
-        described = json.dumps([self.cache_digest, _dump_relevant_settings(settings), rows, fold.val_is_given])
-        return FitCheckpoint(self, hashlib.sha256(described.encode()).hexdigest())
+        identity = json.dumps([self.cache_digest, _dump_relevant_settings(settings), rows, fold.val_is_given])
+        return FitCheckpoint(self, hashlib.sha256(identity.encode()).hexdigest())
 
     def check_stop(self) -> None:
-        """Raises Stopped where somebody asked for it."""
+        """Raise TrainingStopped if the user asked to stop."""
         if self.stop:
             raise TrainingStopped(self.stop)
 
     def remove(self) -> None:
-        """The run has ended, and its model is written."""
+        """Remove all checkpoints; call it once the model is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class FitCheckpoint:
-    """The checkpoint of one fit."""
+    """Checkpoint of one fit."""
 
     def __init__(self, checkpoints: Checkpoints, fit_digest: str) -> None:
         self._checkpoints, self._fit_digest = checkpoints, fit_digest
@@ -127,7 +128,7 @@ class FitCheckpoint:
         self._saved_at, self._save_cost_seconds = checkpoints.clock(), 0.0
 
     def load(self) -> FitState | None:
-        """What was saved last, if anything. Raises ArtefactRefused where it is damaged."""
+        """Return the state that was saved last, or None. Raises ArtifactError if it is damaged."""
         if not self._file.exists():
             return None
         try:
@@ -141,20 +142,26 @@ class FitCheckpoint:
         return FitState(entry.facts, tensors, entry.finished)
 
     def save_if_due(self, make_state: Callable[[], FitState]) -> None:
-        """Saves if it is time to, or if somebody asked to stop; raises Stopped then."""
-        since = self._checkpoints.clock() - self._saved_at
+        """Save the state if it is time to.
+
+        If the user asked to stop, save it in any case and raise TrainingStopped.
+        """
+        elapsed_seconds = self._checkpoints.clock() - self._saved_at
         due = (
-            since >= self._checkpoints.min_save_seconds
-            and self._save_cost_seconds <= self._checkpoints.max_save_time_share * since
+            elapsed_seconds >= self._checkpoints.min_save_seconds
+            and self._save_cost_seconds <= self._checkpoints.max_save_time_share * elapsed_seconds
         )
-        stopping = bool(self._checkpoints.stop)  # looked at once: who asks a moment later is heard after the next epoch
-        if due or stopping:
+        should_stop = bool(self._checkpoints.stop)  # read once: a later request is handled after the next epoch
+        if due or should_stop:
             self.save(make_state())
-        if stopping:
+        if should_stop:
             raise TrainingStopped(self._checkpoints.stop)
 
     def save(self, state: FitState) -> None:
-        """Raises EnvironmentStopped; the checkpoint before stays whole until this one is."""
+        """Save the state; the previous checkpoint stays valid until this one is complete.
+
+        Raises RuntimeEnvironmentError if the files cannot be written.
+        """
         began = self._checkpoints.clock()
         content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in state.tensors.items()})
         digest = hashlib.sha256(content).hexdigest()
@@ -168,15 +175,18 @@ class FitCheckpoint:
         self._save_cost_seconds = self._saved_at - began
 
     def make_damaged_error(self, reason: str) -> ArtifactError:
-        """The one line that says why this checkpoint is not gone on from."""
-        return ArtifactError(f"{self._file} refused: damaged ({reason}); {RESTART_HINT}")
+        """Return the error for a damaged checkpoint, with the reason and what to do."""
+        return ArtifactError(f"{self._file} rejected: damaged ({reason}); {RESTART_HINT}")
 
     def _weights_file(self, digest: str) -> Path:
         return self._file.with_name(f"{self._fit_digest[:24]}.{digest}.safetensors")
 
 
 def save_last_weights(folder: Path, model: object) -> None:
-    """The weights after the last epoch as last.safetensors, named as in model.safetensors; none for a baseline."""
+    """Write the weights after the last epoch as last.safetensors, named as in model.safetensors.
+
+    A baseline has none; an old file is removed then.
+    """
     if isinstance(model, HeadEnsemble) and model.last_epoch_weights:
         write_atomically(
             folder / LAST_WEIGHTS_FILE,
@@ -192,16 +202,17 @@ def _dump_relevant_settings(settings: TrainSettings) -> dict[str, Any]:
 
 def _check_same_run(file: Path, identity: dict[str, Any]) -> None:
     try:
-        met = dict(json.loads(file.read_bytes()))
+        found = dict(json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
-        raise ArtifactError(f"{file} refused: damaged; {RESTART_HINT}") from None
-    differing = [name for name in {**identity, **met} if identity.get(name) != met.get(name)]
+        raise ArtifactError(f"{file} rejected: damaged; {RESTART_HINT}") from None
+    differing = [name for name in {**identity, **found} if identity.get(name) != found.get(name)]
     if differing:
         facts = ", ".join(
-            f"{name}: {_shorten_json(met.get(name))}, now {_shorten_json(identity.get(name))}" for name in differing
+            f"{name}: {_shorten_json(found.get(name))}, now {_shorten_json(identity.get(name))}" for name in differing
         )
         raise ArtifactError(
-            f"{file.parent} refused: it is the checkpoint of another run ({facts}); repeat that run, or {RESTART_HINT}"
+            f"{file.parent} rejected: it is the checkpoint of another run ({facts}); "
+            f"use the settings of that run, or {RESTART_HINT}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Clips on the training device: every view in one tensor, which clips an epoch shows, what is computed once."""
+"""Training clips on the device: all views in one tensor, the clips of an epoch, outputs that are computed once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.types import Sequences
 
 FROZEN_PARTS = (MotionInputs, PooledRidge)
-"""Parts that gradient steps leave as `fit_statistics` made them."""
+"""Parts of a head that gradient steps do not change; `fit_statistics` fits them."""
 BLOCK_CLIPS = 256
-"""Clips that are computed at once where nothing is learned from them."""
+"""Clips in one forward pass without gradients."""
 MAX_FROZEN_CACHE_BYTES = 2**30
-"""What all members of a committee together may keep of what is computed once."""
+"""Memory limit for the cached outputs of all members of an ensemble together."""
 
 
 @dataclass(frozen=True)
 class DeviceClips:
-    """All clips, view after view, the plain one first: clip b of view v is row v B + b."""
+    """All clips, view after view, the original view first: clip b of view v is row v B + b."""
 
     x: Tensor  # (V B, T, D)
     mask: Tensor  # (V B, T)
@@ -30,7 +30,7 @@ class DeviceClips:
 
     @classmethod
     def load(cls, sequences: Sequences, device: torch.device) -> "DeviceClips":
-        """On the CPU and without views, the very memory of `sequences`."""
+        """Copy the clips to the device; on the CPU and without views they share memory with `sequences`."""
         x, mask = sequences.x, sequences.mask
         if sequences.views:
             x = np.concatenate([x, *(view.x for view in sequences.views)])
@@ -39,18 +39,19 @@ class DeviceClips:
 
     @property
     def view_count(self) -> int:
-        """V."""
+        """Number of views V."""
         return len(self.x) // len(self.y)
 
     def expand_views(self, rows: Tensor) -> Tensor:
-        """The rows (V N,) of all views of clips (N,)."""
+        """Return the rows (V N,) of all views of the clips in `rows` (N,)."""
         starts = torch.arange(self.view_count, device=rows.device) * len(self.y)
         return (starts[:, None] + rows).flatten()
 
     def draw_epoch(self, rows: Tensor, random: torch.Generator, *, balanced: bool = False) -> tuple[Tensor, Tensor]:
-        """Clips (N,) of one epoch in random order, and the rows of the views that show them.
+        """Return the clips (N,) of one epoch in random order, and the row (N,) of a random view of each.
 
-        Each of `rows` once; `balanced`: as many draws, with replacement, every label as likely as any other.
+        Each clip of `rows` occurs once. With `balanced`, N clips are drawn with replacement, each label with the same
+        probability.
         """
         views = torch.randint(self.view_count, (len(rows),), generator=random) if self.view_count > 1 else 0
         if balanced:
@@ -63,7 +64,7 @@ class DeviceClips:
 
 
 class FrozenPartCache:
-    """What the parts of a head that gradient steps leave alone make of clips: computed once, handed out by row."""
+    """Outputs of a head's frozen parts for all clips, computed once and looked up by row."""
 
     def __init__(
         self, head: nn.Module, clips: DeviceClips, rows: Tensor, *, dtype: torch.dtype, max_bytes: int
@@ -74,16 +75,16 @@ class FrozenPartCache:
         self._tables: list[tuple[MotionInputs | PooledRidge, Tensor]] = []
         for part in head.modules():
             if isinstance(part, FROZEN_PARTS) and len(rows):
-                wide = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, ...)
-                kept = wide.dtype if wide.ndim == 2 else dtype  # logits stay exact
-                size = wide.numel() * len(rows) * kept.itemsize
+                sample = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, ...)
+                table_dtype = sample.dtype if sample.ndim == 2 else dtype  # logits stay exact
+                size = sample.numel() * len(rows) * table_dtype.itemsize
                 if size <= max_bytes:
                     max_bytes -= size
-                    self._tables.append((part, self._compute_part(part, rows, kept)))
+                    self._tables.append((part, self._compute_part(part, rows, table_dtype)))
         self._head_reads_x = not self._tables or self._check_head_reads_x(rows[:1], dtype)
 
     def logits(self, rows: Tensor) -> Tensor:
-        """The head's logits (N, K) of `rows` (N,) of all views."""
+        """Return the head's logits (N, K) for `rows` (N,), which count through all views."""
         mask = self._clips.mask.index_select(0, rows)
         x = self._clips.x.index_select(0, rows) if self._head_reads_x else self._make_nan_features(len(rows))
         with self._provide_outputs(rows):
@@ -92,28 +93,28 @@ class FrozenPartCache:
     @torch.no_grad()
     def _compute_part(self, part: nn.Module, rows: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.cat(
-            [part(self._clips.x[some], self._clips.mask[some]).to(dtype) for some in rows.split(BLOCK_CLIPS)]
+            [part(self._clips.x[block], self._clips.mask[block]).to(dtype) for block in rows.split(BLOCK_CLIPS)]
         )
 
     @torch.no_grad()
     def _check_head_reads_x(self, rows: Tensor, dtype: torch.dtype) -> bool:
-        """Whether anything but those parts looks at the features: logits that NaN in their place spoils tell."""
+        """Return whether anything but the frozen parts reads the features: if so, NaN features give NaN logits."""
         training = self._head.training
         self._head.eval()
         autocast = torch.autocast(rows.device.type, dtype, enabled=dtype == torch.bfloat16)
         with autocast, self._provide_outputs(rows):
-            spoilt = not self._head(self._make_nan_features(len(rows)), self._clips.mask[rows]).isfinite().all()
+            has_nan = not self._head(self._make_nan_features(len(rows)), self._clips.mask[rows]).isfinite().all()
         self._head.train(training)
-        return bool(spoilt)
+        return bool(has_nan)
 
     def _make_nan_features(self, count: int) -> Tensor:
         return self._clips.x.new_full((1, 1, 1), torch.nan).expand(count, *self._clips.x.shape[1:])
 
     @contextmanager
     def _provide_outputs(self, rows: Tensor) -> Iterator[None]:
-        at = self._table_rows[rows]
+        table_rows = self._table_rows[rows]
         for part, table in self._tables:
-            part.cached_output = table.index_select(0, at)
+            part.cached_output = table.index_select(0, table_rows)
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""One model, fitted as its settings say, whatever kind it is."""
+"""Fit one model of any kind (head, baseline or ensemble) as its settings say."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,23 +14,23 @@ from hazard.models.head_ensemble import HeadEnsemble
 from hazard.models.predictor import Model, predict_probs
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints
-from hazard.training.member import EpochMetrics
+from hazard.training.head_trainer import EpochMetrics
 from hazard.training.trainer import fit_head, split_member_rows
 from hazard.types import Sequences
 
 ProgressCallback = Callable[[str], None]
-"""Called with one line for each epoch or fitted baseline."""
+"""Function that is called with one line of text for each epoch or fitted baseline."""
 
 ChooseSettings = Callable[[Sequences, int | str, TrainSettings], TrainSettings]
-"""From the training clips of a fold, its number and the settings as given to those that it is trained with."""
+"""Function from the training clips of a fold, its number and the given settings to the settings to use."""
 
 EpochCallback = Callable[[str, int | str, EpochMetrics], None]
-"""Called with the model's name, the fold's number and the epoch of each member."""
+"""Function that is called with the model's name, the fold's number and the metrics of each member's epoch."""
 
 
 @dataclass(frozen=True)
 class FitCallbacks:
-    """Who looks on while models are fitted; any of it may be left out."""
+    """Functions that are called while models are fitted, and the checkpoints; all are optional."""
 
     on_progress: ProgressCallback | None = None
     on_epoch: EpochCallback | None = None
@@ -49,9 +49,9 @@ def fit(
     callbacks: FitCallbacks = NO_CALLBACKS,
     fold_name: int | str = 0,
 ) -> tuple[Model, list[EpochMetrics]]:
-    """The model that `settings` name, fitted on train and val of `fold`, and its history (empty for a baseline).
+    """Fit the model that `settings` name on train and val of `fold`; return it and its history.
 
-    `part` is what `watch` is told that the fold is called.
+    The history of a baseline is empty. `fold_name` is the name of the fold in callbacks.
     """
     if callbacks.checkpoints:
         callbacks.checkpoints.check_stop()
@@ -59,12 +59,14 @@ def fit(
     if kind == "ensemble":
         return fit_ensemble(sequences, fold, settings.split_by_model(), callbacks=callbacks, fold_name=fold_name)
     if kind == "head":
-        line = _make_progress_callback(name, callbacks.on_progress)
+        progress = _make_progress_callback(name, callbacks.on_progress)
         on_epoch = partial(callbacks.on_epoch, name, fold_name) if callbacks.on_epoch else None
         head, history = fit_head(
-            sequences, fold, settings, progress=line, on_epoch=on_epoch, checkpoints=callbacks.checkpoints
+            sequences, fold, settings, progress=progress, on_epoch=on_epoch, checkpoints=callbacks.checkpoints
         )
-        for _ in range(history[-1].epoch, settings.epochs if callbacks.on_progress else 0):  # the bar counts on them
+        for _ in range(
+            history[-1].epoch, settings.epochs if callbacks.on_progress else 0
+        ):  # so that the bar reaches its end
             callbacks.on_progress(f"{name} stopped early at epoch {history[-1].epoch}")  # type: ignore[misc]
         return head, history
     rows = fold.train if fold.val_is_given else training_rows(fold)
@@ -89,7 +91,10 @@ def fit_ensemble(
     callbacks: FitCallbacks = NO_CALLBACKS,
     fold_name: int | str = 0,
 ) -> tuple[Model, list[EpochMetrics]]:
-    """Several models with their weights as one, or the only one; in the history members are numbered through."""
+    """Fit several weighted models as one ensemble; a single model is returned as it is.
+
+    Members of all models are numbered consecutively in the history.
+    """
     if len(weighted_settings) == 1:
         return fit(sequences, fold, weighted_settings[0][0], callbacks=callbacks, fold_name=fold_name)
     models: list[Model] = []
@@ -103,26 +108,27 @@ def fit_ensemble(
 
 
 def fit_inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSettings, model: Model) -> float:
-    """The temperature of the model of a single split, from its inner validation clips: the test part is never asked.
+    """Return the temperature for the model of a single split, fitted on validation clips, never on test clips.
 
-    A head's members are asked about the clips that each was stopped on; so is the whole where the split names them. A
-    baseline or an ensemble has been fitted on those clips too, so that another one is, without them.
+    Each member of a head predicts the clips that it was stopped early on. If the split itself names the validation
+    clips, the whole model predicts them. A baseline or an ensemble was fitted on the validation clips too, so another
+    one is fitted without them.
     """
     if fold.val_is_given or not len(fold.val):
-        asked = [(model, fold.val)]
+        predictions = [(model, fold.val)]
     elif isinstance(model, HeadEnsemble):
         parts = [split_member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
-        asked = [(HeadEnsemble([head]), val) for head, val in zip(model.heads, parts, strict=True)]
+        predictions = [(HeadEnsemble([head]), val) for head, val in zip(model.heads, parts, strict=True)]
     else:
-        asked = [(fit(sequences, replace(fold, val=fold.val[:0]), settings)[0], fold.val)]
-    rows = np.concatenate([val for _, val in asked])
+        predictions = [(fit(sequences, replace(fold, val=fold.val[:0]), settings)[0], fold.val)]
+    rows = np.concatenate([val for _, val in predictions])
     classes = len(sequences.labels)
-    probs = [predict_probs(part, sequences.x[val], sequences.mask[val], classes) for part, val in asked]
+    probs = [predict_probs(part, sequences.x[val], sequences.mask[val], classes) for part, val in predictions]
     return fit_temperature(np.concatenate(probs), sequences.y[rows])
 
 
 def training_rows(fold: Fold) -> np.ndarray:
-    """The rows that training may learn from."""
+    """Return the sorted rows of train and val, from which training may learn."""
     return np.sort(np.concatenate([fold.train, fold.val]))
 
 

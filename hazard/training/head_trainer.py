@@ -1,4 +1,4 @@
-"""One member of a committee in training: its clips, its weights, its best ones, and how it goes on later."""
+"""Training of one head, a member of a head ensemble: its clips, weights, best weights and state."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from hazard.training.precision import uses_bf16
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One row of history.csv. Losses are cross entropies in nats; val is NaN where no clips could be spared."""
+    """One row of history.csv. Losses are cross entropies in nats; val is NaN without validation clips."""
 
     member: int
     epoch: int
@@ -30,10 +30,10 @@ class EpochMetrics:
 
 
 class HeadTrainer:
-    """A head that is trained on clips `train` (N,) and validated on `val` (M,).
+    """A head that is trained on clips `train` (N,) and validated on clips `val` (M,).
 
-    Whatever is random in an epoch is drawn from the seed, the member and the epoch's number alone, so that a training
-    that was interrupted goes on as if it had not been, and no member depends on another.
+    All random draws of an epoch depend only on the seed, the member and the epoch's number. A resumed training
+    therefore gives the same result as one that was not interrupted, and no member depends on another.
     """
 
     def __init__(
@@ -55,36 +55,36 @@ class HeadTrainer:
         batches = math.ceil(len(train) / settings.batch_size)
         self.optimizer = Optimizer(self.head, settings.optimizer_options, steps=settings.epochs * batches)
         if state is None:
-            # Of the plain view alone: fitted on all views, the pooled path did worse the more there were.
+            # On the original view only: the more views the pooled part was fitted on, the worse it did.
             y = clips.y[train]
             counts = None if settings.balance == "none" else class_weights(y, classes)[y]
             self.head.fit_statistics(clips.x[train], clips.mask[train], y, counts)  # type: ignore[operator]
             self.keep_best_weights()
         else:
-            self.head.load_state_dict(_select_by_prefix("head.", state))
-            self.best_weights = _select_by_prefix("best.", state)
+            self.head.load_state_dict(select_by_prefix("head.", state))
+            self.best_weights = select_by_prefix("best.", state)
             self.optimizer.load(state, steps_taken=epochs_done * batches)
         self._prepare()
 
     def run_epoch(self, number: int) -> EpochMetrics:
-        """One pass over the training clips, and what it led to."""
+        """Train on all clips once, validate, and return the metrics."""
         entropy = np.random.SeedSequence([self.settings.seed, self.number, number]).generate_state(1, np.uint64)
         seed = int(entropy[0] >> 1)
-        torch.manual_seed(seed)  # what heads draw, such as dropout
+        torch.manual_seed(seed)  # for random draws inside heads, such as dropout
         train_loss = self._train_epoch(torch.Generator().manual_seed(seed + 1))
         return EpochMetrics(self.number, number, train_loss, *self._validate(), best=False)
 
     def keep_best_weights(self) -> None:
-        """Remembers the weights as they are now as the best."""
+        """Keep a copy of the current weights as the best ones."""
         self.best_weights = self.copy_weights()
 
     def copy_weights(self) -> dict[str, Tensor]:
-        """A copy of the weights that would be used now: the averaged ones where any are kept."""
+        """Return a copy of the weights to use now: the averaged ones if averaging is on."""
         with self.optimizer.use_ema_weights():
             return {name: value.detach().clone() for name, value in self.head.state_dict().items()}
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All that training goes on from, by name."""
+        """Return all tensors that resuming needs, by name."""
         head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
         return head | best | self.optimizer.state_tensors()
@@ -96,12 +96,14 @@ class HeadTrainer:
         )
         weighted = settings.balance == "weights"
         self._class_weights = class_weights(self.clips.y[self.train_rows], self.classes) if weighted else None
-        budget = MAX_FROZEN_CACHE_BYTES // settings.members
+        max_bytes = MAX_FROZEN_CACHE_BYTES // settings.members
         dtype = torch.bfloat16 if self._bf16 else torch.float32
-        shown = self.train_rows[:0] if settings.augment_options.is_enabled else self.clips.expand_views(self.train_rows)
-        self._train_cache = FrozenPartCache(self.head, self.clips, shown, dtype=dtype, max_bytes=budget)
+        cached_rows = (
+            self.train_rows[:0] if settings.augment_options.is_enabled else self.clips.expand_views(self.train_rows)
+        )
+        self._train_cache = FrozenPartCache(self.head, self.clips, cached_rows, dtype=dtype, max_bytes=max_bytes)
         self._val_cache = FrozenPartCache(
-            self.head, self.clips, self.val_rows, dtype=torch.float32, max_bytes=budget // 4
+            self.head, self.clips, self.val_rows, dtype=torch.float32, max_bytes=max_bytes // 4
         )
         if settings.augment_options.feature_dropout:
             self._channel_means = self.clips.x[self.train_rows][self.clips.mask[self.train_rows]].mean(0)  # (D,)
@@ -111,28 +113,28 @@ class HeadTrainer:
         clips, rows = self.clips.draw_epoch(self.train_rows, random, balanced=self.settings.balance == "sampling")
         size = self.settings.batch_size
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for some, shown in zip(clips.split(size), rows.split(size), strict=True):
-            y = self.clips.y[some]
+        for batch_clips, batch_rows in zip(clips.split(size), rows.split(size), strict=True):
+            y = self.clips.y[batch_clips]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
                 logits, y = (
-                    self._forward_augmented(shown, y, random)
+                    self._forward_augmented(batch_rows, y, random)
                     if self._is_augmenting
-                    else (self._train_cache.logits(shown), y)
+                    else (self._train_cache.logits(batch_rows), y)
                 )
             loss = training_loss(logits, y, self.settings.loss_options, self._class_weights)
             self.optimizer.step(loss)
-            total += loss.detach() * len(some)
+            total += loss.detach() * len(batch_clips)
         return total.item() / len(clips)
 
     @property
     def _is_augmenting(self) -> bool:
         return self.settings.augment_options.is_enabled
 
-    def _forward_augmented(self, shown: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _forward_augmented(self, rows: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         options = self.settings.augment_options
-        neutral = self._channel_means if options.feature_dropout else 0.0
-        batch = TrainingBatch(self.clips.x[shown], self.clips.mask[shown], y)
-        batch = augment(batch, options, random, classes=self.classes, fill_value=neutral)
+        fill_value = self._channel_means if options.feature_dropout else 0.0
+        batch = TrainingBatch(self.clips.x[rows], self.clips.mask[rows], y)
+        batch = augment(batch, options, random, classes=self.classes, fill_value=fill_value)
         return self.head(batch.x, batch.mask), batch.y
 
     def _validate(self) -> tuple[float, float]:
@@ -140,17 +142,18 @@ class HeadTrainer:
             return math.nan, math.nan
         self.head.eval()
         with torch.inference_mode(), self.optimizer.use_ema_weights():
-            logits = torch.cat([self._val_cache.logits(some) for some in self.val_rows.split(256)])  # (M, K)
+            logits = torch.cat([self._val_cache.logits(rows) for rows in self.val_rows.split(256)])  # (M, K)
         y = self.clips.y[self.val_rows]
         return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).float().mean().item()
 
 
 def make_head(weights: dict[str, Tensor], width: int, classes: int, settings: SizedSettings) -> nn.Module:
-    """The head that has `weights`, on the CPU."""
+    """Return a head on the CPU with the given weights."""
     head = HEADS[settings.head](width, classes, settings.head_options)
     head.load_state_dict(weights)
     return head
 
 
-def _select_by_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def select_by_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose name begins with `prefix`, under their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

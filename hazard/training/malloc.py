@@ -1,17 +1,18 @@
-"""Memory that a training step frees is kept for the next one."""
+"""A setting of glibc's malloc that keeps the memory freed by one training step for the next one."""
 
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of <malloc.h>
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # from <malloc.h>
 _MAX_INT = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep large blocks of this process instead of giving them back; False where there is no glibc.
+    """Tell glibc to keep freed blocks in this process; return False if there is no glibc.
 
-    By default each training step asks the kernel for the same tens of megabytes anew, page by page: a third of the time
-    of a wide LSTM in bf16. Changes the whole process, so that commands call it and the library does not.
+    By default each training step requests the same tens of megabytes from the kernel again, page by page. This takes a
+    third of the time of a wide LSTM in bf16. The setting affects the whole process, so only commands call this
+    function.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""How weights move: fused AdamW, a learning rate that warms up and falls along a cosine, averaged weights."""
+"""Optimizer of heads: fused AdamW, a learning rate with warm-up and cosine decay, averaged weights."""
 
 import math
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ _ADAM_STATE_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def learning_rate(step: int, steps: int, options: OptimizerOptions) -> float:
-    """The learning rate of training step `step` (from 0) of `steps`: linear warm-up, then a cosine to zero."""
-    warm = round(options.warmup * steps)
-    if step < warm:
-        return options.lr * (step + 1) / (warm + 1)
-    return options.lr * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+    """Return the learning rate of training step `step` (from 0) of `steps`: linear warm-up, then a cosine to zero."""
+    warmup_steps = round(options.warmup * steps)
+    if step < warmup_steps:
+        return options.lr * (step + 1) / (warmup_steps + 1)
+    return options.lr * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps))) / 2
 
 
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) over a head's weights; vectors, that is biases and norms, do not decay."""
+    """AdamW (Loshchilov and Hutter 2019) for a head's weights; biases and norms have no weight decay."""
 
     def __init__(self, head: nn.Module, options: OptimizerOptions, *, steps: int) -> None:
         self.head, self.options, self.steps, self.steps_taken = head, options, steps, 0
@@ -37,7 +37,7 @@ class Optimizer:
         self.ema_weights = [weight.detach().clone() for weight in self._weights] if options.ema else []
 
     def step(self, loss: Tensor) -> None:
-        """One step down the gradient of `loss`."""
+        """Take one step along the gradient of `loss`, clipped to MAX_GRADIENT_NORM."""
         self._adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._weights, MAX_GRADIENT_NORM)
@@ -45,25 +45,25 @@ class Optimizer:
             group["lr"] = learning_rate(self.steps_taken, self.steps, self.options)
         self._adam.step()
         self.steps_taken += 1
-        if self.ema_weights:  # young averages forget faster, else the random start would weigh on them for long
+        if self.ema_weights:  # a smaller decay at first, so that the random initial weights soon lose their influence
             decay = min(self.options.ema, self.steps_taken / (self.steps_taken + 10))
             torch._foreach_lerp_(self.ema_weights, [weight.detach() for weight in self._weights], 1 - decay)
 
     @contextmanager
     def use_ema_weights(self) -> Iterator[None]:
-        """The head has its averaged weights inside the block, where any are kept."""
+        """Give the head its averaged weights inside the block, if averaging is on."""
         if not self.ema_weights:
             yield
             return
-        moving = [weight.detach().clone() for weight in self._weights]
+        current = [weight.detach().clone() for weight in self._weights]
         self._copy_weights(self.ema_weights)
         try:
             yield
         finally:
-            self._copy_weights(moving)
+            self._copy_weights(current)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Moments and averages by name, for a checkpoint."""
+        """Return moments and averaged weights by name, for a checkpoint."""
         named = {
             f"adam.{name}.{moment}": self._adam.state[weight][moment]
             for name, weight in self._named_weights
@@ -74,13 +74,13 @@ class Optimizer:
         return named | {f"ema.{name}": average for (name, _), average in averaged}
 
     def load(self, tensors: dict[str, Tensor], *, steps_taken: int) -> None:
-        """Goes on after `taken` steps from what `tensors` gave. Raises KeyError where some are missing."""
+        """Restore the state after `steps_taken` steps from `state_tensors`. Raises KeyError if a tensor is missing."""
         self.steps_taken = steps_taken
         for name, weight in self._named_weights:
-            kept = {moment: tensors[f"adam.{name}.{moment}"].clone() for moment in _ADAM_STATE_KEYS}
+            moments = {moment: tensors[f"adam.{name}.{moment}"].clone() for moment in _ADAM_STATE_KEYS}
             self._adam.state[weight] = {
                 moment: value.to(weight.device).reshape(() if moment == "step" else weight.shape)
-                for moment, value in kept.items()
+                for moment, value in moments.items()
             }
         for (name, _), average in zip(self._named_weights, self.ema_weights, strict=bool(self.ema_weights)):
             average.copy_(tensors[f"ema.{name}"])

@@ -1,18 +1,19 @@
-"""The arithmetic of training: fp32, or bf16 for matrix products where the device has instructions for it."""
+"""Precision of training: fp32, or bf16 for matrix products if the device has instructions for it."""
 
 import logging
 
 import torch
 
 MIN_BF16_HIDDEN_SIZE = 128
-"""Recurrent states narrower than this spend more on conversions than faster products save."""
+"""Smallest recurrent state for bf16: below it conversions cost more than faster products save."""
 MIN_BF16_BATCH_SIZE = 64
+"""Smallest batch for bf16."""
 
 log = logging.getLogger(__name__)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bf16 matrices itself; elsewhere it would be emulated, and slower than fp32."""
+    """Return whether `device` multiplies bf16 matrices in hardware; emulated bf16 is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
@@ -22,7 +23,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def uses_bf16(precision: str, device: torch.device, *, hidden_size: int, batch_size: int) -> bool:
-    """What `precision` (auto | fp32 | bf16) comes to on `device`; bf16 that it lacks is said and done in fp32."""
+    """Return whether `precision` (auto | fp32 | bf16) means bf16 on `device`.
+
+    If bf16 is requested and the device lacks it, log a warning and return False.
+    """
     if precision == "fp32":
         return False
     if not has_bf16(device):
@@ -33,7 +37,10 @@ def uses_bf16(precision: str, device: torch.device, *, hidden_size: int, batch_s
 
 
 def _has_cpu_flag(*names: str) -> bool:
-    """Whether Linux lists one of `names` among the CPU's flags; True where it lists none, and oneDNN must know."""
+    """Return whether Linux lists one of `names` among the CPU's flags.
+
+    Without any list of flags return True, so that oneDNN's answer alone decides.
+    """
     try:
         with open("/proc/cpuinfo") as file:
             flags = next((line.split() for line in file if line.lower().startswith(("flags", "features"))), [])

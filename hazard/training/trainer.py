@@ -1,6 +1,6 @@
-"""The training loop: everything in memory, index batches, early stopping on an inner validation part.
+"""The training loop of heads: all clips in memory, batches by index, early stopping on inner validation clips.
 
-The test part of a fold never enters here.
+The test part of a fold is never used here.
 """
 
 import math
@@ -19,7 +19,7 @@ from hazard.models.head_ensemble import HeadEnsemble, pick_device
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints, FitCheckpoint, FitState
 from hazard.training.device_data import DeviceClips
-from hazard.training.member import EpochMetrics, HeadTrainer, make_head
+from hazard.training.head_trainer import EpochMetrics, HeadTrainer, make_head, select_by_prefix
 from hazard.types import Sequences
 
 
@@ -32,14 +32,16 @@ def fit_head(
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[HeadEnsemble, list[EpochMetrics]]:
-    """A committee trained on `fold.train` and `fold.val`, on the CPU again and in eval mode, and its history.
+    """Train a head ensemble on `fold.train` and `fold.val`; return it, on the CPU and in eval mode, and its history.
 
-    Member m is validated on part m of the grouped inner splits, so that together they are trained on every clip; where
-    the split itself names the validation clips, all members use those. All train side by side and stop together at
-    the epoch with the lowest loss over all validation clips: on few clips each one's own would be a matter of luck.
-    `progress` is called after each epoch with its number and that loss, `on_epoch` with each member's row, whose
-    `best` then means best so far; epochs that a checkpoint remembers are reported again. Raises SettingsError where
-    no epoch has a finite loss, Stopped where somebody asked `checkpoints` to stop, ArtefactRefused for a damaged one.
+    Member m is validated on part m of the grouped inner splits, so that together the members train on every clip. If
+    the split itself names the validation clips, all members use those. The members train side by side and stop together
+    at the epoch with the lowest loss over all validation clips, because with few clips the best epoch of a single
+    member is mostly chance. `progress` is called after each epoch with its number and that loss. `on_epoch` is called
+    with each member's row, in which `best` means best so far. Epochs from a checkpoint are reported again.
+
+    Raises SettingsError if no epoch has a finite loss, TrainingStopped if the user asked to stop, ArtifactError if a
+    checkpoint is damaged.
     """
     settings = resolve_sizes(settings, clips=fold.training_clip_count, classes=len(sequences.labels))
     device = pick_device(settings.device)
@@ -53,7 +55,7 @@ def fit_head(
 
 
 class _HeadEnsembleTrainer:
-    """Members side by side: the state of one fit."""
+    """State of one fit: the members of an ensemble, trained side by side."""
 
     def __init__(
         self,
@@ -85,13 +87,13 @@ class _HeadEnsembleTrainer:
     def is_finished(self) -> bool:
         """Whether patience or epochs are used up."""
         done = len(self.val_losses)
-        patient = done < self.settings.epochs and done - self.best_epoch < self.settings.patience
-        return self.finished_tensors is not None or not patient
+        should_continue = done < self.settings.epochs and done - self.best_epoch < self.settings.patience
+        return self.finished_tensors is not None or not should_continue
 
     def run_epoch(
         self, progress: Callable[[int, float], None] | None, on_epoch: Callable[[EpochMetrics], None] | None
     ) -> None:
-        """One epoch of every member, reported and, if it is time to, saved."""
+        """Run one epoch of every member, report it, and save a checkpoint if it is time to."""
         number = len(self.val_losses) + 1
         rows = [member.run_epoch(number) for member in self.trainers]
         loss = self._mean_val_loss(rows)
@@ -116,7 +118,7 @@ class _HeadEnsembleTrainer:
         *,
         first_epoch: int = 1,
     ) -> None:
-        """Tells of the epochs from number `since` on."""
+        """Call the callbacks for all epochs from `first_epoch` on."""
         for row in self.epoch_rows:
             if on_epoch and row.epoch >= first_epoch:
                 on_epoch(row)
@@ -125,20 +127,18 @@ class _HeadEnsembleTrainer:
                 progress(number, loss)
 
     def history(self) -> list[EpochMetrics]:
-        """Every epoch of every member; `best` marks the one that was kept."""
+        """Return every epoch of every member; `best` marks the epoch whose weights are kept."""
         return [replace(row, best=row.epoch == self.best_epoch) for row in self.epoch_rows]
 
     def make_head_ensemble(self) -> HeadEnsemble:
-        """The best weights, and beside them the last ones."""
+        """Return the ensemble with the best weights; it holds the last epoch's weights too."""
         assert self.finished_tensors is not None
         best, last = (_split_by_member(self.finished_tensors, kind, self.settings.members) for kind in ("best", "last"))
-        committee = HeadEnsemble(
-            [make_head(weights, *self.width_and_classes, self.settings) for weights in best]
-        ).eval()
-        committee.last_epoch_weights = {
+        ensemble = HeadEnsemble([make_head(weights, *self.width_and_classes, self.settings) for weights in best]).eval()
+        ensemble.last_epoch_weights = {
             f"heads.{m}.{name}": value for m, weights in enumerate(last) for name, value in weights.items()
         }
-        return committee
+        return ensemble
 
     def _make_trainers(
         self, sequences: Sequences, fold: Fold, device: torch.device, tensors: dict[str, Tensor] | None
@@ -154,18 +154,21 @@ class _HeadEnsembleTrainer:
                     self.settings,
                     number=number,
                     classes=self.width_and_classes[1],
-                    state=None if tensors is None else _select_by_prefix(f"{number}.", tensors),
+                    state=None if tensors is None else select_by_prefix(f"{number}.", tensors),
                     epochs_done=len(self.val_losses),
                 )
             )
 
     def _mean_val_loss(self, rows: list[EpochMetrics]) -> float:
-        """Mean validation loss over all members' clips; NaN where no member could spare any."""
+        """Return the mean validation loss over all members' clips; NaN without validation clips."""
         pairs = [(len(m.val_rows), row.val_loss) for m, row in zip(self.trainers, rows, strict=True) if len(m.val_rows)]
         return sum(clips * loss for clips, loss in pairs) / sum(clips for clips, _ in pairs) if pairs else math.nan
 
     def _is_improvement(self, loss: float) -> bool:
-        """Without validation clips every epoch does; a loss that is not finite never does."""
+        """Return whether the loss is the lowest so far.
+
+        Without validation clips every epoch is an improvement; a loss that is not finite never is.
+        """
         if not any(len(member.val_rows) for member in self.trainers):
             return True
         best = self.val_losses[self.best_epoch - 1] if self.best_epoch else math.inf
@@ -175,7 +178,7 @@ class _HeadEnsembleTrainer:
         if not self.best_epoch:
             raise SettingsError(
                 f"training of '{self.settings.head}' diverged: the validation loss was never finite in "
-                f"{len(self.val_losses)} epochs; give a lower --lr than {self.settings.lr:g}"
+                f"{len(self.val_losses)} epochs; set --lr below {self.settings.lr:g}"
             )
         last, best = (
             self._collect_tensors(HeadTrainer.copy_weights),
@@ -205,15 +208,11 @@ def _add_prefix(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def _split_by_member(finished: dict[str, Tensor], kind: str, count: int) -> list[dict[str, Tensor]]:
-    return [_select_by_prefix(f"{kind}.{number}.", finished) for number in range(count)]
-
-
-def _select_by_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return [select_by_prefix(f"{kind}.{number}.", finished) for number in range(count)]
 
 
 def split_member_rows(sequences: Sequences, fold: Fold, member: int, seed: int) -> tuple[RowIndices, RowIndices]:
-    """The clips that member number `member` is trained on, and those that it is stopped early on."""
+    """Return the clips that member number `member` is trained on, and those used for its early stopping."""
     if member == 0 or fold.val_is_given:
         return fold.train, fold.val
     return make_inner_split(sequences, np.sort(np.concatenate([fold.train, fold.val])), seed=seed, part=member)

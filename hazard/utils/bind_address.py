@@ -1,4 +1,4 @@
-"""Where a server of ours listens: `PORT`, `HOST:PORT` or `[IPv6]:PORT`."""
+"""Addresses that our servers bind to: `PORT`, `HOST:PORT` or `[IPv6]:PORT`."""
 
 import re
 from typing import NamedTuple
@@ -8,7 +8,7 @@ _BIND_ADDRESS_PATTERN = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.%\w-]+\])
 
 
 class BindAddress(NamedTuple):
-    """A host, without brackets, and a port; port 0 takes a free one."""
+    """A host, without brackets, and a port; port 0 means any free port."""
 
     host: str
     port: int
@@ -18,7 +18,10 @@ class BindAddress(NamedTuple):
 
 
 def parse_bind_address(text: str) -> BindAddress:
-    """A port alone is of this machine only. Raises ValueError for what is no address."""
+    """Return the address that `text` gives; a port alone means this machine only.
+
+    Raises ValueError if `text` is not an address.
+    """
     match = _BIND_ADDRESS_PATTERN.fullmatch(text)
     if not match or int(match["port"]) > 65535:
         raise ValueError("expected PORT, HOST:PORT or [IPv6]:PORT, with a port from 0 to 65535")

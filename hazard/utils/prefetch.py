@@ -1,4 +1,4 @@
-"""Items made by a thread, a little ahead of who takes them: decoding beside drawing and encoding."""
+"""A thread that makes items a little ahead of their consumer, so that decoding overlaps with drawing and encoding."""
 
 import queue
 import threading
@@ -11,7 +11,10 @@ T = TypeVar("T")
 
 @contextmanager
 def prefetch(items: Iterator[T], depth: int = 6) -> Iterator[Iterator[T]]:
-    """The same items, made by a thread that is at most `depth` of them ahead."""
+    """Yield an iterator over `items`, which a thread makes up to `depth` items ahead.
+
+    An error in the thread is raised in the consumer. Leaving the block stops the thread.
+    """
     ready: queue.Queue[tuple[str, object]] = queue.Queue(depth)
     stopped = threading.Event()
 
@@ -24,7 +27,7 @@ def prefetch(items: Iterator[T], depth: int = 6) -> Iterator[Iterator[T]]:
                 continue
         return False
 
-    def make() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 if not put("item", item):
@@ -33,16 +36,16 @@ def prefetch(items: Iterator[T], depth: int = 6) -> Iterator[Iterator[T]]:
         except BaseException as error:
             put("error", error)
 
-    def taken() -> Iterator[T]:
-        while (got := ready.get())[0] == "item":
-            yield got[1]  # type: ignore[misc]
-        if isinstance(got[1], BaseException):
-            raise got[1]
+    def consume() -> Iterator[T]:
+        while (entry := ready.get())[0] == "item":
+            yield entry[1]  # type: ignore[misc]
+        if isinstance(entry[1], BaseException):
+            raise entry[1]
 
-    thread = threading.Thread(target=make, daemon=True)
+    thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
-        yield taken()
+        yield consume()
     finally:
         stopped.set()
         thread.join()

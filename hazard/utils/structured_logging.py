@@ -1,4 +1,4 @@
-"""What a program says: for people as it is, for programs as one JSON object a line, all of it on standard error."""
+"""Log output as text for people, or as one JSON object per line, on standard error, for programs."""
 
 import json
 import logging
@@ -22,18 +22,18 @@ log = logging.getLogger("hazard")
 
 
 class MessagePrinter(Protocol):
-    """Says a line. Facts are what programs read of it."""
+    """A function that prints a line. `facts` become fields of the line in JSON."""
 
     def __call__(self, text: str, **facts: object) -> None:
-        """Says it at once."""
+        """Print the line immediately."""
         ...
 
 
 class JsonLinesFormatter(logging.Formatter):
-    """`time` (UTC), `level`, `logger`, `message`, and whatever `extra` the call gave."""
+    """Formatter with the fields `time` (UTC), `level`, `logger` and `message`, and those given as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON."""
+        """Return the record as one line of JSON."""
         entry: dict[str, object] = {
             key: value for key, value in vars(record).items() if key not in _STANDARD_RECORD_FIELDS
         }
@@ -48,48 +48,51 @@ class JsonLinesFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def configure_log_format(kind: LogFormat) -> None:
-    """What the program logs from now on looks so; as JSON also warnings, and errors that nobody expected."""
-    formatter = JsonLinesFormatter() if kind == "json" else logging.Formatter("%(message)s")
+def configure_log_format(log_format: LogFormat) -> None:
+    """Set the format of all further log output.
+
+    In JSON this includes Python warnings and uncaught exceptions.
+    """
+    formatter = JsonLinesFormatter() if log_format == "json" else logging.Formatter("%(message)s")
     for handler in logging.getLogger().handlers:
         handler.setFormatter(formatter)
-    if kind == "json":
+    if log_format == "json":
         logging.captureWarnings(True)
         sys.excepthook = _log_uncaught
         threading.excepthook = _log_uncaught_of_thread
 
 
-def make_message_printer(kind: LogFormat) -> MessagePrinter:
-    """Lines for people go to standard output; for programs they are log lines like all others."""
+def make_message_printer(log_format: LogFormat) -> MessagePrinter:
+    """Return a printer that writes to standard output as text, or to the log as JSON."""
 
-    def say(text: str, **facts: object) -> None:
-        if kind == "json":
+    def print_message(text: str, **facts: object) -> None:
+        if log_format == "json":
             log.info("%s", text, extra=facts)
         else:
             click.echo(text)
 
-    return say
+    return print_message
 
 
 @contextmanager
-def log_final_error(kind: LogFormat) -> Iterator[None]:
-    """As JSON, the error that ends a command is its last line; else it is left to the command."""
+def log_final_error(log_format: LogFormat) -> Iterator[None]:
+    """Log the error that ends a command as the last JSON line; in text format, let the command show it."""
     try:
         yield
     except UserFacingError as error:
-        if kind == "text":
+        if log_format == "text":
             raise
         log.error("%s", error, extra={"exit_code": error.exit_code})
         raise click.exceptions.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        if kind == "text":
+        if log_format == "text":
             raise
         log.error("interrupted", extra={"exit_code": EXIT_INTERRUPTED})
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
-def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    log.critical("%s: %s", kind.__name__, error, exc_info=(kind, error, traceback))
+def _log_uncaught(error_type: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    log.critical("%s: %s", error_type.__name__, error, exc_info=(error_type, error, traceback))
 
 
 def _log_uncaught_of_thread(args: threading.ExceptHookArgs) -> None:

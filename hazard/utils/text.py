@@ -1,4 +1,4 @@
-"""How reports write names, numbers and times for people, and values for JSON."""
+"""Names, numbers and times written for people, and values for JSON."""
 
 import math
 import unicodedata
@@ -9,29 +9,30 @@ from markupsafe import Markup, escape
 
 JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Hindi and emoji are written
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Control, direction and other characters that one cannot see, and lone surrogates. `report_text.js` knows the same."""
+"""Unicode categories of invisible characters (control, direction and others) and of lone surrogates. `report_text.js`
+has the same list."""
 
 
 def escape_hidden(text: str) -> str:
-    """`text` with every hidden character written out, such as `\\n` or `\\u202e`."""
+    """Return `text` with each hidden character written as an escape, such as `\\n` or `\\u202e`."""
     return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in text)
 
 
 def escape_hidden_html(text: str) -> Markup:
-    """`readable` for HTML, where what was written out is set apart from a name that really contains a backslash."""
+    """Return `escape_hidden` as HTML, where escapes are marked to differ from a backslash in the name itself."""
     code = Markup('<span class="code">{}</span>')
     return Markup("").join(code.format(escape_hidden(c)) if _is_hidden(c) else escape(c) for c in text)
 
 
 def format_percent(share: float) -> str:
-    """A share as a whole per cent that never rounds to certainty."""
+    """Return a share (0 to 1) as a whole percentage; only an exact 0 or 1 is shown as 0 % or 100 %."""
     if 0 < share < 0.01 or 0.99 < share < 1:
         return "<1 %" if share < 0.5 else ">99 %"
     return f"{share:.0%}".replace("%", " %")
 
 
 def format_clock(seconds: float) -> str:
-    """A duration: `4.8 s`, from a minute on `1:05`, from an hour on `1:02:03`."""
+    """Return a duration as `4.8 s`, from a minute on as `1:05`, from an hour on as `1:02:03`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -39,7 +40,7 @@ def format_clock(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A long duration in words: `12 s`, `10 min`, `3 h 20 min`."""
+    """Return a long duration in words: `12 s`, `10 min`, `3 h 20 min`."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -48,7 +49,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_fact(value: object) -> str:
-    """A model fact as text."""
+    """Return a fact about a model as text: yes or no, a number, a list, or `not known` for None."""
     value = to_json_value(value)
     if value is None or isinstance(value, bool):
         return {None: "not known", True: "yes", False: "no"}[value]
@@ -58,7 +59,7 @@ def format_fact(value: object) -> str:
 
 
 def format_timestamp(created: str) -> str:
-    """An ISO 8601 time as people write it; anything else as it is."""
+    """Return an ISO 8601 time as `2 January 2026, 03:04 UTC`; any other text is returned unchanged."""
     try:
         time = datetime.fromisoformat(created)
     except ValueError:
@@ -67,12 +68,12 @@ def format_timestamp(created: str) -> str:
 
 
 def format_count(number: int, word: str, words: str = "") -> str:
-    """`1 clip`, `2 clips`, `no clips`, `12,000 clips`."""
+    """Return a number with its noun: `1 clip`, `2 clips`, `no clips`, `12,000 clips`."""
     return f"{number:,} {word}" if number == 1 else f"{f'{number:,}' if number else 'no'} {words or word + 's'}"
 
 
 def to_json_value(value: object) -> object:
-    """`value` in JSON's own types: NumPy numbers unpacked, NaN and infinity as null, what is unknown as text."""
+    """Return `value` in JSON's types: NumPy numbers unpacked, NaN and infinity as null, other types as text."""
     if isinstance(value, Mapping):
         return {str(key): to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,1 +1,1 @@
-"""The web page and its API: a clip or an address → jobs → answers; what cameras saw, read from their monitors' logs."""
+"""The web page and its API: videos become jobs and jobs become answers; camera events are read from monitors' logs."""

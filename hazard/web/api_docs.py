@@ -1,4 +1,4 @@
-"""`/docs`: the API on one page, made from its OpenAPI description."""
+"""The page `/docs`: the API on one page, made from its OpenAPI description."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 def docs_page(request: Request) -> HTMLResponse:
-    """Every route: what it takes, what it answers."""
+    """Show every route with its parameters and responses."""
     return render(
         "docs.j2",
         nav_entry="API",
@@ -23,22 +23,22 @@ def docs_page(request: Request) -> HTMLResponse:
 
 
 def describe_routes(openapi: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the page shows, in the order of the description."""
+    """Return what the page shows of each route, in the order of the OpenAPI description."""
     schemas = openapi.get("components", {}).get("schemas", {})
     return [
         {
             "method": method.upper(),
             "path": path,
             "anchor": f"{method}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}",
-            "said": _plain_description(operation.get("description", "")),
-            "takes": [*_describe_parameters(operation), *_describe_body(operation)],
-            "answers": [
+            "description": _plain_description(operation.get("description", "")),
+            "parameters": [*_describe_parameters(operation), *_describe_body(operation)],
+            "responses": [
                 {
                     "status": status,
-                    "said": _plain_description(answer.get("description", "")),
-                    "fields": _response_fields(answer, schemas),
+                    "description": _plain_description(response.get("description", "")),
+                    "fields": _response_fields(response, schemas),
                 }
-                for status, answer in sorted(operation["responses"].items())
+                for status, response in sorted(operation["responses"].items())
             ],
         }
         for path, operations in openapi["paths"].items()
@@ -47,14 +47,18 @@ def describe_routes(openapi: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain_description(text: str) -> str:
-    """Without marks; what goes well is not said at length."""
-    return "Done" if text == "Successful Response" else text.replace("`", "")
+    """Return a description without Markdown's backticks; `OK` for the framework's default text."""
+    return "OK" if text == "Successful Response" else text.replace("`", "")
 
 
 def _describe_parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"name": one["name"], "is_required": one.get("required", False), "said": one.get("description", one["in"])}
-        for one in operation.get("parameters", [])
+        {
+            "name": parameter["name"],
+            "is_required": parameter.get("required", False),
+            "description": parameter.get("description", parameter["in"]),
+        }
+        for parameter in operation.get("parameters", [])
     ]
 
 
@@ -63,15 +67,15 @@ def _describe_body(operation: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "is_required": name in content["schema"].get("required", ()),
-            "said": f"{schema.get('description', '')} ({kind})",
+            "description": f"{schema.get('description', '')} ({media_type})",
         }
-        for kind, content in operation.get("requestBody", {}).get("content", {}).items()
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items()
         for name, schema in content["schema"].get("properties", {}).items()
     ]
 
 
-def _response_fields(answer: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
-    """The names in an answer of JSON; errors all have the same two."""
-    ref = answer.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+def _response_fields(response: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
+    """Return the field names of a JSON response; none for errors, which all have the same two."""
+    ref = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
     name = ref.rpartition("/")[2]
     return [] if name == "Problem" else list(schemas.get(name, {}).get("properties", {}))

@@ -1,4 +1,4 @@
-"""The web application: routes, layers around them, errors as one line."""
+"""The web application: its routes, its middleware, and its error answers of one line."""
 
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,14 @@ from hazard.web.api.intake import Intake
 from hazard.web.cameras import pages as camera_pages
 from hazard.web.errors import RequestError
 from hazard.web.http import login
-from hazard.web.http.guard import GuardMiddleware, Sessions, error_response, is_public_path, request_error_response
+from hazard.web.http.guard import (
+    INTERNAL_ERROR_MESSAGE,
+    GuardMiddleware,
+    Sessions,
+    error_response,
+    is_public_path,
+    request_error_response,
+)
 from hazard.web.metrics import ServerCounts
 from hazard.web.settings import ServeSettings
 
@@ -28,11 +35,11 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: ServeSettings, engine: "Engine") -> FastAPI:
-    """The application of an engine that runs; routes find `settings`, `engine`, … in `request.app.state`."""
+    """Return the application of a running engine. Routes read `settings`, `engine`, … from `request.app.state`."""
     app = FastAPI(
         title="hazard serve",
         version=_version(),
-        description="Videos in, what a model sees in them out. Errors are one line of JSON: `error` and `status`.",
+        description="Send a video, get what the model sees in it. Errors are one line of JSON: `error` and `status`.",
         docs_url=None,
         redoc_url=None,
     )
@@ -57,18 +64,18 @@ async def _handle_request_error(request: Request, error: Exception) -> Response:
 async def _handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"Allow": ", ".join(_allowed_methods(request))} if error.status_code == 405 else error.headers
-    shown = _make_error_page(request, error.status_code, "")
-    return shown or error_response(error.status_code, str(error.detail).lower(), headers=headers)
+    page = _make_error_page(request, error.status_code, "")
+    return page or error_response(error.status_code, str(error.detail).lower(), headers=headers)
 
 
 async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    said = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
-    return _make_error_page(request, 422, make_printable(said)) or error_response(422, said)
+    reason = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+    return _make_error_page(request, 422, make_printable(reason)) or error_response(422, reason)
 
 
 async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
-    return error_response(500, "the server made a mistake; its log says which")
+    return error_response(500, INTERNAL_ERROR_MESSAGE)
 
 
 _ERROR_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
@@ -80,31 +87,32 @@ _ERROR_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """What a path may be asked by, of all routes that have it; the framework names those of the first."""
-    known = [route for route in request.app.routes if isinstance(route, Route)]
-    return sorted({m for one in known if one.matches(request.scope)[0] != Match.NONE for m in one.methods or ()})
+    """Return the methods of all routes of a path. The framework itself names only those of the first route."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 def _add_token_to_openapi(app: FastAPI) -> None:
-    """The token in the description, where one is needed."""
-    describe = app.openapi
+    """Add the token to the OpenAPI description, if the server needs one."""
+    make_openapi = app.openapi
 
-    def with_token() -> dict[str, Any]:
-        found = describe()
-        found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for path, operations in found["paths"].items():
+    def make_openapi_with_token() -> dict[str, Any]:
+        openapi = make_openapi()
+        openapi.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, operations in openapi["paths"].items():
             for operation in operations.values():
                 operation["security"] = [] if is_public_path(path) else [{"token": []}]
-        return found
+        return openapi
 
     if app.state.sessions is not None:
-        app.openapi = with_token  # type: ignore[method-assign]
+        app.openapi = make_openapi_with_token  # type: ignore[method-assign]
 
 
 def _make_error_page(request: Request, status: int, reason: str) -> Response | None:
-    """An error as a page, for people who look at one; None for programs."""
-    is_looked_at = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    return pages.error_page(status, reason) if is_looked_at else None
+    """Return an error as a page if a browser asks for a page, else None."""
+    is_browser = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return pages.render_error_page(status, reason) if is_browser else None
 
 
 def _version() -> str:

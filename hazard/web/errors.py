@@ -1,8 +1,8 @@
-"""A request that is not done, and why: what people read, with the status that programs read."""
+"""The error of a rejected request: an HTTP status and a reason in words."""
 
 
 class RequestError(Exception):
-    """One request is refused."""
+    """A rejected request, with its HTTP status and reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""The server in numbers, as Prometheus collects them."""
+"""The metrics of the server for Prometheus."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(eq=False)
 class ServerCounts:
-    """Counted since the server began, by its one thread that answers."""
+    """Counts since the start of the server. Only its event loop changes them."""
 
     answers: Counter[int] = field(default_factory=Counter)
-    """By HTTP status."""
+    """The number of answers by HTTP status."""
     uploads: int = 0
     upload_bytes: int = 0
 
     def count_upload(self, size_bytes: int) -> None:
-        """One that came whole."""
+        """Count one complete upload."""
         self.uploads += 1
         self.upload_bytes += size_bytes
 
 
 def render_metrics(counts: ServerCounts, engine: "Engine") -> bytes:
-    """All numbers of this moment. Raises Refused without the package."""
+    """Return all current metrics in Prometheus' text format. Raises RequestError 404 without prometheus-client."""
     if find_spec("prometheus_client") is None:
         raise RequestError(404, "metrics need prometheus-client: pip install 'hazard-video[metrics]'")
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -53,12 +53,14 @@ class _ServerCollector:
         for status, count in sorted(dict(self.counts.answers).items()):
             answers.add_metric([str(status)], count)
         yield answers
-        yield CounterMetricFamily("hazard_serve_uploads", "Uploads that came whole.", value=self.counts.uploads)
-        yield CounterMetricFamily("hazard_serve_upload_bytes", "Their bytes.", value=self.counts.upload_bytes)
-        jobs = GaugeMetricFamily("hazard_serve_jobs", "Jobs that are kept, by state.", labels=["state"])
-        found = Counter(job.state for job in self.engine.jobs())
+        yield CounterMetricFamily("hazard_serve_uploads", "Complete uploads.", value=self.counts.uploads)
+        yield CounterMetricFamily(
+            "hazard_serve_upload_bytes", "Bytes of complete uploads.", value=self.counts.upload_bytes
+        )
+        jobs = GaugeMetricFamily("hazard_serve_jobs", "Stored jobs by state.", labels=["state"])
+        counts = Counter(job.state for job in self.engine.list_jobs())
         for state in ("queued", "fetching", "decoding", "done", "failed"):
-            jobs.add_metric([state], found[state])
+            jobs.add_metric([state], counts[state])
         yield jobs
-        yield GaugeMetricFamily("hazard_serve_workers", "Workers that work.", value=self.engine.workers)
-        yield GaugeMetricFamily("hazard_serve_queued", "Videos that wait.", value=self.engine.queue_length)
+        yield GaugeMetricFamily("hazard_serve_workers", "Running analysis workers.", value=self.engine.workers)
+        yield GaugeMetricFamily("hazard_serve_queued", "Waiting videos.", value=self.engine.queue_length)

@@ -1,4 +1,4 @@
-"""The pages for people: the start page, that of one job, signing in, and what is said of a page that there is none."""
+"""The start page, the page of one job, the sign-in page and the error page."""
 
 from http import HTTPStatus
 from importlib.resources import files
@@ -9,48 +9,49 @@ from fastapi.responses import HTMLResponse, Response
 from hazard.utils.text import format_duration
 from hazard.web.templates import render
 
-SHARED_SCRIPT_PATH = "/static/text.js"
 _EXPORTED_NAMES = ("h", "s", "set", "byId", "readable", "marked", "percent", "clock", "span", "counted")
 _STATUS_MESSAGES = {
     401: "Sign in to see this page.",
-    403: "This page may not be opened from here.",
-    404: "There is nothing here. A video and its result are removed after a while, or someone deleted them.",
-    421: "The server is not called by this name. Whoever runs it can allow the name (setting hosts).",
-    429: "Too much at once. Try again in a moment.",
-    503: "The server is busy or just starting. Try again in a moment.",
+    403: "Pages of other sites cannot open this page.",
+    404: "This page does not exist. Videos and their results are deleted after a while.",
+    421: "The server does not accept this host name. Its administrator can add it to the setting hosts.",
+    429: "Too many requests. Try again in a moment.",
+    503: "The server is busy or starting. Try again in a moment.",
 }
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
 def start_page(request: Request) -> HTMLResponse:
-    """Where a video is given, and those that were."""
+    """Show the start page: upload videos, see the earlier ones."""
     settings, engine = request.app.state.settings, request.app.state.engine
     limits = {"bytes": settings.max_bytes, "kept": format_duration(settings.keep_hours * 3600)}
-    return render("start.j2", nav_entry="Analyse", limits=limits, models=list(engine.models), default=engine.default)
+    return render(
+        "start.j2", nav_entry="Analyse", limits=limits, models=list(engine.models), default=engine.default_model
+    )
 
 
 @router.get("/jobs/{job_id}/page")
 def job_page(request: Request, job_id: str) -> HTMLResponse:
-    """One video: how far the work is, then what was seen."""
-    job = request.app.state.engine.job(job_id)
-    return error_page(404) if job is None else render("job.j2", nav_entry="Analyse", job=job.as_json())
+    """Show one video: the progress of its analysis, then the result."""
+    job = request.app.state.engine.get_job(job_id)
+    return render_error_page(404) if job is None else render("job.j2", nav_entry="Analyse", job=job.as_json())
 
 
 @router.get("/static/text.js")
 def serve_text_script() -> Response:
-    """How pages write text: what reports embed, as a module."""
+    """Serve the text functions that reports embed, as a JavaScript module."""
     text = files("hazard.report").joinpath("templates", "report_text.js").read_text(encoding="utf-8")
     return Response(f"{text}\nexport {{{', '.join(_EXPORTED_NAMES)}}};\n", media_type="text/javascript")
 
 
-def login_page(*, wrong: bool = False, next: str = "/") -> HTMLResponse:
-    """The form that asks for the token and posts `token` and `next` to /login."""
-    return render("login.j2", status=401 if wrong else 200, signed_out=True, wrong=wrong, next=next)
+def render_login_page(*, is_wrong: bool = False, next: str = "/") -> HTMLResponse:
+    """Return the form that asks for the token and posts `token` and `next` to /login."""
+    return render("login.j2", status=401 if is_wrong else 200, signed_out=True, is_wrong=is_wrong, next=next)
 
 
-def error_page(status: int, reason: str = "") -> HTMLResponse:
-    """A page that says in one line what went wrong."""
+def render_error_page(status: int, reason: str = "") -> HTMLResponse:
+    """Return a page that says in one line what went wrong."""
     title = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Something went wrong"
     return render(
         "error.j2", status=status, code=status, title=title, reason=reason or _STATUS_MESSAGES.get(status, title)

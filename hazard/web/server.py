@@ -1,4 +1,4 @@
-"""The socket and the loop of `hazard serve`: bound before any model is opened, ended politely."""
+"""The socket and the loop of `hazard serve`. The socket is bound before any model is opened."""
 
 import contextlib
 import errno
@@ -21,43 +21,43 @@ MIN_TOKEN_LENGTH = 16
 
 
 def check_exposure(settings: ServeSettings) -> None:
-    """Raises SettingsError where others than this machine could come without a token, or guess it."""
+    """Check that other machines cannot reach the server without a good token. Raises SettingsError."""
     token = settings.token.get_secret_value() if settings.token else ""
     if settings.token and (len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable()):
         raise SettingsError(
-            f"the token needs {MIN_TOKEN_LENGTH} or more characters of ASCII; make one: openssl rand -hex 16"
+            f"the token needs at least {MIN_TOKEN_LENGTH} printable ASCII characters; make one: openssl rand -hex 16"
         )
     if not token and not all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in _resolve_host(settings)):
         raise SettingsError(
-            f"host {settings.host}: others can come there, so that a token is needed: --token, or $HAZARD_TOKEN"
+            f"host {settings.host}: other machines can reach it, so a token is needed: --token, or $HAZARD_TOKEN"
         )
 
 
 @contextmanager
 def open_listener(settings: ServeSettings) -> Iterator[socket.socket]:
-    """A socket that is bound and holds connections until they are answered. Raises EnvironmentStopped."""
+    """Yield a bound socket that holds connections until the server answers. Raises RuntimeEnvironmentError."""
     address = BindAddress(settings.host, settings.port)
-    family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+    family, _, _, _, socket_address = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(place)
+            listener.bind(socket_address)
             listener.listen(512)
         except OSError as error:
-            said = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
-            raise RuntimeEnvironmentError(f"{address}: {said}; give another with --port") from None
+            reason = "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+            raise RuntimeEnvironmentError(f"{address}: {reason}; choose another with --port") from None
         yield listener
 
 
-def url_of(listener: socket.socket, settings: ServeSettings) -> str:
-    """What to open in a browser on this machine."""
+def server_url(listener: socket.socket, settings: ServeSettings) -> str:
+    """Return the URL to open in a browser on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"http://{BindAddress(host, listener.getsockname()[1])}"
 
 
 def serve(app: FastAPI, listener: socket.socket, *, is_stopped: Callable[[], bool]) -> None:
-    """Answers until it is told to stop; what is being answered then has five seconds."""
-    for name in ("uvicorn.error", "python_multipart"):  # what clients do wrong is not worth a line each
+    """Answer requests until `is_stopped` returns true. Requests in progress then get five seconds to finish."""
+    for name in ("uvicorn.error", "python_multipart"):  # mistakes of clients are not logged
         logging.getLogger(name).setLevel(logging.CRITICAL)
     _StoppableServer(uvicorn.Config(app, **make_uvicorn_options()), is_stopped).run(sockets=[listener])
 
@@ -68,19 +68,17 @@ class _StoppableServer(uvicorn.Server):
         self._is_stopped = is_stopped
 
     def capture_signals(self) -> Any:
-        """Signals are the command's."""
+        """Leave the signals to the command."""
         return contextlib.nullcontext()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Return whether to stop; uvicorn calls this ten times a second."""
         return await super().on_tick(counter) or self._is_stopped()
 
 
 def _resolve_host(settings: ServeSettings) -> list[str]:
     try:
-        found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise SettingsError(
-            f"host {settings.host}: no such host; give an address of this machine, or 0.0.0.0"
-        ) from None
-    return [str(one[4][0]) for one in found]
+        raise SettingsError(f"host {settings.host}: no such host; use an address of this machine, or 0.0.0.0") from None
+    return [str(entry[4][0]) for entry in entries]

@@ -1,4 +1,4 @@
-"""Settings of the server: section `serve` of a settings file."""
+"""The settings of the server: section `serve` of a settings file."""
 
 from pathlib import Path
 
@@ -11,36 +11,36 @@ class ServeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, Path] = {}
-    """By the name that people choose it by, the folder of each model; the first is used where none is chosen."""
+    """The folder of each model, by the name that users choose. The first is the default."""
     monitors: dict[str, Path] = {}
-    """By the name of the site, the output folder of each `hazard monitor` whose cameras are shown."""
+    """The output folder of each `hazard monitor` whose cameras are shown, by the name of its site."""
     host: str = "127.0.0.1"
-    """Another address than this machine's own needs a token."""
+    """The address to listen on. Any address that other machines can reach needs a token."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """0: a free one."""
+    """The port; 0 chooses a free one."""
     token: SecretStr | None = None
-    """Who uses the page or the API must know it; `hazard serve` takes it from $HAZARD_TOKEN too."""
+    """The token that users and programs must send. `hazard serve` also reads it from $HAZARD_TOKEN."""
     hosts: tuple[str, ...] = ()
-    """Names by which the server is called, besides its address and localhost; others are refused."""
+    """Accepted host names besides the server's address and localhost. Requests to other names are rejected."""
     data: Path = Path("serve")
-    """Where uploads and results are kept."""
+    """The folder of uploads and results."""
     keep_hours: float = Field(default=24.0, gt=0)
-    """Uploads and results are removed after so long."""
+    """Hours after which uploads and results are deleted."""
     keep_gigabytes: float = Field(default=20.0, gt=0)
-    """Of more the oldest are removed; uploads are refused where what runs fills it."""
+    """Disk space of all jobs. The oldest are deleted first; uploads are rejected while unfinished jobs fill it."""
     max_bytes: int = Field(default=500_000_000, ge=1)
-    """The largest upload, and the largest video that is fetched from an address."""
+    """The largest upload, and the largest video that is fetched from a URL."""
     upload_seconds: float = Field(default=300.0, gt=0)
-    """How long one upload may take to come."""
+    """The longest time that one upload may take."""
     job_seconds: float = Field(default=900.0, gt=0)
-    """How long the work on one video may take."""
+    """The longest time that the analysis of one video may take."""
     wait_seconds: float = Field(default=120.0, gt=0)
-    """How long `POST /predict` waits for its answer before it says where that will be."""
+    """The time that `POST /predict` waits for the result before it answers with the job."""
     uploads: int = Field(default=8, ge=1)
-    """Uploads that may come at the same time."""
+    """The largest number of uploads at the same time."""
     queue: int = Field(default=100, ge=1)
-    """Videos that may wait."""
+    """The largest number of waiting videos."""
     workers: int = Field(default=1, ge=1)
-    """Worker processes; each decodes and encodes on one core."""
+    """The number of worker processes. Each decodes and encodes on one core."""
     networks: tuple[IPvAnyNetwork, ...] = ()
-    """Networks that pasted addresses may lead to besides public ones, such as `192.168.1.0/24`."""
+    """Private networks from which URLs may be fetched, besides public addresses, such as `192.168.1.0/24`."""

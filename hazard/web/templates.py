@@ -1,4 +1,4 @@
-"""Pages from templates: every text of others is escaped, hidden characters are written out."""
+"""The pages' templates: all inserted text is escaped, and hidden characters are made visible."""
 
 from functools import cache
 
@@ -18,15 +18,26 @@ from hazard.utils.text import (
 def render(
     template: str, *, status: int = 200, nav_entry: str = "", signed_out: bool = False, **values: object
 ) -> HTMLResponse:
-    """A page of `hazard/web/templates/`; `here` is the entry of the navigation that it belongs to."""
-    text = _make_environment().get_template(template).render(here=nav_entry, signed_out=signed_out, **values)
+    """Return a page of `hazard/web/templates/`. `nav_entry` is the entry of the navigation to highlight."""
+    text = _make_environment().get_template(template).render(nav_entry=nav_entry, signed_out=signed_out, **values)
     return HTMLResponse(text.encode(errors="backslashreplace"), status_code=status)
 
 
 @cache
 def _make_environment() -> Environment:
-    loader = PackageLoader("hazard.web")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"clock": format_clock, "counted": format_count, "marked": escape_hidden_html, "moment": format_timestamp, "percent": format_percent,
-                     "readable": escape_hidden}  # fmt: skip
-    return made
+    environment = Environment(
+        loader=PackageLoader("hazard.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "clock": format_clock,
+        "counted": format_count,
+        "marked": escape_hidden_html,
+        "moment": format_timestamp,
+        "percent": format_percent,
+        "readable": escape_hidden,
+    }
+    return environment

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by its DevTools protocol over two pipes: nothing to install besides the browser."""
+"""A headless Chromium that is driven by its DevTools protocol over two pipes and needs no further package."""
 
 import json
 import os
@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 class Tab:
-    """One page. Everything that its script throws or writes to the console is in `complaints`."""
+    """One page. `complaints` holds everything that its script throws or writes to the console."""
 
     def __init__(self, send: Any, receive: Any) -> None:
         self._send, self._receive, self._number, self._session, self._loads = send, receive, 0, "", 0
@@ -32,7 +32,7 @@ class Tab:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """One command of the protocol and its result."""
+        """Send one command of the protocol and return its result. Raises RuntimeError if the command fails."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         self._send(message | ({"sessionId": self._session} if self._session else {}))
@@ -44,15 +44,15 @@ class Tab:
                     raise RuntimeError(f"{method}: {got['error']}")
                 return got["result"]
 
-    def open(self, address: str) -> None:
-        """Loads a page and waits until it is complete. An address that differs in its hash alone loads nothing."""
+    def open(self, url: str) -> None:
+        """Load a page and wait until it is complete. A URL that differs only in its hash loads nothing."""
         self._loads = 0
-        self.call("Page.navigate", url=address)
+        self.call("Page.navigate", url=url)
         while not self._loads:
             self._note(self._receive())
 
-    def js(self, expression: str) -> Any:
-        """The value of a JavaScript expression, awaited where it is a promise."""
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression, after awaiting it if it is a promise."""
         result = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
         )
@@ -60,14 +60,14 @@ class Tab:
             raise RuntimeError(result["exceptionDetails"].get("exception", {}).get("description", "exception"))
         return result["result"].get("value")
 
-    def size(self, width: int, height: int) -> None:
-        """The window of a desktop or, below 600 pixels, of a phone."""
+    def set_size(self, width: int, height: int) -> None:
+        """Set the window size in pixels. A width below 600 emulates a phone."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
     def screenshot(self, file: Path, *, whole: bool = True) -> None:
-        """The page as a PNG."""
+        """Write the page as a PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(b64decode(shot["data"]))
 
@@ -82,7 +82,7 @@ class Tab:
 
 @contextmanager
 def browser() -> Iterator[Tab]:
-    """A tab of a fresh browser that is gone when the block ends."""
+    """Start a new browser, yield a tab of it, and end the browser when the block ends."""
     assert CHROMIUM
     to_browser, from_us = os.pipe()
     to_us, from_browser = os.pipe()
@@ -108,14 +108,14 @@ def browser() -> Iterator[Tab]:
 
 
 def _reader(stream: Any) -> Any:
-    """A function that waits for the next message."""
+    """Return a function that waits for the next message of the browser and returns it."""
     buffer = bytearray()
 
     def receive() -> dict[str, Any]:
         while b"\0" not in buffer:
             got = stream.read1(1 << 20)
             if not got:
-                raise RuntimeError("the browser went away")
+                raise RuntimeError("the browser ended")
             buffer.extend(got)
         message, _, rest = bytes(buffer).partition(b"\0")
         buffer[:] = rest

@@ -1,4 +1,4 @@
-"""Where the project and what is shared beside it lie."""
+"""Folders of the project and of the shared files beside it."""
 
 from pathlib import Path
 

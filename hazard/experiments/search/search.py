@@ -1,7 +1,7 @@
-"""Settings found by trials on inner folds of the training clips.
+"""Search for the best settings by trials on inner folds of the training clips.
 
-Nested cross-validation (Stone 1974; Varma and Simon 2006): `Tuner.choose` is handed the training clips of an outer fold
-and nothing else, so that no clip which the chosen settings are measured on can have a say in them.
+This is nested cross-validation (Stone 1974; Varma and Simon 2006): `Tuner.choose_settings` gets only the training clips
+of an outer fold, so that no test clip can influence the settings that are measured on it.
 """
 
 import logging
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 INNER_FOLDS = 3
 TRIAL_MEMBERS = 1
-"""A trial trains one head a fold: settings that suit one suit a committee, and cost a fifth."""
+"""Heads that a trial trains per fold. Settings that suit one head suit an ensemble of five, at a fifth of the time."""
 MIN_PROBABILITY = 1e-7
-"""So that one clip that a head was wrongly sure of does not outweigh all others."""
+"""Lower limit of probabilities, so that one confident mistake does not outweigh all other clips."""
 
 MIN_TRIALS_FOR_IMPORTANCE = 10
-"""Complete trials from which importances mean anything."""
+"""Fewest complete trials for meaningful importances."""
 PRUNER_PERCENTILE = 67.0
-"""After each inner fold the trials below this share of the others are ended; few clips a fold make half too strict."""
+"""Percentile below which a trial is ended after an inner fold; with few clips per fold the median is too strict."""
 
 ScoreFunction = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
@@ -44,11 +44,11 @@ class Trial:
     """One row of trials.csv."""
 
     fold_name: int | str
-    """The outer fold whose training clips it was for, or `final`."""
+    """Outer fold whose training clips were used, or `final`."""
     number: int
     parameters: Mapping[str, Any]
     value: float
-    """Mean over the inner folds that were tried, greater is better; NaN where training diverged."""
+    """Mean over the inner folds that were tried, greater is better; NaN if training diverged."""
     inner_folds: int
     state: Literal["complete", "pruned", "failed"]
     chosen: bool = False
@@ -56,20 +56,20 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was tried for one part, and what came out."""
+    """Trials of one search and the settings that it chose."""
 
     objective: str
     trials: tuple[Trial, ...]
     importance: Mapping[str, float]
-    """Share of each parameter in how good a trial was; empty where the trials are too few to tell."""
+    """Importance of each parameter as a share; empty with too few trials."""
     settings: TrainSettings
 
 
 class Tuner:
-    """Chooses the settings of every fold, and remembers what it tried.
+    """Search for the settings of every fold, which keeps all trials.
 
-    `on_trial` is called with a line after each trial, `keep` with all trials so far, so that none is lost if the
-    program is stopped.
+    `on_trial` is called with a line of text after each trial. `save_trials` is called with all trials so far, so that
+    none is lost if the program is stopped.
     """
 
     def __init__(
@@ -83,27 +83,28 @@ class Tuner:
         self._on_trial, self._save_trials = on_trial, save_trials
 
     def choose_settings(self, sequences: Sequences, fold_name: int | str, settings: TrainSettings) -> TrainSettings:
-        """The best settings found on `sequences`, which are training clips alone; `settings` where `tune` is not set.
+        """Return the best settings found on `sequences`, which must be training clips only.
 
-        A baseline is left as it is. Raises SettingsError where nothing can be searched.
+        Without `tune`, and for a baseline, return `settings` unchanged. Raises SettingsError if nothing can be
+        searched.
         """
         if settings.tune is None or settings.kind_and_name[0] != "head":
             return settings
         try:
-            found = run_search(sequences, settings, fold_name=fold_name, on_trial=self._record_trial)
+            result = run_search(sequences, settings, fold_name=fold_name, on_trial=self._record_trial)
         except KeyboardInterrupt:
-            log.warning("\nstopped on request: the %d trials that were finished are in trials.csv", len(self._trials))
+            log.warning("\nstopped; the %d finished trials are in trials.csv", len(self._trials))
             raise
-        self.searches.append(found)
-        self._trials[-len(found.trials) :] = found.trials
+        self.searches.append(result)
+        self._trials[-len(result.trials) :] = result.trials
         self._save_all_trials()
-        return found.settings
+        return result.settings
 
     def _record_trial(self, trial: Trial) -> None:
         self._trials.append(trial)
         self._save_all_trials()
         if self._on_trial:
-            self._on_trial(f"part {trial.fold_name} trial {trial.number} {trial.state} {trial.value:.3f}")
+            self._on_trial(f"fold {trial.fold_name} trial {trial.number} {trial.state} {trial.value:.3f}")
 
     def _save_all_trials(self) -> None:
         if self._save_trials:
@@ -111,30 +112,30 @@ class Tuner:
 
 
 def check_search(settings: TrainSettings, *, compare: bool = False) -> None:
-    """Raises SettingsError where a search was asked for and cannot be made: no Optuna, or nothing left to search."""
+    """Check that a requested search can run; raises SettingsError without Optuna or if nothing is left to search."""
     if settings.tune is None:
         return
     if find_spec("optuna") is None:
         raise SettingsError("--tune needs Optuna: pip install 'hazard-video[tune]'")
     if settings.baseline is not None and not compare:
         raise SettingsError(
-            f"--tune searches heads; baseline {settings.baseline} has its settings fixed: leave one out"
+            f"--tune searches settings of heads only; leave out --tune or the baseline {settings.baseline}"
         )
     if settings.ensemble is not None:
-        raise SettingsError("--tune searches one head at a time: leave out --ensemble, or add --compare without it")
+        raise SettingsError("--tune searches one head at a time; leave out --ensemble (you may use --compare instead)")
     make_search_space(settings)
 
 
 def make_search_space(settings: TrainSettings) -> dict[str, Choice | Range]:
-    """What a search may change: all of SPACE but what a flag, `--set` or a file names.
+    """Return the settings that a search may change: all of SEARCH_SPACE that no flag, `--set` or file sets.
 
-    Raises SettingsError where these name everything.
+    Raises SettingsError if all of them are set.
     """
-    named = settings.model_fields_set
-    space = {name: draw.with_value(getattr(settings, name)) for name, draw in SEARCH_SPACE.items() if name not in named}
+    fixed = settings.model_fields_set
+    space = {name: draw.with_value(getattr(settings, name)) for name, draw in SEARCH_SPACE.items() if name not in fixed}
     if not space:
         raise SettingsError(
-            f"--tune has nothing to search: the settings name all of {', '.join(SEARCH_SPACE)}; leave some out"
+            f"--tune has nothing to search: you set all of {', '.join(SEARCH_SPACE)}; leave some of them out"
         )
     return space
 
@@ -146,47 +147,49 @@ def run_search(
     fold_name: int | str = 0,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> SearchResult:
-    """The best of `settings.tune` trials on grouped inner folds of `sequences`; the first is the settings as given.
+    """Run `settings.tune` trials on grouped inner folds of `sequences`; the first trial uses the settings as given.
 
-    Optuna's TPE sampler (Bergstra et al. 2011), seeded; a trial whose mean falls behind most others after an inner fold
-    is ended there. Greater is better: see `objective`.
+    Values are drawn by Optuna's seeded TPE sampler (Bergstra et al. 2011). A trial whose mean is worse than most others
+    after an inner fold is ended there. Greater values are better, see `choose_objective`.
     """
-    optuna, wanted = _import_optuna(), settings.tune or 1
+    optuna, trial_count = _import_optuna(), settings.tune or 1
     space, folds = make_search_space(settings), make_inner_folds(sequences, settings.seed)
-    goal, score = choose_objective(sequences, folds)
-    study = _make_study(optuna, space, settings, wanted)
+    objective, score = choose_objective(sequences, folds)
+    study = _make_study(optuna, space, settings, trial_count)
     trials: list[Trial] = []
     candidates: list[TrainSettings] = []
-    for number in range(wanted):
-        asked = study.ask()
-        drawn = {name: draw.draw(asked, name) for name, draw in space.items()}
+    for number in range(trial_count):
+        optuna_trial = study.ask()
+        drawn = {name: draw.draw(optuna_trial, name) for name, draw in space.items()}
         candidates.append(settings.model_copy(update=drawn))
-        values = _score_inner_folds(sequences, folds, candidates[-1], score, asked)
-        row = Trial(fold_name, number, drawn, float(np.mean(values)), len(values), "complete")
-        trials.append(_report_trial(optuna, study, asked, row, folds))
+        values = _score_inner_folds(sequences, folds, candidates[-1], score, optuna_trial)
+        trial = Trial(fold_name, number, drawn, float(np.mean(values)), len(values), "complete")
+        trials.append(_report_trial(optuna, study, optuna_trial, trial, folds))
         if on_trial:
             on_trial(trials[-1])
     complete = [trial for trial in trials if trial.state == "complete"]
     best = max(complete, key=lambda trial: trial.value).number if complete else 0
     marked = tuple(replace(trial, chosen=trial.number == best) for trial in trials)
-    return SearchResult(goal, marked, _compute_importance(optuna, study), candidates[best])
+    return SearchResult(objective, marked, _compute_importance(optuna, study), candidates[best])
 
 
 def make_inner_folds(sequences: Sequences, seed: int) -> tuple[Fold, ...]:
-    """Three grouped folds, two where there are but two groups. Raises SettingsError below that."""
+    """Return three grouped folds, or two if there are only two groups. Raises SettingsError for fewer groups."""
     count = min(INNER_FOLDS, len(np.unique(sequences.groups)))
     if count < 2:
         raise SettingsError(
-            f"--tune needs training clips of two groups or more, the {len(sequences)} of this part come from one"
+            "--tune needs training clips from at least two groups; "
+            f"the {len(sequences)} clips of this fold come from one"
         )
     return make_grouped_folds(sequences, count, seed=seed)
 
 
 def choose_objective(sequences: Sequences, folds: Sequence[Fold]) -> tuple[str, ScoreFunction]:
-    """What trials are judged by, and its name.
+    """Return the name of the objective and the function that scores predictions by it.
 
-    ROC AUC, which models are ranked by, for two labels that both occur in every inner test part. Else the mean log
-    likelihood of the true label: with many labels few clips a label make each ranking coarse, this uses all of them.
+    It is ROC AUC, which also ranks models, if there are two labels and both occur in every inner test part. Otherwise
+    it is the mean log likelihood of the true label: with few clips per label a ranking is coarse, the likelihood uses
+    all clips.
     """
     if len(sequences.labels) == 2 and all(len(np.unique(sequences.y[fold.test])) == 2 for fold in folds):
         return "mean inner ROC AUC", lambda y, probs: metrics.roc_auc(y, probs, positive=1)
@@ -200,7 +203,7 @@ def _log_likelihood(y: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
 def _score_inner_folds(
     sequences: Sequences, folds: Sequence[Fold], settings: TrainSettings, score: ScoreFunction, optuna_trial: Any
 ) -> list[float]:
-    """The score on each inner fold, up to the one after which the trial was not worth going on with."""
+    """Return the score on each inner fold, up to the one after which the trial is pruned or has failed."""
     values: list[float] = []
     for number, fold in enumerate(folds):
         head, _ = fit_head(sequences, fold, settings.model_copy(update={"members": TRIAL_MEMBERS}))
@@ -215,14 +218,13 @@ def _score_inner_folds(
 
 
 def _make_study(optuna: Any, space: Mapping[str, Choice | Range], settings: TrainSettings, trial_count: int) -> Any:
-    """A study whose first trial takes the settings as given, as far as the space holds them."""
-    startup = min(
-        10, max(1, trial_count // 3)
-    )  # drawn at random, and run to their end, before any is judged by the others
+    """Return a study whose first trial uses the settings as given, if the search space contains them."""
+    # these trials are drawn at random and not pruned
+    startup_trials = min(10, max(1, trial_count // 3))
     study = optuna.create_study(
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=startup),
-        pruner=optuna.pruners.PercentilePruner(PRUNER_PERCENTILE, n_startup_trials=startup),
+        sampler=optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=startup_trials),
+        pruner=optuna.pruners.PercentilePruner(PRUNER_PERCENTILE, n_startup_trials=startup_trials),
     )
     given = {name: getattr(settings, name) for name in space}
     study.enqueue_trial({name: format_value(value) for name, value in given.items() if space[name].is_allowed(value)})
@@ -230,7 +232,7 @@ def _make_study(optuna: Any, space: Mapping[str, Choice | Range], settings: Trai
 
 
 def _report_trial(optuna: Any, study: Any, optuna_trial: Any, trial: Trial, folds: Sequence[Fold]) -> Trial:
-    """The trial with its state, which Optuna is told too."""
+    """Report the trial's state to Optuna; return the trial with that state."""
     states = optuna.trial.TrialState
     if math.isnan(trial.value):
         study.tell(optuna_trial, state=states.FAIL)
@@ -243,7 +245,7 @@ def _report_trial(optuna: Any, study: Any, optuna_trial: Any, trial: Trial, fold
 
 
 def _compute_importance(optuna: Any, study: Any) -> dict[str, float]:
-    """By PED-ANOVA (Watanabe et al. 2023): what sets the best trials apart from the rest."""
+    """Return each parameter's importance: how the best trials differ from others (PED-ANOVA, Watanabe et al. 2023)."""
     complete = [trial.value for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len(set(complete)) < 2:
         return {}
@@ -252,7 +254,7 @@ def _compute_importance(optuna: Any, study: Any) -> dict[str, float]:
 
 
 def _import_optuna() -> Any:
-    import optuna  # imported here: it is an extra, and costs half a second
+    import optuna  # imported here because it is optional and takes half a second
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("optuna").propagate = False

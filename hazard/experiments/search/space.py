@@ -1,4 +1,4 @@
-"""What `--tune` looks for. To add a setting to the search: one line in SPACE."""
+"""The search space of `--tune`. To search one more setting, add a line to SEARCH_SPACE."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -8,13 +8,13 @@ from hazard.models.heads.base import DEFAULT_INPUTS
 
 
 class ValueSuggester(Protocol):
-    """The part of an Optuna trial that draws values."""
+    """The methods of an Optuna trial that draw values."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """One of `choices`."""
+        """Return one of `choices`."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number from `low` to `high`."""
+        """Return a number from `low` to `high`."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Choice:
     values: tuple[Any, ...]
 
     def draw(self, trial: ValueSuggester, name: str) -> Any:
-        """The value that `trial` suggests."""
+        """Return the value that `trial` suggests."""
         named = {format_value(value): value for value in self.values}
         return named[trial.suggest_categorical(name, list(named))]
 
     def with_value(self, value: Any) -> "Choice":
-        """The same choice with `value` among it."""
+        """Return the choice with `value` added if it is missing."""
         return self if value in self.values else replace(self, values=(value, *self.values))
 
     def is_allowed(self, value: Any) -> bool:
-        """Whether a trial can be told to take `value`."""
+        """Return whether a trial can be given `value`."""
         return value in self.values
 
 
@@ -46,22 +46,22 @@ class Range:
     log: bool = False
 
     def draw(self, trial: ValueSuggester, name: str) -> float:
-        """The value that `trial` suggests."""
+        """Return the value that `trial` suggests."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def with_value(self, value: Any) -> "Range":
-        """The range stretched to `value`, where that is a number that it can reach."""
+        """Return the range extended to include `value`, if it is a number that the range can include."""
         if value is None or (self.log and value <= 0):
             return self
         return replace(self, low=min(self.low, value), high=max(self.high, value))
 
     def is_allowed(self, value: Any) -> bool:
-        """Whether a trial can be told to take `value`."""
+        """Return whether a trial can be given `value`."""
         return value is not None and self.low <= value <= self.high
 
 
 def format_value(value: Any) -> Any:
-    """A value as trials and trials.csv name it: `features+differences` for a tuple, others as they are."""
+    """Return a value as trials and trials.csv write it: a tuple as `features+differences`, others unchanged."""
     return "+".join(map(str, value)) if isinstance(value, tuple) else value
 
 
@@ -79,4 +79,4 @@ SEARCH_SPACE: dict[str, Choice | Range] = {
     "mixup": Choice((0.0, 0.2)),
     "ema": Choice((0.0, 0.98)),
 }
-"""Setting → what it may be. The value that the settings hold already always takes part."""
+"""Setting → the values to search. The value in the given settings is always added."""

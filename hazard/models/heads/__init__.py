@@ -1,4 +1,4 @@
-"""Temporal heads. To add one: a file here, a line in HEADS, a YAML in configs/; the tests pick it up."""
+"""Temporal heads. To add one, write a file here, a line in HEADS and a YAML in configs/; the tests pick it up."""
 
 from collections.abc import Callable
 
@@ -19,4 +19,4 @@ HEADS: dict[str, Callable[[int, int, HeadOptions], nn.Module]] = {
     "tcn": tcn,
     "mean": MeanHead,
 }
-"""Name → maker of a head from feature width, number of classes and options."""
+"""Name → function that makes a head from feature width, number of classes and options."""

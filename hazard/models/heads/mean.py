@@ -1,4 +1,4 @@
-"""An MLP on the mean step: what a head is worth that learns but knows no order."""
+"""The head `mean`: an MLP on the mean step, to measure a head that learns but ignores order."""
 
 from itertools import pairwise
 
@@ -12,8 +12,8 @@ from hazard.models.heads.pooled_ridge import PooledRidge
 class MeanHead(nn.Module):
     """x (B, T, D), mask (B, T) → logits (B, K).
 
-    Averaged before anything is learned: of the order it sees what the offered differences and the pooled path, which
-    compare neighbours, tell. `options.bidirectional` has no say.
+    The steps are averaged before anything is learned. Of their order the head sees only what difference inputs and the
+    pooled ridge, which compare neighbouring steps, tell. `options.bidirectional` has no effect.
     """
 
     def __init__(self, width: int, classes: int, options: HeadOptions) -> None:
@@ -30,15 +30,15 @@ class MeanHead(nn.Module):
         self.pooled = PooledRidge(width, classes)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
-        """Scales, and the pooled path, from training clips."""
+        """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
         self.pooled.fit(x, mask, y, weights)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Every real step counts alike (B, T)."""
+        """Return equal weights (B, T) for the real steps."""
         return self.pooling.weights(x, mask)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Logits (B, K)."""
+        """Return logits (B, K)."""
         summary = self.pooling(self.inputs(x, mask), mask)  # (B, n D)
         return self.classify(self.project(summary)) + self.pooled(x, mask)  # (B, K)

@@ -1,4 +1,4 @@
-"""What a head is offered of each step: features, their changes, or several of them side by side."""
+"""Inputs of a head at each step: features, their changes, or several of these side by side."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,15 @@ from hazard.models.heads.base import Standardize
 from hazard.models.pooling import STATISTIC_WEIGHTS, step_differences
 
 INPUT_SCALES = {"features": STATISTIC_WEIGHTS["mean"]}
-"""Appearance is offered smaller than motion, for the reason that pooled clips have."""
+"""Size of a standardised input, 1 if not listed. Appearance is made smaller than motion, as in STATISTIC_WEIGHTS."""
 
 
 class MotionInputs(nn.Module):
     """(B, T, D) → (B, T, n D): features and their changes side by side, standardised, zero where undefined."""
 
     cached_output: Tensor | None = None
-    """Handed out instead of computing: gradient steps change nothing here, so that training computes it once a clip."""
+    """Output to return without computing it. Gradient steps change nothing here, so training computes it once per
+    clip."""
 
     def __init__(self, width: int, inputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -23,7 +24,7 @@ class MotionInputs(nn.Module):
         self.scales = nn.ModuleDict({name: Standardize(width) for name in inputs})
 
     def fit(self, x: Tensor, mask: Tensor) -> None:
-        """Statistics over the real steps of training clips."""
+        """Fit the scales on the real steps of training clips."""
         for name, (values, real) in self._compute_inputs(x, mask).items():
             scale = self.scales[name]
             assert isinstance(scale, Standardize)
@@ -31,7 +32,7 @@ class MotionInputs(nn.Module):
                 scale.fit(values[real])
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, n D)."""
+        """Return the inputs (B, T, n D)."""
         if self.cached_output is not None:
             return self.cached_output
         parts = [
@@ -42,12 +43,12 @@ class MotionInputs(nn.Module):
 
     def _compute_inputs(self, x: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         step, real = step_differences(x, mask)
-        bend, has_both = step_differences(step, real)
-        offered = {
+        second, has_second = step_differences(step, real)
+        available = {
             "features": (x, mask),
             "differences": (step, real),
             "absolute_differences": (step.abs(), real),
-            "second_differences": (bend, has_both),
-            "absolute_second_differences": (bend.abs(), has_both),
+            "second_differences": (second, has_second),
+            "absolute_second_differences": (second.abs(), has_second),
         }
-        return {name: offered[name] for name in self.inputs}
+        return {name: available[name] for name in self.inputs}

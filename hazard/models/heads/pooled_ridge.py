@@ -1,4 +1,4 @@
-"""The part of every head that is fitted at once: penalised least squares on pooled clips."""
+"""The part of every head that is fitted in one step: penalised least squares on pooled clips."""
 
 import numpy as np
 import torch
@@ -11,31 +11,31 @@ from hazard.models.heads.base import Standardize
 from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_weights
 
 RIDGE_PENALTY = 300.0
-"""Of the squared weights: two thousand columns meet a few hundred clips.
+"""Penalty on the squared weights: two thousand columns meet a few hundred clips.
 
-It need not follow the number of clips: it is weighed against the sum of the clips' errors, so that it falls a clip as
-clips are added.
+It need not follow the number of clips. It is weighed against the sum of the clips' errors, so that its share per clip
+falls as clips are added.
 """
 
 MAX_LOGIT_SCALE = 10.0
-"""Scores between -1 and 1 become logits at this scale over a temperature, which held-out scores choose."""
+"""Factor from scores between -1 and 1 to logits, before division by a temperature that held-out scores choose."""
 
 UNSEEN_CLASS_MARGIN = 3.0
-"""How far, in logits, a class that no training clip shows starts below the others."""
+"""How far, in logits, a class without training clips starts below the others."""
 
 
 class PooledRidge(nn.Module):
-    """(B, T, D) → (B, K): a ridge classifier on S statistics of the clip, fitted at once and then left as it is.
+    """(B, T, D) → (B, K): a ridge classifier on S statistics of the clip, fitted once and then frozen.
 
-    The recurrent part is trained on top of it and adds what order in time is worth. On little data gradient steps
-    alone did worse: Adam moves every weight alike, the penalty keeps those small that tell nothing. Squared errors did
+    The temporal part is trained on top of it and adds what order in time is worth. On little data, gradient steps alone
+    did worse: Adam moves all weights alike, while the penalty keeps uninformative weights small. Squared errors did
     better than logistic ones where columns outnumber clips.
     """
 
     weight: Tensor
     bias: Tensor
     cached_output: Tensor | None = None
-    """As in `MotionInputs`."""
+    """Output to return without computing it, as in `MotionInputs`."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class PooledRidge(nn.Module):
         self.register_buffer("bias", torch.zeros(classes))
 
     def fit(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
-        """On training clips x (B, T, D) with their labels y (B,); nothing where these are all of one label."""
+        """Fit on training clips x (B, T, D) with labels y (B,); only the scale if all have one label."""
         pooled = self._pool(x, mask)  # (B, S D)
         self.scale.fit(pooled)
         sizes = torch.tensor(list(normalize_statistic_weights(LINEAR_STATISTICS).values())).repeat_interleave(
@@ -59,7 +59,7 @@ class PooledRidge(nn.Module):
         ridge = RidgeCV([RIDGE_PENALTY], scoring="neg_mean_squared_error", store_cv_results=True)
         counts = None if weights is None else weights.cpu().double().numpy()
         ridge.fit(self.scale(pooled).cpu().double().numpy(), targets, sample_weight=counts)
-        held_out = ridge.cv_results_[:, :, 0]  # (B, K') each clip by the other clips' fit
+        held_out = ridge.cv_results_[:, :, 0]  # (B, K') each clip scored by the fit on the other clips
         steepness = MAX_LOGIT_SCALE / fit_temperature(softmax(MAX_LOGIT_SCALE * held_out, axis=1), numbers)
         offsets = steepness * ridge.intercept_
         self.bias.fill_(float(offsets.min()) - UNSEEN_CLASS_MARGIN if len(present) < len(self.bias) else 0.0)
@@ -67,7 +67,7 @@ class PooledRidge(nn.Module):
         self.bias[present] = torch.from_numpy(offsets).to(self.bias)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Logits (B, K)."""
+        """Return logits (B, K)."""
         if self.cached_output is not None:
             return self.cached_output
         return nn.functional.linear(self.scale(self._pool(x, mask)), self.weight, self.bias)  # (B, K)

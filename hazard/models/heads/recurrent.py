@@ -1,4 +1,4 @@
-"""A bidirectional LSTM whose states are averaged by learned attention."""
+"""Recurrent heads: LSTM, GRU, both on top of each other, and a bidirectional LSTM with attention."""
 
 from dataclasses import replace
 from functools import partial
@@ -25,30 +25,30 @@ class RecurrentBody(nn.Module):
         self.width = options.hidden_size * (2 if options.bidirectional else 1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H)."""
+        """Return the states (B, T, H)."""
         return run_recurrent(self.layer, x, mask)
 
 
 def bilstm_attention(width: int, classes: int, options: HeadOptions) -> TemporalHead:
-    """Reads both ways whatever `options.bidirectional` says."""
+    """Make an LSTM that reads both ways, whatever `options.bidirectional` says, pooled by learned attention."""
     body = partial(RecurrentBody, nn.LSTM, options=replace(options, bidirectional=True))
     return TemporalHead(width, classes, options, body=body, pooling=AttentionPooling)
 
 
 def gru(width: int, classes: int, options: HeadOptions) -> TemporalHead:
-    """Gated recurrent units as in Cho et al. 2014; the head is otherwise that of `lstm`."""
+    """Make a head of gated recurrent units (Cho et al. 2014), otherwise like `lstm`."""
     body = partial(RecurrentBody, nn.GRU, options=options)
     return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
 
 
 def lstm(width: int, classes: int, options: HeadOptions) -> TemporalHead:
-    """LSTM as in Hochreiter and Schmidhuber 1997, with forget gates."""
+    """Make a head of an LSTM with forget gates (Hochreiter and Schmidhuber 1997) and the mean of its states."""
     body = partial(RecurrentBody, nn.LSTM, options=options)
     return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
 
 
 class LstmGruBody(nn.Module):
-    """(B, T, P) → (B, T, H); `options.layers` of each kind, with dropout between the kinds."""
+    """(B, T, P) → (B, T, H): `options.layers` of LSTM, dropout, then as many of GRU."""
 
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class LstmGruBody(nn.Module):
         self.width = self.gru.width
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H)."""
+        """Return the states (B, T, H)."""
         return self.gru(self.drop(self.lstm(x, mask)), mask)  # (B, T, H)
 
 
 def lstm_gru(width: int, classes: int, options: HeadOptions) -> TemporalHead:
-    """LSTM and GRU on top of each other, the mean of the GRU's states, a linear layer."""
+    """Make a head of an LSTM, a GRU on top of it, the mean of the GRU's states, and a linear layer."""
     body = partial(LstmGruBody, options=options)
     return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)

@@ -1,4 +1,4 @@
-"""Dilated convolutions along time, with residual connections (Bai, Kolter and Koltun 2018), seeing both ways."""
+"""The head `tcn`: dilated convolutions along time, both ways, with skip connections (Bai, Kolter and Koltun 2018)."""
 
 from functools import partial
 
@@ -11,23 +11,23 @@ KERNEL_STEPS = 3
 
 
 class StepConvolution(nn.Module):
-    """(B, T, P) → (B, T, H) over `KERNEL_STEPS` steps that lie `dilation` apart; padding counts as zero, as the ends do."""
+    """(B, T, P) → (B, T, H) over `KERNEL_STEPS` steps, `dilation` apart. Padding counts as zero, as beyond the ends."""
 
     def __init__(self, width: int, hidden: int, *, dilation: int, dropout: float) -> None:
         super().__init__()
         self.convolve = nn.Conv1d(width, hidden, KERNEL_STEPS, padding=dilation, dilation=dilation)
-        # A step at a time: statistics over a batch or over time would tell a clip of its neighbours and its padding.
+        # Normalised per step: statistics over a batch or over time would depend on other clips and on the padding.
         self.finish = nn.Sequential(nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Zero at padded steps."""
+        """Return (B, T, H), zero at padded steps."""
         real = mask.unsqueeze(-1)  # (B, T, 1)
-        seen = self.convolve((x * real).transpose(1, 2)).transpose(1, 2)  # (B, T, H)
-        return self.finish(seen) * real
+        convolved = self.convolve((x * real).transpose(1, 2)).transpose(1, 2)  # (B, T, H)
+        return self.finish(convolved) * real
 
 
 class TcnBlock(nn.Module):
-    """Two convolutions, the second looking twice as far, beside a connection that skips them."""
+    """Two convolutions, the second with twice the dilation, and a skip connection."""
 
     def __init__(self, width: int, hidden: int, *, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class TcnBlock(nn.Module):
         self.skip = nn.Identity() if width == hidden else nn.Linear(width, hidden)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, P) → (B, T, H)."""
+        """Return (B, T, H) of x (B, T, P)."""
         return self.skip(x) + self.second(self.first(x, mask), mask)
 
 
 class TcnBody(nn.Module):
-    """(B, T, P) → (B, T, H): a block a layer; one sees 3 steps to each side, two 15, three 63."""
+    """(B, T, P) → (B, T, H): one block per layer. One layer sees 3 steps to each side, two see 15, three see 63."""
 
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class TcnBody(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H)."""
+        """Return the states (B, T, H)."""
         for block in self.blocks:
             x = block(x, mask)  # (B, T, H)
         return x
 
 
 def tcn(width: int, classes: int, options: HeadOptions) -> TemporalHead:
-    """`options.bidirectional` has no say: a convolution looks both ways."""
+    """Make a TCN head; `options.bidirectional` has no effect, since a convolution sees both directions."""
     return TemporalHead(width, classes, options, body=partial(TcnBody, options=options), pooling=MeanPooling)

@@ -1,4 +1,4 @@
-"""What most heads are: something that looks along time, a pooling of what it saw, and the pooled path beside it."""
+"""The structure of most heads: inputs, projection, a body that looks along time, pooling, and the pooled ridge."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,29 +11,30 @@ from hazard.models.heads.pooled_ridge import PooledRidge
 
 
 class HeadBody(Protocol):
-    """An `nn.Module` that looks along time: (B, T, P) and mask (B, T) → (B, T, H), the real steps blind to padding."""
+    """The temporal part: an `nn.Module` from (B, T, P) and mask (B, T) to (B, T, H); real steps ignore padding."""
 
     width: int
-    """H."""
+    """Output width H."""
 
     def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
-        """What stands at padded steps is never read."""
+        """Return the states (B, T, H); the values at padded steps are never read."""
 
 
 class Pooling(Protocol):
-    """An `nn.Module` that gives one row a clip: (B, T, H) and mask (B, T) → (B, H)."""
+    """An `nn.Module` that gives one row per clip: (B, T, H) and mask (B, T) → (B, H)."""
 
     def weights(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """How much each step counts (B, T)."""
+        """Return the weight of each step (B, T)."""
 
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """The mean by those weights (B, H)."""
+        """Return the mean by those weights (B, H)."""
 
 
 class TemporalHead(nn.Module):
-    """x (B, T, D), mask (B, T) → logits (B, K): inputs, projection, body, pooling, a linear layer, and the pooled path.
+    """x (B, T, D), mask (B, T) → logits (B, K), the sum of two paths.
 
-    `body` is made from the projection's width, `pooling` from the body's.
+    The temporal path is inputs, projection, body, pooling and a linear layer; the other is the pooled ridge. `body` is
+    made from the projection's width, `pooling` from the body's.
     """
 
     body: HeadBody
@@ -57,16 +58,16 @@ class TemporalHead(nn.Module):
         self.pooled = PooledRidge(width, classes)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
-        """Scales, and the pooled path, from training clips."""
+        """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
         self.pooled.fit(x, mask, y, weights)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The weight of each step (B, T) in the pooling."""
+        """Return the weight of each step (B, T) in the pooling."""
         return self.pooling.weights(self._compute_hidden(x, mask), mask)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Logits (B, K)."""
+        """Return logits (B, K)."""
         summary = self.pooling(self._compute_hidden(x, mask), mask)  # (B, H)
         return self.classify(summary) + self.pooled(x, mask)  # (B, K)
 

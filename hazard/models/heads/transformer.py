@@ -1,4 +1,5 @@
-"""A small Transformer encoder (Vaswani et al. 2017, normalised first as in Xiong et al. 2020), pooled by attention."""
+"""The head `transformer`: a small encoder (Vaswani et al. 2017; normalised first, Xiong et al. 2020), pooled by
+attention."""
 
 import math
 from functools import partial
@@ -12,19 +13,22 @@ from hazard.models.heads.temporal_head import TemporalHead
 
 MAX_ATTENTION_HEADS = 4
 MAX_WAVELENGTH_STEPS = 10_000.0
-"""Steps to one turn of the slowest sine, as in Vaswani et al. 2017."""
+"""Steps in one period of the slowest sine (Vaswani et al. 2017)."""
 
 
 def positional_encoding(steps: int, width: int, like: Tensor) -> Tensor:
-    """Sines and cosines (T, H) that tell a step's place; defined for any number of steps, so that none was unseen."""
-    place = torch.arange(steps, device=like.device, dtype=torch.float32).unsqueeze(1)  # (T, 1)
+    """Return sines and cosines (T, H) that encode the position of a step.
+
+    They are defined for any number of steps, so that a clip may be longer than those of training.
+    """
+    position = torch.arange(steps, device=like.device, dtype=torch.float32).unsqueeze(1)  # (T, 1)
     pair = torch.arange((width + 1) // 2, device=like.device, dtype=torch.float32)
-    angle = place * torch.exp(pair * (-2 * math.log(MAX_WAVELENGTH_STEPS) / width))  # (T, H / 2)
+    angle = position * torch.exp(pair * (-2 * math.log(MAX_WAVELENGTH_STEPS) / width))  # (T, H / 2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width].to(like.dtype)
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention over the real steps and an MLP a step, each beside a connection that skips it."""
+    """Self-attention over the real steps and an MLP per step, each with a skip connection."""
 
     def __init__(self, width: int, *, dropout: float) -> None:
         super().__init__()
@@ -37,7 +41,7 @@ class TransformerBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H) → (B, T, H)."""
+        """Return (B, T, H) of x (B, T, H)."""
         x = x + self.drop(self._attend(self.before_attention(x), mask))
         return x + self.drop(self.mlp(self.before_mlp(x)))
 
@@ -45,12 +49,12 @@ class TransformerBlock(nn.Module):
         batch, steps, width = x.shape
         parts = self.query_key_value(x).view(batch, steps, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (B, heads, T, H / heads)
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        return self.gather(found.transpose(1, 2).reshape(batch, steps, width))  # (B, T, H)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return self.gather(attended.transpose(1, 2).reshape(batch, steps, width))  # (B, T, H)
 
 
 class TransformerBody(nn.Module):
-    """(B, T, P) → (B, T, H): places added, a block a layer, normalised at the end."""
+    """(B, T, P) → (B, T, H): positions added, one block per layer, normalised at the end."""
 
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
@@ -62,7 +66,7 @@ class TransformerBody(nn.Module):
         self.finish = nn.LayerNorm(self.width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H)."""
+        """Return the states (B, T, H)."""
         x = self.enter(x)  # (B, T, H)
         x = x + positional_encoding(x.shape[1], self.width, x)
         for block in self.blocks:
@@ -71,7 +75,7 @@ class TransformerBody(nn.Module):
 
 
 def transformer(width: int, classes: int, options: HeadOptions) -> TemporalHead:
-    """`options.bidirectional` has no say: every step sees all the others."""
+    """Make a transformer head; `options.bidirectional` has no effect, since every step sees all others."""
     return TemporalHead(
         width, classes, options, body=partial(TransformerBody, options=options), pooling=AttentionPooling
     )

@@ -1,4 +1,4 @@
-"""What is exported, as torch modules: any model from features to probabilities, and the whole chain from frames.
+"""Torch modules that are exported: any model from features to probabilities, and the whole chain from frames.
 
 Shapes: B batch, T steps, D feature width, K classes, S side of the network's input.
 """
@@ -34,7 +34,7 @@ class FeaturesToProbabilities(nn.Module):
         self.temperature = predictor.info.temperature
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, K), rows sum to one."""
+        """Return probabilities (B, K), whose rows sum to one."""
         each = torch.stack([member(x, mask) for member in self.members], dim=-1)  # (B, K, members)
         probs = (each * self.get_buffer("shares")).sum(-1)  # (B, K)
         return probs if self.temperature == 1.0 else (probs.log() / self.temperature).softmax(-1)
@@ -43,7 +43,7 @@ class FeaturesToProbabilities(nn.Module):
 class FramesToProbabilities(nn.Module):
     """Frames uint8 (B, T, S, S, 3) as the network takes them, mask (B, T) → probabilities (B, K).
 
-    A 3D network takes snippets (B, T, L, S, S, 3). Features are rounded to float16 on the way, as in a cache.
+    A 3D network takes snippets (B, T, L, S, S, 3). Features are rounded to float16 in between, as in a cache.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FramesToProbabilities(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(B, K)."""
+        """Return probabilities (B, K)."""
         rows = self._reduce(self.features(frames.flatten(0, 1)).half())  # (B T, D)
         x = rows.float().unflatten(0, (frames.shape[0], frames.shape[1]))  # (B, T, D)
         return self.probabilities(x * mask.unsqueeze(-1), mask)
@@ -70,19 +70,19 @@ class FramesToProbabilities(nn.Module):
 
 
 class HeadProbabilities(nn.Module):
-    """A committee's probabilities."""
+    """Probabilities of a head ensemble."""
 
     def __init__(self, head: HeadEnsemble) -> None:
         super().__init__()
         self.head = head
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, K)."""
+        """Return probabilities (B, K)."""
         return self.head(x, mask).softmax(-1)
 
 
 class LinearBaseline(nn.Module):
-    """A linear scikit-learn pipeline on the pooled clip, components and calibration included, as one matrix product."""
+    """A linear scikit-learn pipeline on the pooled clip, with its PCA and calibration, as one matrix product."""
 
     def __init__(self, pipeline: Pipeline, name: str, classes: int) -> None:
         super().__init__()
@@ -104,12 +104,12 @@ class LinearBaseline(nn.Module):
             "offset": [-sigmoid.b_ for sigmoid in sigmoids],
         }.items():
             self.register_buffer(key, torch.as_tensor(np.asarray(array)).float())
-        met = np.zeros((len(last.classes_), classes), np.float32)  # a class that training never showed gets zero
+        met = np.zeros((len(last.classes_), classes), np.float32)  # a class that was absent from training gets zero
         met[np.arange(len(met)), last.classes_] = 1
         self.register_buffer("met", torch.from_numpy(met))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, K)."""
+        """Return probabilities (B, K)."""
         get = self.get_buffer
         pooled = torch.cat([STATISTICS[name](x, mask) for name in self.statistics], dim=-1)  # (B, S D)
         rows = (pooled - get("mean")) / get("scale")
@@ -125,7 +125,10 @@ class LinearBaseline(nn.Module):
 
 
 def training_feature_stats(model: Model, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and deviation (D,) of what the model was trained on, as far as it tells: for probes that do not saturate."""
+    """Return mean and deviation (D,) of the training features if the model has them, for probes that do not saturate.
+
+    Other models give zeros and ones.
+    """
     first = model.members[0].model if isinstance(model, Ensemble) else model
     if isinstance(first, HeadEnsemble):
         scales = [m for m in first.modules() if isinstance(m, base.Standardize) and len(m.mean) >= width]
@@ -145,21 +148,21 @@ def _make_module(model: SingleModel, name: str, classes: int) -> nn.Module:
 
 
 def _get_linear_parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, list]:
-    """The linear estimator of a pipeline and the sigmoids that calibrate it, one a class.
+    """Return the linear estimator of a pipeline and the sigmoids that calibrate it, one per class.
 
-    Raises SettingsError where the estimator is not linear.
+    Raises SettingsError if the estimator is not linear.
     """
     inner = pipeline[-1].calibrated_classifiers_[0]
     if hasattr(inner.estimator, "coef_") and not isinstance(inner.estimator, SVC):
         return inner.estimator, list(inner.calibrators)
     raise SettingsError(
-        f"baseline {name} cannot be exported: ONNX files are made of heads, of baselines that are linear (such as "
-        "logistic_regression and linear_svm), and of ensembles of these"
+        f"baseline {name} cannot be exported to ONNX; only heads, linear baselines (such as logistic_regression "
+        "and linear_svm) and ensembles of these can"
     )
 
 
 def _get_column_scaling(transformer: ColumnTransformer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each column (S D,) of the pooled clip has taken from it, and is then divided by."""
+    """Return what is subtracted from each column (S D,) of the pooled clip, and what it is then divided by."""
     weights = transformer.transformer_weights or {}
     means, scales = [], []
     for name, scaler, _ in transformer.transformers_:

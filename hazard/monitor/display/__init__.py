@@ -1,1 +1,1 @@
-"""Show the cameras in a window on the desktop."""
+"""The desktop window that shows the cameras."""

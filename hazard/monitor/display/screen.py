@@ -1,4 +1,4 @@
-"""The cameras on the desktop, for whoever watches along: an onlooker that keeps a window's process up to date."""
+"""The desktop window of a monitor: an observer that sends tiles to the window's process."""
 
 import logging
 import os
@@ -18,28 +18,28 @@ from hazard.monitor.display.tile_updater import TileUpdater
 from hazard.monitor.display.window import CLOSED, NO_GUI
 
 MIN_REDRAW_SECONDS = 1 / 15
-"""From one picture to the next, at least."""
+"""Shortest time between two updates of the window."""
 START_TIMEOUT_SECONDS = 60.0
-"""A display that has not taken a window by then never will."""
-NO_WINDOW_ADVICE = "leave --window out: what happens is in the output folder either way"
+"""Longest wait for the display to open a window."""
+NO_WINDOW_ADVICE = "leave --window out: all results are in the output folder"
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def open_screen(detector: LiveDetector, cameras: Sequence[CameraSettings]) -> Iterator["Screen"]:
-    """A window with all cameras, until the block ends. Raises EnvironmentStopped where there can be none."""
+    """Show a window with all cameras until the block ends. Raises RuntimeEnvironmentError if none can be opened."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise RuntimeEnvironmentError(
-            f"--window needs a desktop, and neither DISPLAY nor WAYLAND_DISPLAY is set; {NO_WINDOW_ADVICE}"
+            f"--window needs a desktop, but neither DISPLAY nor WAYLAND_DISPLAY is set; {NO_WINDOW_ADVICE}"
         )
-    followed = [TileUpdater(camera, detector.watchers[camera.name]) for camera in cameras]
+    updaters = [TileUpdater(camera, detector.watchers[camera.name]) for camera in cameras]
     ours, theirs = Pipe()
     process = _start_process(theirs)
     theirs.close()
     try:
-        _wait_until_ready(ours, [one.tile for one in followed])
-        screen = Screen(followed, ours)
+        _wait_until_ready(ours, [updater.tile for updater in updaters])
+        screen = Screen(updaters, ours)
         try:
             yield screen
         finally:
@@ -61,8 +61,8 @@ def _start_process(connection: Connection) -> subprocess.Popen[bytes]:
         pass_fds=[number],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # Qt's complaints of fonts and displays
-        start_new_session=True,  # Ctrl-C is for the parent to answer
+        stderr=subprocess.DEVNULL,  # Qt's warnings about fonts and displays
+        start_new_session=True,  # Ctrl-C is handled by the parent
     )
 
 
@@ -84,13 +84,13 @@ def _wait_until_ready(connection: Connection, tiles: Sequence[Tile]) -> None:
 
 
 class Screen:
-    """The window of one `open_screen` block, as an onlooker of `monitor.watch`. It never waits for the window."""
+    """The window of one `open_screen` block, as an observer of `watch_cameras`. It never waits for the window."""
 
     def __init__(self, updaters: Sequence[TileUpdater], connection: Connection) -> None:
         self._updaters = list(updaters)
-        self._updater_by_camera = {one.camera.name: one for one in updaters}
+        self._updater_by_camera = {updater.camera.name: updater for updater in updaters}
         self._connection = connection
-        self._last_tiles = [one.tile for one in updaters]
+        self._last_tiles = [updater.tile for updater in updaters]
         self._due_tiles: dict[int, Tile] = {}
         self._changed = threading.Condition()
         self._is_closed = self._is_crashed = self._is_stopped = False
@@ -99,39 +99,39 @@ class Screen:
 
     @property
     def is_closed(self) -> bool:
-        """Whether somebody closed the window. One that crashed is told of, once, and watching goes on without it."""
+        """Whether the user has closed the window. If it has crashed, one warning is logged and the monitor goes on."""
         if not self._is_closed and not self._is_crashed and self._connection.poll():
             try:
                 self._is_closed = self._connection.recv() == CLOSED
                 log.info("the window was closed")
             except (EOFError, OSError):
                 self._is_crashed = True
-                log.warning("the window is gone; watching goes on without it")
+                log.warning("the window has crashed; the monitor goes on without it")
         return self._is_closed
 
     def __call__(self, items: Sequence[LiveFrame | StatusChange] = ()) -> None:
-        """After a look: what changed is on its way to the window, of each camera the newest."""
+        """Update the tiles after a poll, and send those that have changed. Only the newest tile of a camera is sent."""
         for item in items:
             self._updater_by_camera[item.camera].receive(item)
-        for one in self._updaters:
-            one.update()
-        sights = [one.tile for one in self._updaters]
-        changed = {i: sight for i, sight in enumerate(sights) if sight is not self._last_tiles[i]}
-        self._last_tiles = sights
+        for updater in self._updaters:
+            updater.update()
+        tiles = [updater.tile for updater in self._updaters]
+        changed = {i: tile for i, tile in enumerate(tiles) if tile is not self._last_tiles[i]}
+        self._last_tiles = tiles
         if changed:
             with self._changed:
                 self._due_tiles |= changed
                 self._changed.notify()
 
     def stop(self) -> None:
-        """Nothing is sent any more. The window's process must be gone: something may be on its way to it."""
+        """Stop sending. The window's process must have ended before, since a tile may still be on its way to it."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify()
         self._sender.join()
 
     def _send_tiles(self) -> None:
-        """The life of a thread: a window that is slow, or hangs, holds up nothing but this."""
+        """Send tiles until `stop`, in a thread of its own, so that a slow or hanging window delays nothing else."""
         with suppress(OSError):
             while True:
                 with self._changed:

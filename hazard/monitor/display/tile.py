@@ -1,4 +1,4 @@
-"""What a screen shows of each camera: plain facts, ready to be drawn, that any process can read."""
+"""The tile of one camera in the window: plain data that can be sent to the process that draws it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,43 +6,43 @@ from datetime import datetime
 from hazard.types import Event
 
 TIMELINE_SECONDS = 180.0
-"""What the timeline looks back on."""
+"""Length of the timeline."""
 
 
 @dataclass(frozen=True)
 class SignalLoss:
-    """Why no more pictures come."""
+    """Why a camera delivers no more frames."""
 
     kind: str
     """`offline` or `ended`."""
     at: datetime
-    """When that was noticed."""
+    """Time at which it was detected."""
     since: datetime | None
-    """None: nobody knows."""
+    """Time of the last frame; None if unknown."""
     reason: str
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One camera as it is shown. Empty text and None leave their place free."""
+    """One camera as it is shown. Empty text and None are not drawn."""
 
     name: str
     jpeg: bytes = b""
-    """Its newest picture; empty before the first one."""
+    """Newest frame as JPEG; empty before the first one."""
     captured_at: datetime | None = None
-    """When that came."""
+    """Arrival of that frame."""
     label: str = ""
     probability: float | None = None
     probability_label: str = ""
-    """The label that the probability is of."""
+    """Label to which the probability belongs."""
     threshold: float | None = None
     event_since: datetime | None = None
-    """Since when an event is on; None: none is."""
+    """Start of the event in progress; None if there is none."""
     curve: tuple[tuple[float, float, float], ...] = ()
-    """Start and end second of each window's core, and its probability."""
+    """(start, end, probability) of each window's core, in seconds of the session."""
     events: tuple[Event, ...] = ()
     end_seconds: float = 0.0
-    """Where the timeline ends, in the seconds of `curve`."""
+    """End of the timeline, in seconds of the session."""
     signal_loss: SignalLoss | None = None
     has_alerts: bool = True
-    """Whether its schedule has it watched now."""
+    """Whether the schedule of the camera covers this moment."""

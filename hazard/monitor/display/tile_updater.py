@@ -1,4 +1,4 @@
-"""What cameras show and what is said of it → what a screen shows of each, look by look."""
+"""Updates of the tiles, from the frames of the cameras and the predictions of the watchers."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from features.live.types import LiveFrame, StatusChange
 from hazard.events.decision import Decision, alarm_columns, common_threshold, label_without_event
 from hazard.events.rule import INITIAL_STATE, EventState, ongoing_event, update_state
+from hazard.monitor.camera_watcher import CameraWatcher, WindowPrediction
 from hazard.monitor.cameras import CameraSettings
 from hazard.monitor.display.tile import TIMELINE_SECONDS, SignalLoss, Tile
-from hazard.monitor.watcher import CameraWatcher, WindowPrediction
 from hazard.types import Event
 
 
 @dataclass
 class TileUpdater:
-    """One camera's sight, and what it takes to keep it up to date."""
+    """The tile of one camera, and the state that is needed to update it."""
 
     camera: CameraSettings
     watcher: CameraWatcher
@@ -29,7 +29,7 @@ class TileUpdater:
         self.tile = Tile(self.camera.name, threshold=common_threshold(self.watcher.decision))
 
     def receive(self, item: LiveFrame | StatusChange) -> None:
-        """A frame shows that the camera is there, whatever was told before."""
+        """Take a frame or a status change of the camera. A frame also ends a signal loss."""
         if isinstance(item, StatusChange):
             self.tile = replace(self.tile, signal_loss=None if item.kind == "back" else _make_signal_loss(item))
             return
@@ -38,7 +38,7 @@ class TileUpdater:
         self.tile = replace(self.tile, jpeg=item.jpeg, captured_at=item.wall, signal_loss=None, has_alerts=has_alerts)
 
     def update(self) -> None:
-        """What the watcher said since the last look; another session begins with an empty timeline."""
+        """Add the watcher's new windows to the tile. A new session begins with an empty timeline."""
         if self.watcher.session != self.session:
             self.session, self.last_window, self.past_events = self.watcher.session, None, []
             self.states = [INITIAL_STATE] * len(self.watcher.decision.rules)
@@ -47,8 +47,8 @@ class TileUpdater:
         if not recent or recent[-1] is self.last_window or self.newest_frame is None:
             return
         until = self.last_window.core[1] if self.last_window else -1.0
-        for judged in [one for one in recent if one.core[1] > until]:
-            self._apply_rules(judged)
+        for window in [window for window in recent if window.core[1] > until]:
+            self._apply_rules(window)
         self.last_window = recent[-1]
         self._update_tile(self.newest_frame, self.last_window)
 
@@ -64,8 +64,8 @@ class TileUpdater:
         unfinished = [
             (ongoing_event(rule, state), state) for rule, state in zip(decision.rules, self.states, strict=True)
         ]
-        going_on = [event for event, state in unfinished if event and state.is_active]  # others may still go on, or not
-        event = max(going_on, key=lambda one: window.probs[decision.labels.index(one.label)], default=None)
+        active = [event for event, state in unfinished if event and state.is_active]  # the others may be over already
+        event = max(active, key=lambda event: window.probs[decision.labels.index(event.label)], default=None)
         column = _find_shown_column(decision, window)
         self.tile = replace(
             self.tile,
@@ -74,24 +74,24 @@ class TileUpdater:
             probability_label=decision.labels[column],
             event_since=self._find_event_start(newest, event) if event else None,
             curve=tuple(
-                (*one.core, one.probs[_find_shown_column(decision, one)])
-                for one in self.watcher.recent_windows
-                if one.core[1] > start
+                (*recent.core, recent.probs[_find_shown_column(decision, recent)])
+                for recent in self.watcher.recent_windows
+                if recent.core[1] > start
             ),
             events=(*self.past_events, *(event for event, _ in unfinished if event)),
             end_seconds=max(newest.seconds, window.core[1]),
         )
 
     def _find_event_start(self, newest: LiveFrame, event: Event) -> datetime:
-        """By the clock. Once said it stays: frames come a little early or late."""
-        known = {(one.label, one.start) for one in self.tile.events}
+        """Return the wall-clock start of an event. Once shown it does not change, although frames may arrive late."""
+        known = {(shown.label, shown.start) for shown in self.tile.events}
         if self.tile.event_since is not None and (event.label, event.start) in known and self.tile.label == event.label:
             return self.tile.event_since
         return newest.wall - timedelta(seconds=max(0.0, newest.seconds - event.start))
 
 
 def _find_shown_column(decision: Decision, window: WindowPrediction) -> int:
-    """Of the label that the number shown is of."""
+    """Return the column of the label whose probability is shown: the most probable alarm label."""
     columns = alarm_columns(decision) or range(len(decision.labels))
     return max(columns, key=lambda column: window.probs[column])
 

@@ -1,8 +1,8 @@
-"""The process that has a window on the desktop: it draws what it is sent, and says when somebody closed it.
+"""The process of the desktop window: it draws the tiles that it receives, and reports when the user closes the window.
 
-A process of its own: Qt ends the whole process where it cannot reach the display, drawing must never keep frames from
-being judged, and where PyAV is imported OpenCV's windows hang (both bring an X library of their own:
-https://github.com/PyAV-Org/PyAV/issues/978). Nothing that is imported here may import PyAV.
+It is a process of its own for three reasons. Qt ends the whole process if it cannot reach the display. Drawing must
+never delay the detection. And OpenCV's windows hang in a process that has imported PyAV, because both bring their own X
+library (https://github.com/PyAV-Org/PyAV/issues/978). Nothing that is imported here may import PyAV.
 """
 
 import os
@@ -21,27 +21,27 @@ from hazard.monitor.display.tile import Tile
 WINDOW_TITLE = "hazard monitor"
 INITIAL_SIZE = 1280, 720
 MIN_SIZE, MAX_SIZE = (320, 180), (1920, 1200)
-"""Of the picture; the desktop scales it for windows beyond."""
+"""Smallest and largest image. For other window sizes the desktop scales it."""
 KEY_WAIT_MILLISECONDS = 40
-"""How long keys and clicks may wait."""
+"""Longest delay of keys and clicks."""
 READY, CLOSED = "ready", "closed"
 NO_GUI = "no gui"
-"""What the process says, besides nothing when it died."""
+"""Messages of the process to its parent. A process that has crashed sends none."""
 NICENESS = 5
 _ESCAPE_KEY = 27
 
 
 @dataclass(frozen=True)
 class DisplayState:
-    """What whoever sits in front of the window wants to see."""
+    """What the user has chosen to see."""
 
     enlarged: int | None = None
-    """The number of the camera that is shown large, from 0."""
+    """Number of the tile that is shown large, from 0."""
     is_closed: bool = False
 
 
 def handle_key(state: DisplayState, key: int, count: int) -> DisplayState:
-    """After a key: q closes; a digit enlarges a camera, or leads back; Escape leads back, then closes."""
+    """Return the state after a key. q closes; a digit enlarges a camera or goes back; Escape goes back, then closes."""
     if key == ord("q") or (key == _ESCAPE_KEY and state.enlarged is None):
         return DisplayState(state.enlarged, is_closed=True)
     if key == _ESCAPE_KEY:
@@ -51,7 +51,7 @@ def handle_key(state: DisplayState, key: int, count: int) -> DisplayState:
 
 
 def handle_click(state: DisplayState, number: int | None, count: int) -> DisplayState:
-    """After a click on a camera, or beside all."""
+    """Return the state after a click on a tile, or outside all tiles (None)."""
     return state if number is None or count < 2 else _toggle_enlarged(state, number)
 
 
@@ -60,10 +60,10 @@ def _toggle_enlarged(state: DisplayState, number: int) -> DisplayState:
 
 
 def serve_window(connection: Connection) -> None:
-    """The process's whole life: it ends when its window is closed, or when its parent ends it or is gone."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # where Qt ends the process, that is expected
+    """Run the window until the user closes it, or until the parent process kills this one or ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # Qt may abort the process; that needs no core dump
     with suppress(OSError):
-        os.nice(NICENESS)  # frames are judged first
+        os.nice(NICENESS)  # the detection comes first
     cv2.setNumThreads(1)
     try:
         window = _TileWindow(connection.recv())
@@ -78,16 +78,16 @@ def serve_window(connection: Connection) -> None:
 
 
 def _receive_tiles(connection: Connection, tiles: list[Tile]) -> None:
-    """The life of a thread: cameras that changed, by their number, until nobody is there any more to send them."""
+    """Receive changed tiles by number, in a thread, until the parent closes the connection."""
     with suppress(EOFError, OSError):
         while True:
-            for number, sight in connection.recv().items():
-                tiles[number] = sight
-    os._exit(0)  # even where the display hangs
+            for number, tile in connection.recv().items():
+                tiles[number] = tile
+    os._exit(0)  # even if the display hangs
 
 
 class _TileWindow:
-    """The window, and what is shown in it."""
+    """The window and its content."""
 
     def __init__(self, tiles: Sequence[Tile]) -> None:
         self.tiles, self.state, self._canvas = list(tiles), DisplayState(), Canvas()
@@ -98,7 +98,7 @@ class _TileWindow:
         cv2.waitKey(1)
 
     def update(self) -> None:
-        """Draws what changed; then keys, clicks and the window's own buttons."""
+        """Draw what has changed, then handle keys, clicks and the window's own buttons."""
         self._draw(_fit_size(cv2.getWindowImageRect(WINDOW_TITLE)[2:]))
         key = cv2.waitKey(KEY_WAIT_MILLISECONDS)
         if key >= 0:
@@ -123,7 +123,7 @@ def _is_window_open() -> bool:
 
 
 def _fit_size(size: Sequence[int]) -> tuple[int, int]:
-    """The window's own size in pixels, so that letters stay sharp; within bounds, at the window's shape."""
-    width, height = size if min(size) > 0 else INITIAL_SIZE  # not every desktop tells
+    """Return the image size for a window: its size in pixels, so that text stays sharp, within the allowed limits."""
+    width, height = size if min(size) > 0 else INITIAL_SIZE  # not every desktop reports it
     scale = min(1.0, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
     return max(MIN_SIZE[0], round(scale * width)), max(MIN_SIZE[1], round(scale * height))

@@ -1,1 +1,1 @@
-"""Log events, keep the state across restarts, and send each alert once."""
+"""The handling of camera events: event log, state across restarts, clips and alerts."""

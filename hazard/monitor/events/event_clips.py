@@ -1,4 +1,4 @@
-"""Clips of events: what a camera showed shortly before, during and shortly after, asked for once all of it has come."""
+"""Clips of events: each is requested from its camera once all of its frames have arrived."""
 
 import time
 from collections.abc import Callable, Collection
@@ -8,12 +8,13 @@ from pathlib import Path
 from hazard.monitor.settings import MonitorSettings
 
 SNAPSHOTS_FOLDER, CLIPS_FOLDER = "snapshots", "clips"
-"""Folders in a monitor's folder."""
+"""Names of the folders in a monitor's folder."""
 _SLACK_SECONDS = 10.0
+"""Seconds of video that cameras buffer beyond the longest clip."""
 
 
 RecordClip = Callable[..., None]
-"""`LiveCameras.record(camera, file, since=…, until=…)`: writes what came between two moments."""
+"""`LiveCameras.record(camera, file, since=…, until=…)`: writes the frames that arrived between two times."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class _PendingClip:
 
 @dataclass
 class EventClips:
-    """The clips that are still to be asked for; all times by the monotonic clock."""
+    """The clips that are still to be requested. All times are those of the monotonic clock."""
 
     settings: MonitorSettings
     clock: Callable[[], float] = time.monotonic
@@ -34,30 +35,30 @@ class EventClips:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether there are clips at all."""
+        """Whether the settings ask for clips."""
         return self.settings.longest_clip_seconds > 0
 
     def begin(self, event: str, camera: str, file: Path, start: float) -> None:
-        """An event that began then; as long as it goes on its clip grows, up to the longest."""
-        start = max(start, self.clock() - self.settings.longest_clip_seconds)  # it may have been known for long
+        """Plan the clip of an event that began at `start`. Until the event ends, it has the longest allowed length."""
+        start = max(start, self.clock() - self.settings.longest_clip_seconds)  # the event may have begun long ago
         since = start - self.settings.before_seconds
         self.pending[event] = _PendingClip(camera, file, since, since + self.settings.longest_clip_seconds)
 
     def end(self, event: str, end: float) -> None:
-        """It ended then."""
-        if (one := self.pending.get(event)) is not None:
-            self.pending[event] = replace(one, until=min(one.until, end + self.settings.after_seconds))
+        """Set the end of a planned clip, since its event ended at `end`."""
+        if (clip := self.pending.get(event)) is not None:
+            self.pending[event] = replace(clip, until=min(clip.until, end + self.settings.after_seconds))
 
     def record_due(self, record: RecordClip) -> None:
-        """Asks for the clips of which all has come."""
+        """Request the clips whose last frame has arrived."""
         now = self.clock()
-        for event in [event for event, one in self.pending.items() if one.until <= now]:
+        for event in [event for event, clip in self.pending.items() if clip.until <= now]:
             self._record_clip(record, self.pending.pop(event), now)
 
     def record_all(self, record: RecordClip, *, cameras: Collection[str] | None = None) -> None:
-        """Asks for all clips, or those of some cameras, as far as they have come: no more will come."""
+        """Request all planned clips, or those of some cameras, up to now, because no more frames will arrive."""
         now = self.clock()
-        for event in [event for event, one in self.pending.items() if cameras is None or one.camera in cameras]:
+        for event in [event for event, clip in self.pending.items() if cameras is None or clip.camera in cameras]:
             self._record_clip(record, self.pending.pop(event), now)
 
     def _record_clip(self, record: RecordClip, clip: _PendingClip, now: float) -> None:
@@ -65,5 +66,8 @@ class EventClips:
 
 
 def buffer_seconds(settings: MonitorSettings, max_delay_seconds: float) -> float:
-    """How much of the past cameras must have at hand where an event is known `max_delay_seconds` after its end at most."""
+    """Return the seconds of video that cameras must buffer for clips, 0 without clips.
+
+    `max_delay_seconds` is the longest time from the end of an event until the end is detected.
+    """
     return settings.longest_clip_seconds + max_delay_seconds + _SLACK_SECONDS if settings.longest_clip_seconds else 0.0

@@ -1,8 +1,9 @@
-"""The event log: a line of JSON for each thing that happens, on disk before anybody is told of it.
+"""The event log: one line of JSON for each change of an event or a camera, on disk before its alert is sent.
 
     {"kind": "event", "id": …, "camera": …, "label": …, "at": …, "over": false, "is_alerted": true, "started": …, …}
 
-The last line of an id says how an event stands. What was killed while it wrote leaves half a line, which is cut off.
+The last line of an id holds the current state of that event. A monitor that is killed while it writes leaves an
+incomplete line, which is cut off when the log is opened again.
 """
 
 import json
@@ -17,8 +18,9 @@ from features.utils.files import make_write_error
 
 LOG_FILE_NAME, OLDER_LOG_FILE_NAME = "events.jsonl", "events.1.jsonl"
 MAX_LOG_BYTES = 32_000_000
-"""A log that is larger becomes the older one, in the place of the one before."""
+"""Size from which the log is renamed to the older log, which it replaces."""
 _TAIL_BYTES = 1_000_000
+"""Size of the end of the log that a monitor reads when it starts."""
 _BLOCK_BYTES = 65_536
 
 LogEntry = dict[str, Any]
@@ -26,13 +28,13 @@ LogEntry = dict[str, Any]
 
 @dataclass
 class EventLog:
-    """The log of a folder, open at its end."""
+    """The log of a folder, open for appending."""
 
     file: Path
     _stream: IO[bytes]
 
     def append(self, entry: Mapping[str, object]) -> None:
-        """One line more, on disk when this returns. Raises EnvironmentStopped where the disk does not take it."""
+        """Append an entry, on disk when this returns. Raises RuntimeEnvironmentError if it cannot be written."""
         try:
             self._stream.write(json.dumps(entry).encode("ascii") + b"\n")
             self._stream.flush()
@@ -41,7 +43,7 @@ class EventLog:
             raise make_write_error(error, self.file) from error
 
     def rotate(self) -> None:
-        """Begins a new file where this one has become large."""
+        """Begin a new file if this one has reached its largest size. Raises RuntimeEnvironmentError if that fails."""
         if self._stream.tell() < MAX_LOG_BYTES:
             return
         try:
@@ -52,21 +54,24 @@ class EventLog:
             raise make_write_error(error, self.file) from error
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Close the file."""
         self._stream.close()
 
 
 @contextmanager
 def open_event_log(folder: Path) -> Iterator[EventLog]:
-    """The log of a folder, made if there is none, mended if somebody was killed while writing it."""
+    """Open the log of a folder. Create it if it does not exist, and cut off an incomplete last line.
+
+    Raises RuntimeEnvironmentError if the file cannot be written.
+    """
     file = folder / LOG_FILE_NAME
     try:
-        opened = open(file, "ab")  # noqa: SIM115 - it may be another one by the end
+        stream = open(file, "ab")  # noqa: SIM115 - `EventLog.close` closes it; `rotate` may replace it
         os.truncate(file, _count_complete_bytes(file))
-        opened.seek(0, os.SEEK_END)
+        stream.seek(0, os.SEEK_END)
     except OSError as error:
         raise make_write_error(error, file) from error
-    log = EventLog(file, opened)
+    log = EventLog(file, stream)
     try:
         yield log
     finally:
@@ -74,7 +79,7 @@ def open_event_log(folder: Path) -> Iterator[EventLog]:
 
 
 def read_last_entries(folder: Path, *, max_bytes: int = _TAIL_BYTES) -> list[LogEntry]:
-    """What the last so many bytes of the log say, oldest first; lines that nobody of us wrote are passed over."""
+    """Return the entries in the last `max_bytes` of the log, oldest first. Lines of other programs are skipped."""
     try:
         with open(folder / LOG_FILE_NAME, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -88,7 +93,7 @@ def read_last_entries(folder: Path, *, max_bytes: int = _TAIL_BYTES) -> list[Log
 
 
 def parse_entry(line: bytes) -> LogEntry | None:
-    """The entry of a line, or None where it is none."""
+    """Return the entry of a line, or None if the line is not an entry of this log."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -97,14 +102,14 @@ def parse_entry(line: bytes) -> LogEntry | None:
 
 
 def _count_complete_bytes(file: Path) -> int:
-    """How much of a file its whole lines take."""
+    """Return the size of a file up to the end of its last complete line."""
     with open(file, "rb") as opened:
         end = opened.seek(0, os.SEEK_END)
         while end:
             start = max(0, end - _BLOCK_BYTES)
             opened.seek(start)
-            at = opened.read(end - start).rfind(b"\n")
-            if at >= 0:
-                return start + at + 1
+            position = opened.read(end - start).rfind(b"\n")
+            if position >= 0:
+                return start + position + 1
             end = start
     return 0

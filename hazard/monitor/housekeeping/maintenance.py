@@ -1,4 +1,4 @@
-"""What is done beside watching, now and then: marks, clips, hours that begin, room on the disk."""
+"""The regular tasks of a running monitor: heartbeat, clips, deferred events, log rotation, deletion of old files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,28 +15,28 @@ from hazard.monitor.housekeeping.heartbeat import HeartbeatFile
 from hazard.monitor.housekeeping.retention import remove_old_files
 
 HEARTBEAT_SECONDS = 5.0
-"""How often it is noted that an event goes on, and that somebody watches."""
+"""Seconds between two heartbeats. Each also records which events are in progress."""
 CLEANUP_SECONDS = 60.0
+"""Seconds between two deletions of old files."""
 
 
 @dataclass
 class Maintenance:
-    """An onlooker that looks after the desk."""
+    """An observer that runs the regular tasks after each poll of the cameras."""
 
     processor: EventProcessor
     detector: LiveDetector
     live: LiveCameras
     report_alert: Callable[[Alert], None]
-    """Is told of alerts that come with the hours of a camera."""
+    """Called with each alert of a deferred event."""
     clock: Callable[[], float]
     heartbeat_file: HeartbeatFile
-    """Tells others that somebody watches."""
     last_heartbeat: float = -1e9
     last_cleanup: float = -1e9
     cleanup_thread: Thread | None = field(default=None, repr=False)
 
     def __call__(self, items: Sequence[LiveFrame | StatusChange]) -> None:
-        """One look."""
+        """Run the tasks that are due. The items are not used."""
         self._record_clips()
         now = self.clock()
         if now - self.last_heartbeat >= HEARTBEAT_SECONDS:
@@ -48,36 +48,34 @@ class Maintenance:
             self._clean_up()
 
     def end(self) -> None:
-        """Others are told that nobody watches any more."""
+        """Write a last heartbeat, which says that the monitor has stopped."""
         self.heartbeat_file.write(self._camera_states(), is_over=True)
 
     def _camera_states(self) -> dict[str, str]:
         return {name: counters.state for name, counters in self.live.counters().items()}
 
     def _record_clips(self) -> None:
-        clips = self.processor.clips
+        clips = self.processor.event_clips
         clips.record_due(self.live.record)
-        if clips.pending:  # before a new connection makes cameras forget what came over the last
-            gone = {name for name, counters in self.live.counters().items() if counters.state != "live"}
-            clips.record_all(self.live.record, cameras=gone)
+        if clips.pending:  # a new connection discards the frames of the one before
+            lost = {name for name, counters in self.live.counters().items() if counters.state != "live"}
+            clips.record_all(self.live.record, cameras=lost)
 
     def _update_events(self) -> None:
-        going_on = [
+        active_events = [
             (name, label) for name, watcher in self.detector.watchers.items() for label in watcher.list_active_labels()
         ]
-        self.processor.update_last_seen(going_on, datetime.now(UTC))
-        for alert in self.processor.process_waiting(datetime.now(UTC)):
+        self.processor.update_last_seen(active_events, datetime.now(UTC))
+        for alert in self.processor.process_deferred(datetime.now(UTC)):
             self.report_alert(alert)
 
     def _clean_up(self) -> None:
-        """Files are removed by a thread: with a hundred thousand of them it takes a second."""
-        self.processor.log.rotate()
+        """Rotate the log, and remove old files in a thread: with 100,000 files this takes a second."""
+        self.processor.event_log.rotate()
         if self.cleanup_thread and self.cleanup_thread.is_alive():
             return
-        settings, folders = (
-            self.processor.clips.settings,
-            [self.processor.folder / part for part in (SNAPSHOTS_FOLDER, CLIPS_FOLDER)],
-        )
-        limits = {"most_bytes": settings.keep_gigabytes * 1e9, "most_days": settings.keep_days}
+        settings = self.processor.event_clips.settings
+        folders = [self.processor.folder / name for name in (SNAPSHOTS_FOLDER, CLIPS_FOLDER)]
+        limits = {"max_bytes": settings.keep_gigabytes * 1e9, "max_days": settings.keep_days}
         self.cleanup_thread = Thread(target=remove_old_files, args=(folders,), kwargs=limits, daemon=True)
         self.cleanup_thread.start()

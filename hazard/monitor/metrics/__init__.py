@@ -1,1 +1,1 @@
-"""Count what a monitor does, and serve the counts to Prometheus."""
+"""The counters of a monitor, and their export to Prometheus."""

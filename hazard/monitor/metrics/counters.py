@@ -1,7 +1,7 @@
-"""Watching in numbers: counted by the thread that watches, read by others without making it wait.
+"""Counters of a monitor, written by the main thread and read by any thread without a lock.
 
-Twice a second the thread that watches puts down all numbers of one moment as a `CountersSnapshot` that nobody changes any more.
-Whoever reads takes the last one, so that no lock is ever between the two.
+Twice a second the main thread publishes all numbers of one moment as a `CountersSnapshot`, which is never changed
+afterwards. Readers take the latest snapshot, so neither side ever waits for the other.
 """
 
 import time
@@ -17,38 +17,41 @@ from hazard.monitor.detector import CameraEvent
 
 PUBLISH_INTERVAL_SECONDS = 0.5
 LATENCY_BUCKETS_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-"""Upper bounds of the counted latencies, in seconds; longer ones are counted too."""
+"""Upper bounds of the latency histogram. Longer latencies go into one further bucket."""
 COUNTED_ALERT_KINDS = ("event", "offline", "back")
 
 
 @dataclass(frozen=True)
 class CountersSnapshot:
-    """All numbers of one moment, counted since watching began; pairs are (camera, label) and (camera, alert's kind)."""
+    """All numbers of one moment, counted since the monitor started."""
 
     cameras: Mapping[str, CameraCounters] = field(default_factory=dict)
     latencies: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """By camera, judged frames by their latency: one number for each of LATENCIES, and one of longer ones."""
+    """By camera, the processed frames in each bucket of LATENCY_BUCKETS_SECONDS, and in one for longer latencies."""
     latency_sums: Mapping[str, float] = field(default_factory=dict)
-    """Seconds."""
+    """Sum of the latencies in seconds, by camera."""
     events: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Events that began, by camera and label."""
     alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Alerts, by camera and kind."""
     muted: Mapping[str, int] = field(default_factory=dict)
+    """Events without an alert because of the rate limit, by camera."""
     taken_at: float = 0.0
-    """By the monotonic clock."""
+    """Time of the snapshot, by the monotonic clock."""
     last_poll: float = 0.0
-    """When cameras were last looked at, seconds since 1970."""
+    """Time of the last poll of the cameras, in seconds since 1970."""
 
     def count_judged_frames(self, camera: str) -> int:
-        """Frames of a camera that went through the model."""
+        """Return the number of a camera's frames that the model has processed."""
         return sum(self.latencies[camera])
 
 
 class MonitorCounters:
-    """Counts; of the thread that watches alone, but for `snapshot`."""
+    """The counters. Only the main thread may use them; any thread may read `snapshot`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.snapshot = CountersSnapshot()
-        """The last numbers, for any thread."""
+        """Latest published numbers."""
         self._clock = clock
         self._latencies: dict[str, list[int]] = {}
         self._latency_sums: dict[str, float] = {}
@@ -59,9 +62,10 @@ class MonitorCounters:
     def make_observer(
         self, live: LiveCameras, labels: Mapping[str, Iterable[str]], muted: Mapping[str, int]
     ) -> Callable[[Sequence[LiveFrame | StatusChange]], None]:
-        """The onlooker that counts; `labels` are those that events of each camera may have: they begin at zero.
+        """Return an observer that counts frames and publishes snapshots.
 
-        `muted` is counted elsewhere: by camera, events that were not told of.
+        `labels` holds the labels that events may have, by camera; their counts start at 0. `muted` holds the events
+        without an alert by camera, which the event processor counts.
         """
         self._muted = muted
         for camera, names in labels.items():
@@ -70,7 +74,7 @@ class MonitorCounters:
             self._alerts.update({(camera, kind): 0 for kind in COUNTED_ALERT_KINDS})
         self._publish(live)
 
-        def look(items: Sequence[LiveFrame | StatusChange]) -> None:
+        def observe(items: Sequence[LiveFrame | StatusChange]) -> None:
             now = self._clock()
             for item in items:
                 if isinstance(item, LiveFrame):
@@ -79,15 +83,15 @@ class MonitorCounters:
             if now - self.snapshot.taken_at >= PUBLISH_INTERVAL_SECONDS:
                 self._publish(live)
 
-        return look
+        return observe
 
     def count_event(self, camera_event: CameraEvent) -> None:
-        """Counts an event that begins, told of or not."""
+        """Count an event that begins, with or without an alert."""
         if not isinstance(camera_event.change, StatusChange) and not camera_event.change.is_over:
             self._events[camera_event.camera, camera_event.change.event.label] += 1
 
     def count_alert(self, alert: Alert) -> None:
-        """Counts an alert."""
+        """Count an alert."""
         self._alerts[alert.camera, alert.kind] += 1
 
     def _publish(self, live: LiveCameras) -> None:

@@ -1,7 +1,7 @@
-"""`/metrics` over HTTP, for Prometheus.
+"""The HTTP server of `/metrics`, for Prometheus.
 
-Scrapes are answered by threads of their own. A scraper that is slow, hangs or comes too often costs watching nothing:
-few are answered at once, and each connection ends after some seconds.
+Each scrape is answered in its own thread. Slow, hanging or too frequent scrapers do not slow down the monitor: only a
+few connections are open at once, and each is closed after some seconds.
 """
 
 import errno
@@ -21,18 +21,19 @@ from hazard.monitor.metrics.prometheus import MetricsCollector
 from hazard.utils.bind_address import BindAddress
 
 MAX_CONNECTIONS = 8
-"""Connections; more are closed unanswered."""
+"""Largest number of open connections. Further ones are closed without an answer."""
 MAX_CONNECTION_SECONDS = 10.0
-"""A connection that lasts longer is closed, whatever it is doing."""
+"""Longest time that a connection stays open."""
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def serve_metrics(collector: MetricsCollector, address: BindAddress) -> Iterator[str]:
-    """Serves /metrics while the block runs; gives its URL, of port 0 with the port that was found free.
+    """Serve /metrics while the block runs. Yields its URL; port 0 takes a free port.
 
-    Raises SettingsError without the package and for an unknown host, EnvironmentStopped where nothing can listen there.
+    Raises SettingsError if prometheus-client is not installed or the host is unknown, RuntimeEnvironmentError if the
+    port cannot be opened.
     """
     if find_spec("prometheus_client") is None:
         raise SettingsError("--metrics needs prometheus-client: pip install 'hazard-video[metrics]'")
@@ -52,12 +53,12 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
     def __init__(self, address: BindAddress, handler: type) -> None:
         self._connections: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
-        family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, socket_address = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         self.address_family = family
-        super().__init__(place, handler)  # type: ignore[arg-type]
+        super().__init__(socket_address, handler)  # type: ignore[arg-type]
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuses more than a few at once."""
+        """Accept a connection unless MAX_CONNECTIONS are open."""
         with self._lock:
             is_free = len(self._connections) < MAX_CONNECTIONS
             if is_free:
@@ -65,23 +66,25 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
             return is_free
 
     def shutdown_request(self, request: Any) -> None:
-        """The end of a connection."""
+        """Close a connection and stop counting it."""
         with self._lock:
             self._connections.pop(request, None)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Twice a second: connections that last too long are ended."""
+        """Close connections that have lasted too long. `serve_forever` calls this twice a second."""
         with self._lock:
-            late = [
-                one for one, began in self._connections.items() if time.monotonic() - began > MAX_CONNECTION_SECONDS
+            expired = [
+                request
+                for request, started in self._connections.items()
+                if time.monotonic() - started > MAX_CONNECTION_SECONDS
             ]
-        for request in late:
+        for request in expired:
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)  # its thread wakes up and closes it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Of a connection that breaks nothing is said; of what goes wrong here, one line."""
+        """Log one line for an error of ours, and nothing for a broken connection."""
         error = sys.exception()
         if not isinstance(error, OSError):
             log.warning("metrics: a scrape failed: %s: %s", type(error).__name__, error)
@@ -90,12 +93,12 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
 def _make_handler(collector: MetricsCollector) -> type:
     from prometheus_client import CollectorRegistry, MetricsHandler, ProcessCollector
 
-    own = CollectorRegistry(auto_describe=True)
-    own.register(collector)
-    ProcessCollector(registry=own)
+    collector_registry = CollectorRegistry(auto_describe=True)
+    collector_registry.register(collector)
+    ProcessCollector(registry=collector_registry)
 
     class Handler(MetricsHandler):
-        registry = own
+        registry = collector_registry
         server_version, sys_version = "hazard-video", ""
 
         def do_GET(self) -> None:  # noqa: N802
@@ -111,7 +114,11 @@ def _bind_server(address: BindAddress, handler: type) -> _MetricsServer:
     try:
         return _MetricsServer(address, handler)
     except socket.gaierror:
-        raise SettingsError(f"--metrics {address}: no such host; give an address of this machine, or 0.0.0.0") from None
+        raise SettingsError(
+            f"--metrics {address}: no such host; give an address of this machine, or 0.0.0.0 for all of its addresses"
+        ) from None
     except OSError as error:
-        said = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
-        raise RuntimeEnvironmentError(f"--metrics {address}: {said}; give another with --metrics [HOST:]PORT") from None
+        reason = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+        raise RuntimeEnvironmentError(
+            f"--metrics {address}: {reason}; give another address with --metrics [HOST:]PORT"
+        ) from None

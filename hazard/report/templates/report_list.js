@@ -1,7 +1,7 @@
-// The overview: events, the table of clips, failures, the worst mistakes.
+// The overview: events, the table of clips, failed clips and the worst mistakes.
 const PAGE_ROWS = matchMedia("(max-width: 760px)").matches ? 20 : 50;
 const FIRST_EVENTS = 10, MORE_EVENTS = 50, FIRST_FAILURES = 50;
-const STRIP = 3;
+const STRIP_FRAMES = 3;
 const collator = new Intl.Collator("en", {numeric: true});
 const view = {sort: "score", isDescending: true, page: 0, shown: clips};
 
@@ -19,13 +19,13 @@ function linkTo(clip, ...children) {
 }
 function truthNote(clip) {
   if (clip.isRight) return h("span", {class: "result"}, "✓ right");
-  if (clip.isWrong) return h("span", {class: "result wrong"}, "✗ wrong: is ", marked(clip.truth));
+  if (clip.isWrong) return h("span", {class: "result wrong"}, "✗ wrong, true label: ", marked(clip.truth));
   return null;
 }
 function unknownNote(clip) {
   if (!clip.isUnknown) return null;
   return h("span", {class: "unknown"}, h("b", null, "? not known to the model"),
-           clip.zeroShot && h("span", null, "CLIP, zero-shot: ", marked(clip.zeroShot)));
+           clip.zeroShot && h("span", null, "CLIP (zero-shot): ", marked(clip.zeroShot)));
 }
 function markNote(clip) {
   const mark = markOf(clip);
@@ -38,9 +38,9 @@ function bar(p, label) {
            at !== undefined && h("span", {class: "mark", "--at": at}));
 }
 function timeline(clip) {
-  const whole = Math.max(clip.duration, ...clip.events.map((event) => event.end), 1e-6);
+  const duration = Math.max(clip.duration, ...clip.events.map((event) => event.end), 1e-6);
   return h("span", {class: "timeline", "aria-hidden": "true"}, clip.events.map((event) => h("i", {
-    class: event.isAlarm ? "hot" : "cool", "--from": event.start / whole, "--to": event.end / whole})));
+    class: event.isAlarm ? "hot" : "cool", "--from": event.start / duration, "--to": event.end / duration})));
 }
 function eventsCell(clip) {
   if (!clip.events.length) return h("span", {class: "soft"}, "none");
@@ -49,26 +49,26 @@ function eventsCell(clip) {
             h("span", {class: "soft"}, clip.allEvents === 1 ? ` at ${clock(first.start)}` : `, first at ${clock(first.start)}`)),
           timeline(clip)];
 }
-function picture(source, time, extra) {
+function frameImage(source, time, extra) {
   return h("img", {src: source, alt: `Frame at ${clock(time)}`, decoding: "async", ...extra});
 }
-function smallStrip(clip, most) {
-  const pictures = picturesOf(clip), times = pictures.length ? detailOf(clip).pictureTimes : [];
-  return evenly(pictures.length, most).map((i) => picture(pictures[i], times[i]));
+function smallStrip(clip, maxFrames) {
+  const frames = framesOf(clip), times = frames.length ? detailOf(clip).frameTimes : [];
+  return spreadIndices(frames.length, maxFrames).map((i) => frameImage(frames[i], times[i]));
 }
-function rowElement(clip, withPictures = true) {
+function rowElement(clip, withFrames = true) {
   return h("tr", {role: "row", class: clip.isAlarm ? "hot" : null, "data-number": clip.number},
     h("th", {role: "rowheader", scope: "row", class: "clip"}, linkTo(clip, nameOf(clip)),
       clip.isPartial && h("span", {class: "tag"}, "partly read"),
       clip.reason && h("span", {class: "note"}, marked(clip.reason))),
     h("td", {role: "cell", class: "verdict"}, badge(clip.label, clip.isAlarm), unknownNote(clip), truthNote(clip), markNote(clip)),
-    h("td", {role: "cell", class: "score"}, bar(clip.score, LABELS[meta.positive] ?? clip.label), h("span", {class: "value"}, chance(clip.score))),
+    h("td", {role: "cell", class: "score"}, bar(clip.score, LABELS[meta.positive] ?? clip.label), h("span", {class: "value"}, formatProbability(clip.score))),
     h("td", {role: "cell", class: "happened"}, eventsCell(clip)),
     h("td", {role: "cell", class: "length"}, clock(clip.duration)),
-    h("td", {role: "cell", class: "frames"}, withPictures && h("div", null, smallStrip(clip, STRIP))));
+    h("td", {role: "cell", class: "frames"}, withFrames && h("div", null, smallStrip(clip, STRIP_FRAMES))));
 }
 
-const FITS = {
+const FILTERS = {
   "": () => true,
   events: (clip) => clip.events.length > 0,
   unknown: (clip) => clip.isUnknown,
@@ -79,7 +79,7 @@ const FITS = {
   marked: isMarked,
   unmarked: (clip) => !isMarked(clip),
 };
-const KEYS = {
+const COMPARISONS = {
   name: (a, b) => collator.compare(a.path, b.path),
   label: (a, b) => collator.compare(a.label, b.label) || b.score - a.score,
   score: (a, b) => a.score - b.score,
@@ -88,13 +88,13 @@ const KEYS = {
 };
 function filterClips() {
   const words = byId("filter-text").value.trim().toLowerCase().split(/\s+/);
-  const label = byId("filter-label").value, fits = FITS[byId("filter-show").value];
-  view.shown = clips.filter((clip) => (!label || clip.label === label) && fits(clip)
+  const label = byId("filter-label").value, passes = FILTERS[byId("filter-show").value];
+  view.shown = clips.filter((clip) => (!label || clip.label === label) && passes(clip)
     && words.every((word) => clip.text.includes(word)));
   sortClips();
 }
 function sortClips() {
-  const compare = KEYS[view.sort], sign = view.isDescending ? -1 : 1;
+  const compare = COMPARISONS[view.sort], sign = view.isDescending ? -1 : 1;
   view.shown.sort((a, b) => sign * compare(a, b) || a.order - b.order);
   for (const header of byId("clips").tHead.rows[0].cells) {
     const isKey = header.dataset.sort === view.sort;
@@ -122,7 +122,7 @@ function refresh() {
   view.page = 0;
   filterClips();
   showRows();
-  requestAnimationFrame(() => setTimeout(() => { // after it was painted
+  requestAnimationFrame(() => setTimeout(() => { // after painting
     document.documentElement.dataset.filterMs = (performance.now() - began).toFixed(0);
   }));
 }
@@ -141,20 +141,20 @@ function sortBy(key) {
   showRows();
 }
 
-// Events of all clips, the strongest first.
+// The events of all clips, the highest peak first.
 const allEvents = clips.flatMap((clip) => clip.events.map((event) => ({clip, event})));
 let eventsShown = FIRST_EVENTS;
 function eventRow({clip, event}) {
-  const pictures = picturesOf(clip);
-  const times = pictures.length ? detailOf(clip).pictureTimes : [];
-  const i = nearest(times, (event.start + event.end) / 2), isOutside = times[i] < event.start - 1 || times[i] > event.end + 1;
+  const frames = framesOf(clip);
+  const times = frames.length ? detailOf(clip).frameTimes : [];
+  const i = nearestIndex(times, (event.start + event.end) / 2), isOutside = times[i] < event.start - 1 || times[i] > event.end + 1;
   return h("tr", {role: "row", "data-number": clip.number},
-    h("td", {role: "cell", class: "frame"}, pictures.length && [picture(pictures[i], times[i]), isOutside && h("span", null, `at ${clock(times[i])}`)]),
+    h("td", {role: "cell", class: "frame"}, frames.length && [frameImage(frames[i], times[i]), isOutside && h("span", null, `at ${clock(times[i])}`)]),
     h("th", {role: "rowheader", scope: "row", class: "clip"}, linkTo(clip, nameOf(clip)),
       clip.isUnknown && h("span", {class: "tag"}, "? not known to the model")),
     h("td", {role: "cell", class: "verdict"}, badge(event.label, event.isAlarm)),
     h("td", {role: "cell", class: "when"}, span(event.start, event.end)),
-    h("td", {role: "cell", class: "score"}, bar(event.peak, event.label), h("span", {class: "value"}, chance(event.peak))));
+    h("td", {role: "cell", class: "score"}, bar(event.peak, event.label), h("span", {class: "value"}, formatProbability(event.peak))));
 }
 function showEvents() {
   if (!allEvents.length) return;
@@ -162,9 +162,9 @@ function showEvents() {
   allEvents.sort((a, b) => byTime ? a.clip.order - b.clip.order || a.event.start - b.event.start
     : b.event.peak - a.event.peak || a.clip.order - b.clip.order);
   byId("event-table").tBodies[0].replaceChildren(...allEvents.slice(0, eventsShown).map(eventRow));
-  const left = allEvents.length - eventsShown;
-  byId("more-events").hidden = left <= 0;
-  byId("more-events").textContent = `Show ${Math.min(left, MORE_EVENTS)} more of ${allEvents.length.toLocaleString("en")}`;
+  const remaining = allEvents.length - eventsShown;
+  byId("more-events").hidden = remaining <= 0;
+  byId("more-events").textContent = `Show ${Math.min(remaining, MORE_EVENTS)} more of ${allEvents.length.toLocaleString("en")}`;
 }
 
 let failuresShown = FIRST_FAILURES;
@@ -176,18 +176,18 @@ function showFailures() {
   byId("more-failures").textContent = `Show all ${meta.failures.length.toLocaleString("en")}`;
 }
 
-// The worst mistakes, each a card that leads to its clip.
+// The worst mistakes: cards that link to their clips.
 function mistakeCard(entry, ...text) {
   const clip = clipByPath.get(entry.path);
-  const pictures = clip ? smallStrip(clip, STRIP) : [];
-  const inside = [pictures.length ? h("span", {class: "thumbs"}, pictures) : null,
+  const frames = clip ? smallStrip(clip, STRIP_FRAMES) : [];
+  const content = [frames.length ? h("span", {class: "thumbs"}, frames) : null,
     clip ? nameOf(clip) : h("b", {class: "name"}, marked(entry.path)), h("span", {class: "note"}, text)];
-  return h("li", {class: "card", "data-number": clip?.number}, clip ? linkTo(clip, ...inside) : inside);
+  return h("li", {class: "card", "data-number": clip?.number}, clip ? linkTo(clip, ...content) : content);
 }
 function showMistakes() {
-  const until = (entry) => entry.end === null ? `${clock(entry.start)} – end` : span(entry.start, entry.end);
+  const eventTimes = (entry) => entry.end === null ? `${clock(entry.start)} – end` : span(entry.start, entry.end);
   const fill = (id, entries, text) => byId(id)?.replaceChildren(...entries.map((entry) => mistakeCard(entry, ...text(entry))));
-  fill("worst", meta.worst, (entry) => ["said ", marked(entry.label), ` ${percent(entry.probability ?? 0)}, is `, marked(entry.truth)]);
-  fill("missed", meta.missed, (entry) => [marked(entry.label), ` missed, ${until(entry)}`]);
-  fill("false-events", meta.false, (entry) => [marked(entry.label), ` where none is, ${until(entry)}, peak ${percent(entry.peak ?? 0)}`]);
+  fill("worst", meta.worst, (entry) => ["predicted ", marked(entry.label), ` ${percent(entry.probability ?? 0)}, true label: `, marked(entry.truth)]);
+  fill("missed", meta.missed, (entry) => [marked(entry.label), ` missed, ${eventTimes(entry)}`]);
+  fill("false-events", meta.false, (entry) => [marked(entry.label), ` without a true event, ${eventTimes(entry)}, peak ${percent(entry.peak ?? 0)}`]);
 }

@@ -1,28 +1,28 @@
-// Which view is open follows the address: #clip=12 is a clip, anything else the overview.
+// The address chooses the view: #clip=12 opens a clip, anything else the overview.
 const root = document.documentElement;
 const overview = byId("overview"), detailView = byId("detail");
-let leftAt = null, cameFrom = "clips", openChart = null;
+let returnTo = null, lastList = "clips", openChart = null;
 history.scrollRestoration = "manual";
 
-function routed() {
+function clipInAddress() {
   const found = /^#clip=(\d+)$/.exec(location.hash);
   return found ? clipByNumber.get(+found[1]) : undefined;
 }
 function route() {
-  const clip = routed();
+  const clip = clipInAddress();
   if (clip) openClip(clip);
   else if (!detailView.hidden) closeClip();
 }
 function openClip(clip) {
-  leftAt = {y: detailView.hidden ? scrollY : leftAt.y, number: clip.number};
+  returnTo = {y: detailView.hidden ? scrollY : returnTo.y, number: clip.number};
   overview.hidden = true;
   detailView.hidden = false;
   root.classList.add("on-detail");
-  const wide = Math.max(280, detailView.clientWidth - 34);
-  const {page, title, chart} = detailPage(clip, {wide: Math.min(wide, chartWidth())});
+  const width = Math.max(280, detailView.clientWidth - 34);
+  const {page, title, chart} = detailPage(clip, {width: Math.min(width, chartWidth())});
   openChart = chart;
-  detailView.replaceChildren(wayAround(clip), page);
-  chart?.draw(chart.figure.clientWidth || wide);
+  detailView.replaceChildren(clipNavigation(clip), page);
+  chart?.draw(chart.figure.clientWidth || width);
   document.title = `${readable(clip.name)} – ${meta.title}`;
   scrollTo(0, 0);
   title.focus({preventScroll: true});
@@ -39,21 +39,21 @@ function closeClip() {
   document.title = meta.title;
   showRows();
   if (location.hash.length > 1 && byId(location.hash.slice(1))) byId(location.hash.slice(1)).scrollIntoView();
-  else if (leftAt) {
-    scrollTo(0, leftAt.y);
-    const link = byId(cameFrom)?.querySelector(`[data-number="${leftAt.number}"] a`);
+  else if (returnTo) {
+    scrollTo(0, returnTo.y);
+    const link = byId(lastList)?.querySelector(`[data-number="${returnTo.number}"] a`);
     (link ?? byId("list-title")).focus({preventScroll: true});
   }
 }
-function wayAround(clip) {
-  const place = view.shown.indexOf(clip), step = (by, text, sign) => {
-    const other = place < 0 ? undefined : view.shown[place + by];
+function clipNavigation(clip) {
+  const position = view.shown.indexOf(clip), step = (by, text, sign) => {
+    const other = position < 0 ? undefined : view.shown[position + by];
     return other ? h("a", {href: `#clip=${other.number}`, class: "step", rel: by < 0 ? "prev" : "next", title: readable(other.path)}, ...(by < 0 ? [sign, " ", text] : [text, " ", sign]))
       : h("span", {class: "step off"}, ...(by < 0 ? [sign, " ", text] : [text, " ", sign]));
   };
   return h("nav", {class: "around", "aria-label": "Clips"},
     h("a", {href: "#", class: "step", click: (clicked) => { clicked.preventDefault(); goBack(); }}, "← All clips"),
-    h("span", {class: "place"}, place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${view.shown.length.toLocaleString("en")}`),
+    h("span", {class: "place"}, position < 0 ? "" : `${(position + 1).toLocaleString("en")} of ${view.shown.length.toLocaleString("en")}`),
     step(-1, "Previous", "‹"), step(1, "Next", "›"));
 }
 function goBack() {
@@ -62,7 +62,7 @@ function goBack() {
 
 overview.addEventListener("click", (clicked) => {
   const list = clicked.target.closest("table[id], ul[id]");
-  if (list) cameFrom = list.id;
+  if (list) lastList = list.id;
 }, true);
 function startOverview() {
   for (const header of byId("clips").tHead.querySelectorAll("[data-sort] button"))
@@ -103,7 +103,7 @@ showMistakes();
 showMarks();
 byId("review-download").addEventListener("click", downloadCorrections);
 byId("review-clear").addEventListener("click", clearMarks);
-addEventListener("marks-cleared", () => { if (routed()) openClip(routed()); else if (clips.length) showRows(); });
+addEventListener("marks-cleared", () => { if (clipInAddress()) openClip(clipInAddress()); else if (clips.length) showRows(); });
 addEventListener("hashchange", route);
 addEventListener("resize", () => { if (openChart) openChart.draw(openChart.figure.clientWidth); });
 addEventListener("beforeprint", preparePrint);

@@ -1,42 +1,42 @@
-// Marks of a person: what a clip or an event truly shows. They stay in this browser until they are downloaded.
-const KEPT_AS = `hazard-review-${meta.report}`;
+// Marks: what a clip or an event truly shows, according to the reader. They are stored in the browser.
+const STORAGE_KEY = `hazard-review-${meta.report}`;
 const LEAVE_OUT = "";
 const FORMULA = /^'*[=+\-@\t\r\n＝＋－＠]/;
 const marks = new Map();
-let marksAreKept = true;
+let isStorageAvailable = true;
 
 try {
-  for (const mark of JSON.parse(localStorage.getItem(KEPT_AS) ?? "[]")) marks.set(keyOf(mark), mark);
-} catch { marksAreKept = false; } // some browsers refuse storage to files
+  for (const mark of JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "[]")) marks.set(markKey(mark), mark);
+} catch { isStorageAvailable = false; } // some browsers offer no storage to local files
 
 // A mark: {path, start, end, said, truth}; start and end are null for a whole clip; truth "" leaves it out.
-function keyOf(mark) {
+function markKey(mark) {
   return JSON.stringify([mark.path, mark.start, mark.end, mark.start === null ? "" : mark.said]);
 }
-function thingOf(clip, event) {
+function markTarget(clip, event) {
   return {path: clip.path, start: event ? event.start : null, end: event ? event.end : null,
           said: event ? event.label : clip.label};
 }
 function markOf(clip, event) {
-  return marks.get(keyOf(thingOf(clip, event)));
+  return marks.get(markKey(markTarget(clip, event)));
 }
 function isMarked(clip) {
   return markOf(clip) || clip.events.some((event) => markOf(clip, event));
 }
-function setMark(thing, truth) {
-  if (truth === null) marks.delete(keyOf(thing));
-  else marks.set(keyOf(thing), {...thing, truth});
-  keepMarks();
+function setMark(target, truth) {
+  if (truth === null) marks.delete(markKey(target));
+  else marks.set(markKey(target), {...target, truth});
+  storeMarks();
   showMarks();
 }
-function keepMarks() {
+function storeMarks() {
   try {
-    if (marks.size) localStorage.setItem(KEPT_AS, JSON.stringify([...marks.values()]));
-    else localStorage.removeItem(KEPT_AS);
-  } catch { marksAreKept = false; }
+    if (marks.size) localStorage.setItem(STORAGE_KEY, JSON.stringify([...marks.values()]));
+    else localStorage.removeItem(STORAGE_KEY);
+  } catch { isStorageAvailable = false; }
 }
 
-// Rows of a manifest: a part of a video, such as a.mp4#t=12,15.5, is its video with start and end.
+// A row of a manifest. A part of a video, such as a.mp4#t=12,15.5, becomes its video with start and end.
 function correctionRow(mark) {
   const part = /^([^]*)#t=(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?$/.exec(mark.path);
   const offset = part ? +part[2] : 0, path = part ? part[1] : mark.path;
@@ -45,14 +45,14 @@ function correctionRow(mark) {
   return [path, mark.truth, part ? part[2] : "", part?.[3] ?? ""];
 }
 function csvCell(text) {
-  const whole = Array.from(text, (c) => /\p{Cs}/u.test(c) ? writtenOut(c) : c).join("");
-  const safe = FORMULA.test(whole) ? "'" + whole : whole;
+  const escaped = Array.from(text, (c) => /\p{Cs}/u.test(c) ? writtenOut(c) : c).join("");
+  const safe = FORMULA.test(escaped) ? "'" + escaped : escaped;
   return /[",;\t\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 function correctionsCsv() {
-  const things = [...marks.values()].sort((a, b) => (
+  const sorted = [...marks.values()].sort((a, b) => (
     a.path < b.path ? -1 : a.path > b.path ? 1 : (a.start ?? -1) - (b.start ?? -1)));
-  const rows = things.map((mark) => correctionRow(mark).map(csvCell).join(",") + "\n");
+  const rows = sorted.map((mark) => correctionRow(mark).map(csvCell).join(",") + "\n");
   return "path,label,start,end\n" + rows.join("");
 }
 function downloadCorrections() {
@@ -68,30 +68,30 @@ function showMarks() {
   const all = [...marks.values()], wrong = all.filter((mark) => mark.truth !== mark.said).length;
   byId("review-bar").hidden = !all.length;
   byId("review-count").textContent = `${all.length} marked, ${wrong} of them wrong` + (
-    marksAreKept ? "" : " – this browser does not keep marks: download them before you close the page");
+    isStorageAvailable ? "" : " – this browser does not store marks: download them before you close the page");
 }
 function clearMarks() {
-  if (!confirm(`Forget all ${counted(marks.size, "mark")}?`)) return;
+  if (!confirm(`Delete all ${counted(marks.size, "mark")}?`)) return;
   marks.clear();
-  keepMarks();
+  storeMarks();
   showMarks();
   dispatchEvent(new Event("marks-cleared"));
 }
 
-// Two choices and, where it is wrong, what it truly is. `name` keeps the radio buttons of one thing together.
-function reviewControls(clip, event, name, question, changed) {
-  const thing = thingOf(clip, event), old = markOf(clip, event);
-  const wrongAtFirst = LABELS.length === 2 ? LABELS.find((label) => label !== thing.said) : LEAVE_OUT;
-  const truth = h("select", {"aria-label": `What it truly shows: ${question}`}, [
-    ...LABELS.filter((label) => label !== thing.said), LEAVE_OUT,
+// The choices "right" and "wrong" and, for "wrong", the true label. `name` groups the radio buttons.
+function reviewControls(clip, event, name, question, onChange) {
+  const target = markTarget(clip, event), old = markOf(clip, event);
+  const defaultTruth = LABELS.length === 2 ? LABELS.find((label) => label !== target.said) : LEAVE_OUT;
+  const truth = h("select", {"aria-label": `True label: ${question}`}, [
+    ...LABELS.filter((label) => label !== target.said), LEAVE_OUT,
   ].map((label) => {
     const option = h("option", {value: label}, label === LEAVE_OUT ? "leave out" : readable(label));
-    option.selected = label === (old && old.truth !== thing.said ? old.truth : wrongAtFirst);
+    option.selected = label === (old && old.truth !== target.said ? old.truth : defaultTruth);
     return option;
   }));
   const choice = (value, text) => {
     const input = h("input", {type: "radio", name, value, change: update});
-    input.checked = old ? (old.truth === thing.said) === (value === "right") : false;
+    input.checked = old ? (old.truth === target.said) === (value === "right") : false;
     return [input, h("label", {class: `choice ${value}`}, input, h("span", null, text))];
   };
   const [right, rightLabel] = choice("right", "✓ Right"), [wrong, wrongLabel] = choice("wrong", "✗ Wrong");
@@ -100,18 +100,18 @@ function reviewControls(clip, event, name, question, changed) {
     update();
     right.focus();
   }}, "Undo");
-  const really = h("label", {class: "really"}, h("span", null, "It is"), truth);
-  function update(happened) {
+  const truthChoice = h("label", {class: "really"}, h("span", null, "True label"), truth);
+  function update(cause) {
     const marked = right.checked || wrong.checked;
-    really.hidden = !wrong.checked;
+    truthChoice.hidden = !wrong.checked;
     undo.hidden = !marked;
-    if (happened !== "at first") {
-      setMark(thing, right.checked ? thing.said : wrong.checked ? truth.value : null);
-      changed?.();
+    if (cause !== "init") {
+      setMark(target, right.checked ? target.said : wrong.checked ? truth.value : null);
+      onChange?.();
     }
   }
   truth.addEventListener("change", () => update());
-  update("at first");
+  update("init");
   return h("fieldset", {class: "review"}, h("legend", {class: event ? "sr" : null}, question),
-           rightLabel, wrongLabel, really, undo);
+           rightLabel, wrongLabel, truthChoice, undo);
 }

@@ -1,4 +1,4 @@
-// Text for people. Names come from outside: they only ever become text nodes, with what is hidden written out.
+// Text for people. Foreign names only become text nodes, and hidden characters in them are written as escapes.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/u;
 const JOINERS = "\u200c\u200d"; // invisible, but part of how Persian, Hindi and emoji are written
 const SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"};
@@ -27,7 +27,7 @@ function marked(text) {
   return name;
 }
 
-// An element: attributes that are null or false are left out, functions listen, what is no element becomes text.
+// An HTML element. Attributes that are null or false are left out, functions become listeners, strings become text.
 function h(tag, attributes, ...children) {
   const node = document.createElement(tag);
   set(node, attributes);

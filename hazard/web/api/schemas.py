@@ -1,4 +1,4 @@
-"""What the API answers, as OpenAPI describes it."""
+"""The answers of the jobs API, as OpenAPI describes them."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from hazard.web.http.uploads import FILE_FIELD
 
 
 class Problem(BaseModel):
-    """Why a request was not done."""
+    """The reason why a request was rejected."""
 
     error: str
     """One line."""
@@ -16,7 +16,7 @@ class Problem(BaseModel):
 
 
 class Links(BaseModel):
-    """Where a job's things are; null while they are not there."""
+    """The URLs of a job; null for what does not exist yet."""
 
     self: str
     page: str
@@ -27,7 +27,7 @@ class Links(BaseModel):
 
 
 class JobFacts(BaseModel):
-    """One video that was sent, and how far the work on it is."""
+    """One submitted video and the state of its analysis."""
 
     id: str
     name: str
@@ -36,26 +36,26 @@ class JobFacts(BaseModel):
     progress: float
     """0 to 1."""
     place: int
-    """In the queue, from 1; 0 where it does not wait."""
+    """The position in the queue, from 1; 0 if the job is not waiting."""
     created: str
     expires: str
     seconds: float | None
     reason: str
-    """Why it failed or, of one that is done, why it was read only in part."""
+    """The reason of a failure, or why a finished video was read only in part."""
     label: str
     confidence: float | None
     is_unknown: bool
-    """Unlike all that the model was trained on, so that the label means little."""
+    """Whether the video is unlike the training videos, so that its label is unreliable."""
     has_annotated: bool
     annotate_reason: str
-    """Why there is no annotated video, where one was asked for."""
+    """The reason why a requested annotated video could not be made."""
     annotating: float | None
-    """How far it is, 0 to 1, while it is being made."""
+    """The progress of the annotated video, 0 to 1, while it is being made."""
     links: Links
 
 
 class JobList(BaseModel):
-    """Jobs, newest first."""
+    """A list of jobs, newest first."""
 
     jobs: list[JobFacts]
 
@@ -68,7 +68,7 @@ class Score(BaseModel):
 
 
 class Segment(BaseModel):
-    """What the model sees from `start` to `end`, in seconds from the clip's start."""
+    """The label from `start` to `end`, in seconds from the clip's start."""
 
     start: float
     end: float
@@ -78,7 +78,7 @@ class Segment(BaseModel):
 
 
 class FoundEvent(BaseModel):
-    """A stretch in which a label's probability stays high."""
+    """A time span in which a label's probability stays high, in seconds from the clip's start."""
 
     label: str
     start: float
@@ -88,7 +88,7 @@ class FoundEvent(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the model sees in a video."""
+    """The result of a video's analysis."""
 
     id: str
     name: str
@@ -109,7 +109,7 @@ class Answer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A model that may be chosen."""
+    """A model that a request may choose."""
 
     name: str
     labels: list[str]
@@ -121,14 +121,14 @@ class ModelAnswer(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models of this server; `default` is used where none is chosen."""
+    """The models of this server. `default` is used if a request names none."""
 
     models: list[ModelAnswer]
     default: str
 
 
 class Health(BaseModel):
-    """Whether the server works."""
+    """The health of the server."""
 
     status: str
     workers: int
@@ -136,25 +136,25 @@ class Health(BaseModel):
 
 
 _STATUS_DESCRIPTIONS = {
-    400: "Malformed, or the wrong host",
-    401: "The token is missing",
+    400: "Malformed request, or a host name that is not accepted",
+    401: "The token is missing or wrong",
     403: "Sent by a page of another site",
-    404: "Not here",
-    405: "Not this method",
-    408: "Too slow",
-    409: "Not yet",
+    404: "Does not exist",
+    405: "This method is not allowed",
+    408: "The request took too long to arrive",
+    409: "Not done yet",
     413: "Too large",
     415: "Not a video, or not a form",
-    416: "A range that is not there",
-    422: "A video that cannot be used, or a value that is wrong",
-    429: "Too many at once; see Retry-After",
-    503: "Not now",
+    416: "The range is outside the file",
+    422: "The video cannot be used, or a value is wrong",
+    429: "Too many requests; see Retry-After",
+    503: "Not available now; try again later",
     507: "No room on the disk",
 }
 
 
 def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, besides those that every route has."""
+    """Return the OpenAPI description of a route's errors, with 400, 401 and 403, which every route has."""
     return {
         status: {"model": Problem, "description": _STATUS_DESCRIPTIONS[status]} for status in (400, 401, 403, *statuses)
     }
@@ -170,7 +170,7 @@ VIDEO_REQUEST_BODY = {
                     "required": [FILE_FIELD],
                     "properties": {
                         FILE_FIELD: {"type": "string", "format": "binary", "description": "The video"},
-                        "model": {"type": "string", "description": "One of /models"},
+                        "model": {"type": "string", "description": "A name from /models"},
                     },
                     "additionalProperties": False,
                 }
@@ -181,8 +181,8 @@ VIDEO_REQUEST_BODY = {
                     "required": ["url"],
                     "additionalProperties": False,
                     "properties": {
-                        "url": {"type": "string", "description": "Where the video is: http or https"},
-                        "model": {"type": "string", "description": "One of /models"},
+                        "url": {"type": "string", "description": "The URL of the video, http or https"},
+                        "model": {"type": "string", "description": "A name from /models"},
                     },
                 }
             },
@@ -192,8 +192,8 @@ VIDEO_REQUEST_BODY = {
 
 
 def describe_binary(*media_types: str, description: str) -> dict[str, Any]:
-    """An answer that is no JSON."""
+    """Return the OpenAPI description of an answer that is a file."""
     return {
         "description": description,
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types},
+        "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in media_types},
     }

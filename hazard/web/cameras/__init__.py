@@ -1,1 +1,1 @@
-"""The cameras of monitors on the page: event logs read, searched and marked."""
+"""The cameras of monitors: their event logs read, searched and marked by users."""

@@ -1,4 +1,4 @@
-"""Lines of event logs folded into events: the last line of an id says how it stands, earlier ones what it was."""
+"""Events built from the lines of an event log. The last line of an event's id gives its current state."""
 
 import math
 from bisect import bisect_left, insort
@@ -12,9 +12,9 @@ from typing import Any
 from hazard.monitor.events.event_log import LogEntry
 
 MAX_EVENTS = 100_000
-"""Of a site; of more the oldest are forgotten."""
+"""The most events of a site. Beyond that, the oldest are dropped."""
 MAX_CAMERAS = 1000
-"""Names of cameras that a log may bring; no monitor watches so many."""
+"""The most cameras of a site. No monitor watches so many; further names in a log are ignored."""
 MAX_LABELS = 1000
 MAX_NAME_LENGTH = 200
 MAX_ID_LENGTH = 1000
@@ -22,54 +22,54 @@ MAX_ID_LENGTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event that a camera saw. All times are seconds since 1970."""
+    """An event of a camera. All times are seconds since 1970."""
 
     site: str
     id: str
     key: str
-    """What addresses call it by."""
+    """The name of the event in URLs."""
     camera: str
     label: str
     started: float
     until: float
-    """When it was over, or when it was last heard of."""
+    """The end of the event, or the last time that the log mentions it."""
     is_over: bool
     is_cut: bool
-    """It was lost sight of."""
+    """Whether the event was interrupted: the camera or the monitor stopped before its end."""
     is_resumed: bool
-    """It was lost sight of and seen again."""
+    """Whether the event continued after an interruption."""
     is_muted: bool
     is_alerted: bool
     probability: float
-    """The highest."""
+    """The highest probability of the event."""
     snapshot: str
-    """The name of a file in the folder of snapshots; empty: none was made."""
+    """The name of a file in the folder of snapshots; empty if none was made."""
     clip: str
 
     @property
     def position(self) -> tuple[float, str]:
-        """Its place in time."""
+        """The event's position in time order."""
         return self.started, self.key
 
 
 @dataclass
 class EventIndex:
-    """The events of one site, and why its cameras went offline; bounded."""
+    """The events of one site, and why its cameras are offline. Its size is limited."""
 
     site: str
     events: dict[str, RecordedEvent] = field(default_factory=dict)
     positions: list[tuple[float, str]] = field(default_factory=list)
-    """The place of each in time, oldest first."""
+    """The position of each event, oldest first."""
     newest_by_camera: dict[str, RecordedEvent | None] = field(default_factory=dict)
-    """By name, the newest event."""
+    """The newest event of each camera, by name."""
     newest_snapshot_by_camera: dict[str, RecordedEvent] = field(default_factory=dict)
-    """By name, the newest event of which there is a snapshot."""
+    """The newest event with a snapshot of each camera, by name."""
     labels: set[str] = field(default_factory=set)
     offline_by_camera: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """Since when a camera is offline, and why."""
+    """The time since when a camera is offline, and the reason, by name."""
 
     def add_entry(self, entry: LogEntry) -> bool:
-        """What one line changes; False where it changes nothing or is somebody else's."""
+        """Add one log entry. Return False if it changes nothing or is not a valid entry."""
         try:
             camera = _parse_name(entry["camera"])
             if camera not in self.newest_by_camera and len(self.newest_by_camera) >= MAX_CAMERAS:
@@ -87,18 +87,18 @@ class EventIndex:
                 case _:
                     return False
             self.newest_by_camera.setdefault(camera, None)
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):  # somebody else's line
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):  # not a line of a monitor
             return False
         return True
 
     def _add_event(self, camera: str, entry: LogEntry) -> bool:
-        key = event_key(self.site, escape_surrogates(entry["id"]))
-        held = self.events.get(key)
-        event = _make_event(self.site, key, camera, entry, held)
-        if event == held:
+        key = make_event_key(self.site, escape_surrogates(entry["id"]))
+        previous = self.events.get(key)
+        event = _make_event(self.site, key, camera, entry, previous)
+        if event == previous:
             return False
         self.events[event.key] = event
-        if held is None:
+        if previous is None:
             insort(self.positions, event.position)
             self._drop_oldest()
         newest = self.newest_by_camera.get(camera)
@@ -110,33 +110,33 @@ class EventIndex:
         return True
 
     def _update_newest_snapshot(self, event: RecordedEvent) -> None:
-        held = self.newest_snapshot_by_camera.get(event.camera)
-        if event.snapshot and (held is None or held.position <= event.position):
+        newest = self.newest_snapshot_by_camera.get(event.camera)
+        if event.snapshot and (newest is None or newest.position <= event.position):
             self.newest_snapshot_by_camera[event.camera] = event
 
     def _drop_oldest(self) -> None:
-        if len(self.positions) > MAX_EVENTS * 1.02:  # not one by one: that would move all others each time
+        if len(self.positions) > MAX_EVENTS * 1.02:  # in batches, because each deletion moves all others
             for _, key in self.positions[:-MAX_EVENTS]:
                 del self.events[key]
             del self.positions[:-MAX_EVENTS]
 
     def count_before(self, position: tuple[float, str] | None) -> int:
-        """How many events come before a place in time; None: all."""
+        """Return how many events come before a position; all of them for None."""
         return len(self.positions) if position is None else bisect_left(self.positions, position)
 
 
-def event_key(site: str, event_id: str) -> str:
-    """What an event is called by in addresses: letters and digits, the same after a restart."""
+def make_event_key(site: str, event_id: str) -> str:
+    """Return the name of an event in URLs: letters and digits, the same after a restart."""
     return sha256(f"{site}\0{event_id}".encode()).hexdigest()[:24]
 
 
 def format_time(seconds: float) -> str:
-    """UTC, as JSON has it."""
+    """Return a time in UTC as JSON has it, such as `2026-01-02T03:04:05.678Z`."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _make_event(site: str, key: str, camera: str, entry: LogEntry, previous: RecordedEvent | None) -> RecordedEvent:
-    """How an event stands. What was told of, or muted, when it began stays so; its beginning and its peak stay too."""
+    """Return an event after an entry. Its start and peak, and whether it was alerted or muted, are kept."""
     started = previous.started if previous else _parse_time(entry["started"])
     is_resumed = bool(entry.get("goes_on")) or (previous is not None and previous.is_resumed)
     until = _end_time(entry, started, is_resumed=is_resumed)
@@ -172,20 +172,23 @@ def _merge_events(previous: RecordedEvent, event: RecordedEvent) -> RecordedEven
 
 
 def _end_time(entry: LogEntry, started: float, *, is_resumed: bool) -> float:
-    """An event that is known to be over ended a little earlier than that was known; the camera's own time says when."""
-    at, span = _parse_time(entry["at"]), entry.get("seconds")
+    """Return the end of an event.
+
+    A finished event ended a little before its entry was written; the camera's own time span gives the exact end.
+    """
+    end, span = _parse_time(entry["at"]), entry.get("seconds")
     if entry["over"] and not is_resumed and isinstance(span, list) and len(span) == 2:
-        at = min(at, started + max(0.0, float(span[1]) - float(span[0])))
-    return max(started, at)
+        end = min(end, started + max(0.0, float(span[1]) - float(span[0])))
+    return max(started, end)
 
 
 def _parse_time(moment: Any) -> float:
-    """Raises ValueError for a time without a zone: nobody could say when that was."""
+    """Return a time as seconds since 1970. Raises ValueError without a time zone or for an implausible year."""
     time = datetime.fromisoformat(moment)
     if time.tzinfo is None:
         raise ValueError("no time zone")
     if not 1990 < time.year < 3000:
-        raise ValueError("no time of ours")
+        raise ValueError("not a plausible time")
     return time.timestamp()
 
 
@@ -201,11 +204,11 @@ def _parse_name(value: Any) -> str:
 
 
 def escape_surrogates(value: Any) -> str:
-    """Text that can be sent: lone surrogates are written out."""
+    """Return text that can be encoded as UTF-8: lone surrogates are escaped, and the length is limited."""
     return str(value)[:MAX_ID_LENGTH].encode("utf-8", "backslashreplace").decode()
 
 
 def _parse_file_name(path: Any) -> str:
-    """The name alone: the folder is where the log lies, wherever the monitor thought that was."""
+    """Return the file name of a path. The page looks in the folder beside the log, not at the path in the log."""
     name = PurePosixPath(path).name if isinstance(path, str) else ""
     return "" if name.startswith(".") or not name.isprintable() else name

@@ -1,4 +1,4 @@
-"""What people said of events: right or wrong, kept by the page itself, a line each; and what training makes of it."""
+"""Users' feedback on events (right or wrong), one line each, and the corrections made from it for training."""
 
 import csv
 import io
@@ -19,19 +19,19 @@ from hazard.models.input_spec import ModelInputSpec, read_model_json
 from hazard.web.cameras.events import RecordedEvent, format_time
 
 Verdict = Literal["right", "wrong", ""]
-"""Nothing: a mark that was taken back."""
+"""Right or wrong; empty for feedback that was removed."""
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 MAX_LABEL_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What somebody said of an event; enough of the event to train with it once the log has forgotten it."""
+    """The feedback on one event, with the facts that training needs after the event left the log."""
 
     key: str
     mark: Verdict
     label: str
-    """What it was, where somebody said so."""
+    """The correct label of a wrong event, if the user chose one."""
     event_label: str
     camera: str
     started: str
@@ -41,24 +41,24 @@ class Feedback:
 
 @dataclass
 class FeedbackStore:
-    """The marks of one site: the last of an event counts."""
+    """The feedback of one site. The latest of each event counts."""
 
     file: Path
     by_key: dict[str, Feedback] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def get(self, key: str) -> Feedback | None:
-        """What was said of an event."""
+        """Return the feedback on an event, or None."""
         return self.by_key.get(key)
 
-    def verdict(self, key: str) -> Verdict:
-        """The word alone."""
-        mark = self.by_key.get(key)
-        return mark.mark if mark else ""
+    def get_verdict(self, key: str) -> Verdict:
+        """Return the verdict on an event; empty if there is none."""
+        feedback = self.by_key.get(key)
+        return feedback.mark if feedback else ""
 
     def save(self, event: RecordedEvent, verdict: Verdict, label: str, now: float) -> bool:
-        """On disk when this returns; False where it was said already. Raises EnvironmentStopped."""
-        mark = Feedback(
+        """Store feedback on disk. Return False if it is already stored. Raises RuntimeEnvironmentError."""
+        feedback = Feedback(
             event.key,
             verdict,
             label,
@@ -69,24 +69,24 @@ class FeedbackStore:
             format_time(now),
         )
         with self._lock:
-            held = self.by_key.get(event.key)
-            if (held.mark, held.label) == (verdict, label) if held else not verdict:
+            previous = self.by_key.get(event.key)
+            if (previous.mark, previous.label) == (verdict, label) if previous else not verdict:
                 return False
-            _append_feedback(self.file, mark)
+            _append_feedback(self.file, feedback)
             if verdict:
-                self.by_key[event.key] = mark
+                self.by_key[event.key] = feedback
             else:
                 self.by_key.pop(event.key, None)
         return True
 
     def list_all(self) -> list[Feedback]:
-        """Oldest event first."""
+        """Return all feedback, oldest event first."""
         with self._lock:
-            return sorted(self.by_key.values(), key=lambda mark: (mark.started, mark.key))
+            return sorted(self.by_key.values(), key=lambda feedback: (feedback.started, feedback.key))
 
 
 def open_feedback(folder: Path, sites: Iterable[str]) -> dict[str, FeedbackStore]:
-    """The marks of each site. Raises EnvironmentStopped where the folder cannot be used."""
+    """Open the feedback of each site. Raises RuntimeEnvironmentError if the folder cannot be used."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,7 +95,7 @@ def open_feedback(folder: Path, sites: Iterable[str]) -> dict[str, FeedbackStore
 
 
 def _open_store(file: Path) -> FeedbackStore:
-    """Half a line, of a server that was killed while it wrote, is cut off; so is what was said and taken back."""
+    """Read the feedback of a site. Incomplete lines of a killed server, and many outdated ones, are removed."""
     by_key: dict[str, Feedback] = {}
     try:
         content = file.read_bytes() if file.exists() else b""
@@ -103,26 +103,26 @@ def _open_store(file: Path) -> FeedbackStore:
         raise make_write_error(error, file) from error
     lines = content.split(b"\n")
     for line in lines[:-1]:
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # somebody else's line
-            mark = Feedback(**json.loads(line))
-            if mark.mark in VERDICTS and all(isinstance(value, str) for value in asdict(mark).values()):
-                by_key.pop(mark.key, None)
-                by_key |= {mark.key: mark} if mark.mark else {}
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # not a line of ours
+            feedback = Feedback(**json.loads(line))
+            if feedback.mark in VERDICTS and all(isinstance(value, str) for value in asdict(feedback).values()):
+                by_key.pop(feedback.key, None)
+                by_key |= {feedback.key: feedback} if feedback.mark else {}
     if lines[-1] or len(lines) > 2 * len(by_key) + 1000:
-        write_atomically(file, b"".join(_format_line(mark) for mark in by_key.values()))
+        write_atomically(file, b"".join(_format_line(feedback) for feedback in by_key.values()))
     return FeedbackStore(file, by_key)
 
 
 def _append_feedback(file: Path, feedback: Feedback) -> None:
     try:
-        with open(file, "ab") as opened:
-            size = opened.tell()
+        with open(file, "ab") as handle:
+            size = handle.tell()
             try:
-                opened.write(_format_line(feedback))
-                opened.flush()
-                os.fsync(opened.fileno())
+                handle.write(_format_line(feedback))
+                handle.flush()
+                os.fsync(handle.fileno())
             except OSError:
-                os.truncate(file, size)  # no half line that the next one would be written behind
+                os.truncate(file, size)  # an incomplete line would spoil the next one
                 raise
     except OSError as error:
         raise make_write_error(error, file) from error
@@ -135,30 +135,27 @@ def _format_line(feedback: Feedback) -> bytes:
 def make_corrections(
     feedback: Iterable[Feedback], model_labels: Iterable[tuple[str, ...]], *, other_label: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Path and label of each clip that a mark tells training something of; the path is a name in the clips' folder.
+    """Yield the file name and the correct label of each marked clip. The name is relative to the folder of clips.
 
-    A right event has its label. A wrong one has the label that was said, else `other`, else the other one of two where
-    the models that know its label know two, else none: it is left out of training.
+    A right event keeps its label. A wrong one gets the label that the user chose, else `other_label`, else the other
+    label of the two-label models that know its label, else an empty label, which excludes the clip from training.
     """
-    known = [set(names) for names in model_labels]
-    for mark in feedback:
-        if mark.clip:
-            yield (
-                mark.clip,
-                mark.event_label
-                if mark.mark == "right"
-                else mark.label or other_label or _find_other_label(mark, known),
-            )
+    label_sets = [set(names) for names in model_labels]
+    for item in feedback:
+        if item.clip and item.mark == "right":
+            yield item.clip, item.event_label
+        elif item.clip:
+            yield item.clip, item.label or other_label or _find_other_label(item, label_sets)
 
 
 def _find_other_label(feedback: Feedback, label_sets: Iterable[set[str]]) -> str:
     others = {frozenset(names - {feedback.event_label}) for names in label_sets if feedback.event_label in names}
-    only = next(iter(others)) if len(others) == 1 else frozenset()
-    return next(iter(only)) if len(only) == 1 else ""
+    labels = next(iter(others)) if len(others) == 1 else frozenset()
+    return next(iter(labels)) if len(labels) == 1 else ""
 
 
 def format_corrections_csv(rows: Iterable[tuple[str, str]]) -> str:
-    """The file that `train_temporal.py --labels` reads, and that `extract_features.py` takes for a manifest."""
+    """Return the CSV that `train-temporal --labels` reads. It is also a valid manifest for `extract-features`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(CSV_COLUMNS)
@@ -168,19 +165,19 @@ def format_corrections_csv(rows: Iterable[tuple[str, str]]) -> str:
 
 
 class _ModelLabels(ModelInputSpec):
-    """The part of model.json that says what clips may be called."""
+    """The part of model.json that lists the labels."""
 
     labels: tuple[str, ...]
 
 
 def make_model_labels_reader(models: Mapping[str, Path]) -> Callable[[], list[tuple[str, ...]]]:
-    """What each model may call a clip, read when it is asked for; a model that cannot be read has nothing to say."""
+    """Return a function that reads the labels of each model. Models that cannot be read are left out."""
 
-    def labels() -> list[tuple[str, ...]]:
-        found = []
+    def read_model_labels() -> list[tuple[str, ...]]:
+        labels = []
         for folder in models.values():
             with suppress(SettingsError, ArtifactError, RuntimeEnvironmentError):
-                found.append(read_model_json(folder, _ModelLabels).labels)
-        return found
+                labels.append(read_model_json(folder, _ModelLabels).labels)
+        return labels
 
-    return labels
+    return read_model_labels

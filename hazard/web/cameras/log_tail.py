@@ -1,4 +1,4 @@
-"""A monitor's event log, read while it is written: what is new since the last look, each whole line once."""
+"""The reader of a monitor's event log while it grows: each complete line is read once, also across rotation."""
 
 import os
 import stat
@@ -10,12 +10,12 @@ from hazard.monitor.events.event_log import LOG_FILE_NAME, OLDER_LOG_FILE_NAME, 
 
 READ_BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 18
-"""No line of a monitor is nearly as long; what is longer is passed over."""
+"""The longest line that is read. Monitors write much shorter ones; longer lines are skipped."""
 
 
 @dataclass
 class LogTail:
-    """Follows the log of a folder. A file stays open, so that what comes before a rotation is not missed."""
+    """The reader of a folder's log. It keeps the file open, so that no lines before a rotation are missed."""
 
     folder: Path
     _file: int | None = None
@@ -24,48 +24,48 @@ class LogTail:
     _has_started: bool = False
 
     def read_new_entries(self) -> Iterator[LogEntry]:
-        """What came since the last call, oldest first; at first all that there is. Half a line waits for its rest.
+        """Yield the entries since the last call, oldest first; the first call yields all. An incomplete line waits.
 
-        Lines of others are passed over. A log that is not there, or that may not be read, has no news.
+        Lines that are not entries are skipped. A log that does not exist or cannot be read has no entries.
         """
         if not self._has_started:
             self._has_started = True
             self._open(OLDER_LOG_FILE_NAME)
             yield from self._read_entries()
         while self._is_replaced():
-            yield from self._read_entries()  # what was written before it was put away
-            before = self._file_id
-            if before != _find_file_id(self.folder / OLDER_LOG_FILE_NAME) and self._open(OLDER_LOG_FILE_NAME):
-                yield from self._read_entries()  # it was put away more than once meanwhile
+            yield from self._read_entries()  # the lines written before the rotation
+            read_id = self._file_id
+            if read_id != _find_file_id(self.folder / OLDER_LOG_FILE_NAME) and self._open(OLDER_LOG_FILE_NAME):
+                yield from self._read_entries()  # there was more than one rotation meanwhile
             if not self._open(LOG_FILE_NAME):
                 return
         yield from self._read_entries()
 
     def close(self) -> None:
-        """Nothing more is read."""
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
         self._file, self._file_id, self._offset = None, (0, 0), 0
 
     def _is_replaced(self) -> bool:
-        name = _find_file_id(self.folder / LOG_FILE_NAME)
-        return name is not None and name != self._file_id
+        file_id = _find_file_id(self.folder / LOG_FILE_NAME)
+        return file_id is not None and file_id != self._file_id
 
     def _open(self, name: str) -> bool:
-        opened = open_regular_file(self.folder / name)
-        if opened is None:
+        descriptor = open_regular_file(self.folder / name)
+        if descriptor is None:
             return False
         self.close()
-        status = os.fstat(opened)
-        self._file, self._file_id = opened, (status.st_dev, status.st_ino)
+        status = os.fstat(descriptor)
+        self._file, self._file_id = descriptor, (status.st_dev, status.st_ino)
         return True
 
     def _read_entries(self) -> Iterator[LogEntry]:
-        """Entries of the whole lines from here on."""
+        """Yield the entries of all complete lines from the offset on."""
         if self._file is None:
             return
         if os.fstat(self._file).st_size < self._offset:
-            self._offset = 0  # somebody made it anew in its place
+            self._offset = 0  # the file was truncated and written again
         is_skipping = False
         while block := os.pread(self._file, READ_BLOCK_BYTES, self._offset):
             end = block.rfind(b"\n") + 1
@@ -83,14 +83,14 @@ class LogTail:
 
 
 def open_regular_file(path: Path | str, *, folder_fd: int | None = None) -> int | None:
-    """A descriptor of a plain file to read; None where there is none, and for links, pipes and devices."""
+    """Open a regular file and return its descriptor, or None if it does not exist or is a link, pipe or device."""
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except (OSError, ValueError):
         return None
-    if stat.S_ISREG(os.fstat(opened).st_mode):
-        return opened
-    os.close(opened)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The JSON API of what cameras saw: cameras, events, their files, marks, numbers."""
+"""The JSON API of cameras: their states, events, files, feedback and statistics."""
 
 import hashlib
 import threading
@@ -31,10 +31,10 @@ from hazard.web.cameras.schemas import (
     EventList,
     NewMark,
     Statistics,
-    camera_facts,
-    event_facts,
-    event_list,
-    statistics_facts,
+    make_camera_facts,
+    make_event_facts,
+    make_event_list,
+    make_statistics,
 )
 from hazard.web.errors import RequestError
 
@@ -42,29 +42,31 @@ MAX_EVENTS_PER_PAGE = 500
 NameQuery = Annotated[str, Query(max_length=200)]
 ShortQuery = Annotated[str, Query(max_length=80)]
 EventKey = Annotated[str, Path(pattern="^[0-9a-f]{24}$")]
-NOT_CHANGED_RESPONSE: dict[int | str, dict[str, Any]] = {304: {"description": "What If-None-Match names is still so"}}
+NOT_CHANGED_RESPONSE: dict[int | str, dict[str, Any]] = {
+    304: {"description": "Not changed since the answer that If-None-Match names"}
+}
 Result = TypeVar("Result")
 _OPEN_LOCK = threading.Lock()
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Logs are read from the start of the server on."""
-    sights = _get_or_open_queries(app)
+    """Open the monitors' logs when the server starts, and close them when it stops."""
+    queries = _get_or_open_queries(app)
     yield
-    sights.monitor_sites.close()
+    queries.monitor_sites.close()
 
 
 router = APIRouter(lifespan=_lifespan)
 
 
 def get_queries(request: Request) -> CameraQueries:
-    """What cameras saw, as the application knows it."""
+    """Return the camera queries of the application."""
     return _get_or_open_queries(request.app)
 
 
 def get_zone(queries: Annotated[CameraQueries, Depends(get_queries)], zone: ShortQuery = "") -> ZoneInfo:
-    """Of days and hours; the server's own where none is named."""
+    """Return the time zone of a request, by default the server's. Raises RequestError 422."""
     return parse_or_reject(lambda: parse_zone(zone, queries.zone))
 
 
@@ -77,17 +79,17 @@ def get_event_filter(
     before: ShortQuery = "",
     mark: FeedbackFilter = "",
 ) -> EventFilter:
-    """Filters of events; `since` and `before` are days, or times with their zone."""
-    first = parse_or_reject(lambda: parse_moment(since, zone, name="since"))
-    last = parse_or_reject(lambda: parse_moment(before, zone, name="before"))
-    return EventFilter(site, camera, label, first, last, mark)
+    """Return the filter of a request. `since` and `before` are days or times. Raises RequestError 422."""
+    since_seconds = parse_or_reject(lambda: parse_moment(since, zone, name="since"))
+    before_seconds = parse_or_reject(lambda: parse_moment(before, zone, name="before"))
+    return EventFilter(site, camera, label, since_seconds, before_seconds, mark)
 
 
 def get_event(key: EventKey, queries: Annotated[CameraQueries, Depends(get_queries)]) -> RecordedEvent:
-    """The event of an address. Raises Refused."""
+    """Return the event of a path. Raises RequestError 404."""
     queries.monitor_sites.refresh()
     if (event := queries.monitor_sites.find_event(key)) is None:
-        raise RequestError(404, "no such event; the log may have forgotten it")
+        raise RequestError(404, "no such event; it may have left the log")
     return event
 
 
@@ -99,10 +101,11 @@ EventDep = Annotated[RecordedEvent, Depends(get_event)]
 
 @router.get("/api/cameras", response_model=CameraList, responses={**NOT_CHANGED_RESPONSE, **describe_errors(422)})
 def list_cameras(request: Request, queries: QueriesDep, site: NameQuery = "") -> Response:
-    """The cameras of all sites, or of one: whether they are up, and what they saw last."""
+    """List the cameras of all sites, or of one, with their state and their last event."""
     queries.monitor_sites.refresh()
     return json_response(
-        request, CameraList(cameras=[camera_facts(queries, one) for one in queries.monitor_sites.cameras(site)])
+        request,
+        CameraList(cameras=[make_camera_facts(queries, camera) for camera in queries.monitor_sites.list_cameras(site)]),
     )
 
 
@@ -114,30 +117,30 @@ def list_events(
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS_PER_PAGE)] = 50,
     cursor: ShortQuery = "",
 ) -> Response:
-    """Events, newest first."""
+    """List events, newest first."""
     return json_response(
         request,
-        event_list(queries, parse_or_reject(lambda: queries.find_page(event_filter, cursor=cursor, limit=limit))),
+        make_event_list(queries, parse_or_reject(lambda: queries.find_page(event_filter, cursor=cursor, limit=limit))),
     )
 
 
 @router.get("/api/events/{key}", response_model=EventFacts, responses=describe_errors(404, 422))
 def show_event(event: EventDep, queries: QueriesDep) -> EventFacts:
-    """One event."""
-    return event_facts(queries, event)
+    """Return one event."""
+    return make_event_facts(queries, event)
 
 
 @router.get(
     "/api/events/{key}/snapshot",
     response_class=Response,
     responses={
-        200: describe_binary("image/jpeg", description="The picture when it began"),
+        200: describe_binary("image/jpeg", description="The frame at the start of the event"),
         **NOT_CHANGED_RESPONSE,
         **describe_errors(404, 422),
     },
 )
 def show_snapshot(event: EventDep, queries: QueriesDep, request: Request) -> Response:
-    """The picture at the moment of the event."""
+    """Return the snapshot of an event."""
     return _event_file_response(event, queries, request, "snapshot")
 
 
@@ -145,41 +148,41 @@ def show_snapshot(event: EventDep, queries: QueriesDep, request: Request) -> Res
     "/api/events/{key}/clip",
     response_class=Response,
     responses={
-        200: describe_binary("video/mp4", description="The event with what came before and after"),
-        206: describe_binary("video/mp4", description="A part of it"),
-        416: {"description": "A range that is not there"},
+        200: describe_binary("video/mp4", description="The event with the seconds before and after it"),
+        206: describe_binary("video/mp4", description="The requested range"),
+        416: {"description": "The range is outside the file"},
         **NOT_CHANGED_RESPONSE,
         **describe_errors(404, 422),
     },
 )
 def show_clip(event: EventDep, queries: QueriesDep, request: Request) -> Response:
-    """The clip of the event; ranges may be asked for."""
+    """Return the clip of an event. Range requests are supported."""
     return _event_file_response(event, queries, request, "clip")
 
 
 @router.post("/api/events/{key}/mark", response_model=EventFacts, responses=describe_errors(404, 422, 503))
 def mark_event(event: EventDep, queries: QueriesDep, new_mark: NewMark) -> EventFacts:
-    """What a person says of the event: right, wrong, or nothing any more."""
+    """Mark an event as right or wrong, or remove its mark."""
     if new_mark.label and new_mark.mark != "wrong":
-        raise RequestError(422, "label: it is said of events that are wrong")
+        raise RequestError(422, "label: only events marked wrong take a label")
     try:
         queries.save_feedback(event, new_mark.mark, new_mark.label)
     except RuntimeEnvironmentError as error:
         raise RequestError(503, str(error)) from None
-    return event_facts(queries, event)
+    return make_event_facts(queries, event)
 
 
 @router.get("/api/statistics", response_model=Statistics, responses={**NOT_CHANGED_RESPONSE, **describe_errors(422)})
 def show_statistics(request: Request, queries: QueriesDep, event_filter: FilterDep, zone: ZoneDep) -> Response:
-    """Events by hour, weekday, camera, label and day, and the share that was confirmed."""
-    return json_response(request, statistics_facts(queries.compute_statistics(event_filter, zone), zone.key))
+    """Count events by hour, weekday, camera, label and day, with the share that users confirmed."""
+    return json_response(request, make_statistics(queries.compute_statistics(event_filter, zone), zone.key))
 
 
 @router.get(
     "/api/corrections.csv",
     response_class=Response,
     responses={
-        200: describe_binary("text/csv", description="path,label,start,end: a row a marked clip"),
+        200: describe_binary("text/csv", description="path,label,start,end: one row per marked clip"),
         **describe_errors(422),
     },
 )
@@ -189,16 +192,15 @@ def show_corrections(
     other: Annotated[str, Query(max_length=MAX_LABEL_LENGTH)] = "",
     removed: bool = False,
 ) -> Response:
-    """The marks of a site for training: paths are names in its monitor's folder of clips.
+    """Return the marks of a site as corrections for training. Paths are names in the monitor's folder of clips.
 
-    Wrong events get the label that was said, else `other`, else the other one of the model's two labels, else none,
-    which leaves the clip out. Clips that are gone are in it only with `removed=true`.
+    A wrong event gets the label that the user chose, else `other`, else the other label of a two-label model, else an
+    empty label, which excludes the clip from training. Clips that were removed are listed only with `removed=true`.
     """
     name = site or (next(iter(queries.feedback_stores)) if len(queries.feedback_stores) == 1 else "")
     if name not in queries.feedback_stores:
-        raise RequestError(
-            422, f"site: expected one of {', '.join(queries.feedback_stores) or 'none, as no monitor is set up'}"
-        )
+        sites = ", ".join(queries.feedback_stores)
+        raise RequestError(422, f"site: expected one of {sites}" if sites else "site: this server has no monitor")
     rows = make_corrections(
         queries.list_feedback(name, with_removed=removed), queries.read_model_labels(), other_label=other
     )
@@ -207,12 +209,12 @@ def show_corrections(
 
 
 def json_response(request: Request, answer: BaseModel) -> Response:
-    """An answer with its name, so that who has it already is told so and no more."""
+    """Return an answer as JSON with an `ETag`, or 304 if the client has it."""
     return tagged_response(request, answer.model_dump_json().encode(), "application/json")
 
 
 def tagged_response(request: Request, content: bytes, media_type: str) -> Response:
-    """Content by its digest: 304 where the asker has it."""
+    """Return content with its digest as `ETag`, or 304 if the client has it."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
     headers = {"ETag": tag}
     if request.headers.get("if-none-match") == tag:
@@ -223,26 +225,25 @@ def tagged_response(request: Request, content: bytes, media_type: str) -> Respon
 def _event_file_response(
     event: RecordedEvent, queries: CameraQueries, request: Request, kind: Literal["snapshot", "clip"]
 ) -> Response:
-    opened = queries.monitor_sites.open_file(event, kind)
-    if opened is None:
-        said = {"coming": "it is not there yet", "removed": "it was removed", "none": "none was made"}
-        raise RequestError(
-            404, f"no {kind}: {said.get(queries.monitor_sites.file_state(event, kind), 'it was removed')}"
-        )
+    descriptor = queries.monitor_sites.open_file(event, kind)
+    if descriptor is None:
+        reasons = {"coming": "it is not written yet", "none": "none was made"}
+        reason = reasons.get(queries.monitor_sites.file_state(event, kind), "it was removed")
+        raise RequestError(404, f"no {kind}: {reason}")
     types = {"snapshot": ("image/jpeg", "jpg"), "clip": ("video/mp4", "mp4")}
-    content, ending = types[kind]
-    return make_file_response(opened, request, media_type=content, name=f"{kind}-{event.key}.{ending}")
+    media_type, suffix = types[kind]
+    return make_file_response(descriptor, request, media_type=media_type, name=f"{kind}-{event.key}.{suffix}")
 
 
 def _get_or_open_queries(app: FastAPI) -> CameraQueries:
     with _OPEN_LOCK:
-        if not hasattr(app.state, "sights"):
-            app.state.sights = open_camera_queries(app.state.settings)
-        return app.state.sights
+        if not hasattr(app.state, "camera_queries"):
+            app.state.camera_queries = open_camera_queries(app.state.settings)
+        return app.state.camera_queries
 
 
 def parse_or_reject(parse: Callable[[], Result]) -> Result:
-    """What a request says. Raises Refused where it is wrong."""
+    """Return a parsed value of a request. Raises RequestError 422 if it is wrong."""
     try:
         return parse()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What the API answers of cameras, as OpenAPI describes it."""
+"""The answers of the cameras API, as OpenAPI describes them."""
 
 from typing import Literal
 
@@ -12,15 +12,15 @@ from hazard.web.cameras.statistics import EventStatistics, FeedbackCounts
 
 
 class EventFile(BaseModel):
-    """A snapshot or a clip."""
+    """A snapshot or a clip of an event."""
 
     state: FileState
     url: str | None
-    """Null where it is not there."""
+    """The URL of the file; null if it does not exist."""
 
 
 class EventFacts(BaseModel):
-    """Something that a camera saw. Times are UTC."""
+    """An event of a camera. Times are UTC."""
 
     key: str
     site: str
@@ -28,45 +28,45 @@ class EventFacts(BaseModel):
     label: str
     started: str
     ended: str | None
-    """Null while it goes on; of an event that was lost sight of, when it was last heard of."""
+    """The end; null while the event goes on. For an interrupted event, the last time that it was seen."""
     seconds: float | None
     state: RecordedEventState
     is_muted: bool
-    """One alert too many of that camera in a minute: nobody was told."""
+    """Whether no alert was sent because the camera had too many alerts within a minute."""
     is_alerted: bool
     probability: float
-    """The highest."""
+    """The highest probability of the event."""
     mark: Verdict
-    """What a person said of it."""
+    """The user's verdict: right, wrong, or empty."""
     mark_label: str
-    """What it was, where the person said so."""
+    """The correct label of a wrong event, if the user chose one."""
     snapshot: EventFile
     clip: EventFile
     page: str
 
 
 class EventList(BaseModel):
-    """Events, newest first."""
+    """A page of events, newest first."""
 
     events: list[EventFacts]
     total: int
-    """Of all pieces."""
+    """The number of events on all pages."""
     next: str | None
-    """Ask for the next piece with `cursor`; null after the last."""
+    """The value of `cursor` for the next page; null on the last."""
 
 
 class CameraFacts(BaseModel):
-    """How a camera stands."""
+    """The state of a camera."""
 
     site: str
     name: str
     state: CameraState
     since: str | None
-    """Since when it is offline or not watched, where known."""
+    """The time since when the camera is offline or not watched, if known."""
     reason: str
     last_event: EventFacts | None
     picture: str | None
-    """The newest snapshot."""
+    """The URL of the newest snapshot."""
 
 
 class CameraList(BaseModel):
@@ -76,65 +76,65 @@ class CameraList(BaseModel):
 
 
 class NewMark(BaseModel):
-    """What a person says of an event."""
+    """A user's feedback on an event."""
 
     model_config = ConfigDict(extra="forbid")
 
     mark: Verdict
-    """Nothing takes it back."""
+    """Right or wrong; empty removes the mark."""
     label: str = Field("", max_length=MAX_LABEL_LENGTH)
-    """What it really was, where it was wrong."""
+    """The correct label of a wrong event."""
 
 
 class Counted(BaseModel):
-    """How many events, and what people said of them."""
+    """The number of events, and how many of them users marked right or wrong."""
 
     count: int
     right: int
     wrong: int
     share_confirmed: float | None
-    """Of those that were marked, how many were right; null where none was."""
+    """The share of right events among the marked ones; null if none is marked."""
 
 
 class CameraCount(Counted):
-    """The events of a camera."""
+    """The event counts of a camera."""
 
     site: str
     camera: str
 
 
 class LabelCount(Counted):
-    """The events of a label."""
+    """The event counts of a label."""
 
     label: str
 
 
 class DayCount(Counted):
-    """The events of a day."""
+    """The event counts of a day."""
 
     day: str
 
 
 class Statistics(BaseModel):
-    """Events in numbers, by when they began."""
+    """Event counts, by the start of the events."""
 
     zone: str
     total: Counted
     by_hour: list[int] = Field(min_length=24, max_length=24)
-    """From midnight."""
+    """Events of each hour, from midnight."""
     by_weekday: list[int] = Field(min_length=7, max_length=7)
-    """From Monday."""
+    """Events of each weekday, from Monday."""
     by_camera: list[CameraCount]
     by_label: list[LabelCount]
     by_day: list[DayCount]
-    """The last year at most."""
+    """Events of each day, of at most the last year."""
 
 
-def event_facts(queries: CameraQueries, event: RecordedEvent) -> EventFacts:
-    """An event as JSON has it."""
-    state = queries.monitor_sites.state_of(event)
+def make_event_facts(queries: CameraQueries, event: RecordedEvent) -> EventFacts:
+    """Return an event as the API answers it."""
+    state = queries.monitor_sites.event_state(event)
     ended = None if state == "going on" else event.until
-    mark: Feedback | None = queries.feedback(event)
+    feedback: Feedback | None = queries.get_feedback(event)
     return EventFacts(
         key=event.key,
         site=event.site,
@@ -147,47 +147,48 @@ def event_facts(queries: CameraQueries, event: RecordedEvent) -> EventFacts:
         is_muted=event.is_muted,
         is_alerted=event.is_alerted,
         probability=event.probability,
-        mark=mark.mark if mark else "",
-        mark_label=mark.label if mark else "",
+        mark=feedback.mark if feedback else "",
+        mark_label=feedback.label if feedback else "",
         snapshot=_event_file(queries, event, "snapshot"),
         clip=_event_file(queries, event, "clip"),
         page=f"/cameras/events/{event.key}",
     )
 
 
-def event_list(queries: CameraQueries, page: EventPage) -> EventList:
-    """A piece of a long list as JSON has it."""
-    events = [event_facts(queries, event) for event in page.events]
+def make_event_list(queries: CameraQueries, page: EventPage) -> EventList:
+    """Return a page of events as the API answers it."""
+    events = [make_event_facts(queries, event) for event in page.events]
     return EventList(events=events, total=page.total, next=page.next or None)
 
 
-def camera_facts(queries: CameraQueries, camera: CameraStatus) -> CameraFacts:
-    """A camera as JSON has it."""
-    pictured = camera.newest_with_snapshot
-    is_there = pictured is not None and queries.monitor_sites.file_state(pictured, "snapshot") == "there"
+def make_camera_facts(queries: CameraQueries, camera: CameraStatus) -> CameraFacts:
+    """Return a camera as the API answers it."""
+    event = camera.newest_with_snapshot
+    has_snapshot = event is not None and queries.monitor_sites.file_state(event, "snapshot") == "there"
     return CameraFacts(
         site=camera.site,
         name=camera.name,
         state=camera.state,
         since=None if camera.since is None else format_time(camera.since),
         reason=camera.reason,
-        last_event=event_facts(queries, camera.newest_event) if camera.newest_event else None,
-        picture=f"/api/events/{pictured.key}/snapshot" if pictured and is_there else None,
+        last_event=make_event_facts(queries, camera.newest_event) if camera.newest_event else None,
+        picture=f"/api/events/{event.key}/snapshot" if event and has_snapshot else None,
     )
 
 
-def statistics_facts(numbers: EventStatistics, zone: str) -> Statistics:
-    """Numbers as JSON has them."""
+def make_statistics(statistics: EventStatistics, zone: str) -> Statistics:
+    """Return statistics as the API answers them."""
     return Statistics(
         zone=zone,
-        total=Counted(**_count_fields(numbers.total)),
-        by_hour=numbers.by_hour,
-        by_weekday=numbers.by_weekday,
+        total=Counted(**_count_fields(statistics.total)),
+        by_hour=statistics.by_hour,
+        by_weekday=statistics.by_weekday,
         by_camera=[
-            CameraCount(site=site, camera=name, **_count_fields(one)) for (site, name), one in numbers.by_camera
+            CameraCount(site=site, camera=name, **_count_fields(counts))
+            for (site, name), counts in statistics.by_camera
         ],
-        by_label=[LabelCount(label=label, **_count_fields(one)) for label, one in numbers.by_label],
-        by_day=[DayCount(day=day.isoformat(), **_count_fields(one)) for day, one in numbers.by_day],
+        by_label=[LabelCount(label=label, **_count_fields(counts)) for label, counts in statistics.by_label],
+        by_day=[DayCount(day=day.isoformat(), **_count_fields(counts)) for day, counts in statistics.by_day],
     )
 
 

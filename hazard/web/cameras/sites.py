@@ -1,4 +1,4 @@
-"""What the cameras of all sites saw, read from the folders of their monitors, which are never written into."""
+"""The cameras and events of all sites, read from the folders of their monitors. Nothing is written there."""
 
 import os
 import threading
@@ -19,9 +19,9 @@ CameraState = Literal["up", "connecting", "offline", "ended", "not watching"]
 RecordedEventState = Literal["going on", "over", "cut"]
 FileState = Literal["there", "coming", "removed", "none"]
 CLIP_GRACE_SECONDS = 120.0
-"""A clip that is not there so long after its event was last heard of does not come any more."""
+"""The time after an event's end in which its clip may still be written."""
 _REFRESH_SECONDS = 0.2
-"""Requests that come together are answered from one look at the disk."""
+"""The shortest time between two reads of the disk. Requests in between share one read."""
 _CAMERA_STATES: dict[str, CameraState] = {
     "live": "up",
     "connecting": "connecting",
@@ -32,13 +32,13 @@ _CAMERA_STATES: dict[str, CameraState] = {
 
 @dataclass(frozen=True)
 class CameraStatus:
-    """How a camera stands."""
+    """The state of a camera."""
 
     site: str
     name: str
     state: CameraState
     since: float | None
-    """Of a camera that is offline or not watched, where known."""
+    """The time since when the camera is offline or not watched, if known."""
     reason: str
     newest_event: RecordedEvent | None
     newest_with_snapshot: RecordedEvent | None
@@ -47,66 +47,62 @@ class CameraStatus:
 
 @dataclass
 class MonitorSite:
-    """One monitor's folder."""
+    """The folder of one monitor."""
 
     name: str
     folder: Path
     index: EventIndex
     log_tail: LogTail
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    was_watched: bool | None = None
-    """At the last look."""
+    is_monitor_running: bool | None = None
+    """Whether the monitor ran at the last refresh; None before the first."""
 
     def refresh(self, now: float) -> bool:
-        """Reads what is new; whether anything is."""
-        changes = sum([self.index.add_entry(entry) for entry in self.log_tail.read_new_entries()])  # all of them
-        pulse = _read_heartbeat(self.folder)
-        is_watched = pulse.is_fresh(now)
-        said = (pulse.cameras, is_watched) != (self.heartbeat.cameras, self.was_watched)
-        self.heartbeat, self.was_watched = pulse, is_watched
-        return bool(changes) or said
+        """Read what is new. Return whether anything changed."""
+        changes = sum([self.index.add_entry(entry) for entry in self.log_tail.read_new_entries()])  # adds every entry
+        heartbeat = _read_heartbeat(self.folder)
+        is_running = heartbeat.is_fresh(now)
+        is_changed = (heartbeat.cameras, is_running) != (self.heartbeat.cameras, self.is_monitor_running)
+        self.heartbeat, self.is_monitor_running = heartbeat, is_running
+        return bool(changes) or is_changed
 
-    def cameras(self) -> list[CameraStatus]:
-        """All that the log or the monitor names, by name."""
+    def list_cameras(self) -> list[CameraStatus]:
+        """Return all cameras that the log or the heartbeat names, sorted by name."""
         return [self._camera_status(name) for name in sorted({*self.index.newest_by_camera, *self.heartbeat.cameras})]
 
-    def state_of(self, event: RecordedEvent) -> RecordedEventState:
-        """Whether an event goes on: nobody knows that where nobody watches."""
+    def event_state(self, event: RecordedEvent) -> RecordedEventState:
+        """Return the state of an event. An unfinished event counts as interrupted if the monitor does not run."""
         if event.is_over:
             return "cut" if event.is_cut else "over"
-        return "going on" if self.was_watched else "cut"
+        return "going on" if self.is_monitor_running else "cut"
 
     def _camera_status(self, name: str) -> CameraStatus:
-        newest = self.index.newest_by_camera.get(name)
-        pictured = self.index.newest_snapshot_by_camera.get(name)
-        said = self.heartbeat.cameras.get(name) if self.was_watched else None
-        if said is None:
-            return CameraStatus(
-                self.name, name, "not watching", self.heartbeat.written_at or None, "", newest, pictured
-            )
-        since, reason = self.index.offline_by_camera.get(name, (None, ""))
-        state = _CAMERA_STATES.get(said, "connecting")
-        is_off = state != "up"
-        return CameraStatus(
-            self.name, name, state, since if is_off else None, reason if is_off else "", newest, pictured
-        )
+        newest_event = self.index.newest_by_camera.get(name)
+        with_snapshot = self.index.newest_snapshot_by_camera.get(name)
+        health = self.heartbeat.cameras.get(name) if self.is_monitor_running else None
+        if health is None:
+            since = self.heartbeat.written_at or None
+            return CameraStatus(self.name, name, "not watching", since, "", newest_event, with_snapshot)
+        state = _CAMERA_STATES.get(health, "connecting")
+        since, reason = (None, "") if state == "up" else self.index.offline_by_camera.get(name, (None, ""))
+        return CameraStatus(self.name, name, state, since, reason, newest_event, with_snapshot)
 
 
 @dataclass
 class MonitorSites:
-    """All sites. Any thread may ask; the disk is looked at when somebody asks, and not otherwise."""
+    """All sites. Any thread may call it; the disk is read only on calls of `refresh`."""
 
     sites: dict[str, MonitorSite]
     clock: Callable[[], float] = time.time
     version: int = 0
-    """Grows with every change."""
+    """A number that grows with every change."""
     start_id: str = field(default_factory=lambda: token_hex(4))
-    """Another one after each start: versions of two starts are never taken for the same."""
+    """A random text per start of the server, so that versions of two starts never look the same."""
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _refreshed_at: float = -1e9
 
     def refresh(self) -> None:
-        """What came since the last look is known when this returns."""
+        """Read what is new at all sites."""
         with self._lock:
             if time.monotonic() - self._refreshed_at < _REFRESH_SECONDS:
                 return
@@ -116,105 +112,105 @@ class MonitorSites:
             self._refreshed_at = time.monotonic()
 
     def mark_changed(self) -> None:
-        """Something else changed that people are shown: a mark."""
+        """Count a change that is not in the monitors' folders, such as new feedback."""
         with self._lock:
             self.version += 1
 
     @property
     def version_tag(self) -> str:
-        """Names what there is to see now."""
+        """A tag of the current state, for caches."""
         return f"{self.start_id}-{self.version}"
 
     def find_event(self, key: str) -> RecordedEvent | None:
-        """The event of a key."""
+        """Return the event of a key, or None."""
         with self._lock:
-            return next((seen for site in self.sites.values() if (seen := site.index.events.get(key))), None)
+            return next((event for site in self.sites.values() if (event := site.index.events.get(key))), None)
 
-    def state_of(self, event: RecordedEvent) -> RecordedEventState:
-        """How an event stands."""
-        return self.sites[event.site].state_of(event)
+    def event_state(self, event: RecordedEvent) -> RecordedEventState:
+        """Return the state of an event."""
+        return self.sites[event.site].event_state(event)
 
-    def cameras(self, site: str = "") -> list[CameraStatus]:
-        """The cameras of a site, or of all."""
+    def list_cameras(self, site: str = "") -> list[CameraStatus]:
+        """Return the cameras of a site, or of all sites."""
         with self._lock:
-            return [view for one in self._select_sites(site) for view in one.cameras()]
+            return [camera for selected in self._select_sites(site) for camera in selected.list_cameras()]
 
-    def labels(self) -> list[str]:
-        """What events are called."""
+    def list_labels(self) -> list[str]:
+        """Return the labels of all events, sorted."""
         with self._lock:
             return sorted({label for site in self.sites.values() for label in site.index.labels})
 
     def list_newest_first(
         self, site: str = "", *, before_position: tuple[float, str] | None = None
     ) -> list[RecordedEvent]:
-        """The events of a site, or of all, that come before a place in time."""
+        """Return the events of a site, or of all sites, before a position, newest first."""
         with self._lock:
-            parts = [one.index for one in self._select_sites(site)]
-            orders = [(part, part.positions[: part.count_before(before_position)]) for part in parts]
-            if len(orders) == 1:
-                part, order = orders[0]
-                return [part.events[key] for _, key in reversed(order)]
-            by_place = merge(*(reversed(order) for _, order in orders), reverse=True)
-            events = {key: part.events for part, order in orders for _, key in order}
-            return [events[key][key] for _, key in by_place]
+            indexes = [selected.index for selected in self._select_sites(site)]
+            lists = [(index, index.positions[: index.count_before(before_position)]) for index in indexes]
+            if len(lists) == 1:
+                index, positions = lists[0]
+                return [index.events[key] for _, key in reversed(positions)]
+            newest_first = merge(*(reversed(positions) for _, positions in lists), reverse=True)
+            events_by_key = {key: index.events for index, positions in lists for _, key in positions}
+            return [events_by_key[key][key] for _, key in newest_first]
 
     def file_state(self, event: RecordedEvent, kind: Literal["snapshot", "clip"]) -> FileState:
-        """Whether a file of an event is there, comes, or was removed."""
+        """Return whether a file of an event exists, will be written, was removed, or was never made."""
         name = event.snapshot if kind == "snapshot" else event.clip
         if not name:
             return "none"
-        if (opened := self.open_file(event, kind)) is not None:
-            os.close(opened)
+        if (descriptor := self.open_file(event, kind)) is not None:
+            os.close(descriptor)
             return "there"
-        is_young = self.clock() - event.until < CLIP_GRACE_SECONDS
-        return "coming" if kind == "clip" and (is_young or self.state_of(event) == "going on") else "removed"
+        is_recent = self.clock() - event.until < CLIP_GRACE_SECONDS
+        return "coming" if kind == "clip" and (is_recent or self.event_state(event) == "going on") else "removed"
 
     def open_file(self, event: RecordedEvent, kind: Literal["snapshot", "clip"]) -> int | None:
-        """A descriptor of the snapshot or clip of an event."""
+        """Open the snapshot or clip of an event and return its descriptor, or None if it does not exist."""
         if kind == "snapshot":
             return _open_in_folder(self.sites[event.site].folder / SNAPSHOTS_FOLDER, event.snapshot)
         return _open_in_folder(self.sites[event.site].folder / CLIPS_FOLDER, event.clip)
 
     def has_clip(self, site: str, name: str) -> bool:
-        """Whether a site's folder has a clip of that name."""
-        opened = _open_in_folder(self.sites[site].folder / CLIPS_FOLDER, name)
-        if opened is not None:
-            os.close(opened)
-        return opened is not None
+        """Return whether a site's folder has a clip of that name."""
+        descriptor = _open_in_folder(self.sites[site].folder / CLIPS_FOLDER, name)
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
 
     def close(self) -> None:
-        """Nothing more is read."""
+        """Close the logs."""
         for site in self.sites.values():
             site.log_tail.close()
 
     def _select_sites(self, site: str) -> Iterator[MonitorSite]:
-        return (one for name, one in self.sites.items() if site in ("", name))
+        return (selected for name, selected in self.sites.items() if site in ("", name))
 
 
 def open_monitor_sites(monitors: Mapping[str, Path], *, clock: Callable[[], float] = time.time) -> MonitorSites:
-    """The sites of the settings. Long logs are read beside, so that the server is there at once."""
+    """Open the sites of the settings. A thread reads the logs first, so that the server starts at once."""
     sites = {name: MonitorSite(name, folder, EventIndex(name), LogTail(folder)) for name, folder in monitors.items()}
-    watch = MonitorSites(sites, clock)
-    threading.Thread(target=watch.refresh, name="watch", daemon=True).start()
-    return watch
+    monitor_sites = MonitorSites(sites, clock)
+    threading.Thread(target=monitor_sites.refresh, name="watch", daemon=True).start()
+    return monitor_sites
 
 
 def _open_in_folder(folder: Path, name: str) -> int | None:
-    """A file right in a folder; no link is followed, be it the folder or the file."""
+    """Open a file in a folder and return its descriptor, or None. Neither may be a link."""
     if not name or "/" in name:
         return None
     try:
-        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return open_regular_file(name, folder_fd=inside)
+        return open_regular_file(name, folder_fd=folder_fd)
     finally:
-        os.close(inside)
+        os.close(folder_fd)
 
 
 def _read_heartbeat(folder: Path) -> Heartbeat:
-    if (opened := open_regular_file(folder / HEARTBEAT_FILE_NAME)) is None:
+    if (descriptor := open_regular_file(folder / HEARTBEAT_FILE_NAME)) is None:
         return Heartbeat()
-    with open(opened, "rb") as file:
-        return parse_heartbeat(file.read(1 << 20), os.fstat(opened).st_mtime)
+    with open(descriptor, "rb") as file:
+        return parse_heartbeat(file.read(1 << 20), os.fstat(descriptor).st_mtime)

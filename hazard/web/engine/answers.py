@@ -1,4 +1,4 @@
-"""What a model says of a video → what the API answers with, and a table for spreadsheets."""
+"""The answers of the API and the CSV of segments, made from a decided clip."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from hazard.web.jobs.store import VideoJob
 
 TOP_LABELS = 5
 DECIMALS = 6
-"""Of probabilities and seconds."""
+"""Decimals of probabilities and seconds in an answer."""
 
 
 def make_answer(job_id: str, name: str, model: str, clip: ClipPrediction, decision: Decision) -> dict[str, Any]:
-    """The answer for a clip that was decided."""
+    """Return the API's answer for a decided clip."""
     segments = _make_segments(clip, decision)
     return {
         "id": job_id,
@@ -44,19 +44,19 @@ def make_answer(job_id: str, name: str, model: str, clip: ClipPrediction, decisi
 
 
 def make_failed_answer(job: VideoJob) -> dict[str, Any]:
-    """The answer for a video of which nothing can be said."""
-    nothing = ClipPrediction(job.name, "failed", job.reason, duration=job.seconds or 0.0)
-    answer = make_answer(job.id, job.name, job.model, nothing, Decision((), "", 0.0, ()))
+    """Return the API's answer for a failed job: no label and no segments, but the reason."""
+    clip = ClipPrediction(job.name, "failed", job.reason, duration=job.seconds or 0.0)
+    answer = make_answer(job.id, job.name, job.model, clip, Decision((), "", 0.0, ()))
     return answer | {"confidence": None, "threshold": None}
 
 
 def label_confidence(clip: ClipPrediction, decision: Decision) -> float | None:
-    """The probability of the clip's label."""
+    """Return the probability of the clip's label, or None if it has no label."""
     return _round(clip.probs[decision.labels.index(clip.label)]) if clip.label else None
 
 
 def read_answer(file: Path) -> dict[str, Any] | None:
-    """An answer that was written; None where there is none."""
+    """Return a stored answer, or None if it does not exist or cannot be read."""
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def read_answer(file: Path) -> dict[str, Any] | None:
 
 
 def format_segments_csv(clip: ClipPrediction, decision: Decision) -> str:
-    """A row for each stretch of the video: start, end, label, confidence and the probability of every label."""
+    """Return a CSV with one row per segment: start, end, label, confidence and the probability of every label."""
     lines = [format_csv_line(("start", "end", "label", "confidence", *decision.labels))]
     if clip.windows is not None:
         for core, k, row in zip(
@@ -76,7 +76,7 @@ def format_segments_csv(clip: ClipPrediction, decision: Decision) -> str:
 
 
 def _make_segments(clip: ClipPrediction, decision: Decision) -> list[dict[str, Any]]:
-    """One a window: the stretch that it speaks for."""
+    """Return one segment per window: the window's core, for which it decides the label."""
     if clip.windows is None or not len(clip.windows):
         return []
     probs = clip.windows.probs  # (B, K)
@@ -100,7 +100,7 @@ def _segment_spans(clip: ClipPrediction) -> NDArray[np.float64]:
 
 
 def _decide_labels(probs: NDArray[np.float64], decision: Decision) -> list[int]:
-    """The column of each window's label (B, K): as a clip of one window is decided."""
+    """Return the label index of each window from `probs` (B, K), decided like a clip of a single window."""
     best = probs.argmax(axis=1)
     if decision.positive_label:
         positive = decision.labels.index(decision.positive_label)

@@ -1,6 +1,6 @@
-"""What a worker process of the server does: opens models, looks at videos, draws into them, makes them playable.
+"""The tasks and results that threads and worker processes exchange.
 
-All that touches a video happens here, in a process that may hang or crash. What it makes lies in the job's folder.
+Only worker processes open videos, because they may hang or crash. Their output files lie in the job's folder.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ AliveCallback = Callable[[], None]
 
 @dataclass(frozen=True)
 class OpenModelTask:
-    """Opens a model."""
+    """The task to open a model."""
 
     model: str
 
 
 @dataclass(frozen=True)
 class AnalyseTask:
-    """Says what happens in a job's video."""
+    """The task to analyse a job's video."""
 
     folder: Path
     id: str
@@ -32,7 +32,7 @@ class AnalyseTask:
 
 @dataclass(frozen=True)
 class AnnotateTask:
-    """Writes a job's video with what was seen drawn in."""
+    """The task to write a job's video with the predictions drawn in."""
 
     folder: Path
     name: str
@@ -40,21 +40,21 @@ class AnnotateTask:
 
 @dataclass(frozen=True)
 class PreviewTask:
-    """Writes a job's video as browsers play it."""
+    """The task to write a copy of a job's video that browsers can play."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What came of a video; more is in the job's folder."""
+    """The summary of an analysed video. The full answer is in the job's folder."""
 
     seconds: float
     label: str
     confidence: float | None
     is_unknown: bool
     reason: str
-    """Why it was read only in part; empty where all of it was."""
+    """The reason why the video was read only in part; empty if all of it was read."""
     media: str
 
 

@@ -1,4 +1,4 @@
-"""Models that a worker process holds open: the last few, each opened when it is first asked for."""
+"""The models that a worker process keeps open: the most recently used, each opened when first needed."""
 
 import threading
 from collections import OrderedDict
@@ -20,24 +20,24 @@ from hazard.models.input_spec import MODEL_JSON, check_model_spec, find_model_we
 from hazard.web.engine.model_facts import ModelFacts
 
 MAX_OPEN_MODELS = 3
-"""Models that are held; each is about as large as its backbone."""
+"""The number of models kept open. Each takes about as much memory as its backbone."""
 HEARTBEAT_SECONDS = 1.0
 
 
 @dataclass
 class CountingEncoder:
-    """What stands between the decoder and the encoder: it tells how many rows were encoded."""
+    """An encoder that reports how many rows it has encoded."""
 
     encoder: FrameEncoder
     on_encoded: Callable[[int], None] = lambda rows: None
 
     @property
     def batch_size(self) -> int:
-        """The encoder's own."""
+        """The batch size of the encoder."""
         return self.encoder.batch_size
 
     def encode(self, frames: Any) -> Any:
-        """As the encoder does."""
+        """Encode frames and report their number to `on_encoded`."""
         features = self.encoder.encode(frames)
         self.on_encoded(len(frames))
         return features
@@ -45,18 +45,18 @@ class CountingEncoder:
 
 @dataclass(frozen=True)
 class OpenModelJob(ExtractJob):
-    """An extraction whose backbone is open already."""
+    """An extraction job whose backbone is already open."""
 
     counting_encoder: CountingEncoder | None = None
 
     def encoder(self) -> FrameEncoder:
-        """The open one."""
+        """Return the open encoder."""
         return self.counting_encoder  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model and its backbone, ready to look at clips."""
+    """A model and its backbone, ready to analyse clips."""
 
     facts: ModelFacts
     recognizer: Recognizer
@@ -66,14 +66,17 @@ class OpenModel:
 
 
 class ModelCache:
-    """The models of the settings, by name."""
+    """The open models, by name. The least recently used one is closed first."""
 
     def __init__(self, folders: Mapping[str, Path], infer: InferSettings, scratch: Path) -> None:
         self._folders, self._infer, self._scratch = folders, infer, scratch
         self._open_models: OrderedDict[str, OpenModel] = OrderedDict()
 
     def get(self, name: str, report_alive: Callable[[], None]) -> OpenModel:
-        """Raises SettingsError, ArtefactRefused or EnvironmentStopped where it cannot be opened."""
+        """Return a model, opening it first if needed.
+
+        Raises SettingsError, ArtifactError or RuntimeEnvironmentError if it cannot be opened.
+        """
         if name not in self._open_models:
             while len(self._open_models) >= MAX_OPEN_MODELS:
                 self._open_models.popitem(last=False)
@@ -89,29 +92,27 @@ class ModelCache:
         windows = choose_windows(source, self._infer)
         weights = find_model_weights(source.spec, self._infer.weights, hint=source.weights_file)
         decoder = DecodeJob(source.spec, with_thumbnails=True, windows=windows)
-        decoder.configure_libraries(
-            with_torch=True
-        )  # before the backbone is built: threads change the last bits of its numbers
-        judge = open_recognizer(folder, self._infer, stride_seconds=windows.stride_seconds)
+        # Before the backbone is built: the number of threads changes the last bits of its results.
+        decoder.configure_libraries(with_torch=True)
+        recognizer = open_recognizer(folder, self._infer, stride_seconds=windows.stride_seconds)
         with open_encoder(source.spec, weights, self._infer, scratch=self._scratch) as encoder:
-            counted = CountingEncoder(encoder)
+            counting_encoder = CountingEncoder(encoder)
         facts = ModelFacts(
             name=name,
-            labels=judge.decision.labels,
-            positive_label=judge.decision.positive_label,
-            threshold=judge.decision.threshold,
+            labels=recognizer.decision.labels,
+            positive_label=recognizer.decision.positive_label,
+            threshold=recognizer.decision.threshold,
             window_seconds=windows.window_seconds,
             backbone=source.spec.backbone,
             created=datetime.fromtimestamp((folder / MODEL_JSON).stat().st_mtime, UTC),
         )
-        return OpenModel(
-            facts, judge, decoder, counted, OpenModelJob(decoder, weights, None, counting_encoder=counted).start()
-        )
+        job = OpenModelJob(decoder, weights, None, counting_encoder=counting_encoder)
+        return OpenModel(facts, recognizer, decoder, counting_encoder, job.start())
 
 
 @contextmanager
 def send_heartbeats(report_alive: Callable[[], None]) -> Iterator[None]:
-    """Says that this process lives while it does what says nothing, such as opening a model."""
+    """Call `report_alive` every second during the block, which does not report by itself, such as opening a model."""
     is_over = threading.Event()
 
     def beat() -> None:

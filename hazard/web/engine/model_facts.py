@@ -1,4 +1,4 @@
-"""What people are told of a model that they may choose."""
+"""The facts about a model that the page and the API show."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,20 +9,20 @@ from hazard.web.jobs.store import format_utc
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Of one model of the server's settings."""
+    """One model of the server's settings."""
 
     name: str
-    """As people choose it."""
+    """The name that users choose."""
     labels: tuple[str, ...]
     positive_label: str
-    """The label of two that an alarm is for; empty where there is none."""
+    """The label that raises an alarm; empty if there is none."""
     threshold: float
     window_seconds: float
     backbone: str
     created: datetime
 
     def as_json(self) -> dict[str, Any]:
-        """What the API says of it."""
+        """Return the model as the API answers it."""
         return {
             "name": self.name,
             "labels": list(self.labels),

@@ -1,4 +1,4 @@
-"""Whether browsers play a video as it is; where they do not, an MP4 of it that they play."""
+"""The check whether browsers can play a video, and the MP4 copy that is written if they cannot."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,30 +12,30 @@ from hazard.utils.prefetch import prefetch
 
 PLAYABLE_CODECS = {"video/mp4": ("h264", "av1", "vp9"), "video/webm": ("vp8", "vp9", "av1")}
 PLAYABLE_PIXEL_FORMATS = ("yuv420p", "yuvj420p")
-"""Eight bits and quarter colour: other H.264 is for professionals' players."""
+"""8-bit 4:2:0. Browsers do not play other H.264 formats."""
 PLAYABLE_AUDIO_CODECS = ("aac", "mp3", "mp3float", "opus", "vorbis", "flac")
 MAX_LONG_SIDE, MAX_SHORT_SIDE = 1280, 720
-"""Sides of what is made anew: a page shows no more, and others wait meanwhile."""
+"""The largest size of the copy, in pixels. The page shows no more, and a larger copy would take longer to make."""
 _QUICKTIME_BRAND = "qt"
 _HEADER_BYTES = 4096
 
 
 def find_media_type(file: Path) -> str:
-    """`video/mp4` or `video/webm` where every browser of today plays the file; else empty. Raises ClipError."""
+    """Return `video/mp4` or `video/webm` if every current browser plays the file, else "". Raises ClipError."""
     with open_video(file) as (container, stream):
         kind = _container_media_type(file, container.format.name, container.metadata.get("major_brand", ""))
         codec = stream.codec_context
-        is_played = (
+        has_playable_video = (
             codec.name.removeprefix("lib") in _playable_decoders(kind) and codec.pix_fmt in PLAYABLE_PIXEL_FORMATS
         )
-        is_heard = all(
+        has_playable_audio = all(
             s.codec_context and s.codec_context.name in PLAYABLE_AUDIO_CODECS for s in container.streams.audio
         )
-        return kind if is_played and is_heard else ""
+        return kind if has_playable_video and has_playable_audio else ""
 
 
 def _playable_decoders(kind: str) -> tuple[str, ...]:
-    """FFmpeg calls some decoders after the library that they are: libdav1d is AV1."""
+    """Return the playable decoders of a media type. FFmpeg names some after their library: libdav1d decodes AV1."""
     return (*PLAYABLE_CODECS.get(kind, ()), *(("dav1d",) if kind else ()))
 
 
@@ -43,38 +43,40 @@ def _container_media_type(file: Path, name: str, brand: str) -> str:
     if name.startswith("mov,mp4"):
         return "" if brand.strip() == _QUICKTIME_BRAND else "video/mp4"
     if name.startswith("matroska"):
-        with open(file, "rb") as opened:
-            return "video/webm" if b"webm" in opened.read(_HEADER_BYTES) else ""
+        with open(file, "rb") as handle:
+            return "video/webm" if b"webm" in handle.read(_HEADER_BYTES) else ""
     return ""
 
 
 def write_preview(source: Path, target: Path, *, report_alive: Callable[[], None]) -> None:
-    """An MP4 of a video, written whole or not at all. Raises ClipError and EnvironmentStopped."""
+    """Write an MP4 copy of a video, completely or not at all. Raises ClipError and RuntimeEnvironmentError."""
     with make_scratch_folder(target) as scratch:
         with (
             open_playback(source, partial(fit_size, max_long_side=MAX_LONG_SIDE, max_short_side=MAX_SHORT_SIDE)) as (
-                sound,
-                pieces,
+                audio_stream,
+                items,
             ),
-            prefetch(pieces) as coming,
+            prefetch(items) as ready_items,
         ):
-            movie = Mp4Writer(scratch / "video.mp4", audio_stream=sound, audio_mode=choose_audio_mode(sound))
+            writer = Mp4Writer(
+                scratch / "video.mp4", audio_stream=audio_stream, audio_mode=choose_audio_mode(audio_stream)
+            )
             try:
-                for piece in coming:
+                for item in ready_items:
                     report_alive()
-                    _write_piece(movie, piece)
+                    _write_item(writer, item)
             except OSError as error:
                 raise (make_write_error(error, target) if is_disk_full(error) else error) from error
             finally:
-                movie.abandon()
+                writer.abandon()
         move_into_place(scratch / "video.mp4", target)
 
 
-def _write_piece(movie: Mp4Writer, piece: MediaItem) -> None:
-    match piece:
+def _write_item(writer: Mp4Writer, item: MediaItem) -> None:
+    match item:
         case PlayedFrame(seconds, image):
-            movie.write_frame(seconds, image)
+            writer.write_frame(seconds, image)
         case AudioPacket(seconds, packet):
-            movie.write_audio_packet(seconds, packet)
+            writer.write_audio_packet(seconds, packet)
         case EndOfPlayback(seconds):
-            movie.finish(seconds)
+            writer.finish(seconds)

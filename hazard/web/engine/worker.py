@@ -1,8 +1,8 @@
-"""Inside a worker process: each kind of order, done."""
+"""The code that runs inside a worker process: one method per kind of task."""
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from features.utils.files import write_atomically
 from features.video.container import open_video
 from features.video.sampling import make_row_sampler
 from features.video.windows import make_window_sampler
-from hazard.events.decision import Decision, decide_clip, parse_decision
+from hazard.events.decision import Decision, decide_clip
 from hazard.inference.predict import predict_outcomes
 from hazard.inference.result_store import FileStat, open_result_store
 from hazard.inference.settings import InferSettings
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 
 FRAMES_DONE_SHARE = 0.99
-"""How far a video is whose frames are all looked at, while its answer is written."""
+"""The progress of a video whose frames are all encoded, while its answer is written."""
 
 
 class AnalysisWorker:
-    """Does one order at a time."""
+    """The worker that runs one task at a time."""
 
     def __init__(self, models: Mapping[str, Path], infer: InferSettings, scratch: Path) -> None:
         av.logging.set_level(None)
@@ -56,7 +56,10 @@ class AnalysisWorker:
     def run_task(
         self, task: OpenModelTask | AnalyseTask | AnnotateTask | PreviewTask, report_alive: AliveCallback
     ) -> TaskResult:
-        """What came of it. Whatever a video makes a library raise is the video's failure, never this process's end."""
+        """Run a task and return its result or its error.
+
+        Any exception that a library raises on a video fails this video; it never ends the process.
+        """
         try:
             match task:
                 case OpenModelTask():
@@ -76,54 +79,54 @@ class AnalysisWorker:
             return ClipError("internal", f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _analyse(self, task: AnalyseTask, report_alive: AliveCallback) -> AnalysisResult:
-        told = ProgressFile(task.folder)
-        told(0.0)
-        opened = self._models.get(task.model, report_alive)
+        write_progress = ProgressFile(task.folder)
+        write_progress(0.0)
+        model = self._models.get(task.model, report_alive)
         video = task.folder / VIDEO_NAME
         clip = Clip(path=task.name, file=video)
-        meter = _ProgressMeter(told, report_alive, *_estimate_frames_and_rows(video, opened))
-        opened.counting_encoder.on_encoded = meter.count_encoded
-        outcome = opened.analyse(clip, meter.count_decoded)
+        meter = _ProgressMeter(write_progress, report_alive, *_estimate_frames_and_rows(video, model))
+        model.counting_encoder.on_encoded = meter.count_encoded
+        outcome = model.analyse(clip, meter.count_decoded)
         assert not isinstance(outcome, UnchangedClip)
         if isinstance(outcome, Failure):
             raise ClipError(outcome.stage, outcome.reason)
-        return _write_results(
-            task, self._make_prediction(outcome, opened, clip, report_alive), opened.recognizer.decision
-        )
+        prediction = self._make_prediction(outcome, model, clip, report_alive)
+        return _write_results(task, prediction, model.recognizer.decision)
 
     def _make_prediction(
         self, outcome: ExtractedClip, model: OpenModel, clip: Clip, report_alive: AliveCallback
     ) -> ClipPrediction:
         decision, namer = model.recognizer.decision, model.recognizer.namer
-        found = decide_clip(predict_outcomes([outcome], model.recognizer.predictor)[0], decision)
-        return (
-            replace(found, zero_shot=_find_zero_shot_names(clip, namer, report_alive))
-            if namer and found.is_unknown
-            else found
-        )
+        prediction = decide_clip(predict_outcomes([outcome], model.recognizer.predictor)[0], decision)
+        if namer and prediction.is_unknown:
+            return replace(prediction, zero_shot=_find_zero_shot_names(clip, namer, report_alive))
+        return prediction
 
     def _annotate(self, task: AnnotateTask, report_alive: AliveCallback) -> None:
-        told = ProgressFile(task.folder)
-        told(0.0)
+        write_progress = ProgressFile(task.folder)
+        write_progress(0.0)
         with open_result_store(task.folder) as results:
-            kept, noted = next(iter(results)), results.read_fact("decision")
+            stored_clip, decision = next(iter(results)), Decision.from_json(results.read_fact("decision"))
             names = results.read_fact("zero_shot")
-        decision = parse_decision(noted)
-        clip = replace(decide_clip(kept, decision), zero_shot=tuple((name, p) for name, p in names))
+        clip = replace(decide_clip(stored_clip, decision), zero_shot=tuple((name, p) for name, p in names))
         video, target = task.folder / VIDEO_NAME, task.folder / JOB_FILES["annotated"]
         length = max(clip.duration, 1e-6)
         annotate_video(
-            video, target, clip, decision=decision, alive=report_alive, progress=lambda seconds: told(seconds / length)
+            video,
+            target,
+            clip,
+            decision=decision,
+            report_alive=report_alive,
+            report_progress=lambda seconds: write_progress(seconds / length),
         )
 
     def _write_preview(self, task: PreviewTask, report_alive: AliveCallback) -> None:
-        told = ProgressFile(task.folder)
-        told(0.0)
+        ProgressFile(task.folder)(0.0)  # shows that the task has started
         write_preview(task.folder / VIDEO_NAME, task.folder / JOB_FILES["preview"], report_alive=report_alive)
 
 
 class _ProgressMeter:
-    """How far a video is: by its frames that were decoded, or by those that were encoded of the wanted ones."""
+    """The progress of a video: the share of decoded frames or of encoded rows, whichever is larger."""
 
     def __init__(
         self,
@@ -155,7 +158,7 @@ class _ProgressMeter:
 
 
 def _estimate_frames_and_rows(video: Path, model: OpenModel) -> tuple[int, int]:
-    """About how many frames a video has, by its header, and how many rows will be encoded of it."""
+    """Return about how many frames a video has, by its header, and how many rows of it will be encoded."""
     with open_video(video) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         seconds = float(container.duration or 0) / 1e6
@@ -169,16 +172,16 @@ def _estimate_frames_and_rows(video: Path, model: OpenModel) -> tuple[int, int]:
 
 
 MAX_VIDEO_SECONDS = 48 * 3600.0
-"""Whatever a header says."""
+"""The longest duration that the estimate believes, whatever a header says."""
 
 
 def _write_results(task: AnalyseTask, clip: ClipPrediction, decision: Decision) -> AnalysisResult:
-    """All files but the record: whoever sees them sees the whole of them."""
+    """Write all files of a job except its record, each completely or not at all, and return the summary."""
     folder = task.folder
     with open_result_store(folder) as results:
         results.clear()
         results.add(clip, FileStat(-1, -1))
-        results.write_fact("decision", asdict(decision))
+        results.write_fact("decision", decision.to_json())
         results.write_fact("zero_shot", clip.zero_shot)
     answer = make_answer(task.id, task.name, task.model, clip, decision)
     write_atomically(folder / JOB_FILES["csv"], format_segments_csv(clip, decision).encode("utf-8", "backslashreplace"))
@@ -196,7 +199,7 @@ def _write_results(task: AnalyseTask, clip: ClipPrediction, decision: Decision) 
 
 
 def _pick_thumbnail(clip: ClipPrediction) -> bytes | None:
-    """The picture nearest to the middle of the likeliest event, or of the video."""
+    """Return the thumbnail nearest to the middle of the event with the highest peak, or of the video."""
     if not clip.thumbnails:
         return None
     event = max(clip.events, key=lambda event: event.peak, default=None)
@@ -208,7 +211,7 @@ def _pick_thumbnail(clip: ClipPrediction) -> bytes | None:
 def _find_zero_shot_names(
     clip: Clip, namer: "ZeroShotNamer", report_alive: AliveCallback
 ) -> tuple[tuple[str, float], ...]:
-    """What CLIP calls it; nothing where its frames cannot be had again."""
+    """Return CLIP's labels and probabilities for a clip; empty if its frames cannot be read again."""
     from hazard.inference.zero_shot import read_sampled_frames
 
     try:

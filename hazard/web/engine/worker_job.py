@@ -1,4 +1,4 @@
-"""hazard.web.engine.worker_job."""
+"""The job of a worker process: what it needs to start, and how it starts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from hazard.web.engine.messages import AliveCallback, TaskResult
 
 @dataclass(frozen=True)
 class AnalysisWorkerJob:
-    """A worker's whole work."""
+    """Everything that a worker process is given at its start."""
 
     models: Mapping[str, Path]
     infer: InferSettings
     scratch: Path
-    """A folder for what is needed for seconds only."""
+    """A folder for short-lived files."""
 
     def start(self) -> Callable[[Any, AliveCallback], TaskResult]:
-        """Quiet libraries of one thread; a model is opened when it is needed."""
+        """Return the function that runs one task. It is called in the worker process; models are opened when needed."""
         from hazard.web.engine.worker import AnalysisWorker
 
         return AnalysisWorker(self.models, self.infer, self.scratch).run_task

@@ -1,14 +1,14 @@
-"""Threads that feed worker processes: each gives its own one task at a time, and outlives whatever becomes of it.
+"""The threads that feed worker processes: each gives its own process one task at a time and survives its crash.
 
-A worker that is silent for too long is killed by the pool; one that is alive but takes longer than a job may take, or
-whose job was deleted, is killed because `is_stopped` says so. Either way another one takes its place.
+The pool kills a worker that is silent for too long. It also kills a worker when `is_stopped` is true: its task takes
+longer than the limit, or its job was deleted. In each case a new worker replaces it.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from features.utils import worker_pool
@@ -22,73 +22,72 @@ log = logging.getLogger(__name__)
 
 
 class TaskHandler(Protocol):
-    """What a thread's worker is for, and what is to be written down of each task."""
+    """What a worker thread needs to know about its tasks: their messages, their limits, and what to do with results."""
 
     @property
     def worker_job(self) -> worker_pool.PoolJob:
-        """What its worker does."""
+        """The job of the worker process."""
         ...
 
     @property
     def silence_seconds(self) -> float:
-        """A worker that says nothing for longer is killed."""
+        """Seconds of silence after which a worker is killed."""
         ...
 
     @property
     def limit_seconds(self) -> float:
-        """How long one task may take."""
+        """The longest time that one task may take, in seconds."""
         ...
 
     def make_startup_messages(self) -> list[object]:
-        """What a new worker is given before any task."""
+        """Return the messages that a new worker gets before any task."""
         ...
 
     def start_task(self, task: Task) -> object | None:
-        """What the worker is given; None where there is nothing to be done about the task any more."""
+        """Return the message for the worker, or None if there is nothing left to do for the task."""
         ...
 
     def finish_task(self, task: Task | None, result: Any) -> None:
-        """The worker's result, or `Lost`; the task is None for what `first` gave."""
+        """Handle the worker's result, or `LostTask`. `task` is None for a result of `make_startup_messages`."""
         ...
 
     def is_wanted(self, task: Task) -> bool:
-        """Whether anybody still waits for it."""
+        """Return whether the task's job still exists."""
         ...
 
     def handle_timeout(self, task: Task) -> None:
-        """It took too long."""
+        """Handle a task that took too long."""
         ...
 
     def handle_interruption(self, task: Task) -> None:
-        """Its worker could not be had, or is gone for no fault of the task's."""
+        """Handle a task whose worker could not be started, or stopped through no fault of the task."""
         ...
 
     def handle_worker_failure(self, error: Exception) -> None:
-        """No worker could be started."""
+        """Handle the failure to start a worker."""
         ...
 
 
 @dataclass
 class WorkerThread:
-    """One thread and its worker."""
+    """One thread and its worker process."""
 
     handler: TaskHandler
     queue: TaskQueue
     stop: threading.Event
     preload: Sequence[str] = ()
-    """What the fork server imports for all workers."""
+    """The modules that the fork server imports for all workers."""
     is_eager: bool = True
-    """Whether there is a worker before there is anything to do."""
+    """Whether the worker is started before there is a task."""
     clock: Callable[[], float] = time.monotonic
     is_working: bool = True
-    """Whether its last worker could be started."""
+    """Whether the last worker could be started."""
     _task: Task | None = None
     _started_at: float = 0.0
-    _given_count: int = 0
-    _failures: int = field(default=0)
+    _failures: int = 0
 
     def run(self) -> None:
-        """Until `stop` is set."""
+        """Run tasks until `stop` is set."""
         while not self.stop.is_set() and (self.is_eager or self.queue.wait_for_task()):
             try:
                 for _, result in run_tasks(
@@ -100,7 +99,7 @@ class WorkerThread:
                     preload=self.preload,
                 ):
                     self._handle_result(result)
-            except Exception as error:  # no process, no memory, whatever: the next attempt may go well
+            except Exception as error:  # for example no process or no memory: the next attempt may succeed
                 self._handle_failure(error)
             self._handle_stopped_worker()
 
@@ -108,11 +107,11 @@ class WorkerThread:
         yield from self.handler.make_startup_messages()
         while not self.stop.is_set() and (task := self.queue.take()):
             self._task, self._started_at = task, self.clock()
-            order = self.handler.start_task(task)
-            if order is None:
+            message = self.handler.start_task(task)
+            if message is None:
                 self._task = None
             else:
-                yield order
+                yield message
 
     def _handle_result(self, result: object) -> None:
         task, self._task = self._task, None
@@ -129,7 +128,7 @@ class WorkerThread:
         return self.clock() - self._started_at > self.handler.limit_seconds
 
     def _handle_stopped_worker(self) -> None:
-        """Of a task whose worker was stopped."""
+        """Report the task whose worker was stopped, if there is one, to the handler."""
         task, self._task = self._task, None
         if task is None or self.stop.is_set():
             return
@@ -141,6 +140,6 @@ class WorkerThread:
     def _handle_failure(self, error: Exception) -> None:
         self._failures += 1
         self.is_working = False
-        log.error("a worker of the server could not go on: %s", str(error) or type(error).__name__)
+        log.error("a worker process failed: %s", str(error) or type(error).__name__)
         self.handler.handle_worker_failure(error)
         self.stop.wait(min(0.5 * 2.0**self._failures, MAX_RETRY_SECONDS))

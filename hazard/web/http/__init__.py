@@ -1,1 +1,1 @@
-"""What HTTP requests may bring in: hosts, limits, uploads and the login."""
+"""The checks of HTTP requests: host, origin and token, limits, uploads and sign-in."""

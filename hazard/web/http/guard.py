@@ -1,4 +1,4 @@
-"""Who may ask what: the host that is named, the site that sends, the token; what browsers are told with each answer."""
+"""The checks of every request (host, origin, token) and the security headers of every answer."""
 
 import asyncio
 import hashlib
@@ -25,9 +25,9 @@ COOKIE_NAME = "hazard"
 SESSION_SECONDS = 12 * 3600
 MAX_SESSIONS = 1000
 RETRY_AFTER_SECONDS = 5
-"""When to try again what was too much."""
+"""The value of `Retry-After` for rejected requests that may be tried again."""
 PUBLIC_PATHS = ("/healthz", "/login", "/static/")
-"""What needs no token."""
+"""The paths that need no token. One that ends with a slash includes all paths below it."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -41,35 +41,36 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+INTERNAL_ERROR_MESSAGE = "internal server error; see the server's log"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 log = logging.getLogger(__name__)
 
 
 def error_response(status: int, reason: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error as every route answers it: one line, and the status again."""
+    """Return an error as every route answers it: one line, and the status again."""
     return JSONResponse({"error": make_printable(reason), "status": status}, status, headers=dict(headers or {}))
 
 
 def request_error_response(error: RequestError) -> JSONResponse:
-    """A refusal as an answer."""
-    wait = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
-    return error_response(error.status, error.reason, headers=wait)
+    """Return the answer to a rejected request."""
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
+    return error_response(error.status, error.reason, headers=headers)
 
 
 @dataclass
 class Sessions:
-    """Browsers that gave the token. They are forgotten when the server ends."""
+    """The sessions of browsers that sent the token. They end with the server."""
 
     token: str = field(repr=False)
     expiry_times: dict[str, float] = field(default_factory=dict, repr=False)
 
     def is_valid_token(self, text: str) -> bool:
-        """Whether somebody knows the token; how long the comparison takes says nothing about it."""
+        """Return whether a text is the token, in constant time."""
         return hmac.compare_digest(_digest(text), _digest(self.token))
 
     def open_session(self) -> str:
-        """The secret of a new session."""
+        """Open a new session and return its secret. If there are too many, the oldest is closed."""
         now = time.monotonic()
         self.expiry_times = {key: end for key, end in self.expiry_times.items() if end > now}
         while len(self.expiry_times) >= MAX_SESSIONS:
@@ -79,19 +80,19 @@ class Sessions:
         return secret
 
     def close_session(self, secret: str) -> None:
-        """Its cookie opens nothing any more."""
+        """Close a session, so that its cookie is no longer accepted."""
         self.expiry_times.pop(_digest(secret).hex(), None)
 
     def is_authenticated(self, headers: Headers) -> bool:
-        """Whether a request carries the token or the cookie of a session."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.is_valid_token(given.strip()):
+        """Return whether a request carries the token or the cookie of an open session."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.is_valid_token(token.strip()):
             return True
         return self.expiry_times.get(_digest(read_session_cookie(headers)).hex(), 0.0) > time.monotonic()
 
 
 def read_session_cookie(headers: Headers) -> str:
-    """The secret in a request's cookie, empty without one."""
+    """Return the session secret in a request's cookie, or "" if there is none."""
     cookies = SimpleCookie()
     try:
         cookies.load("; ".join(headers.getlist("cookie")))
@@ -101,7 +102,7 @@ def read_session_cookie(headers: Headers) -> str:
 
 
 class GuardMiddleware:
-    """The outermost layer: refuses what must not be asked, and lets no error out but as one line."""
+    """The outermost middleware: it rejects forbidden requests and turns every error into one line."""
 
     def __init__(
         self, app: ASGIApp, *, settings: ServeSettings, sessions: Sessions | None, counts: ServerCounts
@@ -109,30 +110,30 @@ class GuardMiddleware:
         self.app, self.settings, self.sessions, self.counts = app, settings, sessions, counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        has_started = False
 
-        async def guarded(message: Message) -> None:
-            nonlocal started
+        async def send_with_headers(message: Message) -> None:
+            nonlocal has_started
             if message["type"] == "http.response.start":
-                started = True
+                has_started = True
                 self.counts.answers[message["status"]] += 1
                 _add_headers(scope, message)
             await send(message)
 
         try:
-            answer = self._find_rejection(scope)
-            await (answer or self.app)(scope, receive, guarded)
+            rejection = self._find_rejection(scope)
+            await (rejection or self.app)(scope, receive, send_with_headers)
         except Exception as error:
             log.error("%s %s: %s: %s", scope["method"], scope["path"], type(error).__name__, make_printable(str(error)))
-            if not started:
-                await error_response(500, "the server made a mistake; its log says which")(scope, receive, guarded)
-        except asyncio.CancelledError:  # the server ends before the answer is whole
-            if not started:
-                await error_response(503, "the server is ending")(scope, receive, guarded)
+            if not has_started:
+                await error_response(500, INTERNAL_ERROR_MESSAGE)(scope, receive, send_with_headers)
+        except asyncio.CancelledError:  # the server stops before the answer is complete
+            if not has_started:
+                await error_response(503, "the server is shutting down")(scope, receive, send_with_headers)
 
     def _find_rejection(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -140,52 +141,53 @@ class GuardMiddleware:
             check_host(headers, self.settings, local_ip=(scope.get("server") or ("", None))[0])
             if scope["method"] not in _SAFE_METHODS:
                 check_origin(headers)
-        except RequestError as refused:
-            return request_error_response(refused)
+        except RequestError as error:
+            return request_error_response(error)
         if self.sessions is None or is_public_path(scope["path"]) or self.sessions.is_authenticated(headers):
             return None
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             query = scope["query_string"].decode("latin-1")
             return RedirectResponse("/login?next=" + quote(scope["path"] + (f"?{query}" if query else "")), 303)
-        said = "give the token: Authorization: Bearer TOKEN"
-        return error_response(401, said, headers={"WWW-Authenticate": "Bearer"})
+        reason = "the token is missing or wrong; send the header Authorization: Bearer TOKEN"
+        return error_response(401, reason, headers={"WWW-Authenticate": "Bearer"})
 
 
 def is_public_path(path: str) -> bool:
-    """Whether a path needs no token."""
-    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in PUBLIC_PATHS)
+    """Return whether a path needs no token."""
+    return any(path == public or (public.endswith("/") and path.startswith(public)) for public in PUBLIC_PATHS)
 
 
 def check_host(headers: Headers, settings: ServeSettings, *, local_ip: str) -> None:
-    """Raises Refused where a browser was led here by another name: its page could read all answers (DNS rebinding).
+    """Check that the request names this server. Raises RequestError 400.
 
-    `reached` is the address of this machine that the connection came to.
+    A page under another name that leads to this server could read all answers (DNS rebinding). `local_ip` is the
+    address of this machine on which the connection arrived.
     """
-    given = headers.getlist("host")
-    name = _parse_host_name(given[0]) if len(given) == 1 else ""
-    known = {"localhost", "127.0.0.1", "::1", settings.host.lower(), local_ip.lower()}
-    known |= {host.lower() for host in settings.hosts}
-    if not name or name not in known:
-        raise RequestError(400, f"the host '{name}' is not one of this server; the setting serve.hosts names more")
+    hosts = headers.getlist("host")
+    name = _parse_host_name(hosts[0]) if len(hosts) == 1 else ""
+    accepted = {"localhost", "127.0.0.1", "::1", settings.host.lower(), local_ip.lower()}
+    accepted |= {host.lower() for host in settings.hosts}
+    if not name or name not in accepted:
+        raise RequestError(400, f"the host name '{name}' is not accepted; the setting serve.hosts adds names")
 
 
 def check_origin(headers: Headers) -> None:
-    """Raises Refused where another site's page sends what changes something."""
+    """Check that a request that changes something does not come from another site's page. Raises RequestError 403."""
     site = headers.get("sec-fetch-site", "same-origin")
     origin = headers.get("origin")
-    is_own = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
-    if site not in ("same-origin", "none") or not is_own:
-        raise RequestError(403, "a page of another site may not do this")
+    is_same_origin = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    if site not in ("same-origin", "none") or not is_same_origin:
+        raise RequestError(403, "requests from pages of other sites are not accepted")
 
 
 def local_redirect_path(text: str) -> str:
-    """Where to go after signing in: a path of this server, `/` for anything else."""
+    """Return the path to open after signing in: `text` if it is a path of this server, else `/`."""
     is_local = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
     return text if is_local else "/"
 
 
 def _parse_host_name(host: str) -> str:
-    """Without the port, the brackets and a last dot; empty for what is no host."""
+    """Return a host name without port, brackets and trailing dot, or "" if it is not valid."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:

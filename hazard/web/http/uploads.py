@@ -1,4 +1,4 @@
-"""Uploads, streamed to the disk: bounded in bytes, time, parts and number, whatever their headers promise."""
+"""Uploads, streamed to the disk with limits on bytes, time and parts that do not rely on the request's headers."""
 
 import asyncio
 import logging
@@ -24,12 +24,13 @@ FILE_FIELD = "video"
 MAX_PARTS = 20
 MAX_FIELD_BYTES = 64 * 1024
 MAX_NAME_LENGTH = 200
-"""Characters of a file's name that are kept."""
+"""The largest number of characters of a file name."""
 MAX_OVERHEAD_BYTES = MAX_PARTS * (MAX_FIELD_BYTES + 8 * 8192)
-"""What a request may have besides the file."""
+"""The most bytes that a request may have besides the file."""
 IDLE_TIMEOUT_SECONDS = 30.0
-"""How long a client may send nothing."""
+"""The longest time that a client may send nothing."""
 SMALL_BODY_TIMEOUT_SECONDS = 30.0
+UPLOAD_NOT_STORED_MESSAGE = "the server could not store the upload; see its log"
 _CHUNK_BYTES = 256 * 1024
 _PLAIN_ENCODINGS = (b"", b"7bit", b"8bit", b"binary")
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that came, under a name of the server's own; `name` is what the sender calls it, and only text."""
+    """A received file, stored under a name of the server's own. `name` is the sender's file name, used only as text."""
 
     file: Path
     name: str
@@ -47,7 +48,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """What one upload may take."""
+    """The limits of one upload."""
 
     max_bytes: int
     seconds: float
@@ -56,9 +57,9 @@ class UploadLimits:
 
 @asynccontextmanager
 async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -> AsyncIterator[Upload]:
-    """The upload of a multipart request, in `folder` while the block runs, unless it is moved away meanwhile.
+    """Receive the upload of a multipart request into `folder`. The file is deleted after the block unless it was moved.
 
-    Raises Refused: 400 malformed, 408 too slow, 413 too large, 507 no room on the disk.
+    Raises RequestError: 400 malformed, 408 too slow, 413 too large, 507 no room on the disk, 503 another disk error.
     """
     _check_length(request, limits.max_bytes + MAX_OVERHEAD_BYTES, shown_bytes=limits.max_bytes)
     path = folder / f"{secrets.token_hex(16)}.part"
@@ -66,8 +67,8 @@ async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -
     try:
         with _create_file(path) as file:
             form = _FormParser(_parse_boundary(request), file, limits.max_bytes)
-            async for piece in _read_chunks(request, seconds=limits.seconds, idle_seconds=limits.idle_seconds):
-                await anyio.to_thread.run_sync(form.feed, piece, limiter=writer)
+            async for chunk in _read_chunks(request, seconds=limits.seconds, idle_seconds=limits.idle_seconds):
+                await anyio.to_thread.run_sync(form.feed, chunk, limiter=writer)
         name, fields = form.finish()
         yield Upload(path, name, fields)
     finally:
@@ -75,18 +76,18 @@ async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -
 
 
 async def read_small_body(request: Request, *, max_bytes: int = MAX_FIELD_BYTES) -> bytes:
-    """The whole of a small request. Raises Refused: 408, 413."""
+    """Return the whole body of a small request. Raises RequestError: 400 cut off, 408 too slow, 413 too large."""
     _check_length(request, max_bytes, shown_bytes=max_bytes)
     body = bytearray()
-    async for piece in _read_chunks(request, seconds=SMALL_BODY_TIMEOUT_SECONDS, idle_seconds=IDLE_TIMEOUT_SECONDS):
-        body += piece
+    async for chunk in _read_chunks(request, seconds=SMALL_BODY_TIMEOUT_SECONDS, idle_seconds=IDLE_TIMEOUT_SECONDS):
+        body += chunk
         if len(body) > max_bytes:
             raise _make_too_large_error(max_bytes)
     return bytes(body)
 
 
 class _FormParser:
-    """A multipart body as it comes: one file to the disk, a few short fields."""
+    """A parser of a multipart body: it writes the one file to the disk and keeps a few short fields."""
 
     def __init__(self, boundary: bytes, file: IO[bytes], max_bytes: int) -> None:
         self._file, self._max_bytes, self._bytes_left = file, max_bytes, max_bytes + MAX_OVERHEAD_BYTES
@@ -110,7 +111,7 @@ class _FormParser:
         )
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes. Raises Refused."""
+        """Parse the next bytes. Raises RequestError."""
         self._bytes_left -= len(chunk)
         if self._bytes_left < 0:
             raise _make_too_large_error(self._max_bytes)
@@ -122,9 +123,9 @@ class _FormParser:
             raise _make_storage_error(error, Path(self._file.name)) from None
 
     def finish(self) -> tuple[str, dict[str, str]]:
-        """The file's name, and the fields. Raises Refused where something is missing."""
+        """Return the file's name and the fields. Raises RequestError 400 if the form is incomplete."""
         if not self._is_complete:
-            raise RequestError(400, "malformed multipart: it ends in the middle")
+            raise RequestError(400, "malformed multipart: the form is incomplete")
         if self._file_name is None:
             raise RequestError(400, f"no file in the field '{FILE_FIELD}'; send it as: curl -F {FILE_FIELD}=@FILE")
         if not self._written_bytes:
@@ -147,7 +148,7 @@ class _FormParser:
         if kind != b"form-data" or not field:
             raise RequestError(400, "malformed multipart: a part without a name")
         if self._headers.get(b"content-transfer-encoding", b"").strip().lower() not in _PLAIN_ENCODINGS:
-            raise RequestError(400, "malformed multipart: a part in a transfer encoding; send bytes as they are")
+            raise RequestError(400, "malformed multipart: a part has a transfer encoding; send the raw bytes")
         if b"filename" in options:
             self._begin_file(field, _decode_text(options[b"filename"]))
         else:
@@ -156,10 +157,10 @@ class _FormParser:
     def _begin_file(self, field: str, name: str) -> None:
         if field != FILE_FIELD:
             raise RequestError(
-                400, f"a file in the field '{make_printable(field[:40])}'; the field is called '{FILE_FIELD}'"
+                400, f"a file in the field '{make_printable(field[:40])}'; send it in the field '{FILE_FIELD}'"
             )
         if self._file_name is not None:
-            raise RequestError(400, "more than one file; send one a request")
+            raise RequestError(400, "more than one file; send one per request")
         self._file_name, self._field_buffer = make_printable(name)[:MAX_NAME_LENGTH] or "video", None
 
     def _receive_data(self, data: bytes, start: int, end: int) -> None:
@@ -171,33 +172,33 @@ class _FormParser:
         self._written_bytes += end - start
         if self._written_bytes > self._max_bytes:
             raise _make_too_large_error(self._max_bytes)
-        left = memoryview(data)[start:end]
-        while left:
-            left = left[self._file.write(left) :]
+        unwritten = memoryview(data)[start:end]
+        while unwritten:
+            unwritten = unwritten[self._file.write(unwritten) :]
 
     def _end_form(self) -> None:
         self._is_complete = True
 
 
 async def _read_chunks(request: Request, *, seconds: float, idle_seconds: float) -> AsyncIterator[bytes]:
-    """The body in larger pieces than the network has. Raises Refused where the client takes too long."""
-    until, gathered = time.monotonic() + seconds, bytearray()
+    """Yield the body in chunks larger than the network's. Raises RequestError: 408 too slow, 400 cut off."""
+    deadline, buffer = time.monotonic() + seconds, bytearray()
     stream = request.stream()
     while True:
         try:
-            async with asyncio.timeout(max(0.0, min(idle_seconds, until - time.monotonic()))):
-                gathered += await anext(stream)
+            async with asyncio.timeout(max(0.0, min(idle_seconds, deadline - time.monotonic()))):
+                buffer += await anext(stream)
         except TimeoutError:
-            raise RequestError(408, "the request took too long to come") from None
+            raise RequestError(408, "the request took too long to arrive") from None
         except StopAsyncIteration:
             break
         except ClientDisconnect:
-            raise RequestError(400, "the request ended in the middle") from None
-        if len(gathered) >= _CHUNK_BYTES:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
+            raise RequestError(400, "the client closed the connection before the end of the request") from None
+        if len(buffer) >= _CHUNK_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
 
 
 def _check_length(request: Request, max_bytes: int, *, shown_bytes: int) -> None:
@@ -207,12 +208,12 @@ def _check_length(request: Request, max_bytes: int, *, shown_bytes: int) -> None
 
 
 def _make_too_large_error(max_bytes: int) -> RequestError:
-    return RequestError(413, f"too large: at most {max_bytes / 1e6:g} MB are taken")
+    return RequestError(413, f"too large: the limit is {max_bytes / 1e6:g} MB")
 
 
 def _make_storage_error(error: OSError, path: Path) -> RequestError:
-    log.error("an upload could not be kept: %s", make_write_error(error, path))
-    return RequestError(507 if is_disk_full(error) else 503, "the server cannot keep this upload; its log says why")
+    log.error("an upload could not be stored: %s", make_write_error(error, path))
+    return RequestError(507 if is_disk_full(error) else 503, UPLOAD_NOT_STORED_MESSAGE)
 
 
 def _parse_boundary(request: Request) -> bytes:
@@ -224,7 +225,7 @@ def _parse_boundary(request: Request) -> bytes:
 
 def _create_file(path: Path) -> IO[bytes]:
     try:
-        return open(path, "xb", buffering=0)  # a full disk is noticed at once, and not when the file is closed
+        return open(path, "xb", buffering=0)  # unbuffered: a full disk is noticed at once, not when the file is closed
     except OSError as error:
         raise _make_storage_error(error, path) from None
 

@@ -1,4 +1,4 @@
-"""How far a worker process is with a job: a number in a small file, written a few times a second."""
+"""The progress of a job: a number in a small file that its worker process writes a few times a second."""
 
 import os
 import time
@@ -13,14 +13,14 @@ WRITE_INTERVAL_SECONDS = 0.25
 
 @dataclass
 class ProgressFile:
-    """Written to by a worker. What the disk does not take is not missed."""
+    """The file to which a worker writes its progress. Failed writes are ignored."""
 
     folder: Path
     clock: Callable[[], float] = time.monotonic
     _last_write: float = field(default=float("-inf"))
 
     def __call__(self, share: float) -> None:
-        """So much of the work, 0 to 1, is done."""
+        """Write the share of the work that is done, 0 to 1."""
         if (now := self.clock()) - self._last_write < WRITE_INTERVAL_SECONDS:
             return
         self._last_write = now
@@ -31,7 +31,7 @@ class ProgressFile:
 
 
 def read_progress(folder: Path) -> float | None:
-    """How far it is; None where no worker has begun."""
+    """Return the share that is done, 0 to 1, or None if no worker has started."""
     try:
         return min(max(float((folder / PROGRESS_NAME).read_text()), 0.0), 1.0)
     except (OSError, ValueError):
@@ -39,6 +39,6 @@ def read_progress(folder: Path) -> float | None:
 
 
 def delete_progress(folder: Path) -> None:
-    """Before a worker begins."""
+    """Delete the progress of an earlier attempt."""
     with suppress(OSError):
         (folder / PROGRESS_NAME).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a server finds when it begins, and leaves when it ends: a folder of its own, jobs to go on with."""
+"""Recovery of unfinished jobs when a server starts, and requeueing when it stops."""
 
 import shutil
 from pathlib import Path
@@ -8,18 +8,18 @@ from hazard.web.jobs.store import VIDEO_NAME, JobStore
 
 
 def clear_folder(folder: Path) -> None:
-    """Removes what is left of uploads and work that nobody finished."""
-    for each in folder.iterdir():
-        shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
+    """Remove what unfinished uploads and tasks left in a folder."""
+    for entry in folder.iterdir():
+        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def requeue_unfinished(jobs: JobStore, analysis_queue: TaskQueue, fetch_queue: TaskQueue) -> None:
-    """What an earlier server did not finish waits again."""
+    """Queue again everything that an earlier server did not finish."""
     for job in jobs.recover():
         if not job.is_over:
-            is_there = (jobs.job_folder(job.id) / VIDEO_NAME).is_file()
+            has_video = (jobs.job_folder(job.id) / VIDEO_NAME).is_file()
             jobs.update(job.id, state="queued")
-            (analysis_queue if is_there else fetch_queue).put(Task("look" if is_there else "fetch", job.id))
+            (analysis_queue if has_video else fetch_queue).put(Task("analyse" if has_video else "fetch", job.id))
         elif job.state == "done":
             if job.is_annotating:
                 analysis_queue.put(Task("annotate", job.id))
@@ -28,7 +28,7 @@ def requeue_unfinished(jobs: JobStore, analysis_queue: TaskQueue, fetch_queue: T
 
 
 def requeue_interrupted(jobs: JobStore) -> None:
-    """That a server was stopped is no fault of what it was at."""
+    """Set the jobs that a stopping server interrupts back to `queued`, without counting the attempt."""
     for job in jobs.list_all():
         if job.state in ("decoding", "fetching"):
             jobs.update(job.id, state="queued", attempts=max(0, job.attempts - 1))

@@ -1,8 +1,8 @@
-"""Jobs on disk: what was uploaded, how far the work on it is, and what came of it. A restart knows them all again.
+"""The store of jobs on disk: each job's video, record and results. A restart reads them all again.
 
-data/jobs/ID/job.json      the facts below, written anew at each step
-data/jobs/ID/video         what was uploaded or fetched, under no name of its uploader's
-data/jobs/ID/…             what was made of it: see `FILES`
+data/jobs/ID/job.json      the fields of `VideoJob`, rewritten at each change
+data/jobs/ID/video         the uploaded or fetched video; the uploader's file name is never used
+data/jobs/ID/…             the results: see `JOB_FILES`
 """
 
 import json
@@ -24,7 +24,7 @@ JobState = Literal["queued", "fetching", "decoding", "done", "failed"]
 FINAL_STATES: tuple[JobState, ...] = ("done", "failed")
 ID_ALPHABET = string.digits + string.ascii_lowercase
 ID_LENGTH = 26
-"""134 bits: nobody guesses a job of somebody else's."""
+"""134 bits, so that nobody can guess the id of another user's job."""
 RECORD_NAME, VIDEO_NAME = "job.json", "video"
 JOB_FILES: Mapping[str, str] = {
     "upload": VIDEO_NAME,
@@ -41,48 +41,48 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VideoJob:
-    """What is known of one video."""
+    """One video and the state of the work on it."""
 
     id: str
     name: str
-    """What its uploader called it, or its address: text to be shown, never a path."""
+    """The uploader's file name or the URL. It is shown as text and never used as a path."""
     model: str
     created: datetime
     expires: datetime
     state: JobState = "queued"
     reason: str = ""
-    """Why it failed, or was read only in part."""
+    """The reason of a failure, or of a video that was read only in part."""
     stage: str = ""
-    """Where it failed: `open` means that it is no video, `fetch` that it did not come."""
+    """The stage that failed: `open` if the file is not a video, `fetch` if the download failed."""
     seconds: float | None = None
     label: str = ""
     confidence: float | None = None
     is_unknown: bool = False
-    """Unlike all that its model was trained on, so that its label means little."""
+    """Whether the video is unlike the training videos, so that its label is unreliable."""
     address: str = ""
-    """Where it is fetched from, if it was not uploaded."""
+    """The URL to fetch the video from; empty for an upload."""
     media: str = ""
-    """What the uploaded file is to a browser: video/mp4 or video/webm; empty where none plays it."""
+    """The media type of the uploaded file, video/mp4 or video/webm; empty if browsers cannot play it."""
     attempts: int = 0
-    """How often the work on it was begun."""
+    """The number of times that the analysis was started."""
     has_preview: bool = False
     has_annotated: bool = False
     is_annotating: bool = False
     annotate_reason: str = ""
-    """Why there is no annotated video."""
+    """The reason why the annotated video could not be made."""
     progress: float = 0.0
     annotated_share: float = 0.0
-    """How far the annotated video is that is being made."""
+    """The progress of the annotated video, 0 to 1."""
     place: int = 0
-    """In the queue, from 1; 0 where it does not wait."""
+    """The position in the queue, from 1; 0 if the job is not waiting."""
 
     @property
     def is_over(self) -> bool:
-        """Whether it is done or failed."""
+        """Whether the job is done or failed."""
         return self.state in FINAL_STATES
 
     def as_json(self) -> dict[str, Any]:
-        """What the API says of it."""
+        """Return the job as the API answers it."""
         at = f"/jobs/{self.id}"
         is_done = self.state == "done"
         return {
@@ -114,12 +114,12 @@ class VideoJob:
 
 
 def format_utc(time: datetime) -> str:
-    """UTC to the second, as `2026-01-02T03:04:05Z`."""
+    """Return a time in UTC to the second, such as `2026-01-02T03:04:05Z`."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class JobStore:
-    """All jobs of a folder. Whoever waits for a change waits on `changed`."""
+    """All jobs of a folder. `changed` is notified at each change."""
 
     def __init__(self, folder: Path, *, keep_seconds: float, clock: Callable[[], float]) -> None:
         self.folder = folder
@@ -129,54 +129,54 @@ class JobStore:
         self._sizes: dict[str, int] = {}
 
     def recover(self) -> list[VideoJob]:
-        """Knows what lies in the folder, oldest first; what is no job, or has lost its file, is removed."""
-        for place in self.folder.iterdir():
-            job = _read_job(place / RECORD_NAME, place.name)
-            if job is None or not (job.address or (place / VIDEO_NAME).is_file()):
-                log.warning("what is left of job %s is removed: its file or its record is gone", place.name)
-                _remove_folder(place)
+        """Read the jobs of the folder, oldest first. Entries that are not jobs, or lost their video, are removed."""
+        for folder in self.folder.iterdir():
+            job = _read_job(folder / RECORD_NAME, folder.name)
+            if job is None or not (job.address or (folder / VIDEO_NAME).is_file()):
+                log.warning("removing what is left of job %s: its video or its record is missing", folder.name)
+                _remove_folder(folder)
                 continue
-            self._jobs[job.id], self._sizes[job.id] = job, _measure_folder(place)
+            self._jobs[job.id], self._sizes[job.id] = job, _measure_folder(folder)
         self._jobs = dict(sorted(self._jobs.items(), key=lambda pair: pair[1].created))
         return list(self._jobs.values())
 
     def add(self, *, name: str, model: str, file: Path | None = None, url: str = "") -> VideoJob:
-        """A new job, on disk; `file` is moved into its folder. Raises EnvironmentStopped or OSError."""
+        """Store a new job and return it. `file` is moved into its folder. Raises RuntimeEnvironmentError or OSError."""
         now = self.now()
-        identity = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
-        job = VideoJob(identity, name, model, now, now + self._lifetime, address=url)
-        place = self.job_folder(identity)
+        job_id = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+        job = VideoJob(job_id, name, model, now, now + self._lifetime, address=url)
+        folder = self.job_folder(job_id)
         try:
-            place.mkdir()
-            write_atomically(place / RECORD_NAME, _dump_job(job))
+            folder.mkdir()
+            write_atomically(folder / RECORD_NAME, _dump_job(job))
             if file is not None:
-                shutil.move(file, place / VIDEO_NAME)
+                shutil.move(file, folder / VIDEO_NAME)
         except (OSError, RuntimeEnvironmentError):
-            _remove_folder(place)
+            _remove_folder(folder)
             raise
         with self.changed:
-            self._jobs[identity], self._sizes[identity] = job, _measure_folder(place)
+            self._jobs[job_id], self._sizes[job_id] = job, _measure_folder(folder)
             self.changed.notify_all()
         return job
 
     def get(self, job_id: str) -> VideoJob | None:
-        """None where there is no such job."""
+        """Return a job, or None if it does not exist."""
         with self.changed:
             return self._jobs.get(job_id)
 
     def list_all(self) -> list[VideoJob]:
-        """Newest first."""
+        """Return all jobs, newest first."""
         with self.changed:
             return list(reversed(self._jobs.values()))
 
     def job_folder(self, job_id: str) -> Path:
-        """The folder of a job."""
+        """Return the folder of a job."""
         return self.folder / job_id
 
     def update(self, job_id: str, **facts: Any) -> VideoJob | None:
-        """Changes facts of a job, here and on disk; None where it was deleted meanwhile.
+        """Change fields of a job, in memory and on disk, and return it. Return None if it was deleted meanwhile.
 
-        What a full disk does not take down is found out again by the next server.
+        If the record cannot be written, the change is kept in memory and logged; the next server repeats the work.
         """
         with self.changed:
             if job_id not in self._jobs:
@@ -191,26 +191,26 @@ class JobStore:
             return job
 
     def remove(self, job_id: str) -> bool:
-        """Whether there was such a job; nothing of it is left."""
+        """Remove a job and all its files. Return whether it existed."""
         with self.changed:
-            known = self._jobs.pop(job_id, None) is not None
+            existed = self._jobs.pop(job_id, None) is not None
             self._sizes.pop(job_id, None)
             self.changed.notify_all()
         self.remove_leftovers(job_id)
-        return known
+        return existed
 
     def remove_leftovers(self, job_id: str) -> None:
-        """Removes what a worker may have left in the folder of a job that is gone."""
+        """Remove the files that a worker left in the folder of a deleted job."""
         if self.get(job_id) is None:
             _remove_folder(self.job_folder(job_id))
 
     def find_expired(self) -> list[str]:
-        """Jobs that are over and past their time."""
+        """Return the ids of finished jobs whose retention time has passed."""
         now = self.now()
         return [job.id for job in self.list_all() if job.is_over and job.expires <= now]
 
     def find_oldest_over(self, max_bytes: int) -> list[str]:
-        """The oldest jobs that are over, so many that without them the others fit into `max_bytes`."""
+        """Return the ids of the oldest finished jobs, as many as must go for the others to fit into `max_bytes`."""
         with self.changed:
             over, sum_bytes = [], self.total_bytes
             for job in self._jobs.values():
@@ -223,12 +223,12 @@ class JobStore:
 
     @property
     def total_bytes(self) -> int:
-        """What all of them take on the disk."""
+        """The disk space of all jobs, in bytes."""
         with self.changed:
             return sum(self._sizes.values())
 
     def now(self) -> datetime:
-        """UTC."""
+        """Return the current time in UTC."""
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
@@ -242,7 +242,7 @@ def _dump_job(job: VideoJob) -> bytes:
 
 
 def _read_job(file: Path, job_id: str) -> VideoJob | None:
-    """None for what is none, or another's."""
+    """Return the job of a record, or None if the record is damaged or belongs to another id."""
     try:
         facts = json.loads(file.read_bytes())
         moments = {key: datetime.fromtimestamp(facts[key], UTC) for key in ("created", "expires")}
@@ -252,7 +252,7 @@ def _read_job(file: Path, job_id: str) -> VideoJob | None:
     return job if job.id == job_id else None
 
 
-_STORED_FIELDS = {each.name for each in fields(VideoJob)} - set(_TRANSIENT_FIELDS)
+_STORED_FIELDS = {field.name for field in fields(VideoJob)} - set(_TRANSIENT_FIELDS)
 
 
 def _measure_folder(folder: Path) -> int:

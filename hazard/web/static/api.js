@@ -1,5 +1,5 @@
-// The server's JSON, with every failure as one line for people.
-import {sentence} from "./words.js";
+// Requests to the server's JSON API. Every failure becomes one sentence for the page.
+import {toSentence} from "./format.js";
 
 export class Failure extends Error {
   constructor(message, status = 0) {
@@ -7,15 +7,15 @@ export class Failure extends Error {
     this.status = status;
   }
 }
-const PATIENCE_MS = 20000;
-const OFFLINE = "The server does not answer. It may have been stopped, or the connection is gone.";
-const USUAL = {401: "You are signed out. Load the page again to sign in.", 413: "The video is larger than this server takes.", 429: "Too much at once. Try again in a moment.", 503: "The server is busy. Try again in a moment."};
+const TIMEOUT_MS = 20000;
+const OFFLINE = "The server does not answer. It may have stopped, or the connection was lost.";
+const STATUS_MESSAGES = {401: "You are signed out. Reload the page to sign in.", 413: "The video is larger than this server accepts.", 429: "Too many requests. Try again in a moment.", 503: "The server is busy. Try again in a moment."};
 
 export async function ask(path, options = {}) {
-  const ends = new AbortController(), timer = setTimeout(() => ends.abort(), PATIENCE_MS); // a server may hang, or a line break, without a word
+  const controller = new AbortController(), timer = setTimeout(() => controller.abort(), TIMEOUT_MS); // the server or the network may hang
   let status, text;
   try {
-    const answer = await fetch(path, {headers: {Accept: "application/json", ...(options.body ? {"Content-Type": "application/json"} : {})}, ...options, signal: ends.signal});
+    const answer = await fetch(path, {headers: {Accept: "application/json", ...(options.body ? {"Content-Type": "application/json"} : {})}, ...options, signal: controller.signal});
     status = answer.status;
     text = await answer.text();
   } catch {
@@ -23,19 +23,19 @@ export async function ask(path, options = {}) {
   } finally {
     clearTimeout(timer);
   }
-  return understood(status, text);
+  return parseAnswer(status, text);
 }
-// What the server said, from its status and text; what is no JSON is never shown.
-export function understood(status, text) {
-  let said = null;
-  try { said = text ? JSON.parse(text) : null; } catch { /* not ours: a proxy's page, say */ }
-  if (status >= 200 && status < 300) return said;
-  throw new Failure(sentence((typeof said?.error === "string" && said.error) || USUAL[status] || `The server says: ${status || "nothing"}.`), status);
+// Returns the JSON of an answer or throws its error. Text that is not JSON is never shown.
+export function parseAnswer(status, text) {
+  let content = null;
+  try { content = text ? JSON.parse(text) : null; } catch { /* not from this server, for example a proxy's page */ }
+  if (status >= 200 && status < 300) return content;
+  throw new Failure(toSentence((typeof content?.error === "string" && content.error) || STATUS_MESSAGES[status] || (status ? `The server answered with status ${status}.` : "The server did not answer.")), status);
 }
-export const offline = () => new Failure(OFFLINE);
+export const makeOfflineError = () => new Failure(OFFLINE);
 
-// Calls `step` again and again until it returns true; slower while nothing changes, at once when the page is looked at again.
-export function repeat(step, {first = 250, most = 2500} = {}) {
+// Calls `step` until it returns true: less often while nothing changes, and at once when the page becomes visible again.
+export function poll(step, {first = 250, most = 2500} = {}) {
   let wait = first, timer = 0, isOver = false, isRunning = false;
   async function turn() {
     if (isOver || isRunning) return;
@@ -50,8 +50,8 @@ export function repeat(step, {first = 250, most = 2500} = {}) {
     wait = Math.min(most, (wait === first && before !== first ? first : wait) * 1.3);
     if (!isOver) timer = setTimeout(turn, document.hidden ? most * 4 : wait);
   }
-  const seen = () => { if (!document.hidden) { wait = first; turn(); } };
-  document.addEventListener("visibilitychange", seen);
+  const runNow = () => { if (!document.hidden) { wait = first; turn(); } };
+  document.addEventListener("visibilitychange", runNow);
   turn();
-  return {stop() { isOver = true; clearTimeout(timer); document.removeEventListener("visibilitychange", seen); }, now: seen};
+  return {stop() { isOver = true; clearTimeout(timer); document.removeEventListener("visibilitychange", runNow); }, now: runNow};
 }

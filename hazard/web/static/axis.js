@@ -1,4 +1,4 @@
-// Time from left to right, and what is drawn along it: events, segments, curves.
+// The time axis and the shapes along it: scales, grid, merged segments, thinned curves.
 import {clock, s} from "./text.js";
 
 export const LANE = {events: 16, segments: 22, gap: 7};
@@ -27,8 +27,8 @@ function tickText(time, step) {
   if (step < 1) return `${time.toFixed(1)} s`;
   return time < 60 && step < 60 ? `${time} s` : clock(Math.max(time, 60)).replace(/^1:00$/, time < 60 ? "0:00" : "1:00");
 }
-// Neighbours that say the same are one bar: an hour has thousands of segments.
-export function runs(segments) {
+// Merges neighbouring segments of the same label into one bar: an hour has thousands of segments.
+export function mergeSegments(segments) {
   const found = [];
   for (const segment of segments) {
     const last = found.at(-1);
@@ -37,8 +37,8 @@ export function runs(segments) {
   }
   return found;
 }
-// One point for the least and one for the most of each pixel.
-export function thinned(points, wide) {
+// Keeps the lowest and the highest point of each pixel.
+export function downsample(points, wide) {
   if (points.length <= 3 * wide) return points;
   const size = Math.ceil(points.length / wide), kept = [];
   for (let i = 0; i < points.length; i += size) {

@@ -1,33 +1,33 @@
-// The videos that the server knows, newest first. A row is drawn anew where it changed alone, so that focus stays.
-import {Failure, ask, repeat} from "./api.js";
-import {badge, dotted, icon, isOver, lasting, progressBar, sentence, share, stateWords, when} from "./words.js";
+// The list of the server's videos, newest first. Only changed rows are drawn again, so that the focus stays.
+import {Failure, ask, poll} from "./api.js";
+import {badge, joinWithDots, icon, isOver, durationText, progressBar, toSentence, percentText, stateText, timeElement} from "./format.js";
 import {h, marked, readable} from "./text.js";
 
-const FIRST = 30;
+const PAGE_SIZE = 30;
 
-export function historyList({list, nothing, more, title, isAlarm, failed, says}) {
+export function historyList({list, nothing, more, title, isAlarm, showError, announce}) {
   const rows = new Map(); // id → {row, text}
-  let jobs = null, shown = FIRST, isKnown = new Map();
+  let jobs = null, shown = PAGE_SIZE, stateById = new Map();
 
-  const polling = repeat(async (quickly) => {
+  const polling = poll(async (quickly) => {
     try {
-      take((await ask("/jobs")).jobs, quickly);
-      failed("");
+      update((await ask("/jobs")).jobs, quickly);
+      showError("");
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      failed(error.message);
+      showError(error.message);
       return error.status === 401;
     }
     return false;
   }, {first: 500, most: 5000});
 
-  function take(fresh, quickly) {
+  function update(fresh, quickly) {
     for (const job of fresh) {
-      const before = isKnown.get(job.id);
-      if (before && before !== job.state && isOver(job)) says(`${readable(job.name)}: ${job.state === "done" ? readable(job.label || "done") : job.reason}`);
+      const before = stateById.get(job.id);
+      if (before && before !== job.state && isOver(job)) announce(`${readable(job.name)}: ${job.state === "done" ? readable(job.label || "done") : job.reason}`);
       if (!isOver(job) || before !== job.state) quickly();
     }
-    isKnown = new Map(fresh.map((job) => [job.id, job.state]));
+    stateById = new Map(fresh.map((job) => [job.id, job.state]));
     jobs = fresh;
     show();
   }
@@ -46,7 +46,7 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
     });
     nothing.hidden = jobs.length > 0;
     more.hidden = jobs.length <= shown;
-    more.textContent = `Show ${Math.min(FIRST, jobs.length - shown)} more`;
+    more.textContent = `Show ${Math.min(PAGE_SIZE, jobs.length - shown)} more`;
   }
   function exchange(old, row) {
     const part = old.contains(document.activeElement) ? document.activeElement.dataset.part : null;
@@ -59,7 +59,7 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
       job.state === "done" ? poster(job) : h("span", {class: "thumb"}, icon("film")),
       h("div", {class: "what"},
         h("p", {class: "name"}, h("a", {href: job.links.page, "data-part": "link"}, marked(job.name))),
-        h("p", {class: "fine soft"}, dotted(when(job.created), lasting(job), marked(job.model)))),
+        h("p", {class: "fine soft"}, joinWithDots(timeElement(job.created), durationText(job), marked(job.model)))),
       h("div", {class: "outcome"}, outcome(job)),
       h("button", {type: "button", class: "icon", "data-part": "bin", "aria-label": `Delete ${name}`, title: "Delete", click: () => askFirst(job)}, icon("bin")));
   }
@@ -69,11 +69,11 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
     return image;
   }
   function outcome(job) {
-    if (job.state === "failed") return [h("p", {class: "state"}, stateWords(job)), h("p", {class: "reason fine"}, marked(sentence(job.reason)))];
-    if (!isOver(job)) return [h("p", {class: "state soft"}, stateWords(job)), progressBar(job.progress, `Work on ${readable(job.name)}`)];
+    if (job.state === "failed") return [h("p", {class: "state"}, stateText(job)), h("p", {class: "reason fine"}, marked(toSentence(job.reason)))];
+    if (!isOver(job)) return [h("p", {class: "state soft"}, stateText(job)), progressBar(job.progress, `Analysis progress of ${readable(job.name)}`)];
     const kind = isAlarm(job) ? "hot" : "cool";
-    return h("p", {class: "says"}, badge(job.label || "done", kind), Number.isFinite(job.confidence) && job.confidence !== null ? h("b", null, share(job.confidence)) : null,
-      job.is_unknown ? h("span", {class: "tag odd", title: "Unlike all that the model was trained on: its label means little here."}, "unknown") : null,
+    return h("p", {class: "says"}, badge(job.label || "done", kind), Number.isFinite(job.confidence) && job.confidence !== null ? h("b", null, percentText(job.confidence)) : null,
+      job.is_unknown ? h("span", {class: "tag odd", title: "The video is unlike the training videos, so the label is unreliable."}, "unknown") : null,
       job.reason ? h("span", {class: "tag", title: readable(job.reason)}, "partly read") : null);
   }
   function askFirst(job) {
@@ -90,15 +90,15 @@ export function historyList({list, nothing, more, title, isAlarm, failed, says})
     try {
       await ask(job.links.self, {method: "DELETE"});
     } catch (error) {
-      if (error.status !== 404) { back(); failed(error.message); return; }
+      if (error.status !== 404) { back(); showError(error.message); return; }
     }
     const place = jobs.findIndex((each) => each.id === job.id), after = jobs[place + 1] ?? jobs[place - 1];
     question.remove();
     jobs = jobs.filter((each) => each.id !== job.id);
     show();
     (rows.get(after?.id)?.row.querySelector("a") ?? title).focus();
-    says(`${readable(job.name)} is deleted`);
+    announce(`${readable(job.name)} deleted`);
   }
-  more.addEventListener("click", () => { shown += FIRST; show(); });
+  more.addEventListener("click", () => { shown += PAGE_SIZE; show(); });
   return {refresh: polling.now, redraw() { rows.forEach((known) => { known.text = ""; }); if (jobs) show(); }};
 }

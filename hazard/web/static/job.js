@@ -1,66 +1,66 @@
-// The page of one video: first how far the work is, then, in the same place, what was seen.
-import {Failure, ask, repeat} from "./api.js";
+// The page of one video: the progress of the analysis, then the result.
+import {Failure, ask, poll} from "./api.js";
 import {downloads} from "./downloads.js";
 import {player} from "./player.js";
 import {eventTable, topFive, verdict} from "./result.js";
-import {seenIn} from "./seen.js";
+import {indexAnswer} from "./answer.js";
 import {timeline} from "./timeline.js";
 import {byId, h, marked, readable} from "./text.js";
-import {dotted, isOver, lasting, progressBar, sentence, setProgress, stateWords, when} from "./words.js";
+import {joinWithDots, isOver, durationText, progressBar, toSentence, setProgress, stateText, timeElement, withPeriod} from "./format.js";
 
 const article = byId("job"), view = byId("view"), self = `/jobs/${article.dataset.id}`;
-const says = (text) => { byId("says").textContent = text; };
-let bar = null, words = null, lost = null, state = "";
+const announce = (text) => { byId("says").textContent = text; };
+let bar = null, stateLine = null, errorLine = null, state = "";
 
-function about(job) {
-  byId("about").replaceChildren(...dotted(h("span", null, marked(job.model)), lasting(job), when(job.created), expiry(job)));
+function showFacts(job) {
+  byId("about").replaceChildren(...joinWithDots(h("span", null, marked(job.model)), durationText(job), timeElement(job.created), expiryText(job)));
 }
-function expiry(job) {
+function expiryText(job) {
   const hours = (new Date(job.expires) - Date.now()) / 3600e3;
-  return Number.isFinite(hours) ? `kept for ${hours < 1 ? "less than an hour" : hours < 48 ? `${Math.round(hours)} h` : `${Math.round(hours / 24)} days`} more` : "";
+  return Number.isFinite(hours) ? `will be deleted in ${hours < 1 ? "less than an hour" : hours < 48 ? `${Math.round(hours)} h` : `${Math.round(hours / 24)} days`}` : "";
 }
-function going(job) {
+function showProgress(job) {
   if (!bar) {
-    bar = progressBar(0, "Work on this video");
-    words = h("p", {class: "big"});
-    lost = h("p", {class: "error", role: "alert"});
+    bar = progressBar(0, "Analysis progress");
+    stateLine = h("p", {class: "big"});
+    errorLine = h("p", {class: "error", role: "alert"});
     const stop = h("button", {type: "button", click: remove}, "Stop and delete");
-    view.replaceChildren(h("section", {class: "card waiting", "aria-label": "Progress"}, words, bar,
-      h("p", {class: "fine soft"}, "You may leave this page: the work goes on, and the video is in the list on the start page."), lost, h("p", {class: "buttons"}, stop)));
+    view.replaceChildren(h("section", {class: "card waiting", "aria-label": "Progress"}, stateLine, bar,
+      h("p", {class: "fine soft"}, "You can leave this page. The analysis continues, and the video stays in the list on the start page."), errorLine, h("p", {class: "buttons"}, stop)));
   }
-  words.textContent = stateWords(job);
+  stateLine.textContent = stateText(job);
   setProgress(bar, job.state === "queued" ? 0 : job.progress);
   bar.classList.toggle("idle", job.state === "queued");
-  const tenth = Math.floor(job.progress * 4); // a screen reader hears quarters
-  if (state !== job.state + tenth) { state = job.state + tenth; says(stateWords(job)); }
+  const quarter = Math.floor(job.progress * 4); // screen readers announce each quarter
+  if (state !== job.state + quarter) { state = job.state + quarter; announce(stateText(job)); }
 }
-function failed(job) {
-  says(`Could not be analysed: ${readable(job.reason)}`);
+function showFailure(job) {
+  announce(`Analysis failed: ${readable(job.reason)}`);
   view.replaceChildren(h("section", {class: "card broken"}, h("h2", null, "This video could not be analysed"),
-    h("p", {class: "error"}, marked(sentence(job.reason || "No reason is known."))),
+    h("p", {class: "error"}, marked(toSentence(job.reason || "The server gave no reason."))),
     h("p", {class: "buttons"}, h("a", {class: "button strong", href: "/"}, "Try another video"), h("button", {type: "button", click: remove}, "Delete"))));
 }
-async function done(job) {
+async function showResult(job) {
   const answer = await ask(job.links.result);
-  if (answer.status === "failed") return failed({...job, reason: answer.reason});
-  const seen = seenIn(answer), table = eventTable(seen.events, seen.kindOf, (time) => film.seek(time)), bars = topFive(seen.kindOf);
+  if (answer.status === "failed") return showFailure({...job, reason: answer.reason});
+  const index = indexAnswer(answer), table = eventTable(index.events, index.kindOf, (time) => film.seek(time)), bars = topFive(index.kindOf);
   let now = 0, pointed = null, line = null;
-  const light = () => { const time = pointed ?? now; bars.show(seen.segmentAt(time), pointed === null); };
-  const film = player({answer, source: job.links.video, ...seen, says,
-    moved(time) { now = time; line?.place(time); table.mark(seen.eventAt(time)); light(); }});
-  line = timeline({answer: {...answer, segment_predictions: seen.segments, events: seen.events}, ...seen, seek: film.seek, toggle: film.toggle, pointed(time) { pointed = time; light(); }});
+  const light = () => { const time = pointed ?? now; bars.show(index.segmentAt(time), pointed === null); };
+  const film = player({answer, source: job.links.video, ...index, announce,
+    onTime(time) { now = time; line?.place(time); table.mark(index.eventAt(time)); light(); }});
+  line = timeline({answer: {...answer, segment_predictions: index.segments, events: index.events}, ...index, seek: film.seek, toggle: film.toggle, pointed(time) { pointed = time; light(); }});
   light();
   view.replaceChildren(h("div", {class: "result-grid"},
     h("div", {class: "broad"}, h("section", {class: "card film-card", "aria-label": "Video"}, film.figure),
       h("section", {class: "card chart-card"}, h("h2", null, "Over time"), line.figure), table.section),
-    h("div", {class: "side"}, h("section", {class: "card verdict-card"}, h("h2", null, "Verdict"), verdict(answer, seen.kindOf)),
-      bars.section, downloads(job, says))));
-  says(`Done: ${readable(answer.label)}`);
-  if (!job.links.video) playLater(film);
+    h("div", {class: "side"}, h("section", {class: "card verdict-card"}, h("h2", null, "Result"), verdict(answer, index.kindOf)),
+      bars.section, downloads(job, announce))));
+  announce(`Done: ${readable(answer.label)}`);
+  if (!job.links.video) waitForPreview(film);
 }
-function playLater(film) {
-  const until = Date.now() + 15 * 60e3; // some cannot be made at all
-  repeat(async () => {
+function waitForPreview(film) {
+  const until = Date.now() + 15 * 60e3; // some previews cannot be made
+  poll(async () => {
     const {links} = await ask(self).catch(() => ({links: {}}));
     if (links.video) film.play(links.video);
     return Boolean(links.video) || Date.now() > until;
@@ -71,27 +71,27 @@ async function remove() {
     await ask(self, {method: "DELETE"});
     location.assign("/");
   } catch (error) {
-    (lost ?? view.appendChild(h("p", {class: "error", role: "alert"}))).textContent = error.message;
+    (errorLine ?? view.appendChild(h("p", {class: "error", role: "alert"}))).textContent = error.message;
   }
 }
-function gone(reason) {
-  view.replaceChildren(h("section", {class: "card broken"}, h("p", {class: "error", role: "alert"}, reason), h("p", {class: "buttons"}, h("a", {class: "button strong", href: "/"}, "To the start page"))));
+function showGone(reason) {
+  view.replaceChildren(h("section", {class: "card broken"}, h("p", {class: "error", role: "alert"}, reason), h("p", {class: "buttons"}, h("a", {class: "button strong", href: "/"}, "Go to the start page"))));
 }
 
-repeat(async (quickly) => {
+poll(async (quickly) => {
   try {
     const job = await ask(self);
-    about(job);
-    if (lost) lost.textContent = "";
-    if (job.state === "failed") failed(job);
-    else if (job.state === "done") await done(job);
-    else { going(job); if (job.place === 0) quickly(); }
+    showFacts(job);
+    if (errorLine) errorLine.textContent = "";
+    if (job.state === "failed") showFailure(job);
+    else if (job.state === "done") await showResult(job);
+    else { showProgress(job); if (job.place === 0) quickly(); }
     return isOver(job);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    if ([401, 404, 410].includes(error.status)) { gone(error.status === 404 ? "This video is not here any more: it was deleted, or its time was over." : error.message); return true; }
-    if (lost) lost.textContent = `${error.message} Trying again.`;
-    else view.replaceChildren(h("p", {class: "error", role: "alert"}, `${error.message} Trying again.`));
+    if ([401, 404, 410].includes(error.status)) { showGone(error.status === 404 ? "This video no longer exists. It was deleted, or its retention time ended." : error.message); return true; }
+    if (errorLine) errorLine.textContent = `${withPeriod(error.message)} Retrying.`;
+    else view.replaceChildren(h("p", {class: "error", role: "alert"}, `${withPeriod(error.message)} Retrying.`));
     return false;
   }
 }, {first: 300, most: 2000});

@@ -1,11 +1,11 @@
-// The video with what is seen at each moment written over it.
-import {badge, icon, share} from "./words.js";
+// The video player. The label of each moment is shown over the video.
+import {badge, icon, percentText} from "./format.js";
 import {h, readable} from "./text.js";
 
-// `segmentAt(time)` and `eventAt(time)` say what holds; `moved(time)` is told where the film stands, frame by frame.
-export function player({answer, source, segmentAt, eventAt, kindOf, moved, says}) {
+// `segmentAt(time)` and `eventAt(time)` look up the answer; `onTime(time)` is called for each shown frame.
+export function player({answer, source, segmentAt, eventAt, kindOf, onTime, announce}) {
   const video = h("video", {src: source, controls: true, playsinline: true, preload: "auto", controlslist: "nofullscreen nodownload",
-                            disablepictureinpicture: true, "aria-label": `The video ${readable(answer.name)}`});
+                            disablepictureinpicture: true, "aria-label": `Video ${readable(answer.name)}`});
   const overlay = h("div", {class: "overlay", "aria-hidden": "true"});
   const problem = h("p", {class: "error", role: "alert"});
   const wide = h("button", {type: "button", class: "icon wide", "aria-label": "Full screen", title: "Full screen", click: toggleWide}, icon("wide"));
@@ -19,25 +19,25 @@ export function player({answer, source, segmentAt, eventAt, kindOf, moved, says}
     if (key !== shown) {
       shown = key;
       overlay.dataset.segment = segment?.index ?? "";
-      overlay.replaceChildren(...(segment ? written(segment, event) : [h("span", {class: "badge plain"}, "not judged")]));
+      overlay.replaceChildren(...(segment ? overlayContent(segment, event) : [h("span", {class: "badge plain"}, "not analysed")]));
       stage.classList.toggle("in-event", Boolean(event));
       stage.classList.toggle("hot", Boolean(event) && kindOf(event.label) === "hot");
-      tell(segment, event);
+      announceChange(segment, event);
     }
-    moved(time);
+    onTime(time);
   }
-  function written(segment, event) {
+  function overlayContent(segment, event) {
     const kind = kindOf(event?.label ?? segment.label);
-    return [badge(segment.label, kindOf(segment.label)), h("b", null, share(segment.confidence)),
+    return [badge(segment.label, kindOf(segment.label)), h("b", null, percentText(segment.confidence)),
       event ? h("span", {class: `in ${kind}`}, event.label === segment.label ? "event" : `event: ${readable(event.label)}`) : null].filter(Boolean);
   }
-  let told = null;
-  function tell(segment, event) { // a screen reader hears what changes, not each number
+  let lastAnnounced = null;
+  function announceChange(segment, event) { // screen readers announce changes of the label, not each number
     const text = event ? `Event: ${readable(event.label)}` : segment ? readable(segment.label) : "";
-    if (text !== told && !video.seeking && told !== null) says(text);
-    told = text;
+    if (text !== lastAnnounced && !video.seeking && lastAnnounced !== null) announce(text);
+    lastAnnounced = text;
   }
-  // A film that plays is where its frame is; one that stands is where somebody went, though that frame began before.
+  // While playing, the time is that of the shown frame. While paused, it is where the user went, even if that frame began earlier.
   if (video.requestVideoFrameCallback) {
     const each = (_, frame) => { if (!video.seeking) show(video.paused ? video.currentTime : frame.mediaTime); video.requestVideoFrameCallback(each); };
     video.requestVideoFrameCallback(each);
@@ -46,11 +46,11 @@ export function player({answer, source, segmentAt, eventAt, kindOf, moved, says}
     video.addEventListener("play", each);
   }
   for (const name of ["loadedmetadata", "seeking", "seeked", "ended"]) video.addEventListener(name, () => show(video.currentTime));
-  const unplayable = (text) => { stage.hidden = true; problem.textContent = text; };
-  video.addEventListener("error", () => unplayable("This browser cannot play the video. The events, the curve and the downloads are complete."));
-  if (!source) unplayable("Browsers do not play this kind of video: a copy that they play is being made. The events, the curve and the downloads are complete.");
+  const showUnplayable = (text) => { stage.hidden = true; problem.textContent = text; };
+  video.addEventListener("error", () => showUnplayable("This browser cannot play the video. Events, curve and downloads are complete."));
+  if (!source) showUnplayable("Browsers cannot play this kind of video. A playable copy is being made. Events, curve and downloads are complete.");
   function play(from) {
-    const time = Number(stage.dataset.time); // where one has clicked meanwhile
+    const time = Number(stage.dataset.time); // where the user clicked meanwhile
     stage.hidden = false;
     problem.textContent = "";
     video.src = from;

@@ -1,19 +1,19 @@
-// What was seen in words, bars and a table.
-import {badge, chance, share, stretch} from "./words.js";
+// The result as text, bars and a table.
+import {badge, probabilityText, percentText, timeSpan} from "./format.js";
 import {clock, counted, h, marked, readable} from "./text.js";
 
 export function verdict(answer, kindOf) {
-  const notes = [h("p", {class: "says"}, badge(answer.label, kindOf(answer.label)), answer.confidence === null ? null : h("b", null, share(answer.confidence)))];
+  const notes = [h("p", {class: "says"}, badge(answer.label, kindOf(answer.label)), answer.confidence === null ? null : h("b", null, percentText(answer.confidence)))];
   const positive = answer.positive_label, peak = positive ? peakOf(answer, positive) : null;
-  if (peak !== null) notes.push(h("p", {class: "soft"}, `At its most telling moment `, marked(positive), ` has ${chance(peak, answer.threshold)}, ${peak >= answer.threshold ? "at or above" : "below"} the threshold of ${share(answer.threshold)}.`));
-  else if (!positive && answer.segment_predictions.length > 1) notes.push(h("p", {class: "soft"}, "On average over the whole video."));
+  if (peak !== null) notes.push(h("p", {class: "soft"}, "Highest probability of ", marked(positive), `: ${probabilityText(peak, answer.threshold)}, ${peak >= answer.threshold ? "at or above" : "below"} the threshold of ${percentText(answer.threshold)}.`));
+  else if (!positive && answer.segment_predictions.length > 1) notes.push(h("p", {class: "soft"}, "Averaged over the whole video."));
   if (answer.events.length) {
-    const top = answer.events.reduce((a, b) => b.peak > a.peak ? b : a), which = answer.events.length === 1 ? "An event" : `${counted(answer.events.length, "event")}, the strongest`;
-    notes.push(h("p", null, `${which} of `, marked(top.label), ` at ${stretch(top.start, top.end)}, up to ${share(top.peak)}.`));
+    const top = answer.events.reduce((a, b) => b.peak > a.peak ? b : a), which = answer.events.length === 1 ? "1 event" : `${counted(answer.events.length, "event")}, the strongest`;
+    notes.push(h("p", null, `${which}: `, marked(top.label), ` at ${timeSpan(top.start, top.end)}, peak ${percentText(top.peak)}.`));
   }
   if (answer.is_unknown) notes.push(unknown(answer));
   else if (answer.zero_shot?.length) notes.push(zeroShot(answer));
-  if (answer.status === "partial") notes.push(h("div", {class: "callout"}, h("p", null, h("b", null, "Read only in part. "), marked(answer.reason), " What could not be read was not judged.")));
+  if (answer.status === "partial") notes.push(h("div", {class: "callout"}, h("p", null, h("b", null, "Read only in part. "), marked(answer.reason), " The rest was not analysed.")));
   else if (answer.reason) notes.push(h("p", {class: "soft"}, marked(answer.reason)));
   return notes;
 }
@@ -22,19 +22,19 @@ function peakOf(answer, label) {
   return all.length ? Math.max(...all) : null;
 }
 function unknown(answer) {
-  return h("div", {class: "callout odd"}, h("p", null, h("b", null, "Not known to the model. "), "The video is unlike all that it was trained on: its label means little here."),
+  return h("div", {class: "callout odd"}, h("p", null, h("b", null, "Not known to the model. "), "The video is unlike the training videos, so the label is unreliable."),
     answer.zero_shot?.length ? zeroShot(answer) : null);
 }
 function zeroShot(answer) {
-  return h("p", null, "CLIP, zero-shot, says: ", answer.zero_shot.slice(0, 5).flatMap(({label, confidence}, i) => [i ? ", " : null, marked(label), ` ${share(confidence)}`]), ".");
+  return h("p", null, "CLIP (zero-shot): ", answer.zero_shot.slice(0, 5).flatMap(({label, confidence}, i) => [i ? ", " : null, marked(label), ` ${percentText(confidence)}`]), ".");
 }
 
-// The five likeliest labels of a segment; the same bars change, so that one sees them grow.
+// The five most likely labels of a segment. The bars are reused, so that they grow visibly.
 export function topFive(kindOf) {
-  const title = h("h2", null, "Likeliest labels"), where = h("p", {class: "fine soft"}), list = h("ul", {class: "bars"});
+  const title = h("h2", null, "Most likely labels"), where = h("p", {class: "fine soft"}), list = h("ul", {class: "bars"});
   let shown = null;
   function show(segment, isHere) {
-    where.textContent = segment ? `${stretch(segment.start, segment.end)}, ${isHere ? "where the film is" : "where you point"}` : "This stretch was not judged.";
+    where.textContent = segment ? `${timeSpan(segment.start, segment.end)}, ${isHere ? "at the playback position" : "at the pointer"}` : "This part was not analysed.";
     if (shown === (segment?.index ?? -1)) return;
     shown = segment?.index ?? -1;
     const rows = (segment?.top5 ?? []).slice(0, 5);
@@ -46,16 +46,16 @@ export function topFive(kindOf) {
       name.title = readable(label);
       track.className = `track ${kindOf(label)}`;
       track.firstElementChild.style.setProperty("--p", confidence);
-      value.textContent = share(confidence);
+      value.textContent = percentText(confidence);
     });
   }
   return {section: h("section", {class: "card bars-card"}, title, where, list), show};
 }
 export function eventTable(events, kindOf, seek) {
   const rows = events.map((event) => h("tr", {"data-index": event.index},
-    h("th", {scope: "row"}, h("button", {type: "button", class: "link", "aria-label": `Go to the event of ${readable(event.label)} at ${stretch(event.start, event.end)}`, click: () => seek(event.start + 0.001)}, stretch(event.start, event.end))),
-    h("td", null, badge(event.label, kindOf(event.label))), h("td", null, clock(event.end - event.start)), h("td", null, share(event.peak)), h("td", null, share(event.mean))));
-  const heads = ["When", "Label", "Length", "Peak", "Mean"];
+    h("th", {scope: "row"}, h("button", {type: "button", class: "link", "aria-label": `Go to event ${readable(event.label)} at ${timeSpan(event.start, event.end)}`, click: () => seek(event.start + 0.001)}, timeSpan(event.start, event.end))),
+    h("td", null, badge(event.label, kindOf(event.label))), h("td", null, clock(event.end - event.start)), h("td", null, percentText(event.peak)), h("td", null, percentText(event.mean))));
+  const heads = ["Time", "Label", "Duration", "Peak", "Mean"];
   const table = h("table", {class: "small events"}, h("thead", null, h("tr", null, heads.map((text) => h("th", {scope: "col"}, text)))), h("tbody", null, rows));
   let now;
   const mark = (event) => {

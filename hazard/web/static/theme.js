@@ -1,10 +1,10 @@
-// Dark or light: as the system says, until someone chooses. Runs before the page is drawn, so it is no module.
+// Dark or light colours: the system's setting until the user chooses. Runs before the page is drawn, so it is not a module.
 (() => {
   const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
-  const store = (value) => { try { value ? localStorage.setItem("theme", value) : localStorage.removeItem("theme"); } catch { /* kept for this page alone */ } };
-  const known = (value) => value === "dark" || value === "light" ? value : "";
-  let chosen = known(stored());
+  const store = (value) => { try { value ? localStorage.setItem("theme", value) : localStorage.removeItem("theme"); } catch { /* storage is blocked */ } };
+  const validTheme = (value) => value === "dark" || value === "light" ? value : "";
+  let chosen = validTheme(stored());
   const isDark = () => chosen ? chosen === "dark" : system.matches;
   function show() {
     if (chosen) root.dataset.theme = chosen;
@@ -17,11 +17,11 @@
   }
   show();
   system.addEventListener("change", show);
-  addEventListener("storage", (changed) => { if (changed.key === "theme") { chosen = known(changed.newValue); show(); } });
+  addEventListener("storage", (changed) => { if (changed.key === "theme") { chosen = validTheme(changed.newValue); show(); } });
   document.addEventListener("DOMContentLoaded", () => {
     document.getElementById("theme")?.addEventListener("click", () => {
       const next = isDark() ? "light" : "dark";
-      chosen = next === (system.matches ? "dark" : "light") ? "" : next; // back to what the system says: follow it again
+      chosen = next === (system.matches ? "dark" : "light") ? "" : next; // if it equals the system's setting, follow the system again
       store(chosen);
       show();
     });

@@ -1,11 +1,11 @@
-// Events, segments and the probability over time on one axis; a click or a key goes there.
-import {LANE, frame, runs, scales, thinned} from "./axis.js";
+// Events, segments and probability over time on one axis. Clicks and keys seek in the video.
+import {LANE, frame, mergeSegments, scales, downsample} from "./axis.js";
 import {clock, h, marked, readable, s} from "./text.js";
-import {share} from "./words.js";
+import {percentText} from "./format.js";
 
 export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek, toggle, pointed}) {
   const segments = answer.segment_predictions, plot = h("div", {
-    class: "plot", tabindex: "0", role: "slider", "aria-label": "Position in the video. Arrow keys go from segment to segment, Page Up and Page Down from event to event",
+    class: "plot", tabindex: "0", role: "slider", "aria-label": "Position in the video. Arrow keys move between segments, Page Up and Page Down between events",
     "aria-orientation": "horizontal", "aria-valuemin": "0", "aria-valuemax": whole, "aria-valuenow": "0", "aria-valuetext": ""});
   const readout = h("p", {class: "readout", "aria-hidden": "true"});
   let at = 0, over = null, scale, cursor, ghost, lit;
@@ -20,12 +20,12 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
       drawing.append(s("rect", {class: `band ${tone}`, x: from, y: top, width, height: floor - top}), s("rect", {class: `bar ${tone}`, x: from, y: events, width, height: LANE.events, rx: 4}));
     }
     if (!answer.events.length) drawing.append(s("text", {class: "none", x: scale.left + 7, y: events + 12}, "no events"));
-    for (const run of runs(segments)) drawing.append(...segmentBar(run));
+    for (const run of mergeSegments(segments)) drawing.append(...segmentBar(run));
     drawing.append(...frame(scale));
     if (answer.positive_label) drawing.append(s("line", {class: "threshold", x1: scale.left, x2: scale.right, y1: y(answer.threshold), y2: y(answer.threshold)}));
     curves.forEach((curve) => {
       for (const part of curve.parts)
-        drawing.append(s("polyline", {class: `curve ${curve.tone} ${curve.line}`, points: thinned(part, wide).map(([time, p]) => `${x(time).toFixed(1)},${y(p).toFixed(1)}`).join(" ")}));
+        drawing.append(s("polyline", {class: `curve ${curve.tone} ${curve.line}`, points: downsample(part, wide).map(([time, p]) => `${x(time).toFixed(1)},${y(p).toFixed(1)}`).join(" ")}));
     });
     ghost = s("line", {class: "ghost", y1: events, y2: floor, visibility: "hidden"});
     cursor = s("g", {class: "cursor"}, s("line", {y1: events - 4, y2: floor}), s("path", {d: "M-5 0h10l-5 7z"}));
@@ -40,7 +40,7 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
   }
   function words(time) {
     const segment = segmentAt(time), event = eventAt(time);
-    return `${clock(time)}: ${segment ? `${readable(segment.label)} ${share(segment.confidence)}` : "not judged"}${event ? `, event ${readable(event.label)}` : ""}`;
+    return `${clock(time)}: ${segment ? `${readable(segment.label)} ${percentText(segment.confidence)}` : "not analysed"}${event ? `, event ${readable(event.label)}` : ""}`;
   }
   function place(time) {
     at = time;
@@ -71,7 +71,7 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
   plot.addEventListener("pointerup", (pointer) => { if (pointer.pointerType !== "mouse") hover(null); });
   for (const name of ["pointerleave", "pointercancel"]) plot.addEventListener(name, () => hover(null));
 
-  const NUDGE = 0.001; // a segment begins where the one before ends
+  const NUDGE = 0.001; // a segment begins where the previous one ends
   const step = (by) => {
     const i = segments.findLastIndex((each) => each.start <= at + NUDGE), next = segments[Math.max(0, Math.min(segments.length - 1, i + by))];
     if (next) seek(next.start + (next.start ? NUDGE : 0));
@@ -88,13 +88,13 @@ export function timeline({answer, whole, tones, curves, segmentAt, eventAt, seek
     keys[pressed.key]();
   });
   const figure = h("figure", {class: "chart"}, legend(answer, curves), plot, readout);
-  const watching = new ResizeObserver(() => { if (plot.clientWidth && plot.clientWidth !== scale?.wide) draw(plot.clientWidth); });
+  const observer = new ResizeObserver(() => { if (plot.clientWidth && plot.clientWidth !== scale?.wide) draw(plot.clientWidth); });
   draw(760);
-  watching.observe(plot);
+  observer.observe(plot);
   return {figure, place};
 }
 function legend(answer, curves) {
-  const lines = curves.map((curve) => h("span", {class: "key"}, h("i", {class: `${curve.tone} ${curve.line}`}), h("span", null, "probability of ", curve.label === null ? "the likeliest label" : marked(curve.label))));
-  const line = answer.positive_label ? h("span", {class: "key"}, h("i", {class: "threshold"}), `threshold ${share(answer.threshold)}`) : null;
+  const lines = curves.map((curve) => h("span", {class: "key"}, h("i", {class: `${curve.tone} ${curve.line}`}), h("span", null, "probability of ", curve.label === null ? "the most likely label" : marked(curve.label))));
+  const line = answer.positive_label ? h("span", {class: "key"}, h("i", {class: "threshold"}), `threshold ${percentText(answer.threshold)}`) : null;
   return h("p", {class: "legend"}, lines, line);
 }

@@ -1,37 +1,37 @@
-// Files on their way to the server: two at a time, the others wait. Each has a row until the server has it.
-import {offline, understood} from "./api.js";
-import {bytes, icon, progressBar, setProgress, share} from "./words.js";
+// Uploads: two at a time, the others wait. Each has a row until the server has received it.
+import {makeOfflineError, parseAnswer} from "./api.js";
+import {formatBytes, icon, progressBar, setProgress, percentText} from "./format.js";
 import {h, marked, readable} from "./text.js";
 
-const AT_ONCE = 2;
+const MAX_SIMULTANEOUS = 2;
 
-export function uploader({list, maxBytes, model, arrived, says}) {
+export function uploader({list, maxBytes, model, onUploaded, announce}) {
   const waiting = [], going = new Set();
 
   function add(files) {
-    const fresh = Array.from(files, (file) => entry(file));
+    const fresh = Array.from(files, (file) => makeEntry(file));
     for (const each of fresh) {
       list.append(each.row);
-      if (each.file.size > maxBytes) refused(each, `It has ${bytes(each.file.size)}; this server takes up to ${bytes(maxBytes)}.`);
-      else if (!each.file.size) refused(each, "The file is empty.");
+      if (each.file.size > maxBytes) showRejected(each, `The file is too large: ${formatBytes(each.file.size)}. The limit is ${formatBytes(maxBytes)}.`);
+      else if (!each.file.size) showRejected(each, "The file is empty.");
       else waiting.push(each);
     }
-    says(fresh.length === 1 ? `Sending ${readable(fresh[0].file.name)}` : `Sending ${fresh.length} videos`);
+    announce(fresh.length === 1 ? `Uploading ${readable(fresh[0].file.name)}` : `Uploading ${fresh.length} videos`);
     next();
     return fresh;
   }
-  function entry(file) {
+  function makeEntry(file) {
     const each = {file, model: model(), row: h("li", {class: "row-card sending"}), request: null};
-    each.bar = progressBar(0, `Sending ${readable(file.name)}`);
-    each.words = h("p", {class: "state soft"}, "Waiting to be sent");
-    each.stop = h("button", {type: "button", class: "icon", "aria-label": `Stop sending ${readable(file.name)}`, title: "Stop", click: () => stop(each)}, icon("cross"));
+    each.bar = progressBar(0, `Uploading ${readable(file.name)}`);
+    each.stateLine = h("p", {class: "state soft"}, "Waiting");
+    each.stop = h("button", {type: "button", class: "icon", "aria-label": `Stop uploading ${readable(file.name)}`, title: "Stop", click: () => stop(each)}, icon("cross"));
     each.row.append(h("span", {class: "thumb"}, icon("film")),
-      h("div", {class: "what"}, h("p", {class: "name"}, marked(file.name)), h("p", {class: "fine soft"}, bytes(file.size))),
-      h("div", {class: "outcome"}, each.words, each.bar), each.stop);
+      h("div", {class: "what"}, h("p", {class: "name"}, marked(file.name)), h("p", {class: "fine soft"}, formatBytes(file.size))),
+      h("div", {class: "outcome"}, each.stateLine, each.bar), each.stop);
     return each;
   }
   function next() {
-    while (going.size < AT_ONCE && waiting.length) send(waiting.shift());
+    while (going.size < MAX_SIMULTANEOUS && waiting.length) send(waiting.shift());
   }
   function send(each) {
     const request = each.request = new XMLHttpRequest(), form = new FormData();
@@ -43,35 +43,35 @@ export function uploader({list, maxBytes, model, arrived, says}) {
     request.upload.onprogress = (event) => {
       const sent = event.lengthComputable ? event.loaded / event.total : 0;
       setProgress(each.bar, sent);
-      each.words.textContent = sent < 1 ? `Sending, ${share(sent)}` : "The server is looking at it";
+      each.stateLine.textContent = sent < 1 ? `Uploading, ${percentText(sent)}` : "Waiting for the server";
     };
-    request.onload = () => ended(each, () => understood(request.status, request.responseText));
-    request.onerror = () => ended(each, () => { throw offline(); });
-    each.words.textContent = "Sending";
+    request.onload = () => finish(each, () => parseAnswer(request.status, request.responseText));
+    request.onerror = () => finish(each, () => { throw makeOfflineError(); });
+    each.stateLine.textContent = "Uploading";
     request.send(form);
   }
-  function ended(each, answer) {
+  function finish(each, answer) {
     going.delete(each);
     let job;
     try {
       job = answer();
     } catch (error) {
-      refused(each, error.message, true);
+      showRejected(each, error.message, true);
     }
     if (job) {
       each.row.remove();
-      arrived(job, {isLast: !busy()});
+      onUploaded(job, {isLast: !busy()});
     }
     next();
   }
-  function refused(each, reason, canRetry = false) {
+  function showRejected(each, reason, canRetry = false) {
     const again = canRetry && h("button", {type: "button", class: "link", click: () => {
-      each.row.replaceWith((() => { const fresh = entry(each.file); waiting.push(fresh); return fresh.row; })());
+      each.row.replaceWith((() => { const fresh = makeEntry(each.file); waiting.push(fresh); return fresh.row; })());
       next();
     }}, "Try again");
     each.row.classList.add("failed");
     each.bar.remove();
-    each.words.replaceWith(h("p", {class: "reason", role: "alert"}, marked(reason), again ? " " : null, again));
+    each.stateLine.replaceWith(h("p", {class: "reason", role: "alert"}, marked(reason), again ? " " : null, again));
     each.stop.setAttribute("aria-label", `Remove ${readable(each.file.name)} from the list`);
     each.stop.title = "Remove";
   }
@@ -84,7 +84,7 @@ export function uploader({list, maxBytes, model, arrived, says}) {
     next();
   }
   const busy = () => going.size + waiting.length > 0;
-  // Leaving would lose what is on its way; what the server has is safe.
+  // Leaving the page would stop the uploads. What the server has received is safe.
   addEventListener("beforeunload", (event) => { if (busy()) event.preventDefault(); });
   return {add, busy};
 }

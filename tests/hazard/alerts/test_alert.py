@@ -1,4 +1,4 @@
-"""What an alert says, who may be told, and what a signature proves."""
+"""Alerts, their settings, and the signatures of webhooks."""
 
 import base64
 import json
@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 
 from features.errors import SettingsError
-from hazard.alerts.alert import as_json, dump_alert, format_alert, parse_alert
+from hazard.alerts.alert import alert_to_json, dump_alert, format_alert, parse_alert
 from hazard.alerts.channels import CHANNELS, mqtt_topic, webhook_body
 from hazard.alerts.settings import CHANNEL_TYPES, load_alert_settings, parse_alert_settings
-from hazard.alerts.webhooks import AlreadySeen, SeenIds, SignatureRefused, signed_headers, verify, webhook_id
+from hazard.alerts.webhooks import (
+    DuplicateWebhookError,
+    SeenIds,
+    WebhookVerificationError,
+    signed_headers,
+    verify,
+    webhook_id,
+)
 from tests.helpers.paths import ROOT
-from tests.helpers.servers.receivers import SECRET, START, an_alert
+from tests.helpers.servers.receivers import SECRET, START, make_alert
 
 NOW = 1_700_000_000.0
 HOOK = {"kind": "webhook", "url": "https://example.org/hook", "secret": SECRET}
@@ -24,9 +31,9 @@ DOC = ROOT / "docs" / "alerts.md"
 
 
 def test_an_alert_comes_back_from_its_json():
-    alert = an_alert(1, ended=START + timedelta(seconds=9), snapshot=Path("a b/ü.jpg"), camera="gate \udcff")
+    alert = make_alert(1, ended=START + timedelta(seconds=9), snapshot=Path("a b/ü.jpg"), camera="gate \udcff")
     assert parse_alert(dump_alert(alert)) == alert
-    assert as_json(alert)["started"] == "2026-05-04T08:00:01.000Z"
+    assert alert_to_json(alert)["started"] == "2026-05-04T08:00:01.000Z"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,7 @@ def test_an_alert_comes_back_from_its_json():
 )
 def test_what_is_no_alert_is_refused(changes):
     with pytest.raises(ValueError, match="expected"):
-        an_alert(**changes)
+        make_alert(**changes)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +54,9 @@ def test_what_is_no_alert_is_refused(changes):
     ],
 )
 def test_people_read_what_where_and_when(kind, title):
-    said = format_alert(an_alert(kind=kind))
-    assert said[0] == title
-    assert "2026-05-04 08:00:00 UTC" in said[1]
+    found_title, body = format_alert(make_alert(kind=kind))
+    assert found_title == title
+    assert "2026-05-04 08:00:00 UTC" in body
 
 
 def test_a_signature_is_that_of_the_standard():
@@ -86,13 +93,13 @@ OTHER = "whsec_" + base64.b64encode(b"x" * 32).decode()
     ],
 )
 def test_a_forged_webhook_is_refused(forge):
-    with pytest.raises(SignatureRefused):
+    with pytest.raises(WebhookVerificationError):
         verify(SECRET, forge(signed_headers(SECRET, "msg_1", BODY, now=NOW)), BODY, now=NOW)
 
 
 @pytest.mark.parametrize("later", [301, -302, 86400])
 def test_a_webhook_of_another_time_is_refused(later):
-    with pytest.raises(SignatureRefused, match="300 s"):
+    with pytest.raises(WebhookVerificationError, match="300 s"):
         verify(SECRET, signed_headers(SECRET, "msg_1", BODY, now=NOW), BODY, now=NOW + later)
 
 
@@ -100,7 +107,7 @@ def test_a_replayed_id_is_told_apart():
     seen = SeenIds(max_ids=2)
     headers = signed_headers(SECRET, "msg_1", BODY, now=NOW)
     seen.add(verify(SECRET, headers, BODY, now=NOW, seen=seen))
-    with pytest.raises(AlreadySeen):
+    with pytest.raises(DuplicateWebhookError):
         verify(SECRET, headers, BODY, now=NOW + 60, seen=seen)
     seen.add("msg_2")
     seen.add("msg_3")
@@ -113,12 +120,12 @@ def test_webhook_ids_are_stable_and_fit_for_a_header():
 
 
 def test_the_check_of_the_documentation_rejects_what_is_forged_and_replayed():
-    """The receiver in docs/alerts.md, run as it stands there."""
+    """Run the receiver of docs/alerts.md as it is printed there."""
     code = next(block for block in re.findall(r"```python\n(.*?)```", DOC.read_text(), re.S) if "def take" in block)
     acted = []
     space = {"act_on": acted.append}
     exec(code, space)  # noqa: S102
-    body = webhook_body(an_alert())
+    body = webhook_body(make_alert())
     headers = signed_headers(SECRET, "msg_1", body, now=NOW)
     take = space["take"]
     assert take(SECRET, headers, body, NOW) == 204
@@ -161,7 +168,7 @@ def test_channels_are_read_from_a_file(tmp_path, monkeypatch):
         ({"channels": [{**HOOK, "url": "http://topsecret:99999999/"}]}, "http or https"),
         ({"channels": [{**HOOK, "secret": "topsecret"}]}, "expected 'whsec_'"),
         ({"channels": [{**HOOK, "secret": "env:NOT_THERE"}]}, "NOT_THERE is not set"),
-        ({"channels": [{**HOOK, "headers": {"webhook-id": "topsecret"}}]}, "can be called 'webhook-id'"),
+        ({"channels": [{**HOOK, "headers": {"webhook-id": "topsecret"}}]}, "a header cannot be called 'webhook-id'"),
         ({"channels": [{**HOOK, "headers": {"X-A": "topsecret\nX-B: 1"}}]}, "plain ASCII"),
         ({"channels": [{**BROKER, "topic": "a/{camera.__class__}"}]}, "unknown field"),
         ({"channels": [{**BROKER, "topic": "a/#"}]}, "no [+], #"),
@@ -191,11 +198,11 @@ def test_a_wrong_file_is_one_line(tmp_path, content, complaint):
 
 def test_topics_keep_neither_wildcards_nor_slashes():
     (channel,) = parse_alert_settings({"channels": [{**BROKER, "topic": "site/{camera}/{kind}/{label}"}]}).channels
-    assert mqtt_topic(channel, an_alert(camera="a/b+#", label="")) == "site/a_b__/event/_"
+    assert mqtt_topic(channel, make_alert(camera="a/b+#", label="")) == "site/a_b__/event/_"
 
 
 def test_a_webhook_says_what_the_standard_suggests():
-    sent = json.loads(webhook_body(an_alert(3)))
+    sent = json.loads(webhook_body(make_alert(3)))
     assert sent["type"] == "hazard.event"
     assert sent["timestamp"] == sent["data"]["started"]
-    assert sent["data"] == as_json(an_alert(3))
+    assert sent["data"] == alert_to_json(make_alert(3))

@@ -1,4 +1,4 @@
-"""What a person says of clips and stretches becomes labels of a cache, without another extraction."""
+"""Corrections that a person makes to clips and segments change the labels of a cache without extracting again."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ STEPS, WIDTH = 6, 12
 
 
 def cached(file: Path, clips: list[dict[str, object]]) -> Cache:
-    """A cache of clips with the columns that are given; fights shake in channels of their own."""
+    """Make a cache of clips with the given columns; fights shake in channels of their own."""
     rng = np.random.default_rng(0)
     rows = []
     for clip in clips:
@@ -49,7 +49,7 @@ def cached(file: Path, clips: list[dict[str, object]]) -> Cache:
 
 
 def windows(path: str, seconds: float, *, window: float = 2.0, stride: float = 1.0) -> list[dict[str, object]]:
-    """The parts that inference leaves in a cache."""
+    """Return the parts that inference leaves in a cache."""
     starts = np.arange(0, seconds - window + stride / 2, stride)
     return [{"path": add_time_fragment(path, float(s), float(s) + window), "duration": window} for s in starts]
 
@@ -78,7 +78,9 @@ def test_a_stretch_labels_the_very_part_else_those_of_which_half_lies_inside(tmp
         f"long.mp4#t={start},{start + 2}" for start in (1, 2, 3)
     ]
     labels, _ = corrected(tmp_path, cache, "long.mp4#t=2,fight,,")
-    assert sum(label == "fight" for label in labels.values()) == 6, "what begins at 1 s lies half in what begins at 2 s"
+    assert sum(label == "fight" for label in labels.values()) == 6, (
+        "the part from 1 s on lies half in the one from 2 s on"
+    )
     labels, _ = corrected(tmp_path, cache, '"long.mp4#t=1,7",fight,1.2,2.8')
     assert [path for path, label in labels.items() if label == "fight"] == ["long.mp4#t=2,4"], "times are the part's"
 
@@ -86,7 +88,9 @@ def test_a_stretch_labels_the_very_part_else_those_of_which_half_lies_inside(tmp
 def test_a_stretch_of_a_short_clip_means_the_clip(tmp_path: Path) -> None:
     cache = cached(tmp_path / "c.h5", [{"path": "a.mp4", "label": "fight"}, {"path": "b.mp4", "label": "fight"}])
     assert corrected(tmp_path, cache, "a.mp4,noFight,0,1.9")[0]["a.mp4"] == "noFight"
-    with pytest.raises(SettingsError, match=r"no part of 'a\.mp4' of which half lies within 'a\.mp4' from 0 s to 0\.5"):
+    with pytest.raises(
+        SettingsError, match=r"no cached part of 'a\.mp4' lies at least half within 'a\.mp4' from 0 s to 0\.5"
+    ):
         corrected(tmp_path, cache, "a.mp4,noFight,0,0.5")
 
 
@@ -129,7 +133,7 @@ def test_new_labels_never_enter_the_test_part_by_themselves(tmp_path: Path) -> N
     ("row", "said"),
     [
         ("fights/A.mp4,fight,,", r"no clip 'fights/A\.mp4'; did you mean 'x/A\.mp4'"),
-        ("zzz,fight,,", "no clip 'zzz'; paths are such as"),
+        ("zzz,fight,,", "no clip 'zzz'; paths look like"),
         ("b.mp4,figth,,", "'b.mp4': the cache has no label 'figth'; did you mean 'fight'"),
         ("b.mp4,fight,3,1", "row 2, column 'end': 1 is not after the start, 3"),
         ("b.mp4,fight,soon,", "row 2, column 'start': 'soon' is not a number"),

@@ -9,13 +9,13 @@ from hazard.cli.train import train_temporal
 from hazard.data import leakage
 from hazard.data.splits import make_splits
 from hazard.types import Sequences
-from tests.helpers.data.sequences import as_cache
+from tests.helpers.data.sequences import make_cache
 
 QUICK = ["--baseline", "knn", "--device", "cpu"]
 
 
 def clips_of_scenes(clips=60, groups=15, width=64, seed=0) -> Sequences:
-    """Clips of a group show one scene, and labels one kind of scene: more alike than others, yet no copies."""
+    """Make clips whose group is a scene and whose label is a kind of scene: more alike than others, but no copies."""
     rng = np.random.default_rng(seed)
     group = np.arange(clips) % groups
     y = group % 2
@@ -33,7 +33,7 @@ def clips_of_scenes(clips=60, groups=15, width=64, seed=0) -> Sequences:
 
 
 def with_copy(sequences: Sequences, source: int, place: int) -> Sequences:
-    """Clip `place` becomes a copy of `source` without its first two steps, and encoded worse."""
+    """Replace clip `place` by a copy of `source` without its first two steps and with coding noise."""
     x, mask = sequences.x.copy(), sequences.mask.copy()
     noise = 0.3 * np.random.default_rng(1).normal(size=x[source, 2:].shape)
     x[place], mask[place] = 0, np.arange(8) < 6
@@ -90,7 +90,7 @@ def test_only_pairs_that_the_split_parts_are_leaks(place, count):
 @pytest.fixture
 def train(monkeypatch, run, tmp_path):
     def train_it(data, *arguments):
-        monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(data))
+        monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(data))
         ran = run(train_temporal, "any.h5", "-o", tmp_path / "run", *QUICK, *arguments)
         file = tmp_path / "run" / "metrics.json"
         return ran, json.loads(file.read_text())["leakage"] if file.is_file() else None
@@ -122,7 +122,7 @@ def test_the_command_may_ignore_copies(train):
 
 def test_the_command_gives_copies_one_group_before_folds_are_drawn(train):
     ran, found = train(COPIED, "--folds", "5", "--set", "duplicates=group")
-    assert "given one group: 1 pair, a/000.mp4" in ran.out and "from 14 groups" in ran.out
+    assert "put in one group: 1 pair, a/000.mp4" in ran.out and "from 14 groups" in ran.out
     assert found["duplicate_pairs"] == 0 and "WARNING" not in ran.out
 
 

@@ -9,14 +9,14 @@ from features.errors import SettingsError
 from hazard.cli.train import train_temporal
 from hazard.data.official_splits import choose_splits, make_official_splits
 from hazard.types import Sequences
-from tests.helpers.data.sequences import as_cache, moving_sequences
+from tests.helpers.data.sequences import make_cache, make_moving_sequences
 
 LABELS = ("Archery", "Bowling")
 
 
 def ucf101(groups=6, clips=4) -> Sequences:
-    """Clips by UCF101's names; a group is what the name says."""
-    data = moving_sequences(clips=groups * clips * len(LABELS), labels=LABELS)
+    """Make clips with UCF101's names and the groups in these names."""
+    data = make_moving_sequences(clips=groups * clips * len(LABELS), labels=LABELS)
     numbers = np.arange(len(data)) // len(LABELS)
     names = [f"{LABELS[k]}_g{n // clips + 1:02d}" for n, k in zip(numbers, data.y, strict=True)]
     paths = [f"{LABELS[k]}/v_{g}_c{n % clips + 1:02d}.avi" for g, n, k in zip(names, numbers, data.y, strict=True)]
@@ -46,7 +46,7 @@ def lists(tmp_path):
 @pytest.fixture
 def train(monkeypatch, run, tmp_path):
     def train_it(*arguments, data=DATA):
-        monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(data))
+        monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(data))
         return run(train_temporal, "a.h5", "-o", tmp_path / "run", "--baseline", "knn", "--device", "cpu", *arguments)
 
     return train_it
@@ -85,7 +85,7 @@ def test_lists_that_split_a_group_are_refused_unless_allowed(train, tmp_path):
 def test_lists_of_clips_without_groups_are_taken_and_the_doubt_is_said(train, tmp_path):
     lists = write_lists(tmp_path / "lists", is_test=lambda split, path: f"_c{split:02d}" in path)
     ran = train("--split-files", lists, data=replace(DATA, groups=np.full(len(DATA), "")))
-    assert ran.code == 0 and "name no group" in ran.out
+    assert ran.code == 0 and "have no group" in ran.out
 
 
 def test_hmdb51_s_lists(tmp_path):

@@ -5,9 +5,9 @@ import pytest
 
 from features.errors import SettingsError
 from hazard.data.splits import Fold, make_grouped_folds, make_inner_split, make_splits
-from tests.helpers.data.sequences import moving_sequences
+from tests.helpers.data.sequences import make_moving_sequences
 
-DATA = moving_sequences(clips=60, groups=10)
+DATA = make_moving_sequences(clips=60, groups=10)
 
 
 def with_splits(sides):
@@ -143,7 +143,7 @@ def test_folds_and_a_split_exclude_each_other():
 
 @pytest.mark.parametrize("split", ["no/such/file.csv", "label"])
 def test_neither_file_nor_column(split):
-    with pytest.raises(SettingsError, match="there is no file"):
+    with pytest.raises(SettingsError, match="does not exist"):
         make_splits(DATA, split=split)
 
 

@@ -1,4 +1,4 @@
-"""What is found, what is a false alarm, over which hours, and how late: on events made by hand."""
+"""Found events, false alarms, hours and delays, on events made by hand."""
 
 import math
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_delay_is_from_true_start_to_the_start_of_the_first_event_that_found_it(
     assert delay == pytest.approx({"median": 0.5, "p90": 0.9})
     early = evaluate_events([watched([FIGHT], [said(97, 101)])])["delay_seconds"]
     assert early["median"] == -3
-    untimed = evaluate_events([watched([FIGHT], [said(101, 102)], timed=False)])
+    untimed = evaluate_events([watched([FIGHT], [said(101, 102)], is_timed=False)])
     assert (untimed["found"], untimed["delay_seconds"]["median"]) == (1, None)
 
 
@@ -106,9 +106,9 @@ def test_a_file_of_true_events(tmp_path: Path) -> None:
         "quiet.mp4": [],
     }
     check_truth(file, truth, paths={"a.mp4", "quiet.mp4", "other.mp4"}, labels=("fight", "fall"))
-    with pytest.raises(SettingsError, match=r"no clip 'quiet\.mp4'; did you mean 'b/quiet\.mp4'"):
+    with pytest.raises(SettingsError, match=r"clip 'quiet\.mp4' does not exist; did you mean 'b/quiet\.mp4'"):
         check_truth(file, truth, paths={"a.mp4", "b/quiet.mp4"}, labels=("fight", "fall"))
-    with pytest.raises(SettingsError, match="label 'fall'; did you mean 'falls'"):
+    with pytest.raises(SettingsError, match="label 'fall' has no events; did you mean 'falls'"):
         check_truth(file, truth, paths={"a.mp4", "quiet.mp4"}, labels=("fight", "falls"))
 
 
@@ -119,7 +119,7 @@ def test_a_file_of_true_events(tmp_path: Path) -> None:
         ("path,start,end,lable\na,1,2,x\n", "unknown column 'lable'; did you mean 'label'"),
         ("path,start,end,label\na,2,1,fight\n", "row 2, column 'end': 1 is not after the start, 2"),
         ("path,start,end,label\na,soon,,fight\n", "row 2, column 'start': 'soon' is not a number"),
-        ("path,start,end,label\na,1,2,\n", "row 2, column 'label': empty; say what happens"),
+        ("path,start,end,label\na,1,2,\n", "row 2, column 'label': empty; give the label"),
         ("path,start,end,label\n,1,2,fight\n", "row 2, column 'path': empty"),
         ("path,start,end,label\na,1,2\n", "row 2: expected 4 columns"),
     ],

@@ -17,7 +17,7 @@ from hazard.events.rule import (
     update_state,
 )
 
-RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
+RULE = EventRule("fight", 0, on_threshold=0.6, off_threshold=0.3)
 
 
 def windows(*probabilities, length=1.0, stride=1.0):
@@ -44,19 +44,19 @@ def test_overlapping_windows_make_one_event():
 
 
 def test_short_events_are_dropped_and_close_ones_are_joined():
-    short = EventRule("fight", 0, enter=0.6, leave=0.3, min_seconds=1.5)
+    short = EventRule("fight", 0, on_threshold=0.6, off_threshold=0.3, min_seconds=1.5)
     assert found(short, 0.9, 0.1, 0.1, 0.9, 0.9) == [(3, 5)]
-    joined = EventRule("fight", 0, enter=0.6, leave=0.3, merge_seconds=1)
+    joined = EventRule("fight", 0, on_threshold=0.6, off_threshold=0.3, merge_seconds=1)
     assert found(joined, 0.9, 0.1, 0.9, 0.1, 0.1, 0.9) == [(0, 3), (5, 6)]
 
 
 def test_after_an_event_there_is_quiet():
-    calm = EventRule("fight", 0, enter=0.6, leave=0.3, cooldown_seconds=3)
+    calm = EventRule("fight", 0, on_threshold=0.6, off_threshold=0.3, cooldown_seconds=3)
     assert found(calm, 0.9, 0.1, 0.9, 0.1, 0.9, 0.9) == [(0, 1), (4, 6)]
 
 
 def test_an_event_is_under_way_once_it_is_long_enough():
-    rule = EventRule("fight", 0, enter=0.6, leave=0.3, min_seconds=2)
+    rule = EventRule("fight", 0, on_threshold=0.6, off_threshold=0.3, min_seconds=2)
     state, seen = INITIAL_STATE, []
     for span, probs in zip(*windows(0.9, 0.9, 0.9), strict=True):
         state, _ = update_state(rule, state, span, probs)
@@ -64,12 +64,29 @@ def test_an_event_is_under_way_once_it_is_long_enough():
     assert seen == [False, True, True]
 
 
+def test_a_rule_is_stored_under_the_names_that_files_have() -> None:
+    rule = EventRule(
+        "fight", 1, on_threshold=0.6, off_threshold=0.3, min_seconds=1, merge_seconds=2, cooldown_seconds=3
+    )
+    stored = rule.to_json()
+    assert list(stored) == ["label", "column", "enter", "leave", "min_seconds", "merge_seconds", "cooldown_seconds"]
+    assert list(stored.values()) == ["fight", 1, 0.6, 0.3, 1, 2, 3]
+    assert EventRule.from_json(stored) == rule
+
+
 @pytest.mark.parametrize(
-    "changes", [{"leave": 0.7}, {"enter": 1.2}, {"leave": 0}, {"min_seconds": -1}, {"merge_seconds": math.nan}]
+    "changes",
+    [
+        {"off_threshold": 0.7},
+        {"on_threshold": 1.2},
+        {"off_threshold": 0},
+        {"min_seconds": -1},
+        {"merge_seconds": math.nan},
+    ],
 )
 def test_what_makes_no_rule(changes):
     with pytest.raises(ValueError, match="expected"):
-        EventRule(**{"label": "fight", "column": 0, "enter": 0.6, "leave": 0.3} | changes)
+        EventRule(**{"label": "fight", "column": 0, "on_threshold": 0.6, "off_threshold": 0.3} | changes)
 
 
 def test_windows_out_of_order_are_refused():
@@ -92,14 +109,14 @@ LAYOUTS = st.tuples(st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0.25, 0.5
 
 @given(RULES, PROBABILITIES, LAYOUTS)
 def test_live_and_report_give_the_same_events(rule, probabilities, layout):
-    """Live, the state is written down and read back after every window, as over a restart."""
+    """In the live case the state is stored and restored after every window, as at a restart."""
     spans, probs = windows(*probabilities, length=layout[0], stride=layout[1])
     state, live = INITIAL_STATE, []
     for span, row in zip(spans, probs, strict=True):
         state, ended = update_state(rule, state, span, row)
         live += ended
         kept = asdict(state)
-        state = EventState(**kept | {"stretch": kept["stretch"] and EventSegment(**kept["stretch"])})
+        state = EventState(**kept | {"segment": kept["segment"] and EventSegment(**kept["segment"])})
     assert [*live, *finish_event(rule, state)] == find_events(rule, spans, probs)
 
 
@@ -110,7 +127,7 @@ def test_events_keep_to_the_rule(rule, probabilities, layout):
     for event in events:
         inside = [p for (a, b), p in zip(spans, probabilities, strict=True) if event.start <= a and b <= event.end]
         assert event.end - event.start >= rule.min_seconds
-        assert max(inside) >= event.peak >= rule.enter and rule.leave <= event.mean + 1e-9
+        assert max(inside) >= event.peak >= rule.on_threshold and rule.off_threshold <= event.mean + 1e-9
     for one, other in pairwise(events):
         assert other.start > one.end + rule.merge_seconds and other.start >= one.end + rule.cooldown_seconds
 
@@ -121,4 +138,4 @@ def test_with_nothing_dropped_every_high_window_is_in_an_event(probabilities, la
     events = find_events(RULE, spans, probs)
     for (start, end), probability in zip(spans, probabilities, strict=True):
         covered = any(event.start <= start and end <= event.end for event in events)
-        assert covered or probability < RULE.enter
+        assert covered or probability < RULE.on_threshold

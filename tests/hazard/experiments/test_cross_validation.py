@@ -11,8 +11,7 @@ import features.cache.hdf5
 from features.errors import SettingsError
 from hazard.cli.train import train_temporal
 from hazard.data.splits import CrossValidationSplits, make_splits
-from hazard.experiments import cross_validation
-from hazard.experiments import figures as measuring
+from hazard.experiments import cross_validation, evaluation_metrics
 from hazard.experiments.cross_validation import COMPARED_ENSEMBLES
 from hazard.experiments.leaderboard import WITHIN_NOISE_MARK
 from hazard.experiments.run import train_run
@@ -21,9 +20,9 @@ from hazard.models.baselines import BASELINES
 from hazard.models.heads import HEADS
 from hazard.models.model_folder import open_model
 from hazard.models.settings import TrainSettings
-from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
+from tests.helpers.data.sequences import add_noisy_views, make_cache, make_moving_sequences
 
-DATA = moving_sequences(clips=40, groups=10)
+DATA = make_moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, folds=3, device="cpu")
 FILES = {"metrics.json", "predictions.csv", "history.csv", "model_card.md", "model.json", "unknown.safetensors"}
 PICTURES = {"confusion.png", "curves.png", "history.png", "reliability.png"}
@@ -37,7 +36,7 @@ def rows_of(file):
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("run"), []
-    summary = train_run(as_cache(DATA), QUICK, folder, compare=True, echo=said.append)
+    summary = train_run(make_cache(DATA), QUICK, folder, compare=True, echo=said.append)
     return folder, "\n".join(said), summary
 
 
@@ -83,7 +82,7 @@ def test_what_choosing_is_worth_is_said(compared):
     folder, said, summary = compared
     chosen = json.loads((folder / "metrics.json").read_text())["chosen_elsewhere"]
     assert len(chosen["models"]) == 3 and set(chosen["models"]) <= {row["model"] for row in summary.leaderboard}
-    assert f"chosen on the other folds: accuracy {chosen['accuracy']['value']:.3f}" in said
+    assert f"model on the other folds: accuracy {chosen['accuracy']['value']:.3f}" in said
 
 
 def test_metrics_json_has_the_promised_names(compared):
@@ -117,7 +116,7 @@ def test_every_file_is_there_and_none_is_left_over(compared):
         "leaderboard.png",
     }
     card = (folder / "model_card.md").read_text()
-    assert "3 folds that never split a group" in card and "no group lies on two sides" in card
+    assert "3 folds that never split a group" in card and "no group is on both sides" in card
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_every_file_is_there_and_none_is_left_over(compared):
     [({"head": "lstm"}, {"model.safetensors", "last.safetensors"}), ({"baseline": "knn"}, {"model.skops"})],
 )
 def test_one_model_of_either_kind(tmp_path, changes, weights):
-    train_run(as_cache(DATA), QUICK.model_copy(update=changes | {"folds": None}), tmp_path, echo=lambda text: None)
+    train_run(make_cache(DATA), QUICK.model_copy(update=changes | {"folds": None}), tmp_path, echo=lambda text: None)
     assert {file.name for file in tmp_path.iterdir()} == FILES | PICTURES | weights
     tree = json.loads((tmp_path / "metrics.json").read_text())
     assert "folds" not in tree and tree["split"]["how"].startswith("hold-out")
@@ -134,7 +133,7 @@ def test_one_model_of_either_kind(tmp_path, changes, weights):
 
 def test_repeats_draw_other_folds_and_predict_every_clip_once_in_each(tmp_path):
     settings = QUICK.model_copy(update={"baseline": "knn", "repeats": 2})
-    train_run(as_cache(DATA), settings, tmp_path, echo=lambda text: None)
+    train_run(make_cache(DATA), settings, tmp_path, echo=lambda text: None)
     rows, tree = rows_of(tmp_path / "predictions.csv"), json.loads((tmp_path / "metrics.json").read_text())
     assert [(row["path"], row["repeat"]) for row in rows] == [(path, n) for path in DATA.paths for n in "01"]
     assert {row["fold"] for row in rows if row["repeat"] == "1"} == {"3", "4", "5"}
@@ -153,17 +152,17 @@ def test_the_first_repeat_is_what_one_alone_would_be():
 
 
 def test_random_folds_are_shown_beside_the_honest_ones(tmp_path):
-    """Clips of a group share a label and a look: only who has seen the group can tell its label."""
+    """Clips of a group share label and appearance: only a model that was trained on the group can tell its label."""
     rng = np.random.default_rng(0)
     group = np.arange(60) // 5
     x = (rng.normal(size=(12, 1, 12))[group] + 0.1 * rng.normal(size=(60, 8, 12))).astype(np.float32)
     names = {"groups": np.array([f"v{g}" for g in group]), "paths": np.array([f"{i}.mp4" for i in range(60)])}
     data = dataclasses.replace(
-        moving_sequences(clips=60), x=x, mask=np.ones((60, 8), bool), y=np.int64(group % 2), **names
+        make_moving_sequences(clips=60), x=x, mask=np.ones((60, 8), bool), y=np.int64(group % 2), **names
     )
     said = []
     settings = QUICK.model_copy(update={"baseline": "knn", "random_folds": True, "pooled": ("mean",)})
-    train_run(as_cache(data), settings, tmp_path, echo=said.append)
+    train_run(make_cache(data), settings, tmp_path, echo=said.append)
     tree = json.loads((tmp_path / "metrics.json").read_text())
     honest, random = tree["accuracy"]["value"], tree["random_split"]["accuracy"]["value"]
     assert random > 0.9 and random > honest + 0.05
@@ -176,22 +175,22 @@ def test_random_folds_are_shown_beside_the_honest_ones(tmp_path):
 
 
 def test_views_are_for_training_alone(tmp_path):
-    viewed, said = with_views(DATA, "crop", "flip"), []
-    summary = train_run(as_cache(viewed), QUICK, tmp_path / "a", echo=said.append)
+    viewed, said = add_noisy_views(DATA, "crop", "flip"), []
+    summary = train_run(make_cache(viewed), QUICK, tmp_path / "a", echo=said.append)
     assert summary.info.feature_spec["views"] == ["none"]
-    assert summary.info.fingerprint == as_cache(DATA).spec.fingerprint != as_cache(viewed).spec.fingerprint
+    assert summary.info.fingerprint == make_cache(DATA).spec.fingerprint != make_cache(viewed).spec.fingerprint
     assert summary.info.settings.views == ("none", "crop", "flip")
     assert "views none, crop, flip" in said[1] and "none, crop, flip" in (tmp_path / "a" / "model_card.md").read_text()
     rows = rows_of(tmp_path / "a" / "predictions.csv")
     assert [row["path"] for row in rows] == DATA.paths.tolist()
-    assert summary.metrics != train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=said.append).metrics
+    assert summary.metrics != train_run(make_cache(DATA), QUICK, tmp_path / "b", echo=said.append).metrics
 
 
 def test_a_baseline_is_the_same_with_and_without_views(tmp_path):
     knn = QUICK.model_copy(update={"baseline": "knn"})
     runs = [
-        train_run(as_cache(data), knn, tmp_path / name, echo=lambda text: None)
-        for name, data in (("a", DATA), ("b", with_views(DATA, "flip")))
+        train_run(make_cache(data), knn, tmp_path / name, echo=lambda text: None)
+        for name, data in (("a", DATA), ("b", add_noisy_views(DATA, "flip")))
     ]
     assert runs[0].metrics == runs[1].metrics
 
@@ -207,7 +206,7 @@ def test_every_model_is_asked_about_the_same_clips_in_the_same_folds():
 
 def test_unknown_groups_are_said_loudly(tmp_path):
     said = []
-    cache = as_cache(DATA, group=np.full(len(DATA), ""))
+    cache = make_cache(DATA, group=np.full(len(DATA), ""))
     train_run(cache, QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=said.append)
     assert any("WARNING" in line and "inflated" in line for line in said)
     assert "inflated" in (tmp_path / "model_card.md").read_text()
@@ -215,19 +214,23 @@ def test_unknown_groups_are_said_loudly(tmp_path):
 
 
 def test_six_labels_have_a_top5_and_no_positive_label(tmp_path):
-    data = moving_sequences(clips=60, labels=tuple("abcdef"), groups=5)
-    summary = train_run(as_cache(data), QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=lambda text: None)
+    data = make_moving_sequences(clips=60, labels=tuple("abcdef"), groups=5)
+    summary = train_run(
+        make_cache(data), QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=lambda text: None
+    )
     assert summary.info.positive_label is None
     assert summary.metrics["top5_accuracy"]["value"] >= summary.metrics["accuracy"]["value"]
 
 
 def test_a_positive_label_that_is_none(tmp_path):
     with pytest.raises(SettingsError, match="choose one of: fight, noFight"):
-        train_run(as_cache(DATA), QUICK.model_copy(update={"positive_label": "fall"}), tmp_path, echo=lambda text: None)
+        train_run(
+            make_cache(DATA), QUICK.model_copy(update={"positive_label": "fall"}), tmp_path, echo=lambda text: None
+        )
 
 
 def test_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     arguments = ["any.h5", "-o", str(tmp_path / "run"), "--baseline", "knn", "--folds", "3", "--seed", "1"]
     done = CliRunner().invoke(train_temporal, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and "ROC AUC" in done.output
@@ -246,7 +249,7 @@ RIDGE = QUICK.model_copy(update={"baseline": "ridge"})
 @pytest.mark.parametrize("baseline", ["ridge", None])
 def test_the_saved_temperature_is_that_of_metrics_json_and_predictions(tmp_path, folds, baseline):
     settings = QUICK.model_copy(update={"baseline": baseline, "folds": folds})
-    summary = train_run(as_cache(DATA), settings, tmp_path, echo=lambda text: None)
+    summary = train_run(make_cache(DATA), settings, tmp_path, echo=lambda text: None)
     tree = json.loads((tmp_path / "metrics.json").read_text())
     assert tree["temperature"] == summary.info.temperature == open_model(tmp_path).info.temperature
     assert tree["ece_uncalibrated"] >= 0 and set(tree["ece"]) == set(tree["nll"]) == {"value", "low", "high"}
@@ -278,7 +281,7 @@ def test_the_temperature_of_a_single_split_never_asks_the_test_part():
 
 
 def test_a_threshold_for_false_alarms_per_hour(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     arguments = ["any.h5", "-o", str(tmp_path), "--baseline", "ridge", "--folds", "3", "--false-alarms-per-hour", "90"]
     CliRunner().invoke(train_temporal, arguments, catch_exceptions=False)
     tree = json.loads((tmp_path / "metrics.json").read_text())
@@ -288,23 +291,23 @@ def test_a_threshold_for_false_alarms_per_hour(tmp_path, monkeypatch):
     false = sum(r["label"] == "noFight" and r["predicted"] == "fight" for r in rows_of(tmp_path / "predictions.csv"))
     assert false / (20 * 2 / 3600) == pytest.approx(points[90]["achieved"])
     assert points[90]["achieved"] <= 90
-    assert "chosen on these very predictions" in (tmp_path / "model_card.md").read_text()
+    assert "chosen on these same predictions" in (tmp_path / "model_card.md").read_text()
 
 
 def test_false_alarms_without_durations_are_null_and_cannot_be_asked_for(tmp_path):
-    cache = as_cache(DATA, duration=np.full(len(DATA), np.nan))
-    with pytest.raises(SettingsError, match="how long every clip is"):
+    cache = make_cache(DATA, duration=np.full(len(DATA), np.nan))
+    with pytest.raises(SettingsError, match="needs the duration of every clip"):
         train_run(cache, RIDGE.model_copy(update={"false_alarms_per_hour": 1.0}), tmp_path, echo=lambda text: None)
     assert not list(tmp_path.iterdir())
     sequences = replace(DATA, durations=np.full(len(DATA), np.nan))
     result = cross_validation.cross_validate(sequences, make_splits(sequences, folds=3), RIDGE)
-    assert measuring.compute_metrics(sequences, result, RIDGE).metrics["false_alarms_per_hour"] is None
+    assert evaluation_metrics.compute_metrics(sequences, result, RIDGE).metrics["false_alarms_per_hour"] is None
 
 
 def test_false_alarms_are_of_two_labels(tmp_path):
-    data = moving_sequences(clips=30, labels=tuple("abc"), groups=5)
-    with pytest.raises(SettingsError, match="for two labels"):
-        train_run(as_cache(data), RIDGE.model_copy(update={"false_alarms_per_hour": 1.0}), tmp_path)
+    data = make_moving_sequences(clips=30, labels=tuple("abc"), groups=5)
+    with pytest.raises(SettingsError, match="needs exactly two labels"):
+        train_run(make_cache(data), RIDGE.model_copy(update={"false_alarms_per_hour": 1.0}), tmp_path)
 
 
 @pytest.mark.parametrize("setting", ["pooled=[mean,movement]", "pooled=[]", "pooled_scale=none", "jobs=0"])

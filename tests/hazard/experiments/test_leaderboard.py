@@ -6,9 +6,9 @@ from hazard.experiments import leaderboard
 from hazard.experiments.cross_validation import Evaluation, average_evaluations
 from hazard.models.calibration import calibrate_at_temperature
 from hazard.models.settings import TrainSettings
-from tests.helpers.data.sequences import moving_sequences
+from tests.helpers.data.sequences import make_moving_sequences
 
-DATA = moving_sequences(clips=40, groups=10)
+DATA = make_moving_sequences(clips=40, groups=10)
 
 
 def result(name, probs, division):
@@ -20,7 +20,7 @@ def result(name, probs, division):
 
 
 def right_in(folds_where_right):
-    """Scores that are right in some folds and upside down in the others."""
+    """Return scores that are right in some folds and inverted in the others."""
 
     def probs(rows, folds):
         score = np.where(np.isin(folds, folds_where_right), DATA.y[rows], 1 - DATA.y[rows]) * 0.8 + 0.1
@@ -31,7 +31,7 @@ def right_in(folds_where_right):
 
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_the_model_of_a_fold_is_chosen_on_other_clips(repeats):
-    """One model is right in all folds but the last, where another is, by luck: that one must not be chosen there."""
+    """One model is right in all folds but the last, another only there, by chance: it must not be chosen there."""
     division = make_splits(DATA, folds=5, repeats=repeats)
     good, luck = ([n for n in range(5 * repeats) if (n % 5 == 4) is wanted] for wanted in (False, True))
     results = [result("good", right_in(good), division), result("luck", right_in(luck), division)]

@@ -5,19 +5,19 @@ from scipy import stats
 from hazard.data.splits import make_splits
 from hazard.experiments import significance
 from hazard.experiments.cross_validation import Evaluation
-from hazard.experiments.figures import compute_metrics
+from hazard.experiments.evaluation_metrics import compute_metrics
 from hazard.models.calibration import calibrate_at_temperature
 from hazard.models.settings import TrainSettings
-from tests.helpers.data.sequences import moving_sequences
+from tests.helpers.data.sequences import make_moving_sequences
 
-DATA = moving_sequences(clips=120, groups=30)
+DATA = make_moving_sequences(clips=120, groups=30)
 DIVISION = make_splits(DATA, folds=5, repeats=2)
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(size=(DIVISION.repeats, len(DATA)))
 
 
 def predicted(strength, noise=NOISE):
-    """What a model says whose score is that much of the truth and the rest noise."""
+    """Return the evaluation of a model whose scores are a share of the truth plus noise."""
     rows = np.concatenate([fold.test for fold in DIVISION.folds])
     folds = np.concatenate([np.full(len(fold.test), number) for number, fold in enumerate(DIVISION.folds)])
     repeats = np.array([fold.repeat for fold in DIVISION.folds])[folds]

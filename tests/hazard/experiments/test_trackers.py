@@ -12,16 +12,17 @@ from click.testing import CliRunner
 from PIL import Image
 
 import features.cache.hdf5
+import hazard.models.settings
 from features.errors import SettingsError
 from hazard.cli.train import train_temporal
 from hazard.experiments import trackers
 from hazard.experiments.run import train_run
 from hazard.experiments.trackers import TRACKERS, TrackerBackend, open_tracker
-from hazard.models.settings import TrainSettings
-from tests.helpers.data.sequences import as_cache, moving_sequences
+from hazard.models.settings import TRACKER_NAMES, TrainSettings
+from tests.helpers.data.sequences import make_cache, make_moving_sequences
 from tests.helpers.paths import ROOT
 
-DATA = moving_sequences(clips=40, groups=10)
+DATA = make_moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=2, epochs=2, folds=2, device="cpu")
 FIGURES = {"accuracy": {"value": 0.75, "low": 0.5, "high": math.nan}, "confusion": {"counts": [[1]]}}
 
@@ -37,7 +38,7 @@ class Row:
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """Every tracker without a network, and with its files in a folder of the test."""
+    """Run every tracker without a network, with its files in a folder of the test."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -68,7 +69,7 @@ def test_every_tracker_takes_what_a_run_gives(name, offline, tmp_path, caplog):
 
 
 def leveldb_records(content):
-    """The records of a W&B file: a log as LevelDB keeps it (crc, length, type; blocks of 32 KiB), its head 7 bytes."""
+    """Read the records of a W&B file: a LevelDB log (crc, length, type; blocks of 32 KiB) after a header of 7 bytes."""
     place, record = 7, b""
     while place + 7 <= len(content):
         if 32768 - place % 32768 < 7:  # too little room for another record: filled up with zeros
@@ -86,7 +87,7 @@ def test_tensorboard_can_be_read_back(offline, tmp_path):
     installed("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": "tensorboard"}), tmp_path / "run", echo=str)
+    train_run(make_cache(DATA), QUICK.model_copy(update={"tracker": "tensorboard"}), tmp_path / "run", echo=str)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     tree = json.loads((tmp_path / "run" / "metrics.json").read_text())
     scalars = set(events.Tags()["scalars"])
@@ -104,7 +105,7 @@ def test_wandb_leaves_an_offline_run(offline, tmp_path):
     installed("wandb")
     from wandb.proto import wandb_internal_pb2 as pb
 
-    train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": "wandb"}), tmp_path / "run", echo=str)
+    train_run(make_cache(DATA), QUICK.model_copy(update={"tracker": "wandb"}), tmp_path / "run", echo=str)
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     keys = set()
     for data in leveldb_records(file.read_bytes()):
@@ -123,7 +124,7 @@ def test_mlflow_can_be_asked(offline, tmp_path):
     installed("mlflow")
     from mlflow import MlflowClient
 
-    train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": "mlflow"}), tmp_path / "run", echo=str)
+    train_run(make_cache(DATA), QUICK.model_copy(update={"tracker": "mlflow"}), tmp_path / "run", echo=str)
     client = MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name(trackers.DEFAULT_PROJECT).experiment_id])
     tree = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -135,25 +136,30 @@ def test_mlflow_can_be_asked(offline, tmp_path):
     assert sqlite3.connect(tmp_path / "mlflow.db").execute("select count(*) from runs").fetchone() == (1,)
 
 
+def add_tracker(monkeypatch, name, tracker):
+    monkeypatch.setitem(TRACKERS, name, tracker)
+    monkeypatch.setattr(hazard.models.settings, "TRACKER_NAMES", (*TRACKER_NAMES, name))
+
+
 class Breaking(TrackerBackend):
-    """Fails at the second epoch."""
+    """A tracker that fails at the second epoch."""
 
     calls = 0
 
-    def curve(self, name, values, step):
+    def log_curve(self, name, values, step):
         type(self).calls += 1
         if type(self).calls > 1:
             raise OSError("no space left on device")
 
 
 def test_a_tracker_that_fails_does_not_stop_training(tmp_path, monkeypatch, caplog):
-    monkeypatch.setitem(TRACKERS, "breaking", Breaking)
+    add_tracker(monkeypatch, "breaking", Breaking)
     settings = QUICK.model_copy(update={"tracker": "breaking"})
-    summary = train_run(as_cache(DATA), settings, tmp_path / "a", echo=str)
-    assert summary.metrics == train_run(as_cache(DATA), QUICK, tmp_path / "b", echo=str).metrics
+    summary = train_run(make_cache(DATA), settings, tmp_path / "a", echo=str)
+    assert summary.metrics == train_run(make_cache(DATA), QUICK, tmp_path / "b", echo=str).metrics
     assert Breaking.calls == 2
     assert [record.message for record in caplog.records if "no space left" in record.message] == [
-        "tracker breaking failed and is left out from here on: no space left on device"
+        "tracker breaking failed and is switched off for the rest of the run: no space left on device"
     ]
 
 
@@ -173,29 +179,33 @@ def test_a_tracker_that_cannot_start_is_said_in_one_line(tmp_path, monkeypatch):
         raise RuntimeError("no login\nmore lines")
 
     refuse.package = ""
-    monkeypatch.setitem(TRACKERS, "refusing", refuse)
-    with pytest.raises(SettingsError, match="tracker refusing cannot start: no login; or use --tracker none"):
-        train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": "refusing"}), tmp_path / "run", echo=str)
+    add_tracker(monkeypatch, "refusing", refuse)
+    with pytest.raises(SettingsError, match="tracker refusing cannot start: no login; fix this or use --tracker none"):
+        train_run(make_cache(DATA), QUICK.model_copy(update={"tracker": "refusing"}), tmp_path / "run", echo=str)
 
 
 @pytest.mark.parametrize("name", [name for name in TRACKERS if TRACKERS[name].package])
 @pytest.mark.parametrize("mere_folder", [False, True])
 def test_a_missing_package_is_named_before_anything_is_trained(name, mere_folder, tmp_path, monkeypatch):
-    """W&B keeps its runs in a folder `wandb`, which Python takes for a package without a file."""
+    """W&B writes its runs to a folder `wandb`, which Python takes for a package without a file."""
     package = TRACKERS[name].package
     found = importlib.machinery.ModuleSpec(package, None) if mere_folder else None
     monkeypatch.setattr(trackers, "find_spec", lambda name: found)
     with pytest.raises(SettingsError, match=rf"pip install 'hazard-video\[{name}\]'"):
-        train_run(as_cache(DATA), QUICK.model_copy(update={"tracker": name}), tmp_path / "run", echo=str)
+        train_run(make_cache(DATA), QUICK.model_copy(update={"tracker": name}), tmp_path / "run", echo=str)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_command_knows_its_trackers(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     with pytest.raises(SettingsError, match="did you mean 'tensorboard'"):
         CliRunner().invoke(
             train_temporal, ["a.h5", "-o", str(tmp_path), "--tracker", "tensorbord"], catch_exceptions=False
         )
+
+
+def test_settings_know_every_tracker():
+    assert tuple(TRACKERS) == TRACKER_NAMES
 
 
 def test_every_extra_is_in_setup_cfg():
@@ -206,7 +216,7 @@ def test_every_extra_is_in_setup_cfg():
 
 def test_curves_leave_out_what_is_no_number(tmp_path, monkeypatch):
     seen = []
-    recorder = type("Recorder", (TrackerBackend,), {"curve": lambda self, *point: seen.append(point)})
+    recorder = type("Recorder", (TrackerBackend,), {"log_curve": lambda self, *point: seen.append(point)})
     monkeypatch.setitem(TRACKERS, "recorder", recorder)
     row = Row(member=2, epoch=7, train_loss=0.5, val_loss=math.nan)
     with open_tracker("recorder", tmp_path, {}) as tracker:

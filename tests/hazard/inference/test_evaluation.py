@@ -1,4 +1,4 @@
-"""Predictions against the labels of folders and against true events, as a report shows them."""
+"""The evaluation in a report: predictions against true labels and true events."""
 
 import json
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from hazard.metrics import classification as metrics
 from hazard.types import ClipPrediction, WindowPredictions
 
 LABELS = ("fight", "noFight")
-DECISION = Decision(LABELS, "fight", 0.5, (EventRule("fight", 0, enter=0.5, leave=0.4),))
+DECISION = Decision(LABELS, "fight", 0.5, (EventRule("fight", 0, on_threshold=0.5, off_threshold=0.4),))
 
 
 def clip(path: str, truth: str, *alarm: float) -> ClipPrediction:
-    """Windows of two seconds, one second apart."""
+    """Make a decided clip with windows of two seconds, one second apart."""
     spans = np.array([[i, i + 2.0] for i in range(len(alarm))])
     probs = np.array([[p, 1 - p] for p in alarm])
     raw = ClipPrediction(path, "ok", truth=truth, duration=len(alarm) + 1.0, windows=WindowPredictions(spans, probs))
@@ -58,8 +58,8 @@ def test_the_worst_mistakes_are_the_surest_wrong_ones() -> None:
 
 
 def test_a_long_video_is_right_where_its_events_are() -> None:
-    """Its label follows from events, not from the threshold alone."""
-    rule = EventRule("fight", 0, enter=0.5, leave=0.4, min_seconds=3)
+    """The label of a long video follows from its events, not from the threshold alone."""
+    rule = EventRule("fight", 0, on_threshold=0.5, off_threshold=0.4, min_seconds=3)
     strict = Decision(LABELS, "fight", 0.5, (rule,))
     long = decide_clip(clip("a.mp4", "noFight", 0.1, 0.9, 0.1, 0.1), strict)
     assert evaluate_predictions([long], strict)["accuracy"]["value"] == 1.0
@@ -77,7 +77,7 @@ def test_clips_without_truth_failed_clips_and_other_labels_are_counted_apart() -
 
 
 def test_parts_of_one_video_are_drawn_together() -> None:
-    """Intervals of ten videos cut in twenty parts each are those of ten videos."""
+    """Ten videos split into twenty parts each have the wide intervals of ten videos."""
     rng = np.random.default_rng(0)
     wrong = rng.permutation(10) < 4
     parts = [clip(f"{v}.mp4#t={i},{i + 1}", "fight", 0.1 if wrong[v] else 0.9) for v in range(10) for i in range(20)]
@@ -108,7 +108,7 @@ def test_true_events_outrank_labels_of_clips() -> None:
 
 
 def test_a_million_clips_are_streamed() -> None:
-    """Nothing but small numbers is kept: clips are seen one at a time, and beyond a size no intervals are drawn."""
+    """Clips are read one at a time, and above MAX_RESAMPLED_VIDEOS no intervals are computed."""
     one = clip("x", "fight", 0.9)
     alive: list[str] = []
 

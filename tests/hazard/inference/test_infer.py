@@ -1,4 +1,4 @@
-"""Both stages chained, as a user runs them."""
+"""Inference as a user runs it: extract features, train a model, then infer."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_failed_clips_are_listed_with_a_reason_and_never_a_class(
     (videos / "text.mp4").write_text("no video")
     ran = run(infer, videos, "--model", model, "-o", tmp_path / "report")
     assert ran.code == 3
-    assert "3 clips looked at, 2 failed" in ran.out
+    assert "3 clips analysed, 2 failed" in ran.out
     failed = {row["path"]: row for row in rows(tmp_path / "report") if row["status"] == "failed"}
     assert failed["zero.mp4"]["reason"] == "open: empty file"
     assert "not a video" in failed["text.mp4"]["reason"]
@@ -96,10 +96,10 @@ def test_parts_and_folders_of_images_are_clips_with_labels_by_a_map(
     (tmp_path / "map.yaml").write_text("calm: normal\n")
     given = (tmp_path / "m.csv", "--model", model, "-o", tmp_path / "report", "--label-map", tmp_path / "map.yaml")
     ran = run(infer, *given)
-    assert (ran.code, "2 clips looked at, 1 failed" in ran.out) == (3, True)
+    assert (ran.code, "2 clips analysed, 1 failed" in ran.out) == (3, True)
     assert "accuracy against" in ran.out
     found = {row["path"]: (row["status"], row["reason"]) for row in rows(tmp_path / "report")}
-    assert found.pop(f"{video}#t=99")[1].startswith("decode: it begins at 99 s of a video")
+    assert found.pop(f"{video}#t=99")[1].startswith("decode: the clip starts at 99 s, but the video")
     assert found == {f"{video}#t=0,0.5": ("ok", ""), "images": ("ok", "")}
 
 
@@ -130,7 +130,7 @@ def test_foreign_features_are_refused(drawn: Path, model: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("change", "code", "message"),
     [
         (lambda arguments: arguments | {"source": "absent"}, 2, "absent does not exist"),
         (lambda arguments: arguments | {"--model": "absent"}, 2, "no model at absent"),
@@ -140,13 +140,13 @@ def test_foreign_features_are_refused(drawn: Path, model: Path, tmp_path: Path, 
     ],
 )
 def test_bad_input_is_one_line(
-    drawn: Path, model: Path, tmp_path: Path, run: Run, change: object, code: int, said: str
+    drawn: Path, model: Path, tmp_path: Path, run: Run, change: object, code: int, message: str
 ) -> None:
     assert callable(change)
     options = change({"source": drawn, "--model": model, "-o": tmp_path / "report"})
     ran = run(infer, options.pop("source"), *(part for option in options.items() for part in option))
     assert ran.code == code
-    assert said in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -169,4 +169,4 @@ def test_real_clips_with_real_weights(
     assert run(train_temporal, tmp_path / "c.h5", "-o", tmp_path / "model", *QUICK).code == 0
     monkeypatch.delenv("FEATURES_WEIGHTS")
     ran = run(infer, manifest, "--model", tmp_path / "model", "-o", tmp_path / "report")
-    assert (ran.code, f"{len(wanted)} clips looked at, 0 failed" in ran.out) == (0, True)
+    assert (ran.code, f"{len(wanted)} clips analysed, 0 failed" in ran.out) == (0, True)

@@ -1,4 +1,4 @@
-"""What stage one refuses, inference never gives a class: every fault of files, through the command."""
+"""Faulty files, through the command: a clip that stage one rejects is reported as failed and never gets a label."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from hazard.cli.infer import infer
 from hazard.cli.train import train_temporal
 from hazard.synthetic.clips import draw_dataset
 from tests.conftest import Run
-from tests.helpers.data.planted import PLAYLISTS, Misbehaving, plant, watched
+from tests.helpers.data.planted import PLAYLISTS, MisbehavingExtractJob, detect_opening, write_faulty_files
 from tests.helpers.data.videos import write_enormous, write_numbered
 
 TORCH = ("--runtime", "torch", "--workers", "1")
@@ -41,7 +41,7 @@ def unescaped(path: str) -> str:
 
 def test_rows_1_to_17_and_36_are_reported_as_the_ledger_says(model: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "v").mkdir()
-    plant(tmp_path / "v")
+    write_faulty_files(tmp_path / "v")
     write_enormous(tmp_path / "v" / "13.avi")
     (tmp_path / "v" / "loop").symlink_to(tmp_path / "v")  # row 37
     common = (*TORCH, "--set", "deadline_seconds=20")
@@ -60,9 +60,7 @@ def test_rows_1_to_17_and_36_are_reported_as_the_ledger_says(model: Path, tmp_pa
     partial = dict(zip(ledger.clips.path.tolist(), ledger.clips.status.tolist(), strict=True))
     for path, row in rows.items():
         if row["status"] != "failed":
-            if (
-                path != "07 few.mp4"
-            ):  # damaged in its midst: whether that is met depends on the frames that are looked at
+            if path != "07 few.mp4":  # damaged in the middle: whether this is noticed depends on the sampled frames
                 assert row["status"] == partial[path]
             assert (row["reason"] == "") == (row["status"] == "ok"), "partial clips say so"
             assert row["label"] in ("normal", "hazardous")
@@ -75,7 +73,7 @@ def test_rows_14_and_15_hang_and_crash(
 ) -> None:
     for name in ("a", "b hang", "c crash", "d"):
         shutil.copy(numbered / "calm" / "0.mp4", tmp_path / f"{name}.mp4")
-    monkeypatch.setattr("features.extraction.local_engine.ExtractJob", Misbehaving)
+    monkeypatch.setattr("features.extraction.local_engine.ExtractJob", MisbehavingExtractJob)
     ran = run(infer, tmp_path, "--model", model, "-o", tmp_path / "r", *TORCH, "--set", "deadline_seconds=4")
     assert ran.code == 3
     found = {path: (row["status"], row["reason"]) for path, row in table(tmp_path / "r").items()}
@@ -91,7 +89,7 @@ def test_row_17_a_playlist_never_opens_what_it_names(model: Path, tmp_path: Path
     canary = write_numbered(tmp_path / "canary.mp4", 30).rename(tmp_path / "canary.bin")
     for kind, text in PLAYLISTS.items():
         (tmp_path / f"{kind}.mp4").write_text(text)
-    with watched(canary) as was_opened:
+    with detect_opening(canary) as was_opened:
         assert run(infer, tmp_path, "--model", model, "-o", tmp_path / "r", *TORCH, "--annotate").code == 3
         assert not was_opened()
     rows = table(tmp_path / "r")
@@ -115,6 +113,6 @@ def test_row_38_many_files_are_reported_in_bounded_memory(model: Path, tmp_path:
         (tmp_path / "v" / f"{i:06d}.mp4").touch()
     ran = run(infer, tmp_path / "v", "--model", model, "-o", tmp_path / "r", *TORCH)
     assert ran.code == 3
-    assert "0 clips looked at, 20000 failed" in ran.out
+    assert "0 clips analysed, 20000 failed" in ran.out
     assert len(ran.out.splitlines()) < 40
     assert len(table(tmp_path / "r")) == 20_000

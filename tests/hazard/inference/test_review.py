@@ -1,4 +1,4 @@
-"""Questions to a person, the most doubtful first; each answer is on disk before the next."""
+"""Review at the terminal: the most doubtful clips come first, and each answer is on disk before the next question."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,9 @@ from hazard.inference.review import make_questions, review_clips
 from hazard.types import ClipPrediction, WindowPredictions
 
 LABELS = ("fight", "noFight")
-DECISION = Decision(LABELS, "fight", 0.5, (EventRule("fight", 0, enter=0.5, leave=0.4),), unknown_from=3.0)
+DECISION = Decision(
+    LABELS, "fight", 0.5, (EventRule("fight", 0, on_threshold=0.5, off_threshold=0.4),), unknown_from=3.0
+)
 
 
 def clip(path: str, *alarm: float, strange: float = 0.0) -> ClipPrediction:
@@ -39,7 +41,7 @@ CLIPS = [
 
 
 def sit(target: Path, typed: str, *, clips: list[ClipPrediction] = CLIPS, most: int = 200) -> Result:
-    """A command that reviews, and a person who types."""
+    """Run a command that reviews `clips`, with `typed` as its input."""
 
     @click.command()
     def command() -> None:
@@ -65,7 +67,7 @@ def test_answers_become_corrections(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "1/7  unsure.mp4: fight 0.55 (event)" in ran.output
     assert "2/7  long.mp4 from 2.5 to 3.5 s: fight 0.70 (event)" in ran.output
-    assert "4/7  strange.mp4: noFight 0.90 (unlike all clips of training)" in ran.output
+    assert "4/7  strange.mp4: noFight 0.90 (unlike all training clips)" in ran.output
     assert "5 marked" in ran.output
     assert read_corrections(target) == [
         Correction("unsure.mp4", "noFight"),
@@ -95,7 +97,7 @@ def test_who_hangs_up_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_mistyped_answer_is_asked_again(tmp_path: Path) -> None:
     ran = sit(tmp_path / "c.csv", "figth\nfight\nq\n")
-    assert "'figth' is no answer; did you mean 'fight'" in ran.output
+    assert "unknown answer 'figth'; did you mean 'fight'" in ran.output
     assert read_corrections(tmp_path / "c.csv") == [Correction("unsure.mp4", "fight")]
 
 

@@ -1,4 +1,4 @@
-"""Inference runs: what a second run does again and what it does not, and how one that was stopped goes on."""
+"""Inference runs: what a second run repeats, and how a stopped run continues."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ TORCH = ("--runtime", "torch", "--workers", 1)
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache, a model of it, and three videos: two short ones and a long one."""
+    """A folder with a cache, a model trained on it, and three videos: two short ones and a long one."""
     folder = tmp_path_factory.mktemp("batch")
     draw_dataset(folder, classes={"normal": ["walk"], "hazardous": ["fight"]}, clips_per_class=4, scenes=2)
     given = [folder / "manifest.csv", "-o", folder / "c.h5", "--weights", "random", "--frames", 3, *TORCH]
@@ -62,12 +62,12 @@ def test_a_second_run_looks_only_at_what_is_new_or_changed(drawn: Path, videos: 
     os.utime(videos / "short1.mp4")
     ran = run(infer, *given)
     assert ran.code == 3
-    assert "5 clips: 2 to look at, 2 looked at already, 1 failed before" in ran.out
+    assert "5 clips: 2 to analyse, 2 already analysed, 1 failed before" in ran.out
     assert [row for row in table(tmp_path / "r") if row["path"] != "new.mp4"] == first
     (videos / "long.mp4").unlink()
-    assert "1 to look at, 3 looked at already" in run(infer, *given, "--retry-failed").out
+    assert "1 to analyse, 3 already analysed" in run(infer, *given, "--retry-failed").out
     assert [row["path"] for row in table(tmp_path / "r")] == ["bad.mp4", "new.mp4", "short1.mp4", "short2.mp4"]
-    assert "looked at already" not in run(infer, *given, "--fresh").out
+    assert "already analysed" not in run(infer, *given, "--fresh").out
 
 
 def test_another_threshold_looks_at_no_video_again(drawn: Path, videos: Path, tmp_path: Path, run: Run) -> None:
@@ -76,7 +76,7 @@ def test_another_threshold_looks_at_no_video_again(drawn: Path, videos: Path, tm
         ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", "--threshold", threshold, *TORCH)
         assert ran.code == 0
         labels[threshold] = {row["path"]: row["label"] for row in table(tmp_path / "r")}
-    assert "3 clips: 0 to look at, 3 looked at already" in ran.out
+    assert "3 clips: 0 to analyse, 3 already analysed" in ran.out
     assert set(labels[0].values()) == {"hazardous"}
     assert set(labels[1].values()) == {"normal"}
 
@@ -85,7 +85,7 @@ def test_another_model_or_other_windows_look_at_all_again(drawn: Path, videos: P
     run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *TORCH)
     for change in (("--window", 4), ("--window", 4, "--stride", 1)):
         ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *change, *TORCH)
-        assert "every clip is looked at again" in ran.out
+        assert "every clip is analysed again" in ran.out
     with open_result_store(tmp_path / "r") as results:
         windows = {clip.path: clip.windows for clip in results}
     assert windows["long.mp4"] is not None
@@ -103,13 +103,13 @@ def test_a_cache_is_reused_and_extended(drawn: Path, videos: Path, tmp_path: Pat
     assert {"long.mp4", "short1.mp4", "normal/walk_g01_c01.mp4"} < set(paths)
     assert sum(path.startswith("long.mp4#t=") for path in paths) > 5
     assert {label for label in read_cache(cache).clips.label.tolist() if label} == {"normal", "hazardous"}
-    for file in videos.iterdir():  # of the same size and time, but no video any more
+    for file in videos.iterdir():  # same size and time, but no longer a video
         before = file.stat()
         file.write_bytes(bytes(before.st_size))
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert run(infer, *given, "-o", tmp_path / "again").code == 0
     assert table(tmp_path / "again") == table(tmp_path / "r")
-    assert "0 to look at, 3 looked at already" in run(infer, *given, "-o", tmp_path / "again").out
+    assert "0 to analyse, 3 already analysed" in run(infer, *given, "-o", tmp_path / "again").out
 
 
 def test_a_cache_that_is_not_there_is_made_with_the_model_s_reduction(
@@ -119,7 +119,7 @@ def test_a_cache_that_is_not_there_is_made_with_the_model_s_reduction(
     assert ran.code == 0
     made, model = read_cache(tmp_path / "new.h5"), json.loads((drawn / "model" / "model.json").read_text())
     assert made.spec.fingerprint == model["fingerprint"]
-    assert made.reduction_rows == "model"
+    assert made.reduction_fitted_on == "model"
     assert (made.clips.label == "").all()
 
 
@@ -132,7 +132,7 @@ def test_a_cache_of_other_features_is_refused(drawn: Path, videos: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("--window", 2, "--stride", 3), "leaves gaps between windows of 2 s"),
         (("--window", -1), "window_seconds"),
@@ -140,11 +140,11 @@ def test_a_cache_of_other_features_is_refused(drawn: Path, videos: Path, tmp_pat
     ],
 )
 def test_windows_and_thresholds_that_make_no_sense(
-    drawn: Path, videos: Path, tmp_path: Path, run: Run, change: tuple[object, ...], said: str
+    drawn: Path, videos: Path, tmp_path: Path, run: Run, change: tuple[object, ...], message: str
 ) -> None:
     ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *change, *TORCH)
     assert ran.code == 2
-    assert said in ran.err.splitlines()[-1]
+    assert message in ran.err.splitlines()[-1]
     assert "Traceback" not in ran.err
 
 
@@ -167,7 +167,7 @@ def test_two_runs_into_one_folder(drawn: Path, videos: Path, tmp_path: Path, run
     with open_result_store(tmp_path / "r"):
         ran = run(infer, videos, "--model", drawn / "model", "-o", tmp_path / "r", *TORCH)
     assert ran.code == 5
-    assert "another run is writing it" in ran.err
+    assert "another run is writing to it" in ran.err
 
 
 def test_everything_that_can_be_asked_for(drawn: Path, videos: Path, tmp_path: Path, run: Run) -> None:
@@ -225,12 +225,12 @@ def test_a_run_that_is_stopped_goes_on(drawn: Path, videos: Path, tmp_path: Path
     while not (store.exists() and store.stat().st_size > 60_000) and running.poll() is None:
         time.sleep(0.05)
     running.send_signal(number)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number], said
+    _, message = running.communicate(timeout=60)
+    assert running.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number], message
     assert not (tmp_path / "r" / "report.html").exists()
     ran = run(infer, *given)
     assert ran.code == 0
     assert ran.out.startswith(format_count(15, "clip"))
-    assert "0 looked at already" not in ran.out
+    assert "0 already analysed" not in ran.out
     assert run(infer, *(str(tmp_path / "whole") if a == tmp_path / "r" else a for a in given)).code == 0
     assert table(tmp_path / "r") == table(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""By what a report decides: the command line's word, the model's false alarms per hour, the model's own threshold."""
+"""The decision rule of a report: the given threshold, the one for a false alarm rate, or the model's own."""
 
 import json
 from pathlib import Path
@@ -60,33 +60,33 @@ def test_of_equal_rates_the_one_that_finds_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
-        (POINTS, r"0\.4 false alarms per hour are fewer than .* the least is 0\.5, at threshold 0\.9.*train with"),
-        (None, "knows no false alarms per hour.*--threshold"),
-        ([], "knows no false alarms per hour"),
-        ("absent", "does not say"),
-        ([{"target": 1}], "does not say"),
+        (POINTS, r"at most 0\.4 false alarms per hour: the lowest .* is 0\.5, at threshold 0\.9.*train with"),
+        (None, "holds no false alarms per hour: the duration.*--threshold"),
+        ([], "holds no false alarms per hour: the duration"),
+        ("absent", r"holds no false alarms per hour \("),
+        ([{"target": 1}], r"holds no false alarms per hour \("),
     ],
 )
-def test_a_rate_that_was_not_measured_is_refused(points: object, said: str, tmp_path: Path) -> None:
+def test_a_rate_that_was_not_measured_is_refused(points: object, message: str, tmp_path: Path) -> None:
     if points != "absent":
         measured(tmp_path, points)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         find_operating_point(model(), tmp_path, 0.4)
     three = model(("fall", "fight", "normal"), None)
-    with pytest.raises(SettingsError, match="two labels, this one has 3"):
+    with pytest.raises(SettingsError, match="two labels; this one has 3"):
         find_operating_point(three, measured(tmp_path), 10)
 
 
 def test_the_rule_follows_the_settings(tmp_path: Path) -> None:
     (rule,) = make_decision(model(), tmp_path, InferSettings(threshold=0.6), stride_seconds=1.5).rules
-    assert (rule.label, rule.column, rule.enter, rule.merge_seconds) == ("fight", 0, 0.6, 1.5)
-    assert rule.leave == pytest.approx(0.48)
+    assert (rule.label, rule.column, rule.on_threshold, rule.merge_seconds) == ("fight", 0, 0.6, 1.5)
+    assert rule.off_threshold == pytest.approx(0.48)
     asked = InferSettings(leave=0.2, min_seconds=2, merge_seconds=0, cooldown_seconds=7)
     (rule,) = make_decision(model(), tmp_path, asked, stride_seconds=1.5).rules
-    assert (rule.leave, rule.min_seconds, rule.merge_seconds, rule.cooldown_seconds) == (0.2, 2, 0, 7)
-    with pytest.raises(SettingsError, match=r"leave is 0\.7, the threshold 0\.6"):
+    assert (rule.off_threshold, rule.min_seconds, rule.merge_seconds, rule.cooldown_seconds) == (0.2, 2, 0, 7)
+    with pytest.raises(SettingsError, match=r"'leave' is 0\.7 and the threshold is 0\.6"):
         make_decision(model(), tmp_path, InferSettings(threshold=0.6, leave=0.7), stride_seconds=1)
 
 
@@ -109,5 +109,5 @@ def test_events_are_found_of_what_sounds_alarming(tmp_path: Path) -> None:
     assert choose_event_labels(model(("none", "normal", "safe"), None)) == ("safe",)
     rules = make_decision(three, tmp_path, InferSettings(), stride_seconds=1).rules
     assert [(rule.label, rule.column) for rule in rules] == [("fall", 0), ("fight", 1)]
-    with pytest.raises(SettingsError, match="knows no label 'figth'; did you mean 'fight'"):
+    with pytest.raises(SettingsError, match="has no label 'figth'; did you mean 'fight'"):
         make_decision(three, tmp_path, InferSettings(event_labels=("figth",)), stride_seconds=1)

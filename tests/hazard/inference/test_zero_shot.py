@@ -1,4 +1,4 @@
-"""CLIP's names for clips: the file of labels, weights of any kind, frames through the real towers of a tiny CLIP."""
+"""Zero-shot names of clips: the file of labels, kinds of weights, and frames through the towers of a tiny CLIP."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ open_clip = pytest.importorskip("open_clip")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of a tiny CLIP, in files of all kinds, and two clips."""
+    """A folder with the weights of a tiny CLIP in files of all kinds, and two clips."""
     folder = tmp_path_factory.mktemp("zero-shot")
     state = write_tiny_clip(folder)
     torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, folder / "tiny.pt")
@@ -64,7 +64,7 @@ def test_names_are_probabilities_the_likeliest_first(namer: ZeroShotNamer, folde
 
 
 def test_names_are_those_of_open_clip_itself(namer: ZeroShotNamer, folder: Path) -> None:
-    """One label's mean over phrases and prompts, against the mean over frames, by open_clip's own towers."""
+    """The expected names are computed with open_clip: mean over phrases and prompts against the mean over frames."""
     network = open_clip.create_model("tiny-zero-shot", pretrained=str(folder / "tiny.safetensors")).eval()
     tokens = open_clip.get_tokenizer("tiny-zero-shot")
     frames = np.random.default_rng(0).integers(0, 256, (FRAMES_PER_CLIP, 32, 32, 3), np.uint8)
@@ -73,12 +73,12 @@ def test_names_are_those_of_open_clip_itself(namer: ZeroShotNamer, folder: Path)
     )
     images = (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():
-        seen = torch.nn.functional.normalize(network.encode_image(images, normalize=True).mean(0), dim=0)
+        clip_embedding = torch.nn.functional.normalize(network.encode_image(images, normalize=True).mean(0), dim=0)
         logits = []
         for phrases in (["a fire", "thick smoke"], ["an empty room"], ["some people"]):
             text = tokens([prompt.format(phrase) for prompt in LABELS["prompts"] for phrase in phrases])
             mean_text = torch.nn.functional.normalize(network.encode_text(text, normalize=True).mean(0), dim=0)
-            logits.append(network.logit_scale.exp() * mean_text @ seen)
+            logits.append(network.logit_scale.exp() * mean_text @ clip_embedding)
         expected = torch.stack(logits).softmax(0)
     named = dict(namer.name_frames(frames))
     assert [named[name] for name in LABELS["labels"]] == pytest.approx(expected.tolist(), abs=1e-4)
@@ -103,24 +103,27 @@ def test_a_checkpoint_of_torch_gives_the_same_names(namer: ZeroShotNamer, folder
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"promts": ["{}"]}, r"unknown key 'promts'; did you mean 'prompts'\?"),
         ({"labels": {"fire": "fire"}}, "labels: give two labels or more"),
-        ({"labels": {"fire": [], "calm": "calm"}}, "'fire' needs a name and one phrase"),
+        ({"labels": {"fire": [], "calm": "calm"}}, "'fire' needs a name and at least one phrase"),
         ({"labels": ["fire", "calm"]}, "labels: Input should be a valid dict"),
         ({"labels": {"fire": 3, "calm": "calm"}}, "labels.fire: "),
-        ({"prompts": []}, "each prompt has {} once"),
+        ({"prompts": []}, "each prompt must contain {} exactly once"),
         ({"prompts": ["a photo"]}, "'a photo' does not"),
         ({"min_probability": 2}, "min_probability: "),
         ({"model": "tiny-zero-shots"}, "unknown backbone 'clip:tiny-zero-shots'; the nearest: clip:tiny-zero-shot,"),
-        ({"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79"}, "did you mean 'laion2b_s34b_b79k'.*there is no file"),
-        ({"pretrained": "absent.pt"}, "unknown pretrained tag 'absent.pt'.*there is no file .*absent.pt"),
+        (
+            {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79"},
+            "did you mean 'laion2b_s34b_b79k'.*the file .* does not exist",
+        ),
+        ({"pretrained": "absent.pt"}, "unknown pretrained tag 'absent.pt'.*the file .*absent.pt does not exist"),
     ],
     ids=str,
 )
-def test_a_wrong_file_is_one_clear_line(changes: dict[str, Any], said: str, folder: Path) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
+def test_a_wrong_file_is_one_clear_line(changes: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
         open_zero_shot_namer(labels_file(folder, **changes), "cpu")
     assert "\n" not in str(caught.value) and "labels.json" in str(caught.value)
 
@@ -135,11 +138,15 @@ def test_what_is_not_such_a_file_is_refused(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
-    [("text.pt", "not a plain state dict"), ("half.safetensors", "not of tiny-zero-shot"), ("nan.safetensors", "NaN")],
+    ("file", "message"),
+    [
+        ("text.pt", "not a plain state dict"),
+        ("half.safetensors", "do not fit tiny-zero-shot"),
+        ("nan.safetensors", "NaN"),
+    ],
 )
-def test_damaged_or_foreign_weights_are_refused(file: str, said: str, folder: Path) -> None:
-    with pytest.raises(ArtifactError, match=said) as caught:
+def test_damaged_or_foreign_weights_are_refused(file: str, message: str, folder: Path) -> None:
+    with pytest.raises(ArtifactError, match=message) as caught:
         open_zero_shot_namer(labels_file(folder, pretrained=file), "cpu")
     assert "\n" not in str(caught.value)
 
@@ -147,7 +154,7 @@ def test_damaged_or_foreign_weights_are_refused(file: str, said: str, folder: Pa
 def test_weights_are_taken_from_the_folder_of_weights(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of $FEATURES_WEIGHTS, which holds the backbone's too; a folder without them says how to get them."""
+    """$FEATURES_WEIGHTS may hold CLIP's weights; if it does not, the error says how to get them."""
     monkeypatch.setenv("FEATURES_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("features.backbones.weights._find_cached", lambda url: None)
@@ -158,7 +165,7 @@ def test_weights_are_taken_from_the_folder_of_weights(
     ):
         open_zero_shot_namer(file, "cpu")
     (tmp_path / "clip-ViT-B-32-laion2b_s34b_b79k.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
-    with pytest.raises(ArtifactError, match="not of ViT-B-32"):  # found, and what it is is another matter
+    with pytest.raises(ArtifactError, match="do not fit ViT-B-32"):  # the file is found, but it holds another model
         open_zero_shot_namer(file, "cpu")
 
 
@@ -169,4 +176,4 @@ def _no_network(*_: str) -> Path:
 def test_the_example_that_is_shipped_is_right() -> None:
     labels = read_zero_shot_labels(ROOT / EXAMPLE_FILE)
     assert labels.pretrained in open_clip.list_pretrained_tags_by_model(labels.model)
-    assert any("ordinary" in name for name in labels.labels)  # what is harmless must be nameable, too
+    assert any("ordinary" in name for name in labels.labels)  # there must be a name for harmless clips too

@@ -5,7 +5,7 @@ import pytest
 from hazard.experiments.run import train_run
 from hazard.models.auto_size import resolve_sizes
 from hazard.models.settings import TrainSettings
-from tests.helpers.data.sequences import as_cache, moving_sequences
+from tests.helpers.data.sequences import make_cache, make_moving_sequences
 
 SIZES = ("hidden_size", "projection", "dropout", "members", "batch_size")
 
@@ -54,7 +54,10 @@ def test_all_else_stays_and_a_second_time_changes_nothing():
 
 def test_the_saved_model_names_its_sizes(tmp_path):
     train_run(
-        as_cache(moving_sequences()), TrainSettings(epochs=1, members=1, device="cpu"), tmp_path, echo=lambda line: None
+        make_cache(make_moving_sequences()),
+        TrainSettings(epochs=1, members=1, device="cpu"),
+        tmp_path,
+        echo=lambda line: None,
     )
     saved = json.loads((tmp_path / "model.json").read_text())["settings"]
     assert {name: saved[name] for name in SIZES} == dict(zip(SIZES, (64, 64, 0.5, 1, 32), strict=True))

@@ -17,9 +17,9 @@ from hazard.models.baselines import (
     predict_baseline,
 )
 from hazard.models.pooling import STATISTICS
-from tests.helpers.data.sequences import WIDTH, moving_sequences
+from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
-DATA = moving_sequences(clips=80)
+DATA = make_moving_sequences(clips=80)
 TRAIN, TEST = DATA.take(np.arange(50)), DATA.take(np.arange(50, 80))
 
 
@@ -119,13 +119,13 @@ def test_where_groups_cannot_be_kept_apart_clips_are_and_else_it_is_said(caplog)
     assert len(make_calibration_parts(y, one, seed=0)) == 5
     with caplog.at_level(logging.WARNING):
         parts = make_calibration_parts(np.array([0, 1]), np.array(["a", "b"]), seed=0)
-    assert len(parts) == 1 and "too sure" in caplog.text
+    assert len(parts) == 1 and "overconfident" in caplog.text
 
 
 def test_grouped_calibration_is_the_more_modest_one():
-    """Ten near copies of each clip: who holds out copies of what is known believes that it is always right."""
+    """Ten near copies of each clip: holding out copies of known clips makes a model believe that it is always right."""
     rng = np.random.default_rng(0)
-    few = moving_sequences(clips=30, groups=15).take(np.repeat(np.arange(30), 10))
+    few = make_moving_sequences(clips=30, groups=15).take(np.repeat(np.arange(30), 10))
     noise = rng.normal(scale=0.01, size=few.x.shape).astype(np.float32)
     copies = dataclasses.replace(few, x=few.x + noise, y=np.repeat(rng.permutation(np.arange(30) % 2), 10))
     apart = dataclasses.replace(copies, groups=np.repeat([f"video{i}" for i in range(30)], 10))

@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def overconfident(clips=3000, classes=3, factor=3.0):
-    """Labels drawn from probabilities, and those probabilities with their logits blown up."""
+    """Return labels drawn from probabilities, and those probabilities with their logits multiplied by `factor`."""
     logits = RNG.normal(size=(clips, classes))
     honest = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     y = (RNG.random((clips, 1)) > honest.cumsum(1)[:, :-1]).sum(1)
@@ -53,7 +53,7 @@ def test_one_is_kept_where_nothing_is_better():
 
 
 def test_a_fold_is_calibrated_by_other_groups_alone():
-    """Turning the labels of a group's clips around must not change their own probabilities, in whichever fold."""
+    """Swapping the labels of a group's clips must not change their own probabilities, in any fold."""
     probs, y, _ = overconfident(clips=400, classes=2)
     groups = np.arange(400) % 10  # each group's clips are in a fold of the first round and in one of the second
     folds = np.where(np.arange(400) < 200, groups % 5, 5 + groups // 2)

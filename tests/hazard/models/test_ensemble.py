@@ -1,4 +1,4 @@
-"""Ensembles: what names them, what they predict, how they are trained, saved and opened."""
+"""Ensembles: their specification, their predictions, and how they are trained, saved and opened."""
 
 import csv
 import json
@@ -22,15 +22,15 @@ from hazard.models.model_folder import open_model
 from hazard.models.predictor import predict_probs
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
-from tests.helpers.data.sequences import as_cache, moving_sequences
+from tests.helpers.data.sequences import make_cache, make_moving_sequences
 
-DATA = moving_sequences(clips=40, groups=10)
+DATA = make_moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, folds=3, device="cpu")
 MIXED = "lstm:2,logistic_regression=3"
 
 
 def trained(folder: Path, **changes: Any) -> RunSummary:
-    return train_run(as_cache(DATA), QUICK.model_copy(update=changes), folder, echo=lambda line: None)
+    return train_run(make_cache(DATA), QUICK.model_copy(update=changes), folder, echo=lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +120,10 @@ def test_each_damaged_or_missing_member_is_refused_by_name(mixed: Path, tmp_path
         folder = tmp_path / name
         shutil.copytree(mixed, folder)
         (folder / name).write_bytes(b"x" + (folder / name).read_bytes()[1:])
-        with pytest.raises(ArtifactError, match=f"{name} refused"):
+        with pytest.raises(ArtifactError, match=f"{name} rejected"):
             open_model(folder)
         (folder / name).unlink()
-        with pytest.raises(ArtifactError, match=f"{name} refused"):
+        with pytest.raises(ArtifactError, match=f"{name} rejected"):
             open_model(folder)
 
 
@@ -144,7 +144,7 @@ def test_a_changed_member_is_refused(mixed: Path, tmp_path: Path, change: dict[s
     tree = json.loads(file.read_text())
     tree["members"][0] |= change
     file.write_text(json.dumps(tree))
-    with pytest.raises(ArtifactError, match=r"model\.json refused: members\.0"):
+    with pytest.raises(ArtifactError, match=r"model\.json rejected: members\.0"):
         open_model(tmp_path / "run")
 
 
@@ -155,7 +155,7 @@ def test_the_models_of_all_folds_are_kept_as_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(probs.sum(1), 1)
     with open(tmp_path / "history.csv", newline="") as file:
         assert {row["fold"] for row in csv.DictReader(file)} == {"0", "1", "2"}  # no final refit
-    assert "models of the folds" in (tmp_path / "model_card.md").read_text()
+    assert "averages the models of all folds" in (tmp_path / "model_card.md").read_text()
 
 
 def test_a_single_model_takes_the_place_of_an_ensemble(mixed: Path, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import torch
 from hazard.models.heads import HEADS
 from hazard.models.heads.base import HeadOptions
 from hazard.models.pooling import step_differences
-from tests.helpers.data.sequences import WIDTH, moving_sequences
+from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
-DATA = moving_sequences()
+DATA = make_moving_sequences()
 X, MASK, Y = torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask), torch.from_numpy(DATA.y)
 OPTIONS = HeadOptions(hidden_size=8, projection=8)
 
@@ -18,7 +18,7 @@ def head(request):
     torch.manual_seed(0)
     built = HEADS[request.param](WIDTH, 3, OPTIONS)
     built.fit_statistics(X, MASK, Y)
-    for parameter in built.parameters():  # no path may hide behind zero weights
+    for parameter in built.parameters():  # zero weights would hide a path
         torch.nn.init.normal_(parameter, std=0.3)
     return built.eval()
 
@@ -68,7 +68,7 @@ def test_a_clip_without_a_real_step_spoils_no_other(head):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_order_of_the_steps_counts_for_all_heads_but_mean(name):
-    """Backwards the pooled path sees the same; so does what is averaged of the features alone."""
+    """The pooled ridge sees the same backwards, and so does a mean of the features alone."""
     torch.manual_seed(0)
     head = HEADS[name](WIDTH, 3, replace(OPTIONS, inputs=("features",))).eval()
     head.fit_statistics(X, MASK, Y)

@@ -1,6 +1,6 @@
-"""Rows 29 to 34 of the fault table as a user meets them: a model folder that was changed, damaged or forged.
+"""Rows 29 to 34 of the fault table: a model folder that was changed, damaged or forged.
 
-Each goes through `infer.py --model`: exit 4, one line that names the file and what was expected, nothing run.
+Each test runs `infer.py --model`: exit 4, one line that names the file and what was expected, and no code is run.
 """
 
 import hashlib
@@ -27,28 +27,28 @@ from hazard.models.baselines import get_classifier
 from hazard.models.model_folder import TRUSTED_TYPES, open_model, save_model
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
-from tests.conftest import Ran, Run
-from tests.hazard.models.test_predictor import info
-from tests.helpers.data.sequences import WIDTH, frames_spec, moving_sequences
+from tests.conftest import CommandResult, Run
+from tests.helpers.data.model_info import make_model_info
+from tests.helpers.data.sequences import WIDTH, make_frames_spec, make_moving_sequences
 
-DATA = moving_sequences(clips=40, groups=10)
+DATA = make_moving_sequences(clips=40, groups=10)
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=1, device="cpu")
 REDUCTION = Reduction("select:12", channels=np.arange(WIDTH, dtype=np.int64))
 KINDS = {"head": "lstm", "baseline": "logistic_regression", "ensemble": "lstm,logistic_regression"}
-Try = Callable[[Path], Ran]
+Try = Callable[[Path], CommandResult]
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One folder a kind, on features of MobileNetV2 with random weights."""
-    spec = frames_spec().model_copy(update={"reduction": "select:12", "reduction_digest": REDUCTION.digest})
+    """One model folder per kind, on features of MobileNetV2 with random weights."""
+    spec = make_frames_spec().model_copy(update={"reduction": "select:12", "reduction_digest": REDUCTION.digest})
     about: dict[str, Any] = {"feature_spec": spec.model_dump(mode="json"), "fingerprint": spec.fingerprint}
     folders = {}
     for kind, name in KINDS.items():
         settings = QUICK.for_model(kind, name)
         model, _ = fit_module.fit(DATA, make_splits(DATA, folds=3, split=None, seed=0).folds[0], settings)
         folders[kind] = tmp_path_factory.mktemp(kind)
-        described = info(kind, name, settings=settings, weights_file="", **about)
+        described = make_model_info(kind, name, settings=settings, weights_file="", **about)
         save_model(folders[kind], info=described, model=model, reduction=REDUCTION)
     return folders
 
@@ -58,7 +58,7 @@ def attempt(tmp_path: Path, run: Run) -> Try:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.mp4").write_bytes(b"no video, and never decoded")
 
-    def attempt_it(folder: Path) -> Ran:
+    def attempt_it(folder: Path) -> CommandResult:
         ran = run(infer, tmp_path / "clips", "--model", folder, "-o", tmp_path / "report")
         assert "Traceback" not in ran.err
         return ran
@@ -72,7 +72,7 @@ def copy(models: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 
 
 def forge(folder: Path, name: str, content: bytes) -> None:
-    """Replaces a file and its digest, as somebody with intent would."""
+    """Replace a file and its digest, as an attacker would."""
     (folder / name).write_bytes(content)
     edit(folder, lambda tree: tree["digests"].update({name: hashlib.sha256(content).hexdigest()}))
 
@@ -83,7 +83,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / "model.json").write_text(json.dumps(tree))
 
 
-def assert_refused(ran: Ran, said: str) -> None:
+def assert_refused(ran: CommandResult, said: str) -> None:
     assert ran.code == 4, ran.err
     assert re.search(said, ran.err), ran.err
     assert len([line for line in ran.err.splitlines() if line.startswith("error: ")]) == 1
@@ -101,7 +101,7 @@ def test_a_whole_folder_is_opened_wherever_it_is_moved(
 
 def test_the_command_reads_a_sound_model(copy: Callable[[str], Path], attempt: Try) -> None:
     ran = attempt(copy("ensemble"))
-    assert ran.code == 3 and "1 failed" in ran.out  # the clip is none, which only a job that runs can say
+    assert ran.code == 3 and "1 failed" in ran.out  # the file is no video, which only a running job can find out
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,9 @@ def test_row_29_other_weights_are_refused(
     torch.save(mobilenet_v2().state_dict(), tmp_path / "w.pth")
     (tmp_path / "a.mp4").write_bytes(b"")
     command = (tmp_path / "a.mp4", "--model", models["head"], "-o", tmp_path / "report", "--weights")
-    assert_refused(run(infer, *command, tmp_path / "w.pth"), r"other mobilenet_v2 weights: random.* there, \w+ in ")
+    assert_refused(
+        run(infer, *command, tmp_path / "w.pth"), r"other mobilenet_v2 weights: expected random.*, found \w+ in "
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_row_30_settings_that_do_not_fit_the_weights(
     change: dict[str, object], said: str, copy: Callable[[str], Path], attempt: Try
 ) -> None:
     edit(folder := copy("head"), lambda tree: tree["settings"].update(change))
-    assert_refused(attempt(folder), r"model\.safetensors refused: .*" + said)
+    assert_refused(attempt(folder), r"model\.safetensors rejected: .*" + said)
 
 
 def test_row_30_another_type_of_number(copy: Callable[[str], Path], attempt: Try) -> None:
@@ -154,7 +156,7 @@ def test_row_30_another_type_of_number(copy: Callable[[str], Path], attempt: Try
 def test_row_30_another_reduction(copy: Callable[[str], Path], attempt: Try) -> None:
     folder = copy("head")
     forge(folder, "reduction.safetensors", safetensors.numpy.save({"channels": np.arange(WIDTH) + 9}))
-    assert_refused(attempt(folder), r"reduction_digest: \w{12}…, not \w{12}…")
+    assert_refused(attempt(folder), r"reduction_digest is \w{12}…, model\.json expects \w{12}…")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -170,7 +172,7 @@ def test_row_31_weights_that_are_no_numbers(kind: str, value: float, copy: Calla
         tensors = safetensors.numpy.load_file(folder / name)
         next(iter(tensors.values())).flat[0] = value
         forge(folder, name, safetensors.numpy.save(tensors))
-    assert_refused(attempt(folder), rf"{name} refused: .*NaN")
+    assert_refused(attempt(folder), rf"{name} rejected: .*NaN")
 
 
 def test_row_31_a_reduction_that_is_no_numbers(copy: Callable[[str], Path], attempt: Try) -> None:
@@ -181,7 +183,7 @@ def test_row_31_a_reduction_that_is_no_numbers(copy: Callable[[str], Path], atte
 
 
 class Canary:
-    """Unpickled, it leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -211,10 +213,10 @@ def test_row_32_a_malicious_checkpoint_is_never_run(
     else:
         content = dump(Canary(canary))
     forge(folder, name, content)
-    assert_refused(attempt(folder), rf"{re.escape(name)} refused")
+    assert_refused(attempt(folder), rf"{re.escape(name)} rejected")
     assert not canary.exists()
     pickle.loads(pickle.dumps(Canary(canary)))
-    assert canary.exists()  # it would have sung
+    assert canary.exists()  # it does run if unpickled
 
 
 def test_row_32_a_checkpoint_beside_or_instead_of_ours(
@@ -225,9 +227,9 @@ def test_row_32_a_checkpoint_beside_or_instead_of_ours(
         torch.save(Canary(canary), folder / name)
     assert attempt(folder).code == 3
     (folder / "model.safetensors").unlink()
-    assert_refused(attempt(folder), r"model\.safetensors refused: No such file")
+    assert_refused(attempt(folder), r"model\.safetensors rejected: No such file")
     edit(folder, lambda tree: tree.update(kind="ensemble", name="x", members=[]))
-    assert_refused(attempt(folder), "members: an ensemble has one or more")
+    assert_refused(attempt(folder), "members: an ensemble needs one or more")
     assert not canary.exists()
 
 
@@ -241,7 +243,7 @@ def test_row_32_malicious_weights_of_the_backbone(models: dict[str, Path], tmp_p
 
 
 def broken(whole: bytes) -> dict[str, bytes]:
-    """Ways in which a safetensors file can be malformed."""
+    """Return malformed versions of a safetensors file by kind of damage."""
     size = int.from_bytes(whole[:8], "little")
     header, body = whole[8 : 8 + size], whole[8 + size :]
     shifted = re.sub(rb'"data_offsets":\[\d+,', b'"data_offsets":[999999,', header, count=1)
@@ -259,7 +261,7 @@ def broken(whole: bytes) -> dict[str, bytes]:
 def test_row_33_malformed_safetensors(how: str, copy: Callable[[str], Path], attempt: Try) -> None:
     folder = copy("head")
     forge(folder, "model.safetensors", broken((folder / "model.safetensors").read_bytes())[how])
-    assert_refused(attempt(folder), r"model\.safetensors refused")
+    assert_refused(attempt(folder), r"model\.safetensors rejected")
 
 
 @pytest.mark.parametrize("kind", ["baseline", "ensemble"])
@@ -268,4 +270,4 @@ def test_row_34_a_foreign_type_is_named(kind: str, copy: Callable[[str], Path], 
     foreign = make_pipeline(StandardScaler(), FunctionTransformer(func=shutil.rmtree))
     name = "model.skops" if kind == "baseline" else "member-01.skops"
     forge(folder, name, skops.io.dumps(foreign))
-    assert_refused(attempt(folder), rf"{re.escape(name)} refused: .*shutil\.rmtree")
+    assert_refused(attempt(folder), rf"{re.escape(name)} rejected: .*shutil\.rmtree")

@@ -1,4 +1,4 @@
-"""What a model does not know: distances, honest thresholds, and the file that they travel in."""
+"""Open-set detection: distances, thresholds from held-out clips, and the file that stores them."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from hazard.models.open_set import OpenSetDetector, energy_score, fit_open_set_d
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
 from hazard.types import Sequences
-from tests.hazard.models.test_predictor import info
-from tests.helpers.data.sequences import WIDTH, as_cache, moving_sequences
+from tests.helpers.data.model_info import make_model_info
+from tests.helpers.data.sequences import WIDTH, make_cache, make_moving_sequences
 
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=1, device="cpu")
 KINDS = {"head": "lstm", "baseline": "ridge", "ensemble": "lstm,ridge"}
-DATA = moving_sequences(clips=240, groups=40)
+DATA = make_moving_sequences(clips=240, groups=40)
 Arrays = dict[str, np.ndarray]
 
 
@@ -33,77 +33,77 @@ def everything(sequences: Sequences) -> np.ndarray:
     return np.arange(len(sequences))
 
 
-def familiar_with(sequences: Sequences) -> OpenSetDetector:
-    familiar = fit_open_set_detector(sequences, everything(sequences), seed=0)
-    assert familiar is not None
-    return familiar
+def fit_detector(sequences: Sequences) -> OpenSetDetector:
+    detector = fit_open_set_detector(sequences, everything(sequences), seed=0)
+    assert detector is not None
+    return detector
 
 
-FAMILIAR = familiar_with(DATA)
+DETECTOR = fit_detector(DATA)
 
 
 def test_clips_of_a_class_that_training_never_saw_are_stranger() -> None:
-    three = moving_sequences(clips=360, groups=40, labels=("a", "b", "c"))
+    three = make_moving_sequences(clips=360, groups=40, labels=("a", "b", "c"))
     known, unknown = np.flatnonzero(three.y < 2), three.take(np.flatnonzero(three.y == 2))
     held_out = three.take(known[-40:])
-    familiar = fit_open_set_detector(three, known[:-40], seed=0)
-    assert familiar is not None
-    scores = [familiar.scores(clips.x, clips.mask) for clips in (held_out, unknown)]
+    detector = fit_open_set_detector(three, known[:-40], seed=0)
+    assert detector is not None
+    scores = [detector.scores(clips.x, clips.mask) for clips in (held_out, unknown)]
     truth = np.repeat([0, 1], [len(each) for each in scores])
     assert roc_auc_score(truth, np.concatenate(scores)) > 0.9
 
 
 def test_other_footage_is_called_unknown() -> None:
     elsewhere = DATA.x + 5 * np.sign(np.random.default_rng(0).normal(size=WIDTH)).astype(np.float32)
-    threshold = FAMILIAR.threshold(0.02)
+    threshold = DETECTOR.threshold(0.02)
     assert threshold is not None
-    assert (FAMILIAR.scores(elsewhere, DATA.mask) >= threshold).mean() > 0.95
+    assert (DETECTOR.scores(elsewhere, DATA.mask) >= threshold).mean() > 0.95
 
 
 def test_the_further_away_the_stranger_in_every_direction() -> None:
-    ways = np.random.default_rng(0).normal(size=(200, len(FAMILIAR.mean))).astype(np.float32)
-    ways = np.concatenate([ways, FAMILIAR.components, FAMILIAR.centres @ FAMILIAR.components])
+    ways = np.random.default_rng(0).normal(size=(200, len(DETECTOR.mean))).astype(np.float32)
+    ways = np.concatenate([ways, DETECTOR.components, DETECTOR.centres @ DETECTOR.components])
     ways /= np.linalg.norm(ways, axis=1, keepdims=True)
-    near, far, further = (FAMILIAR.distances(FAMILIAR.mean + step * ways / FAMILIAR.scale) for step in (30, 100, 300))
-    assert (further > far).all() and (far > near).all() and (far > FAMILIAR.threshold(0.001)).all()
+    near, far, further = (DETECTOR.distances(DETECTOR.mean + step * ways / DETECTOR.scale) for step in (30, 100, 300))
+    assert (further > far).all() and (far > near).all() and (far > DETECTOR.threshold(0.001)).all()
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_about_the_asked_share_of_new_clips_of_the_same_kind_is_called_unknown(share: float) -> None:
-    new = moving_sequences(clips=600, groups=600, seed=1)
-    called = float((FAMILIAR.scores(new.x, new.mask) >= (FAMILIAR.threshold(share) or 0)).mean())
+    new = make_moving_sequences(clips=600, groups=600, seed=1)
+    called = float((DETECTOR.scores(new.x, new.mask) >= (DETECTOR.threshold(share) or 0)).mean())
     assert share / 2.5 < called < share * 2.5
 
 
 def test_thresholds_are_of_clips_that_were_held_out_not_of_those_learned_from() -> None:
-    few = moving_sequences(clips=60, groups=20)
-    familiar = familiar_with(few)
-    own = np.quantile(familiar.scores(few.x, few.mask), 0.8)
-    assert (familiar.threshold(0.2) or 0) > own
+    few = make_moving_sequences(clips=60, groups=20)
+    detector = fit_detector(few)
+    own = np.quantile(detector.scores(few.x, few.mask), 0.8)
+    assert (detector.threshold(0.2) or 0) > own
 
 
 def test_a_smaller_share_asks_for_stranger_clips() -> None:
-    thresholds = [FAMILIAR.threshold(share) for share in (0.5, 0.1, 0.02, 0.001)]
+    thresholds = [DETECTOR.threshold(share) for share in (0.5, 0.1, 0.02, 0.001)]
     assert thresholds == sorted(thresholds, key=lambda each: each or 0)
-    assert FAMILIAR.threshold(0) is None
+    assert DETECTOR.threshold(0) is None
 
 
 def test_scores_depend_neither_on_padding_nor_on_company() -> None:
-    scores = FAMILIAR.scores(DATA.x, DATA.mask)
+    scores = DETECTOR.scores(DATA.x, DATA.mask)
     padded = np.pad(DATA.x, ((0, 0), (0, 5), (0, 0)), constant_values=99), np.pad(DATA.mask, ((0, 0), (0, 5)))
-    np.testing.assert_allclose(FAMILIAR.scores(*padded), scores, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(FAMILIAR.scores(DATA.x[7:8], DATA.mask[7:8]), scores[7:8], rtol=1e-3, atol=1e-3)
-    assert FAMILIAR.scores(DATA.x[:0], DATA.mask[:0]).shape == (0,)
+    np.testing.assert_allclose(DETECTOR.scores(*padded), scores, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(DETECTOR.scores(DATA.x[7:8], DATA.mask[7:8]), scores[7:8], rtol=1e-3, atol=1e-3)
+    assert DETECTOR.scores(DATA.x[:0], DATA.mask[:0]).shape == (0,)
 
 
 def test_clips_that_are_all_alike_or_of_one_step_are_no_trouble() -> None:
     flat = replace(DATA, x=np.ones_like(DATA.x), mask=np.arange(DATA.x.shape[1]) == np.zeros((len(DATA), 1)))
-    assert np.isfinite(familiar_with(flat).scores(DATA.x, DATA.mask)).all()
+    assert np.isfinite(fit_detector(flat).scores(DATA.x, DATA.mask)).all()
 
 
 @pytest.mark.parametrize(("clips", "groups"), [(8, 8), (60, 1)])
 def test_nothing_is_said_where_nothing_can_be_held_out(clips: int, groups: int) -> None:
-    few = moving_sequences(clips=clips, groups=groups)
+    few = make_moving_sequences(clips=clips, groups=groups)
     assert fit_open_set_detector(few, everything(few), seed=0) is None
 
 
@@ -112,7 +112,9 @@ def test_what_a_model_says_of_itself() -> None:
     logits = np.array([[8.0, 0.0], [0.1, 0.0]])
     assert energy_score(logits)[0] < energy_score(logits)[1]
     log_probs = logits - np.logaddexp(*logits.T)[:, None]
-    np.testing.assert_allclose(energy_score(log_probs), 0, atol=1e-12)  # which is why probabilities alone have none
+    np.testing.assert_allclose(
+        energy_score(log_probs), 0, atol=1e-12
+    )  # which is why probabilities alone have no energy
 
 
 # ---- the model folder ---------------------------------------------------------------------------------------------
@@ -123,9 +125,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     kind: str = request.param
     settings = QUICK.for_model(kind, KINDS[kind])
     model, _ = fit_module.fit(DATA, make_splits(DATA, folds=3).folds[0], settings)
-    about = info(kind, KINDS[kind], settings=settings, reduction_kind=None)
+    about = make_model_info(kind, KINDS[kind], settings=settings, reduction_kind=None)
     path = tmp_path_factory.mktemp(kind)
-    save_model(path, info=about, model=model, reduction=None, open_set_detector=FAMILIAR)
+    save_model(path, info=about, model=model, reduction=None, open_set_detector=DETECTOR)
     return path
 
 
@@ -133,8 +135,8 @@ def test_all_kinds_of_models_tell_alike(folder: Path) -> None:
     predictor = open_model(folder)
     scores = predictor.ood_scores(DATA.x, DATA.mask)
     assert scores is not None
-    np.testing.assert_array_equal(scores, FAMILIAR.scores(DATA.x, DATA.mask))
-    assert predictor.find_ood_threshold(0.02) == FAMILIAR.threshold(0.02)
+    np.testing.assert_array_equal(scores, DETECTOR.scores(DATA.x, DATA.mask))
+    assert predictor.find_ood_threshold(0.02) == DETECTOR.threshold(0.02)
     assert predictor.find_ood_threshold(0) is None
     with pytest.raises(ValueError, match="expected x"):
         predictor.ood_scores(DATA.x[..., 1:], DATA.mask)
@@ -142,7 +144,7 @@ def test_all_kinds_of_models_tell_alike(folder: Path) -> None:
 
 def test_a_model_without_the_file_calls_nothing_unknown(folder: Path, tmp_path: Path) -> None:
     saved = open_model(folder)
-    save_model(tmp_path, info=saved.info, model=saved.model, reduction=None, open_set_detector=FAMILIAR)
+    save_model(tmp_path, info=saved.info, model=saved.model, reduction=None, open_set_detector=DETECTOR)
     save_model(tmp_path, info=saved.info, model=saved.model, reduction=None)
     assert not (tmp_path / "unknown.safetensors").exists()
     old = open_model(tmp_path)
@@ -163,7 +165,7 @@ MALFORMED: dict[str, Callable[[Arrays], Arrays]] = {
     "shares out of order": lambda held: held | {"shares": held["shares"][::-1].copy()},
     "thresholds that rise": lambda held: held | {"thresholds": held["thresholds"][::-1].copy()},
     "no spread": changed(residual=np.zeros(1, np.float32)),
-    "other features": lambda _: familiar_with(replace(DATA, x=DATA.x[..., :8])).to_arrays(),
+    "other features": lambda _: fit_detector(replace(DATA, x=DATA.x[..., :8])).to_arrays(),
 }
 
 
@@ -171,14 +173,14 @@ MALFORMED: dict[str, Callable[[Arrays], Arrays]] = {
 def test_a_malformed_file_is_refused(how: str, folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    content = safetensors.numpy.save(MALFORMED[how](FAMILIAR.to_arrays()))
+    content = safetensors.numpy.save(MALFORMED[how](DETECTOR.to_arrays()))
     (tmp_path / "unknown.safetensors").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"unknown\.safetensors refused: it is damaged"):
+    with pytest.raises(ArtifactError, match=r"unknown\.safetensors rejected: it is damaged"):
         open_model(tmp_path)
     about = json.loads((tmp_path / "model.json").read_text())
-    about["digests"]["unknown.safetensors"] = hashlib.sha256(content).hexdigest()  # as somebody with intent would
+    about["digests"]["unknown.safetensors"] = hashlib.sha256(content).hexdigest()  # as an attacker would
     (tmp_path / "model.json").write_text(json.dumps(about))
-    with pytest.raises(ArtifactError, match=r"unknown\.safetensors refused") as caught:
+    with pytest.raises(ArtifactError, match=r"unknown\.safetensors rejected") as caught:
         open_model(tmp_path)
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
 
@@ -186,7 +188,7 @@ def test_a_malformed_file_is_refused(how: str, folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("given", [{"folds": 3}, {"folds": 3, "keep": "folds"}, {}], ids=str)
 def test_training_leaves_it_in_the_model_folder(given: dict[str, Any], tmp_path: Path) -> None:
     settings = QUICK.for_model("baseline", "ridge").model_copy(update=given)
-    train_run(as_cache(DATA), settings, tmp_path, echo=lambda line: None)
+    train_run(make_cache(DATA), settings, tmp_path, echo=lambda line: None)
     predictor = open_model(tmp_path)
     scores = predictor.ood_scores(DATA.x, DATA.mask)
     threshold = predictor.find_ood_threshold(0.05)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from hazard.models.pooling import CHUNK_CLIPS, STATISTICS, normalize_statistic_weights, pool
-from tests.helpers.data.sequences import WIDTH, moving_sequences
+from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
-DATA = moving_sequences(clips=40)
+DATA = make_moving_sequences(clips=40)
 BY_HAND = {
     "mean": lambda x: x.mean(0),
     "deviation": lambda x: x.std(0),

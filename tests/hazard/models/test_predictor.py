@@ -16,36 +16,12 @@ from hazard.models.baselines import BASELINES, fit_baseline, predict_baseline
 from hazard.models.calibration import apply_temperature
 from hazard.models.head_ensemble import build_head_ensemble
 from hazard.models.heads import HEADS
-from hazard.models.input_spec import ModelInputSpec, TrainingWindow, read_input_spec
+from hazard.models.input_spec import ModelInputSpec, read_input_spec
 from hazard.models.model_folder import TRUSTED_TYPES, open_model, save_model
-from hazard.models.predictor import ModelInfo, library_versions
-from hazard.models.settings import TrainSettings
-from tests.helpers.data.sequences import WIDTH, as_cache, moving_sequences
+from tests.helpers.data.model_info import DATA, SPEC, make_model_info
+from tests.helpers.data.sequences import WIDTH
 
-DATA = moving_sequences(clips=40)
-SPEC = as_cache(DATA).spec
 ALL = [("head", name) for name in HEADS] + [("baseline", name) for name in BASELINES]
-
-
-def info(kind, name, **changes):
-    fields = {
-        "kind": kind,
-        "name": name,
-        "settings": TrainSettings(hidden_size=4, projection=4, members=2),
-        "labels": DATA.labels,
-        "positive_label": "fight",
-        "width": WIDTH,
-        "feature_spec": SPEC.model_dump(mode="json"),
-        "fingerprint": SPEC.fingerprint,
-        "reduction_kind": "select:12",
-        "weights_file": "weights.pth",
-        "window": TrainingWindow(duration_seconds=2.0, steps=8),
-        "cache_digest": "d",
-        "split": "5 folds",
-        "groups_known": True,
-        "libraries": library_versions(),
-    }
-    return ModelInfo(**(fields | changes))
 
 
 @functools.cache
@@ -55,7 +31,7 @@ def fitted(name):
 
 def saved(folder, kind, name):
     torch.manual_seed(0)
-    about = info(kind, name)
+    about = make_model_info(kind, name)
     if kind == "head":
         model = build_head_ensemble(WIDTH, 2, about.settings.model_copy(update={"head": name})).eval()
     else:
@@ -186,7 +162,7 @@ def test_neither_reads_a_model_that_must_be_fed_otherwise(tmp_path, change, said
 
 
 def forge(folder, name, content):
-    """Replaces a file and its digest, as somebody with intent would."""
+    """Replace a file and its digest, as an attacker would."""
     import hashlib
 
     (folder / name).write_bytes(content)
@@ -234,7 +210,7 @@ def test_statistics_that_nobody_knows_are_refused(tmp_path):
     model = saved(tmp_path, "baseline", "knn")
     model[0].transformers = [(f"x{name}", *rest) for name, *rest in model[0].transformers]
     forge(tmp_path, "model.skops", skops.io.dumps(model))
-    with pytest.raises(ArtifactError, match="does not hold a knn"):
+    with pytest.raises(ArtifactError, match="does not contain a knn"):
         open_model(tmp_path)
 
 
@@ -250,7 +226,7 @@ def test_another_estimator_is_refused(tmp_path):
     saved(tmp_path, "baseline", "knn")
     other = DummyClassifier().fit(np.zeros((2, 3 * WIDTH)), [0, 1])
     forge(tmp_path, "model.skops", skops.io.dumps(other))
-    with pytest.raises(ArtifactError, match="does not hold a knn"):
+    with pytest.raises(ArtifactError, match="does not contain a knn"):
         open_model(tmp_path)
 
 
@@ -266,7 +242,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
 def test_a_reduction_of_another_width_is_refused(tmp_path):
     saved(tmp_path, "head", "lstm")
     forge(tmp_path, "reduction.safetensors", safetensors.numpy.save({"channels": np.arange(3)}))
-    with pytest.raises(ArtifactError, match="gives 3 numbers"):
+    with pytest.raises(ArtifactError, match="gives 3 features"):
         open_model(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Settings of cameras: what is understood, what is refused, and that no message shows a password."""
+"""Camera settings: valid ones, invalid ones, and messages without passwords."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,11 +54,11 @@ def test_cameras_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("cameras: [{name: a, source: x.mp4, threshold: 2}]", "threshold: .* less than or equal to 1, got 2"),
         ("cameras: [{name: a, source: x.mp4}, {name: a, source: y.mp4}]", "two cameras are called 'a'"),
         ("cameras: [{name: a, source: 'ftp://u:s3cret@h/x'}]", r"source: .*ftp://\*\*\*@h/x: expected rtsp"),
-        ("cameras: [{name: a, source: 'rtsp://${NOT_THERE}@h'}]", "the environment has no variable NOT_THERE"),
+        ("cameras: [{name: a, source: 'rtsp://${NOT_THERE}@h'}]", "the environment variable NOT_THERE is not set"),
         ("cameras: [{name: a, source: x.mp4, zone: [[0, 0], [1, 1]]}]", "zone: expected three corners or more"),
         ("cameras: [{name: a, source: x.mp4, zone: [[0, 0], [1, 1], [1, 2]]}]", "zone: expected shares"),
         ("cameras: [{name: a, source: x.mp4, schedule: 'mno 8:00-9:00', timezone: UTC}]", "did you mean 'mon'"),
-        ("cameras: [{name: a, source: x.mp4, schedule: 'mon 8-9', timezone: UTC}]", "expected such as `mon-fri"),
+        ("cameras: [{name: a, source: x.mp4, schedule: 'mon 8-9', timezone: UTC}]", "such as `mon-fri"),
         ("cameras: [{name: a, source: x.mp4, schedule: 'mon 08:00-25:00', timezone: UTC}]", "from 00:00 to 24:00"),
         ("cameras: [{name: a, source: x.mp4, schedule: 'mon 08:00-09:00'}]", "needs a timezone"),
         ("cameras: [{name: a, source: x.mp4, timezone: Mars/Base}]", "unknown timezone 'Mars/Base'"),
@@ -70,9 +70,9 @@ def test_cameras_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as refused:
+    with pytest.raises(SettingsError, match=said) as error:
         load_cameras(write(tmp_path, text))
-    assert "s3cret" not in str(refused.value) and "\n" not in str(refused.value)
+    assert "s3cret" not in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Watching: the same windows and events as a report finds, told once, whatever is begun again."""
+"""The live detector: the same windows and events as in a report, each returned once."""
 
 import json
 import math
@@ -21,10 +21,10 @@ from hazard.cli.infer import infer
 from hazard.cli.main import hazard
 from hazard.events.decision import Decision, find_clip_events
 from hazard.events.rule import EventRule
+from hazard.monitor.camera_watcher import CameraWatcher, EventChange, replace_threshold
 from hazard.monitor.detector import LiveDetector
 from hazard.monitor.events.event_log import LOG_FILE_NAME
 from hazard.monitor.live_windows import WindowBuffer, WindowGrid
-from hazard.monitor.watcher import CameraWatcher, EventChange, replace_threshold
 from hazard.synthetic.clips import draw_clip
 from hazard.synthetic.recordings import draw_recording, plant_evenly
 from hazard.synthetic.scenes import make_scene
@@ -33,7 +33,7 @@ from tests.conftest import Run
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TORCH = ("--runtime", "torch")
-RULE = EventRule("fight", 0, enter=0.6, leave=0.3)
+RULE = EventRule("fight", 0, on_threshold=0.6, off_threshold=0.3)
 DECISION = Decision(("fight", "normal"), "fight", 0.6, (RULE,))
 
 
@@ -56,31 +56,31 @@ def model(small_model: Path) -> Path:
 def test_watching_finds_the_events_of_a_report(
     probs: list[float], stride: int, fps: float, video_fps: float, merged_strides: int
 ) -> None:
-    """The same windows with the same probabilities, on the way and afterwards; the end of the last core apart.
+    """Give live windows and a report the same probabilities. Only the end of the last core may differ.
 
-    A frame is on the screen a little before the instant that it is picked for.
+    A frame appears on the screen a little before the sampling instant that it is picked for.
     """
     rule = replace(RULE, merge_seconds=round(merged_strides * stride / fps, 6))
     grid, rows = WindowGrid(fps, 4, stride), 4
     watcher = CameraWatcher(replace(DECISION, rules=(rule,)), grid)
     watcher.begin_session(1)
-    spans, table, told, found = [], [], [], []
+    spans, table, begun, ended = [], [], [], []
     for number in range(rows + stride * (len(probs) - 1)):
         begins = math.floor((number + 0.5) / fps * video_fps) / video_fps
         for window in watcher.window_buffer.add(begins, np.zeros(1, np.float16)):
             table.append([probs[len(spans)], 1 - probs[len(spans)]])
             start = len(spans) * stride / fps
             spans.append((round(start, 6), round(start + rows / fps, 6)))
-            news = watcher.process_window(window, table[-1])
-            told += [n.event for n in news if not n.is_over]
-            found += [n.event for n in news if n.is_over]
-    found += [news.event for news in watcher.end_session()]
+            changes = watcher.process_window(window, table[-1])
+            begun += [change.event for change in changes if not change.is_over]
+            ended += [change.event for change in changes if change.is_over]
+    ended += [change.event for change in watcher.end_session()]
     assert len(spans) == len(probs)
     windows = WindowPredictions(np.array(spans), np.array(table))
     report = find_clip_events(windows, (rule,), spans[-1][1])
-    assert [e.start for e in found] == pytest.approx([e.start for e in report], abs=1e-5)
-    assert [e.peak for e in found] == [e.peak for e in report]
-    assert [e.start for e in told] == [e.start for e in found], "each is told of once"
+    assert [e.start for e in ended] == pytest.approx([e.start for e in report], abs=1e-5)
+    assert [e.peak for e in ended] == [e.peak for e in report]
+    assert [e.start for e in begun] == [e.start for e in ended], "each begins once"
 
 
 def test_a_window_with_a_hole_says_nothing() -> None:
@@ -94,7 +94,7 @@ def test_a_window_with_a_hole_says_nothing() -> None:
 
 @pytest.mark.parametrize("video_fps", [1.0, 2.0, 3.0, 25.0])
 def test_a_slow_camera_has_the_windows_of_a_quick_one(video_fps: float) -> None:
-    """Each frame stands for all the instants at which it was on the screen, as in a report."""
+    """Each frame counts for all sampling instants at which it was on the screen, as in a report."""
     stream = WindowBuffer(WindowGrid(4.0, 8, 4))
     begins = np.arange(0, 20, 1 / video_fps)
     picked = [begin for begin in begins if is_picked(begin, begin + 1 / video_fps, 4.0)]
@@ -111,19 +111,19 @@ def test_another_session_ends_what_was_going_on_and_begins_anew() -> None:
     watcher = CameraWatcher(DECISION, WindowGrid(1.0, 1, 1))
     watcher.begin_session(1)
     (window,) = watcher.window_buffer.add(5.5, np.zeros(1, np.float16))
-    assert [news.is_over for news in watcher.process_window(window, (0.9, 0.1))] == [False]
+    assert [change.is_over for change in watcher.process_window(window, (0.9, 0.1))] == [False]
     assert watcher.list_active_labels() == ["fight"]
-    assert [news.is_over for news in watcher.begin_session(2)] == [True]
+    assert [change.is_over for change in watcher.begin_session(2)] == [True]
     assert watcher.list_active_labels() == []
     (again,) = watcher.window_buffer.add(0.5, np.zeros(1, np.float16))
     assert len(watcher.process_window(again, (0.9, 0.1))) == 1
 
 
-def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]]:
-    """What a brain says of a camera whose frames all show a fight, one a second of each of these sessions."""
+def detect(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]]:
+    """Return the event changes of a camera that shows a fight in all frames. Each number is a frame of that session."""
 
-    class Sure:
-        """A model to which everything is a fight."""
+    class CertainModel:
+        """A model that predicts a fight for everything."""
 
         reduction = None
         info = SimpleNamespace(settings=SimpleNamespace(max_steps=None))
@@ -136,30 +136,30 @@ def seen(sessions: list[int], *, together: bool) -> list[tuple[bool, int, float]
         for i, session in enumerate(sessions)
     ]
     encoder = FrameEncoder(lambda batch: np.zeros((len(batch), 1), np.float32), batch_size=4)
-    brain = LiveDetector(Sure(), encoder, {"door": CameraWatcher(DECISION, WindowGrid(1.0, 2, 1))})  # type: ignore[arg-type]
-    looks = [frames] if together else [[frame] for frame in frames]
-    happenings = [happening for look in looks for happening in brain.process(look)]
+    detector = LiveDetector(CertainModel(), encoder, {"door": CameraWatcher(DECISION, WindowGrid(1.0, 2, 1))})  # type: ignore[arg-type]
+    batches = [frames] if together else [[frame] for frame in frames]
+    camera_events = [camera_event for batch in batches for camera_event in detector.process(batch)]
     return [
-        (h.change.is_over, h.session, h.change.event.start) for h in happenings if isinstance(h.change, EventChange)
+        (h.change.is_over, h.session, h.change.event.start) for h in camera_events if isinstance(h.change, EventChange)
     ]
 
 
 def test_frames_of_two_sessions_that_come_together_mean_what_they_mean_one_by_one() -> None:
-    """As where a slow machine takes the last frames before a break and the first after it in one look."""
+    """A slow machine may get the last frames before a break and the first frames after it in one poll."""
     sessions = [1] * 5 + [2] * 4 + [3] + [4] * 3
-    one_by_one = seen(sessions, together=False)
+    one_by_one = detect(sessions, together=False)
     assert [is_over for is_over, _, _ in one_by_one] == [False, True, False, True, False]
-    assert seen(sessions, together=True) == one_by_one
+    assert detect(sessions, together=True) == one_by_one
 
 
 def test_a_camera_may_have_a_threshold_of_its_own() -> None:
     own = replace_threshold(DECISION, 0.9)
-    assert (own.threshold, own.rules[0].enter, own.rules[0].leave) == (0.9, 0.9, pytest.approx(0.45))
+    assert (own.threshold, own.rules[0].on_threshold, own.rules[0].off_threshold) == (0.9, 0.9, pytest.approx(0.45))
     assert replace_threshold(DECISION, None) is DECISION
-    assert replace_threshold(DECISION, 0.0).rules[0].enter > 0
+    assert replace_threshold(DECISION, 0.0).rules[0].on_threshold > 0
 
 
-@pytest.mark.parametrize("frame_rate", [10, 1])  # the model looks at about one and a half
+@pytest.mark.parametrize("frame_rate", [10, 1])  # the model samples about 1.5 frames per second
 def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Run, frame_rate: int) -> None:
     events = plant_evenly(3, seconds=60, actions=("fight",), seed=1)
     scene = make_scene(3, size=(160, 120), frame_rate=frame_rate)
@@ -172,7 +172,7 @@ def test_a_replay_finds_what_a_report_finds(model: Path, tmp_path: Path, run: Ru
     found = json.loads((tmp_path / "r" / "report.json").read_text())["evaluation"]["events"]
     assert f"{found['found']} of 3 true events found" in ran.out
     assert f"{format_count(found['false_alarms'], 'false alarm')} in" in ran.out
-    assert "alerts come" in ran.out
+    assert "of alerts:" in ran.out
 
 
 def test_an_event_found_within_the_tolerance_has_a_delay_too(model: Path, tmp_path: Path, run: Run) -> None:
@@ -183,7 +183,7 @@ def test_an_event_found_within_the_tolerance_has_a_delay_too(model: Path, tmp_pa
         again = (*given, "--set", f"tolerance_seconds={tolerance}")
         ran = run(hazard, "monitor", "--evaluate", tmp_path / "a.mp4", "--model", model, *again)
         assert f"{found} of 1 true events found" in ran.out, ran.err
-        assert ("alerts come" in ran.out) == bool(found)
+        assert ("of alerts:" in ran.out) == bool(found)
 
 
 def test_a_file_as_if_live_is_watched_to_its_end(model: Path, tmp_path: Path, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Long runs of the monitor: the figures of an hour against a count by hand; thousands of windows in flat memory."""
+"""Long runs of the monitor: metrics of an hour against a simple count; constant memory over thousands of windows."""
 
 import csv
 import json
@@ -30,15 +30,15 @@ from hazard.monitor.setup import load_detector_setup, open_detector
 from hazard.synthetic.recordings import PlantedEvent, draw_recording, plant_evenly
 from hazard.synthetic.scenes import Scene, make_scene
 from tests.conftest import Run
-from tests.helpers.servers.receivers import receiving, told
+from tests.helpers.servers.receivers import make_alert_settings, run_receiver
 
 FRAME_RATE, HOUR = 6, 3600
 ROWS, WINDOW, STRIDE = 4, 3.0, 1.5  # frames and seconds
 TORCH = ("--runtime", "torch")
 FIGURES = re.compile(
     r"(?P<found>\d+) of (?P<truth>\d+) true events found, recall (?P<recall>[\d.]+)\n"
-    r"(?P<false>\d+) false alarms? in (?P<hours>[\d.]+) hours, (?P<rate>[\d.]+) an hour\n"
-    r"events begin (?P<delay>[-\d.]+) s .*alerts come (?P<alert>[-\d.]+) s after \(median; 90 %: (?P<p90>[-\d.]+) s\)"
+    r"(?P<false>\d+) false alarms? in (?P<hours>[\d.]+) hours, (?P<rate>[\d.]+) per hour\n"
+    r"delay of events: (?P<delay>[-\d.]+) s .*of alerts: (?P<alert>[-\d.]+) s \(median\), (?P<p90>[-\d.]+) s \(90 %\)"
 )
 
 
@@ -48,7 +48,7 @@ def scene() -> Scene:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of windows of other recordings, with random weights: it finds most fights, and many that are none."""
+    """Train on windows of other recordings, with a random backbone: it finds most fights, and has many false alarms."""
     folder = tmp_path_factory.mktemp("model")
     rows: list[tuple[object, ...]] = []
     for number in range(4):
@@ -99,7 +99,7 @@ def test_the_figures_of_an_hour_are_those_of_a_count_by_hand(model: Path, tmp_pa
     )
     given = (tmp_path / "hour.mp4", "--model", model, *TORCH)
     assert run(infer, *given, "-o", tmp_path / "r").code == 0
-    threshold = missing_some(planted, read(tmp_path / "r" / "windows.csv"))
+    threshold = threshold_missing_six(planted, read(tmp_path / "r" / "windows.csv"))
     assert run(infer, *given, "-o", tmp_path / "r", "--threshold", threshold).code == 0
     ran = run(hazard, "monitor", "--evaluate", *given, "--truth", truth, "--threshold", threshold)
     assert ran.code == 0, ran.err
@@ -112,21 +112,21 @@ def test_the_figures_of_an_hour_are_those_of_a_count_by_hand(model: Path, tmp_pa
     windows = [(float(row["start"]), float(row["end"])) for row in read(tmp_path / "r" / "windows.csv")]
     delays, alert_delays = [], []
     for true_start, true_end in true_events:
-        starts, told_at = [], []
+        starts, alert_times = [], []
         for start, end in alarms:
             if start < true_end and end > true_start:
                 starts.append(start)
-                told_at.append(told_of(start, windows))
+                alert_times.append(alert_time(start, windows))
         if starts:
             delays.append(min(starts) - true_start)
-            alert_delays.append(min(told_at) - true_start)
+            alert_delays.append(min(alert_times) - true_start)
     false = 0
     for start, end in alarms:
         if all(end <= true_start or start >= true_end for true_start, true_end in true_events):
             false += 1
     hours = (HOUR - sum(end - start for start, end in true_events)) / 3600
 
-    assert 8 <= len(delays) < 20 and false > 5, "misses and false alarms make the count worth something"
+    assert 8 <= len(delays) < 20 and false > 5, "there are misses and false alarms to count"
     assert (int(printed["truth"]), int(printed["found"]), int(printed["false"])) == (20, len(delays), false)
     assert float(printed["recall"]) == pytest.approx(len(delays) / 20, abs=0.006)
     assert float(printed["hours"]) == pytest.approx(hours, abs=0.006)
@@ -136,8 +136,8 @@ def test_the_figures_of_an_hour_are_those_of_a_count_by_hand(model: Path, tmp_pa
     assert float(printed["p90"]) == pytest.approx(np.quantile(alert_delays, 0.9), abs=0.006)
 
 
-def missing_some(planted: Sequence[PlantedEvent], windows: list[dict[str, str]]) -> float:
-    """A threshold that windows in about six of the events do not reach."""
+def threshold_missing_six(planted: Sequence[PlantedEvent], windows: list[dict[str, str]]) -> float:
+    """Return a threshold that about six of the events do not reach."""
     peaks = sorted(
         max(float(w["hazardous"]) for w in windows if float(w["start"]) < event.end and float(w["end"]) > event.start)
         for event in planted
@@ -145,8 +145,8 @@ def missing_some(planted: Sequence[PlantedEvent], windows: list[dict[str, str]])
     return (peaks[5] + peaks[6]) / 2
 
 
-def told_of(event_start: float, windows: list[tuple[float, float]]) -> float:
-    """The time of the frame that completed the window with which an event began."""
+def alert_time(event_start: float, windows: list[tuple[float, float]]) -> float:
+    """Return the time of the frame that completed the window in which an event began."""
     for start, end in windows:
         begins = 0.0 if start == 0 else (start + end) / 2 - STRIDE / 2
         if abs(begins - event_start) < 1e-3:
@@ -158,7 +158,7 @@ def told_of(event_start: float, windows: list[tuple[float, float]]) -> float:
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from Linux's /proc")
 def test_thousands_of_windows_leave_memory_as_it_was(model: Path, tmp_path: Path) -> None:
-    """Two files again and again, as fast as their frames are taken: a new session and new events every few frames."""
+    """Repeat two files, as fast as their frames are taken: a new session and new events every few frames."""
     events = [(4.0, 8.0, "fight"), (12.0, 16.0, "fight")]
     for name in ("a", "b"):
         draw_recording(
@@ -171,9 +171,9 @@ def test_thousands_of_windows_leave_memory_as_it_was(model: Path, tmp_path: Path
             seed=ord(name),
         )
     settings = InferSettings(runtime="torch", threshold=0.7, stride_seconds=WINDOW / ROWS)
-    ready = load_detector_setup(model, settings)
+    setup = load_detector_setup(model, settings)
     cameras = [Camera(name, str(tmp_path / f"{name}.mp4"), is_repeated=True) for name in ("a", "b")]
-    warm_frames, most_frames = 2000, 10_000
+    warm_frames, max_frames = 2000, 10_000
     frames, memory = 0, []
     began = time.monotonic()
 
@@ -181,20 +181,22 @@ def test_thousands_of_windows_leave_memory_as_it_was(model: Path, tmp_path: Path
         nonlocal frames
         frames += sum(isinstance(item, LiveFrame) for item in items)
         if frames >= warm_frames * (len(memory) + 1):
-            memory.append(held())
+            memory.append(memory_bytes())
 
     limits = MonitorSettings(alerts_per_minute=10**6, longest_clip_seconds=0)
     with ExitStack() as stack:
-        receiver = stack.enter_context(receiving())
-        outbox = stack.enter_context(deliver_alerts(tmp_path / "o" / OUTBOX_FILE_NAME, told(receiver.url)))
-        desk = stack.enter_context(open_event_processor(tmp_path / "o", outbox, limits))
-        brain = stack.enter_context(open_detector(ready, settings, {"a": None, "b": None}))
+        receiver = stack.enter_context(run_receiver())
+        outbox = stack.enter_context(
+            deliver_alerts(tmp_path / "o" / OUTBOX_FILE_NAME, make_alert_settings(receiver.url))
+        )
+        processor = stack.enter_context(open_event_processor(tmp_path / "o", outbox, limits))
+        detector = stack.enter_context(open_detector(setup, settings, {"a": None, "b": None}))
         live = stack.enter_context(
-            open_cameras(cameras, ready.spec.preprocessing, ready.grid.fps, is_paced=False, thumbnail_width=160)
+            open_cameras(cameras, setup.spec.preprocessing, setup.grid.fps, is_paced=False, thumbnail_width=160)
         )
         alerts = []
-        for happening in watch_cameras(live, brain, is_stopped=lambda: frames >= most_frames, observers=[count]):
-            alert = desk.process(happening)
+        for camera_event in watch_cameras(live, detector, is_stopped=lambda: frames >= max_frames, observers=[count]):
+            alert = processor.process(camera_event)
             alerts += [alert.id] if alert else []
         counters = live.counters()
         assert outbox.wait_until_empty(60)
@@ -202,21 +204,21 @@ def test_thousands_of_windows_leave_memory_as_it_was(model: Path, tmp_path: Path
         seconds = time.monotonic() - began
     print(f"{frames} frames in {seconds:.0f} s, {len(alerts)} alerts; MB: {[round(m / 1e6, 1) for m in memory]}")
     assert all(count.dropped == 0 and count.reconnects == 0 for count in counters.values())
-    assert len(memory) == most_frames // warm_frames
+    assert len(memory) == max_frames // warm_frames
     assert memory[-1] - memory[0] < 10e6
     assert len(receiver.ids()) == len(set(receiver.ids())) == len(alerts)
     lines = [json.loads(line) for line in (tmp_path / "o" / LOG_FILE_NAME).read_text().splitlines()]
-    turns = frames / 2 / (20 * ready.grid.fps)
-    assert len(lines) > 2 * turns, "each turn begins and ends events"
-    assert sum(line["over"] for line in lines) == len(lines) / 2, "what begins ends"
+    turns = frames / 2 / (20 * setup.grid.fps)
+    assert len(lines) > 2 * turns, "each repetition begins and ends events"
+    assert sum(line["over"] for line in lines) == len(lines) / 2, "each event that begins also ends"
     snapshots = list((tmp_path / "o" / "snapshots").iterdir())
     assert len(snapshots) == len(alerts)
     assert (tmp_path / "o" / STATE_FILE_NAME).stat().st_size < 1000
     assert sum(file.stat().st_size for file in (tmp_path / "o").glob(f"{OUTBOX_FILE_NAME}*")) < 6e6
 
 
-def held() -> int:
-    """Bytes that this process and its children hold besides libraries; what they share counts once."""
+def memory_bytes() -> int:
+    """Return the memory of this process and its children without libraries. Shared memory counts once."""
     parents, own = {}, {getpid()}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

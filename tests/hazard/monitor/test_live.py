@@ -1,4 +1,4 @@
-"""The whole of it, with real parts: an RTSP server, the command, a webhook receiver."""
+"""The whole monitor with real parts: an RTSP server, the command, a webhook receiver."""
 
 import json
 import signal
@@ -15,39 +15,39 @@ import pytest
 import yaml
 
 from hazard.alerts.webhooks import verify
-from tests.helpers.servers.alarms import alarm_model, write_recording
-from tests.helpers.servers.receivers import SECRET, Got, receiving
+from tests.helpers.servers.alarms import train_alarm_model, write_recording
+from tests.helpers.servers.receivers import SECRET, ReceivedRequest, run_receiver
 from tests.helpers.servers.rtsp import MISSING, has_server, rtsp_camera
 
 EVENTS = [(4.0, 8.0), (16.0, 20.0), (26.0, 44.0), (52.0, 56.0), (62.0, 66.0)]
 KILLED_AT = 30.0
-"""Seconds of the recording: in the midst of the third event."""
+"""Seconds of the recording, in the middle of the third event."""
 
 
 def wait_for(condition: Callable[[], object], running: subprocess.Popen[str], seconds: float = 90.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert running.poll() is None, running.communicate()
-        assert time.monotonic() < until, "nothing came"
+        assert time.monotonic() < until, "nothing arrived"
         time.sleep(0.02)
 
 
-def kind(got: Got) -> str:
+def kind(got: ReceivedRequest) -> str:
     return str(json.loads(got.body)["type"]).removeprefix("hazard.")
 
 
 @pytest.mark.long
 @pytest.mark.skipif(not has_server(), reason=MISSING)
 def test_planted_events_offline_and_back_reach_a_webhook_once_each(tmp_path: Path) -> None:
-    model = alarm_model(tmp_path)
+    model = train_alarm_model(tmp_path)
     whole = write_recording(tmp_path / "whole.mp4", EVENTS, start=0, end=72)
     rest = write_recording(tmp_path / "rest.mp4", EVENTS, start=KILLED_AT, end=72)
-    with receiving() as receiver, rtsp_camera(whole) as camera:
+    with run_receiver() as receiver, rtsp_camera(whole) as camera:
         came: dict[int, datetime] = {}
         receiver.before = lambda number: came.setdefault(number, datetime.now(UTC))
         settings = {
             "monitor": {"silence_seconds": 4, "before_seconds": 2, "after_seconds": 2},
-            "cameras": [{"name": "door", "source": camera.address}],
+            "cameras": [{"name": "door", "source": camera.url}],
             "alerts": {"channels": [{"kind": "webhook", "url": receiver.url, "secret": SECRET}]},
         }
         (tmp_path / "monitor.yaml").write_text(yaml.safe_dump(settings))
@@ -75,7 +75,7 @@ def test_planted_events_offline_and_back_reach_a_webhook_once_each(tmp_path: Pat
     assert running.returncode == 143, err
     assert "Traceback" not in err
     assert kinds() == ["event", "event", "event", "offline", "back", "event", "event"]
-    assert len(set(receiver.ids())) == len(receiver.ids()) == len(receiver.got), "each once"
+    assert len(set(receiver.ids())) == len(receiver.ids()) == len(receiver.requests), "each alert once"
     for got in receiver.accepted:
         verify(SECRET, got.headers, got.body, now=time.time())
     alerts = [json.loads(got.body)["data"] for got in receiver.accepted]

@@ -1,4 +1,4 @@
-"""Annotated videos, decoded again and played in a browser."""
+"""Annotated videos: decoded again, and played in a browser."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ from hazard.rendering.text import format_percent, format_timecode
 from hazard.types import ClipPrediction, Event
 from hazard.utils.safe_names import annotated_video_path
 from tests.helpers.data.image_folders import write_images
-from tests.helpers.data.movies import DECISION, GREY, clip_of, look, write_movie
+from tests.helpers.data.movies import DECISION, GREY, inspect_video, make_decided_clip, write_movie
 from tests.helpers.data.videos import make_fifo, read_number, truncate, write_audio_only, write_textured
 
 QUIET, LOUD = 0.1, 0.9
@@ -36,12 +36,12 @@ def annotated(source: Path, clip: ClipPrediction, **options):
     target = source.parent / "annotated.mp4"
     annotate_video(source, target, clip, decision=DECISION, **options)
     assert [file.name for file in source.parent.iterdir() if file.name.startswith(".")] == []
-    return look(target)
+    return inspect_video(target)
 
 
 def test_a_browser_can_play_it_and_nothing_of_the_video_is_lost(tmp_path):
     source = write_movie(tmp_path / "a.mp4", 50)
-    found = annotated(source, clip_of(source, [QUIET, LOUD, LOUD, QUIET]))
+    found = annotated(source, make_decided_clip(source, [QUIET, LOUD, LOUD, QUIET]))
     assert (found.codec, found.pix_fmt, found.size, found.has_index_in_front) == ("h264", "yuv420p", (160, 120), True)
     assert found.times == pytest.approx([i / 25 for i in range(50)], abs=1e-3)
     assert found.duration == pytest.approx(2.0, abs=1e-3)
@@ -53,15 +53,15 @@ def test_a_browser_can_play_it_and_nothing_of_the_video_is_lost(tmp_path):
 
 def test_the_banner_is_there_during_events_and_at_no_other_time(tmp_path):
     source = write_movie(tmp_path / "a.mp4", 50)
-    clip = clip_of(source, [QUIET, LOUD, QUIET, LOUD])
+    clip = make_decided_clip(source, [QUIET, LOUD, QUIET, LOUD])
     assert [(event.start, event.end) for event in clip.events] == [(0.5, 1.0), (1.5, 2.0)]
     found = annotated(source, clip)
-    assert found.banners() == [time for time in found.times if 0.499 < time < 0.999 or time > 1.499]
+    assert found.find_banner_times() == [time for time in found.times if 0.499 < time < 0.999 or time > 1.499]
 
 
 def test_the_cursor_moves_along_the_timeline(tmp_path):
     source = write_movie(tmp_path / "a.mp4", 50, size=(320, 240))
-    found = annotated(source, clip_of(source, [QUIET] * 4))
+    found = annotated(source, make_decided_clip(source, [QUIET] * 4))
     columns = [int(image[-24:-21, 60:].mean(axis=(0, 2)).argmax()) for image in found.images]
     assert columns == sorted(columns)
     assert columns[-1] - columns[0] > 230
@@ -70,7 +70,7 @@ def test_the_cursor_moves_along_the_timeline(tmp_path):
 def test_times_are_those_of_the_stream(tmp_path):
     times = [0, 0.04, 0.3, 0.31, 0.9, 1.4]
     source = write_movie(tmp_path / "a.mkv", times=times)
-    assert annotated(source, clip_of(source, [QUIET] * 3)).times == pytest.approx(times, abs=2e-3)
+    assert annotated(source, make_decided_clip(source, [QUIET] * 3)).times == pytest.approx(times, abs=2e-3)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -78,8 +78,8 @@ def test_rotated_by_metadata_is_upright(tmp_path, rotation):
     turns = rotation // 90
     upright = look_at(write_textured(tmp_path / "upright.mp4", 3))
     source = write_textured(tmp_path / "turned.mp4", 3, quarter_turns=turns, rotation=360 - rotation)
-    found = annotated(source, clip_of(source, [QUIET]))
-    if found.size != (160, 120):  # the sign of a rotation is FFmpeg's own
+    found = annotated(source, make_decided_clip(source, [QUIET]))
+    if found.size != (160, 120):  # FFmpeg decides the sign of a rotation
         pytest.fail(f"expected 160x120, got {found.size}")
     error = np.abs(found.images[1][30:90].astype(int) - upright[1][30:90].astype(int)).mean()
     flipped = np.abs(found.images[1][30:90].astype(int) - upright[1][30:90][::-1, ::-1].astype(int)).mean()
@@ -97,7 +97,7 @@ def look_at(path):
 )
 def test_sizes_are_even_and_neither_too_small_nor_too_large(tmp_path, size, expected):
     source = write_movie(tmp_path / "a.mkv", 3, size=size, codec="mjpeg", pix_fmt="yuvj444p", sound="")
-    found = annotated(source, clip_of(source, [QUIET]))
+    found = annotated(source, make_decided_clip(source, [QUIET]))
     assert (found.size, len(found.times), found.sound) == (expected, 3, "")
 
 
@@ -110,30 +110,32 @@ def test_pixels_that_are_not_square_become_so(tmp_path):
         stream.codec_context.sample_aspect_ratio = 2
         file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), GREY, np.uint8), format="rgb24")))
         file.mux(stream.encode(None))
-    assert annotated(path, clip_of(path, [QUIET])).size == (320, 120)
+    assert annotated(path, make_decided_clip(path, [QUIET])).size == (320, 120)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.4, 1.2), (6.5, 7.1), (7.0, float("inf"))])
 @pytest.mark.parametrize("suffix", ["mp4", "ts"])
 def test_a_part_begins_and_ends_where_it_should(tmp_path, start, end, suffix):
     source = write_movie(tmp_path / f"a.{suffix}", 200, size=(320, 120))
-    clip = clip_of(source, [QUIET, LOUD], window=0.3)
+    clip = make_decided_clip(source, [QUIET, LOUD], window=0.3)
     found = annotated(source, clip, span=(start, end))
     expected = [time - start for time in np.arange(200) / 25 if start - 1e-6 <= time < end - 1e-6]
     assert found.times[-len(expected) :] == pytest.approx(expected, abs=2e-3)
-    assert len(expected) <= len(found.times) <= len(expected) + 1  # the frame on the screen as the part begins
+    assert (
+        len(expected) <= len(found.times) <= len(expected) + 1
+    )  # one more: the frame on the screen when the part begins
     assert found.duration == pytest.approx(min(end, 8) - start, abs=3e-3)
     assert found.sound_seconds == pytest.approx(found.duration, abs=0.08)
     first = GREY + int(start * 25 + 1e-6) % 150
     assert np.abs(found.images[0][60, 20].astype(int) - first).max() < 9
-    assert all(0.299 < time < 0.599 for time in found.banners())
+    assert all(0.299 < time < 0.599 for time in found.find_banner_times())
 
 
 def test_a_part_after_the_end_is_a_reason(tmp_path):
     source = write_movie(tmp_path / "a.mp4", 50)
     for start in (2.5, 9.0):
-        with pytest.raises(ClipError, match=r"begins at .* s of a video that lasts 2\.0 s"):
-            annotated(source, clip_of(source, [QUIET]), span=(start, 99.0))
+        with pytest.raises(ClipError, match=r"starts at .* s, but the video lasts only 2\.0 s"):
+            annotated(source, make_decided_clip(source, [QUIET]), span=(start, 99.0))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_a_part_after_the_end_is_a_reason(tmp_path):
 )
 def test_sound_that_fits_is_kept_and_other_sound_becomes_aac(tmp_path, suffix, sound, expected):
     source = write_movie(tmp_path / f"a.{suffix}", 50, sound=sound)
-    found = annotated(source, clip_of(source, [QUIET]))
+    found = annotated(source, make_decided_clip(source, [QUIET]))
     assert found.sound == expected
     assert found.sound_seconds == pytest.approx(2.0, abs=0.1)
     assert found.duration == pytest.approx(2.0, abs=0.05)
@@ -156,14 +158,14 @@ def test_sound_that_fits_is_kept_and_other_sound_becomes_aac(tmp_path, suffix, s
 
 def test_what_can_be_decoded_of_a_damaged_video_is_shown(tmp_path):
     source = truncate(write_textured(tmp_path / "a.mkv", 100), 0.6)
-    found = annotated(source, replace(clip_of(source, [QUIET] * 8), status="partial"))
+    found = annotated(source, replace(make_decided_clip(source, [QUIET] * 8), status="partial"))
     assert 40 <= len(found.times) <= 70
 
 
 def test_a_folder_of_images_is_a_video(tmp_path):
     folder = write_images(tmp_path / "images", 25)
     (folder / "frame_12.jpg").write_bytes(b"damaged")
-    clip = clip_of(folder, [QUIET, QUIET])
+    clip = make_decided_clip(folder, [QUIET, QUIET])
     found = annotated(folder, clip, folder_fps=25, span=(0.2, 0.8))
     assert found.duration == pytest.approx(0.6, abs=1e-3)
     assert [round(5 + time * 25) for time in found.times] == [i for i in range(5, 20) if i != 11]
@@ -176,13 +178,13 @@ def test_a_full_disk_stops_the_job_and_leaves_nothing(tmp_path):
 import resource
 from pathlib import Path
 from hazard.rendering.annotate import annotate_video
-from tests.helpers.data.movies import DECISION, clip_of
+from tests.helpers.data.movies import DECISION, make_decided_clip
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 source = Path({str(source)!r})
-annotate_video(source, source.parent / "b.mp4", clip_of(source, [0.1]), decision=DECISION)
+annotate_video(source, source.parent / "b.mp4", make_decided_clip(source, [0.1]), decision=DECISION)
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "EnvironmentStopped: no space to write" in ran.stderr
+    assert "RuntimeEnvironmentError: no space to write" in ran.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
 
 
@@ -192,14 +194,14 @@ def test_every_clip_has_an_outcome(tmp_path):
     good = write_movie(videos / "good.mp4", 25)
     (videos / "text.mp4").write_text("no video")
     clips = [
-        clip_of(good, [QUIET, LOUD]),
-        clip_of(good, [LOUD], path="../../good.mp4"),
-        clip_of(good, [LOUD], path="good.mp4#t=0.2,0.6"),
-        clip_of(videos / "text.mp4", [LOUD]),
-        clip_of(videos / "absent.mp4", [LOUD]),
-        clip_of(make_fifo(videos / "pipe.mp4"), [LOUD]),
-        clip_of(write_audio_only(videos / "sound.m4a"), [LOUD]),
-        clip_of(good, [LOUD], path="nowhere.mp4", file=""),
+        make_decided_clip(good, [QUIET, LOUD]),
+        make_decided_clip(good, [LOUD], path="../../good.mp4"),
+        make_decided_clip(good, [LOUD], path="good.mp4#t=0.2,0.6"),
+        make_decided_clip(videos / "text.mp4", [LOUD]),
+        make_decided_clip(videos / "absent.mp4", [LOUD]),
+        make_decided_clip(make_fifo(videos / "pipe.mp4"), [LOUD]),
+        make_decided_clip(write_audio_only(videos / "sound.m4a"), [LOUD]),
+        make_decided_clip(good, [LOUD], path="nowhere.mp4", file=""),
         ClipPrediction("failed.mp4", "failed", "open: empty file", file=str(good)),
     ]
     folder = tmp_path / "report" / "annotated"
@@ -207,7 +209,7 @@ def test_every_clip_has_an_outcome(tmp_path):
     outcomes = dict(annotate_all(iter(clips), folder, decision=DECISION, workers=1))
     written = {path: file for path, file in outcomes.items() if isinstance(file, Path)}
     assert set(written) == {"good.mp4", "../../good.mp4", "good.mp4#t=0.2,0.6"}
-    assert look(written["good.mp4#t=0.2,0.6"]).duration == pytest.approx(0.4, abs=1e-3)
+    assert inspect_video(written["good.mp4#t=0.2,0.6"]).duration == pytest.approx(0.4, abs=1e-3)
     assert sorted(file for file in folder.parent.rglob("*") if file.is_file()) == sorted(written.values())
     assert "not a video" in outcomes.pop("text.mp4")
     assert outcomes.pop("absent.mp4") == "open: no such file or directory"
@@ -217,7 +219,7 @@ def test_every_clip_has_an_outcome(tmp_path):
     assert "failed.mp4" not in outcomes
 
     before = {path: file.stat().st_mtime_ns for path, file in written.items()}
-    clips[1] = clip_of(good, [QUIET], path="../../good.mp4")
+    clips[1] = make_decided_clip(good, [QUIET], path="../../good.mp4")
     again = dict(annotate_all(iter(clips[:3]), folder, decision=DECISION, workers=1))
     assert again == written
     assert [path for path, file in written.items() if file.stat().st_mtime_ns != before[path]] == ["../../good.mp4"]
@@ -233,7 +235,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 
 def test_the_number_is_that_of_the_window_whose_core_holds_the_moment():
-    clip = clip_of(Path("a.mp4"), [0.1, 0.7, 0.3], window=2.0)
+    clip = make_decided_clip(Path("a.mp4"), [0.1, 0.7, 0.3], window=2.0)
     shown = make_overlay_function(clip, DECISION)
     found = [(shown(s).probability, shown(s).label, shown(s).is_event) for s in (0, 1.9, 2.1, 3.9, 4.1, 5.9, 7)]
     quiet, loud, after = (0.1, "calm", False), (0.7, "fight", True), (0.3, "calm", False)
@@ -242,13 +244,13 @@ def test_the_number_is_that_of_the_window_whose_core_holds_the_moment():
 
 
 def test_several_labels_without_a_positive_one():
-    clip = clip_of(Path("a.mp4"), [0.2, 0.8])
+    clip = make_decided_clip(Path("a.mp4"), [0.2, 0.8])
     shown = make_overlay_function(clip, Decision(("fight", "calm"), "", 0.5, ()))
     assert [(shown(s).label, shown(s).probability) for s in (0.1, 0.9)] == [("calm", 0.8), ("fight", 0.8)]
 
 
 def test_unknown_and_zero_shot_are_marked():
-    clip = replace(clip_of(Path("a.mp4"), [QUIET, QUIET]), is_unknown=True)
+    clip = replace(make_decided_clip(Path("a.mp4"), [QUIET, QUIET]), is_unknown=True)
     assert (make_overlay_function(clip, DECISION)(0).label, make_overlay_function(clip, DECISION)(0).note) == (
         "unknown",
         "unlike the training clips",
@@ -260,9 +262,9 @@ def test_unknown_and_zero_shot_are_marked():
 @pytest.mark.parametrize("size", [(2, 2), (30, 20), (160, 120), (320, 240), (720, 1280), (3840, 2160)])
 def test_it_is_drawn_at_any_size(size):
     events = (Event("fight", 1.0, 2.0, 0.9, 0.8),)
-    track = ScoreTimeline(0, 4, np.array([[0, 2], [2, 4.0]]), np.array([0.9, 0.2]), events, 0.6)
+    timeline = ScoreTimeline(0, 4, np.array([[0, 2], [2, 4.0]]), np.array([0.9, 0.2]), events, 0.6)
     image = np.full((size[1], size[0], 3), GREY, np.uint8)
-    draw_overlay(image, OverlayState(1.5, "0:01.5", "драка – قتال\n\udcff", "note", 0.9, "fight", 0.6, True, track))
+    draw_overlay(image, OverlayState(1.5, "0:01.5", "драка – قتال\n\udcff", "note", 0.9, "fight", 0.6, True, timeline))
     changed = (image != GREY).any(axis=(1, 2))
     assert changed[0]
     assert changed[-1]
@@ -313,7 +315,7 @@ def test_names_of_outputs_are_distinct_and_stay_inside(paths):
 
 @given(st.lists(PATHS, unique=True, max_size=5))
 def test_a_name_that_was_given_out_is_not_given_to_another_clip(paths):
-    """Whoever puts an annotated video among the sources gets another name for it."""
+    """An annotated video that is itself a source gets another name."""
     given = [str(annotated_video_path(path)) for path in paths]
     both = list(dict.fromkeys([*paths, *given]))
     assert len({annotated_video_path(path) for path in both}) == len(both)
@@ -354,7 +356,7 @@ def test_it_plays_in_chromium(tmp_path):
     if chromium is None:
         pytest.skip("no chromium on this machine (Debian package: chromium)")
     source = write_movie(tmp_path / "a.mp4", 50)
-    annotated(source, clip_of(source, [QUIET, LOUD, QUIET, QUIET]))
+    annotated(source, make_decided_clip(source, [QUIET, LOUD, QUIET, QUIET]))
     page = tmp_path / "page.html"
     page.write_text(PAGE.format(name="annotated.mp4"))
     is_fine, duration, *size = browsed(chromium, page, tmp_path / "profile").split()

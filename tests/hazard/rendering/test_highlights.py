@@ -1,4 +1,4 @@
-"""The reel of events, decoded again."""
+"""The highlights, decoded again."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from features.errors import RuntimeEnvironmentError
 from hazard.rendering.excerpts import Excerpt, ExcerptJob, ExcerptTask
 from hazard.rendering.highlights import HighlightReel, write_highlights
 from hazard.types import ClipPrediction, Event
-from tests.helpers.data.movies import GREY, look, write_movie
+from tests.helpers.data.movies import GREY, inspect_video, write_movie
 
 
 @pytest.fixture(autouse=True)
@@ -20,14 +20,14 @@ def _quiet() -> None:
 
 
 def clip(source: Path, *events: tuple[float, float, float], path: str = "", **more) -> ClipPrediction:
-    """With events (start, end, peak)."""
+    """Make a clip with events (start, end, peak)."""
     found = tuple(Event("fight", start, end, peak, peak) for start, end, peak in events)
     return ClipPrediction(path or source.name, "ok", file=str(source), duration=8.0, events=found, **more)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight seconds; a frame's left half tells its number."""
+    """A video of eight seconds; the left half of each frame encodes its number."""
     return write_movie(tmp_path_factory.mktemp("reel") / "a.mp4", 200, size=(480, 270))
 
 
@@ -36,12 +36,12 @@ def numbers(images, area=(480, 270)):
 
 
 def film(tmp_path: Path, excerpt: Excerpt, area: tuple[int, int] = (480, 270)):
-    """One excerpt, made in this very process."""
+    """Write one excerpt in this process; return its frame size and content."""
     task = ExcerptTask(excerpt, 0, 1, tmp_path / "film.mp4")
     make = ExcerptJob().start()
     size = make(task, lambda: None)
     assert make(replace(task, frame_area=area), lambda: None) is None
-    return size, look(task.file)
+    return size, inspect_video(task.file)
 
 
 def is_banner(image: np.ndarray) -> bool:
@@ -70,7 +70,7 @@ def test_other_rates_and_shapes_are_letterboxed_at_one_rate(tmp_path):
     assert found.times == pytest.approx(np.arange(len(found.times)) / 25, abs=1e-3)
     assert found.duration == pytest.approx(1.04, abs=0.05)
     image = found.images[5]
-    assert image[100, 20].max() < 20  # black beside the picture
+    assert image[100, 20].max() < 20  # black beside the frame
     assert abs(int(image[100, 260].mean()) - GREY) < 8
 
 
@@ -89,9 +89,9 @@ def test_events_are_shown_in_order_and_the_least_probable_are_left_out(source, t
     assert (reel.file, reel.events, reel.omitted_events) == (target, 5, 1)
     assert reel.failures == (("gone.mp4", "open: No such file or directory"),)
     assert "the 1 least probable" in reel.summary_text
-    assert "1 excerpt could not be made" in reel.summary_text
+    assert "1 excerpt failed" in reel.summary_text
     assert [file.name for file in target.parent.iterdir()] == ["highlights.mp4"]
-    found = look(target)
+    found = inspect_video(target)
     assert (found.size[0], found.sound, found.has_index_in_front) == (480, "", True)
     lengths = [1.4, 0.9, 1.4, 0.9]  # a.mp4: two events in one excerpt, then one; the part; z.mp4
     assert found.duration == pytest.approx(sum(lengths), abs=0.13)
@@ -100,7 +100,7 @@ def test_events_are_shown_in_order_and_the_least_probable_are_left_out(source, t
     seen = numbers(found.images)
     assert seen[0] == pytest.approx(20, abs=4)
     assert seen[37] == pytest.approx(147, abs=6)
-    assert seen[60] == pytest.approx(120 + 2, abs=6)  # 4.8 s of the file: 2 s into it begins the part
+    assert seen[60] == pytest.approx(120 + 2, abs=6)  # 4.8 s of the file, whose part begins at 2 s
 
 
 def test_long_events_and_long_reels_are_cut(source, tmp_path):
@@ -121,7 +121,7 @@ def test_nothing_to_show_writes_nothing(source, tmp_path):
     target.write_bytes(b"of the last run")
     reel = write_highlights([clip(source)], target)
     assert reel == HighlightReel(None, 0, 0, 0.0)
-    assert reel.summary_text == "no highlights: there are no events to show"
+    assert reel.summary_text == "no highlights: there are no events"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""docs/reports.md: its commands work as printed, its columns are those of the files."""
+"""docs/reports.md: its commands work as printed, and it names all columns and keys of the files."""
 
 import re
 import shutil
@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from hazard.report.json_report import report_schema
-from tests.helpers.data.predictions import clip, failed, json_of, rows_of, video, write
+from tests.helpers.data.predictions import (
+    make_clip,
+    make_failed_clip,
+    make_long_clip,
+    read_csv_rows,
+    read_report_json,
+    write_test_report,
+)
 from tests.helpers.paths import ROOT
 
 DOCS = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
@@ -20,8 +27,10 @@ def code(language: str) -> str:
 
 @pytest.fixture
 def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    strange = clip("b.mp4", 0.2, unknown_score=9.0, zero_shot=(("dancing", 0.6),))
-    write(tmp_path, [clip("a.mp4", truth="fight"), strange, video([0.1, 0.9, 0.1, 0.9]), failed()])
+    strange = make_clip("b.mp4", 0.2, unknown_score=9.0, zero_shot=(("dancing", 0.6),))
+    write_test_report(
+        tmp_path, [make_clip("a.mp4", truth="fight"), strange, make_long_clip([0.1, 0.9, 0.1, 0.9]), make_failed_clip()]
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -51,9 +60,9 @@ def test_pandas_lines_work_as_printed(report: Path) -> None:
 def test_every_column_and_key_is_in_the_docs(report: Path) -> None:
     words = set(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", DOCS, flags=re.DOTALL)))
     for table in ("predictions", "windows", "events"):
-        assert set(rows_of(report, table)[0]) - {"fight", "noFight"} <= words
-    assert set(json_of(report)) <= words
+        assert set(read_csv_rows(report, table)[0]) - {"fight", "noFight"} <= words
+    assert set(read_report_json(report)) <= words
     schema = report_schema()
-    assert set(schema["properties"]) == set(json_of(report)) == set(schema["required"])
-    assert set(json_of(report)["clips"][0]) == set(schema["$defs"]["clip"]["required"]) <= words
+    assert set(schema["properties"]) == set(read_report_json(report)) == set(schema["required"])
+    assert set(read_report_json(report)["clips"][0]) == set(schema["$defs"]["clip"]["required"]) <= words
     assert str(schema["properties"]["schema"]["const"]) == re.findall(r"\| `schema` \| (\d+)", DOCS)[0]

@@ -1,4 +1,4 @@
-"""hazard.report.model_info: what a report says about its model, whatever its metrics.json holds."""
+"""The part of a report about its model, for any content of metrics.json."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""report.html: what its source may hold, what its data say, and what the page is limited to."""
+"""report.html: its source is safe, its data is complete, and its size is limited."""
 
 import re
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from tests.helpers.data.predictions import (
     HOSTILE_NAMES,
     INFO,
     JPEG,
-    clip,
-    failed,
+    make_clip,
+    make_failed_clip,
+    make_long_clip,
     page_details,
     page_meta,
     page_pictures,
     page_rows,
-    video,
-    write,
+    write_test_report,
 )
 
 EVALUATION = {
@@ -68,8 +68,8 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names_are_inert_and_kept(tmp_path: Path, name: str) -> None:
-    hostile = clip("x/" + name, reason=name, zero_shot=((name, 0.5),), truth=name)
-    write(tmp_path, [hostile, failed("y/" + name, reason=name)], replace(INFO, source=name))
+    hostile = make_clip("x/" + name, reason=name, zero_shot=((name, 0.5),), truth=name)
+    write_test_report(tmp_path, [hostile, make_failed_clip("y/" + name, reason=name)], replace(INFO, source=name))
     page = Page(tmp_path)
     assert page.run_scripts == 1 and not page.all("img")
     assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
@@ -84,14 +84,16 @@ def test_hostile_labels_and_model_facts_are_inert(tmp_path: Path) -> None:
         INFO, labels=(evil, "ok"), positive_label=evil, source=evil, created=evil, model={evil: evil}, rules=()
     )
     evaluation = {evil: 0.5, "confusion": {"labels": [evil, "ok"], "counts": [[1, 0], [0, 1]]}, "per_class": {evil: {}}}
-    write(tmp_path, [clip(label=evil, truth="ok", events=())], info, evaluation=evaluation)
+    write_test_report(tmp_path, [make_clip(label=evil, truth="ok", events=())], info, evaluation=evaluation)
     assert Page(tmp_path).run_scripts == 1
     assert page_meta(tmp_path)["labels"] == [evil, "ok"]
     assert evil in [option["value"] for option in Page(tmp_path).all("option")]
 
 
 def test_page_loads_nothing_from_outside(tmp_path: Path) -> None:
-    write(tmp_path, [clip(thumbnails=(JPEG, JPEG), thumbnail_times=(0.0, 1.25))], evaluation=EVALUATION)
+    write_test_report(
+        tmp_path, [make_clip(thumbnails=(JPEG, JPEG), thumbnail_times=(0.0, 1.25))], evaluation=EVALUATION
+    )
     page = Page(tmp_path)
     outside = re.findall(r"https?:[^\"' ]*|//[a-z][^\"' ]*\.[a-z]|@import|url\(", page.source)
     assert outside == ["http://www.w3.org/2000/svg"]  # the name of SVG's elements, nothing is fetched
@@ -102,32 +104,36 @@ def test_page_loads_nothing_from_outside(tmp_path: Path) -> None:
 
 
 def test_page_without_scripts_points_to_the_tables(tmp_path: Path) -> None:
-    write(tmp_path, [clip()])
+    write_test_report(tmp_path, [make_clip()])
     found = re.search("<noscript>.*?</noscript>", Page(tmp_path).source)
     assert found and "predictions.csv" in found.group()
 
 
 def test_summary_is_in_plain_words(tmp_path: Path) -> None:
-    clips = [video([0.9, 0.1, 0.1, 0.9], "a.mp4"), clip("b.mp4", 0.2, unknown_score=9.0), failed("c.mp4")]
-    write(tmp_path, clips)
+    clips = [
+        make_long_clip([0.9, 0.1, 0.1, 0.9], "a.mp4"),
+        make_clip("b.mp4", 0.2, unknown_score=9.0),
+        make_failed_clip("c.mp4"),
+    ]
+    write_test_report(tmp_path, clips)
     source = Page(tmp_path).source
     assert "2 events in 1 of 2 clips" in source
-    assert "1 clip could not be looked at" in source and "1 clip is not known to the model" in source
-    write(tmp_path, [clip("b.mp4", 0.2)])
+    assert "1 clip could not be analysed" in source and "1 clip is not known to the model" in source
+    write_test_report(tmp_path, [make_clip("b.mp4", 0.2)])
     assert "No event in 1 clip" in Page(tmp_path).source
-    write(tmp_path, [failed("c.mp4")])
-    assert "No clip could be looked at" in Page(tmp_path).source
+    write_test_report(tmp_path, [make_failed_clip("c.mp4")])
+    assert "No clip could be analysed" in Page(tmp_path).source
 
 
 def test_rows_say_what_is_to_be_shown(tmp_path: Path) -> None:
     clips = [
-        clip("false-alarm.mp4", 0.8, truth="noFight"),
-        clip("foreign.mp4", 0.2, truth="dancing"),
-        clip("partial.mp4", 0.2, status="partial", reason="62 of 100 % decoded"),
-        clip("right.mp4", 0.9, truth="fight"),
-        clip("unknown.mp4", 0.3, unknown_score=4.0, zero_shot=(("dancing", 0.6),)),
+        make_clip("false-alarm.mp4", 0.8, truth="noFight"),
+        make_clip("foreign.mp4", 0.2, truth="dancing"),
+        make_clip("partial.mp4", 0.2, status="partial", reason="62 of 100 % decoded"),
+        make_clip("right.mp4", 0.9, truth="fight"),
+        make_clip("unknown.mp4", 0.3, unknown_score=4.0, zero_shot=(("dancing", 0.6),)),
     ]
-    write(tmp_path, clips)
+    write_test_report(tmp_path, clips)
     rows = {row["p"]: row for row in page_rows(tmp_path)}
     assert {path: (row.get("w"), row.get("k")) for path, row in rows.items()} == {
         "false-alarm.mp4": (1, 1), "foreign.mp4": (None, None), "partial.mp4": (None, None), "right.mp4": (None, 1),
@@ -140,23 +146,25 @@ def test_rows_say_what_is_to_be_shown(tmp_path: Path) -> None:
 
 
 def test_no_truth_no_accuracy(tmp_path: Path) -> None:
-    write(tmp_path, [clip()])
+    write_test_report(tmp_path, [make_clip()])
     assert "Accuracy" not in Page(tmp_path).source and not Page(tmp_path).text("evaluation")
 
 
 def test_evaluation_is_told(tmp_path: Path) -> None:
-    write(tmp_path, [clip("a.mp4", 0.1, truth="fight"), clip("b.mp4", truth="fight")], evaluation=EVALUATION)
-    told = " ".join(Page(tmp_path).text("evaluation").split())
+    write_test_report(
+        tmp_path, [make_clip("a.mp4", 0.1, truth="fight"), make_clip("b.mp4", truth="fight")], evaluation=EVALUATION
+    )
+    text = " ".join(Page(tmp_path).text("evaluation").split())
     for words in (
         "0.67",
         "9 of 10 true events found",
         "(90 %)",
         "2 false alarms",
         "3 h 6 min",
-        "0.65 an hour",
+        "0.65 per hour",
         "1.2 s after",
     ):
-        assert words in told
+        assert words in text
     meta = page_meta(tmp_path)
     assert meta["worst"] == EVALUATION["worst"] and meta["missed"][0]["end"] is None
 
@@ -165,19 +173,19 @@ def test_evaluation_is_told(tmp_path: Path) -> None:
     "evaluation", [{"accuracy": None}, {"events": {}}, {"confusion": None, "worst": []}, {"f1": 1}]
 )
 def test_evaluation_may_lack_anything(tmp_path: Path, evaluation: dict) -> None:
-    write(tmp_path, [clip()], evaluation=evaluation)
+    write_test_report(tmp_path, [make_clip()], evaluation=evaluation)
     assert Page(tmp_path).text("evaluation")
 
 
 def test_many_classes_show_five_bars_with_the_positive_one_among_them(tmp_path: Path) -> None:
     probs = (0.3, 0.2, 0.15, 0.13, 0.1, 0.07, 0.05)
     info = replace(INFO, labels=tuple("abcdefg"), positive_label="g", rules=())
-    write(tmp_path, [clip(label="a", probs=probs, windows=None, events=())], info)
+    write_test_report(tmp_path, [make_clip(label="a", probs=probs, windows=None, events=())], info)
     assert [info.labels[bar[0]] for bar in page_details(tmp_path)[0]["b"]] == ["a", "b", "c", "d", "g"]
 
 
 def test_model_without_a_positive_label_still_reports(tmp_path: Path) -> None:
-    write(tmp_path, [clip(events=())], replace(INFO, positive_label="", rules=()))
+    write_test_report(tmp_path, [make_clip(events=())], replace(INFO, positive_label="", rules=()))
     assert page_meta(tmp_path)["positive"] == -1 and "flagged" not in Page(tmp_path).source.split("<script")[0]
 
 
@@ -185,14 +193,14 @@ def test_model_without_a_positive_label_still_reports(tmp_path: Path) -> None:
     ("model", "sentence"),
     [
         ({}, "No evaluation is stored"),
-        ({"groups_known": False, "roc_auc": {"value": 0.9}}, "The figures may be too good"),
+        ({"groups_known": False, "roc_auc": {"value": 0.9}}, "The metrics may be too good"),
         ({"groups_known": True, "roc_auc": {"value": 0.9}}, "never on both sides of the split"),
         ({"duplicate_pairs": 3}, "3 pairs of clips look alike"),
-        ({"operating_points": [{"threshold": 0.64, "recall": 0.9, "achieved": 1.5}]}, "1.5 false alarms an hour"),
+        ({"operating_points": [{"threshold": 0.64, "recall": 0.9, "achieved": 1.5}]}, "1.5 false alarms per hour"),
     ],
 )
 def test_page_states_the_limits_of_the_evaluation(tmp_path: Path, model: dict, sentence: str) -> None:
-    write(tmp_path, [clip()], replace(INFO, model=model))
+    write_test_report(tmp_path, [make_clip()], replace(INFO, model=model))
     assert sentence in " ".join(Page(tmp_path).text("model").split())
 
 
@@ -201,7 +209,7 @@ def test_long_curves_are_thinned_and_keep_their_peaks(tmp_path: Path) -> None:
     p = rng.uniform(0.05, 0.2, 20_000)
     peaks = rng.choice(20_000, 12, replace=False)
     p[peaks] = rng.uniform(0.8, 0.99, 12)
-    write(tmp_path, [video(p.tolist())])
+    write_test_report(tmp_path, [make_long_clip(p.tolist())])
     (detail,) = page_details(tmp_path)
     drawn = dict(zip(detail["t"], detail["c"][0][1], strict=True))
     assert detail["n"] == 20_000 and len(drawn) == detail["q"] <= page_plan.MAX_CURVE_POINTS
@@ -213,13 +221,14 @@ def with_pictures(count: int, size: int) -> list[ClipPrediction]:
     pictures = tuple(bytes([number]) * size for number in range(12))
     times = tuple(float(number) for number in range(12))
     made = (
-        video([0.1] * 8 + [0.9 if number % 4 == 0 else 0.1] + [0.1] * 3, f"{number:03}.mp4") for number in range(count)
+        make_long_clip([0.1] * 8 + [0.9 if number % 4 == 0 else 0.1] + [0.1] * 3, f"{number:03}.mp4")
+        for number in range(count)
     )
     return [replace(each, thumbnails=pictures, thumbnail_times=times) for each in made]
 
 
 def test_all_pictures_are_there_while_there_is_room(tmp_path: Path) -> None:
-    write(tmp_path, with_pictures(4, 30))
+    write_test_report(tmp_path, with_pictures(4, 30))
     assert [len(pictures) for pictures in page_pictures(tmp_path)] == [12] * 4
     assert page_details(tmp_path)[0]["k"] == list(range(12))
     assert "limited to" not in Page(tmp_path).source
@@ -227,7 +236,7 @@ def test_all_pictures_are_there_while_there_is_room(tmp_path: Path) -> None:
 
 def test_pictures_are_limited_and_clips_with_events_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_plan, "MAX_THUMBNAIL_BYTES", 50_000)
-    write(tmp_path, with_pictures(40, 300))
+    write_test_report(tmp_path, with_pictures(40, 300))
     counts = [len(pictures) for pictures in page_pictures(tmp_path)]
     assert set(counts[::4]) == {6} and {n for i, n in enumerate(counts) if i % 4} == {1}
     assert sum(len(p) for pictures in page_pictures(tmp_path) for p in pictures) <= 50_000
@@ -237,7 +246,7 @@ def test_pictures_are_limited_and_clips_with_events_come_first(tmp_path: Path, m
 
 def test_numbers_are_there_even_without_room_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_plan, "MAX_THUMBNAIL_BYTES", 1_000)
-    write(tmp_path, with_pictures(8, 300))
+    write_test_report(tmp_path, with_pictures(8, 300))
     assert sum(map(len, page_pictures(tmp_path))) == 2 and len(page_rows(tmp_path)) == 8
     assert "6 clips have none" in Page(tmp_path).source
 
@@ -249,9 +258,9 @@ def test_page_lists_only_so_many_and_says_so(tmp_path: Path, monkeypatch: pytest
     def clips() -> Iterator[ClipPrediction]:
         for number in range(100):
             yield (
-                failed(f"{number:03}.mp4")
+                make_failed_clip(f"{number:03}.mp4")
                 if number % 10 == 0
-                else clip(f"{number:03}.mp4", 0.9 if number == 77 else 0.3)
+                else make_clip(f"{number:03}.mp4", 0.9 if number == 77 else 0.3)
             )
 
     write_report(tmp_path, clips, INFO)
@@ -262,5 +271,5 @@ def test_page_lists_only_so_many_and_says_so(tmp_path: Path, monkeypatch: pytest
         and [row["i"] for row in page_rows(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 77]
     )
     assert len(page_meta(tmp_path)["failures"]) == 2
-    told = " ".join(Page(tmp_path).source.split())
-    assert "The page lists 10 of 90 clips" in told and "The first 2 are listed" in told
+    text = " ".join(Page(tmp_path).source.split())
+    assert "The page lists 10 of 90 clips" in text and "The first 2 are listed" in text

@@ -1,4 +1,4 @@
-"""The drawn clips: reproducible, of the promised size and rate, in scenes that do not tell the class."""
+"""Drawn clips are reproducible, have the requested size and frame rate, and their scenes do not reveal the class."""
 
 from __future__ import annotations
 
@@ -15,17 +15,10 @@ from numpy.typing import NDArray
 from hazard.synthetic.clips import draw_clip, draw_dataset, render_clip, write_video
 from hazard.synthetic.people import ACTIONS, HAZARDOUS_ACTIONS, LYING, STILL_POSES, compute_joints
 from hazard.synthetic.scenes import make_scene
+from tests.helpers.data.videos import decode_video
 
 TIMES = [index / 12 for index in range(24)]
 SMALL = 2  # a seed whose first two scenes are small pictures of different sizes
-
-
-def decode(path: Path) -> tuple[NDArray[np.uint8], list[float]]:
-    with av.open(str(path)) as container:
-        frames = list(container.decode(video=0))
-    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]), [
-        float(frame.time or 0) for frame in frames
-    ]
 
 
 def grey_frames(count: int) -> Iterator[NDArray[np.uint8]]:
@@ -45,7 +38,7 @@ def test_every_action_draws_moving_people(action: str) -> None:
 def test_same_seed_same_video(action: str, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         draw_clip(tmp_path / f"{name}.mp4", action, seed=seed, size=(96, 64), frame_rate=12, seconds=1)
-    first, again, other = (decode(tmp_path / f"{name}.mp4")[0] for name in "abc")
+    first, again, other = (decode_video(tmp_path / f"{name}.mp4")[0] for name in "abc")
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -60,13 +53,13 @@ def test_size_rate_and_duration(size: tuple[int, int], frame_rate: float | Fract
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert float(stream.average_rate or 0) == pytest.approx(float(frame_rate), rel=1e-4)
         assert float((stream.duration or 0) * (stream.time_base or 0)) == pytest.approx(1.5, abs=1 / float(frame_rate))
-    assert decode(tmp_path / "a.mp4")[1][1] == pytest.approx(1 / float(frame_rate), abs=1e-4)
+    assert decode_video(tmp_path / "a.mp4")[1][1] == pytest.approx(1 / float(frame_rate), abs=1e-4)
 
 
 def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.5, 0.52, 1.25, 2.0]
     write_video(tmp_path / "a.mp4", grey_frames(6), times=times)
-    frames, found = decode(tmp_path / "a.mp4")
+    frames, found = decode_video(tmp_path / "a.mp4")
     assert found == pytest.approx(times, abs=1e-4)
     assert frames.mean(axis=(1, 2, 3)) == pytest.approx([40 + 8 * index for index in range(6)], abs=3)
 
@@ -76,7 +69,7 @@ def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
 )
 def test_other_containers_and_codecs(name: str, codec: str, tmp_path: Path) -> None:
     write_video(tmp_path / name, grey_frames(10), frame_rate=10, codec=codec)
-    frames, times = decode(tmp_path / name)
+    frames, times = decode_video(tmp_path / name)
     assert len(frames) == 10
     assert np.diff(times) == pytest.approx(np.full(9, 0.1), abs=2e-3)
 
@@ -93,7 +86,7 @@ def test_manifest_uses_every_scene_for_every_class(tmp_path: Path) -> None:
         for group in ("scene01", "scene02"):
             assert {Path(row["path"]).stem.split("_")[0] for row in own if row["group"] == group} == set(actions)
     assert len({row["path"] for row in rows}) == 8
-    sizes = {(row["group"], decode(manifest.parent / row["path"])[0].shape[1:]) for row in rows}
+    sizes = {(row["group"], decode_video(manifest.parent / row["path"])[0].shape[1:]) for row in rows}
     assert len(sizes) == 2, "clips of one group share size and camera"
 
 

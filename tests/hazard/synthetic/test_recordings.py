@@ -1,4 +1,4 @@
-"""Long drawn videos with planted events, and what inference finds in them."""
+"""Long drawn videos with events at known times, and the events that inference finds in them."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from hazard.synthetic.clips import draw_clip
 from hazard.synthetic.recordings import PlantedEvent, draw_recording, plant_evenly
 from hazard.synthetic.scenes import Scene, make_scene
 from tests.conftest import Run
-from tests.hazard.synthetic.test_clips import decode
+from tests.helpers.data.videos import decode_video
 
 NAMES = {"fight": "hazardous", "fall": "hazardous"}
 WINDOW, STRIDE = 3.0, 1.5
@@ -47,7 +47,7 @@ def test_the_same_seed_draws_the_same_and_nothing_jumps_when_an_event_begins(tmp
     events = [PlantedEvent(8, 14, "fight")]
     for name, seed in (("a", 1), ("again", 1), ("other", 2)):
         draw_recording(tmp_path / f"{name}.mp4", events=events, seconds=20, seed=seed, scene=small(3))
-    first, again, other = (decode(tmp_path / f"{name}.mp4")[0] for name in ("a", "again", "other"))
+    first, again, other = (decode_video(tmp_path / f"{name}.mp4")[0] for name in ("a", "again", "other"))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     changes = (np.abs(np.diff(first.astype(int), axis=0)) > 60).any(axis=3).mean(axis=(1, 2))
@@ -69,7 +69,7 @@ def test_events_that_cannot_be_drawn_are_refused(events: list[tuple[float, float
 
 
 def draw_training(folder: Path, scenes: range) -> Path:
-    """Clips, and windows of recordings by what fills half of them, in several places."""
+    """Make training data from clips and windows of recordings; a window has the label of what fills half of it."""
     rows: list[tuple[object, ...]] = []
     for place in scenes:
         for number in range(40):

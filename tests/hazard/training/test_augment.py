@@ -10,7 +10,7 @@ LENGTHS = torch.arange(CLIPS) % STEPS + 1
 
 
 def numbered():
-    """Step t of clip b is b + t / 100 in every channel, so that it is known wherever it turns up."""
+    """Make clips in which step t of clip b is b + t / 100 in every channel, so that each step can be recognised."""
     mask = torch.arange(STEPS) < LENGTHS[:, None]
     x = (1 + torch.arange(CLIPS)[:, None] + torch.arange(STEPS) / 100).unsqueeze(-1).expand(-1, -1, WIDTH)
     return TrainingBatch(x * mask.unsqueeze(-1), mask, torch.arange(CLIPS) % 3)

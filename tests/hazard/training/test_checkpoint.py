@@ -1,4 +1,4 @@
-"""Interrupted at any moment and resumed: the same weights, bit for bit, the same history and the same figures."""
+"""A run that is interrupted at any moment and resumed gives the same weights, bit for bit, and the same metrics."""
 
 import csv
 import hashlib
@@ -29,12 +29,12 @@ from hazard.experiments.run import train_run
 from hazard.models.heads import HEADS
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import CHECKPOINT_FOLDER, Checkpoints, FitState, TrainingStopped
-from hazard.training.member import EpochMetrics
+from hazard.training.head_trainer import EpochMetrics
 from hazard.training.trainer import fit_head
-from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
+from tests.helpers.data.sequences import add_noisy_views, make_cache, make_moving_sequences
 from tests.helpers.paths import ROOT
 
-DATA = moving_sequences(clips=40, groups=10)
+DATA = make_moving_sequences(clips=40, groups=10)
 FOLD = make_grouped_folds(DATA, 4, seed=0)[0]
 QUICK = TrainSettings(hidden_size=4, projection=4, members=2, epochs=6, lr=1e-2, device="cpu")
 EVERYTHING = {
@@ -53,7 +53,7 @@ SAME = ("model.safetensors", "last.safetensors", "history.csv", "metrics.json", 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Small heads on two threads spend their time waiting for each other."""
+    """Use one thread: small heads on two threads spend their time waiting for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -65,7 +65,7 @@ class KilledError(Exception):
 
 
 def eager(folder: Path, settings: TrainSettings = QUICK, *, resume: bool = False, **options: object) -> Checkpoints:
-    """Checkpoints that are written after every epoch."""
+    """Open checkpoints that are written after every epoch."""
     checkpoints = Checkpoints.open(folder, cache_digest="d" * 64, settings=settings, resume=resume, **options)
     checkpoints.min_save_seconds, checkpoints.max_save_time_share = 0, float("inf")
     return checkpoints
@@ -80,7 +80,10 @@ def die_at(epoch):
 
 
 def same(first, second):
-    weights = (first[0].state_dict(), second[0].state_dict()), (first[0].last, second[0].last)
+    weights = (
+        (first[0].state_dict(), second[0].state_dict()),
+        (first[0].last_epoch_weights, second[0].last_epoch_weights),
+    )
     assert all(a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a) for a, b in weights)
     assert str(first[1]) == str(second[1])  # NaN is not equal to itself
 
@@ -88,7 +91,7 @@ def same(first, second):
 @pytest.mark.parametrize("changes", [*({"head": name} for name in HEADS), EVERYTHING], ids=[*HEADS, "everything"])
 def test_resumed_is_bit_for_bit_what_was_not_interrupted(tmp_path, changes):
     settings = QUICK.model_copy(update=changes)
-    data = with_views(DATA, "flip")
+    data = add_noisy_views(DATA, "flip")
     whole = fit_head(data, FOLD, settings)
     for epoch in (2, 4):  # killed, resumed, killed again
         with pytest.raises(KilledError):
@@ -115,11 +118,11 @@ def test_a_finished_fit_is_not_done_again(tmp_path, monkeypatch):
 
 
 def run(folder, **options):
-    return train_run(as_cache(DATA), QUICK.model_copy(update={"folds": 2}), folder, echo=lambda text: None, **options)
+    return train_run(make_cache(DATA), QUICK.model_copy(update={"folds": 2}), folder, echo=lambda text: None, **options)
 
 
 class StopAfter(StopFlag):
-    """Somebody asks to stop the n-th time that it is looked at."""
+    """A flag that asks to stop when it is read for the n-th time."""
 
     def __init__(self, looks):
         super().__init__()
@@ -127,7 +130,7 @@ class StopAfter(StopFlag):
 
     def __bool__(self):
         self.looks -= 1
-        self.signal = signal.SIGTERM if self.looks < 0 else 0
+        self.signal_number = signal.SIGTERM if self.looks < 0 else 0
         return self.looks < 0
 
 
@@ -186,7 +189,7 @@ def test_a_checkpoint_of_another_run_is_refused_in_one_line(tmp_path, changes, o
     given = {"cache_digest": "d" * 64, "settings": QUICK.model_copy(update=changes)} | options
     with pytest.raises(ArtifactError, match=said) as raised:
         Checkpoints.open(tmp_path, resume=True, **given)
-    assert "start afresh" in str(raised.value) and "\n" not in str(raised.value)
+    assert "start again from the beginning" in str(raised.value) and "\n" not in str(raised.value)
     Checkpoints.open(tmp_path, **given)
     assert [file.name for file in (tmp_path / CHECKPOINT_FOLDER).iterdir()] == ["run.json"]
 
@@ -203,7 +206,7 @@ def flip(file):
 
 
 def drop_tensors(file):
-    """Another file whose digest is right, and whose JSON names it."""
+    """Replace the weights by another file with a correct digest, which the JSON file names."""
     content = safetensors.torch.save({"0.head.foreign": torch.ones(2)})
     digest = hashlib.sha256(content).hexdigest()
     name, old, _ = file.name.split(".")
@@ -216,7 +219,7 @@ def drop_tensors(file):
 def test_damaged_weights_are_refused(tmp_path, harm):
     (file,) = interrupted(tmp_path).glob("*.safetensors")
     harm(file)
-    with pytest.raises(ArtifactError, match="start afresh") as raised:
+    with pytest.raises(ArtifactError, match="start again from the beginning") as raised:
         fit_head(DATA, FOLD, QUICK, checkpoints=eager(tmp_path, resume=True))
     assert "\n" not in str(raised.value)
 
@@ -226,12 +229,12 @@ def test_a_damaged_entry_is_refused(tmp_path, text):
     folder = interrupted(tmp_path)
     (entry,) = (file for file in folder.glob("*.json") if file.name != "run.json")
     entry.write_text(text)
-    with pytest.raises(ArtifactError, match="start afresh"):
+    with pytest.raises(ArtifactError, match="start again from the beginning"):
         fit_head(DATA, FOLD, QUICK, checkpoints=eager(tmp_path, resume=True))
 
 
 def test_checkpoints_cost_a_fiftieth_of_the_time_at_most(tmp_path):
-    """By a clock on which an epoch takes six seconds, and a checkpoint two."""
+    """With a clock on which an epoch takes six seconds and a checkpoint two, few epochs are saved."""
     checkpoints = Checkpoints.open(tmp_path, cache_digest="", settings=QUICK)
     now = 0.0
     checkpoints.clock = lambda: now
@@ -254,7 +257,7 @@ def test_checkpoints_cost_a_fiftieth_of_the_time_at_most(tmp_path):
 
 
 def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     monkeypatch.setattr(
         "hazard.training.trainer.HeadTrainer.run_epoch",
         lambda self, number: os.kill(os.getpid(), signal.SIGTERM) or stub(number),
@@ -270,7 +273,7 @@ def stub(number):
 
 @pytest.mark.long
 def test_the_command_killed_at_any_moment(tmp_path):
-    """kill -9 at seeded moments, over and over: what is left in the end is what one run without a kill leaves."""
+    """A run that is killed with SIGKILL at seeded moments ends with the same files as a run that is not killed."""
     write = "from tests.hazard.training.test_checkpoint import write_cache; import sys; write_cache(sys.argv[1])"
     subprocess.run([sys.executable, "-c", write, str(tmp_path / "c.h5")], check=True, cwd=ROOT)
     slow = ["--epochs", "40", "--folds", "3", "--set", "patience=40", "--set", "members=2", "--device", "cpu"]
@@ -312,8 +315,8 @@ def test_the_command_killed_at_any_moment(tmp_path):
 
 
 def write_cache(path):
-    """The real file that `DATA` could have come from."""
-    cache = as_cache(DATA)
+    """Write the cache file that `DATA` could have come from."""
+    cache = make_cache(DATA)
     count = len(cache.clips.path)
     text = {"digest": np.array(["d" * 64] * count)}
     numbers = {"decoded_share": np.ones(count), "size_bytes": np.ones(count, int), "mtime_ns": np.ones(count, int)}

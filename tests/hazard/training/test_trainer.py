@@ -15,9 +15,9 @@ from hazard.models.settings import TrainSettings
 from hazard.training.precision import uses_bf16
 from hazard.training.trainer import fit_head
 from hazard.types import SequenceView
-from tests.helpers.data.sequences import moving_sequences
+from tests.helpers.data.sequences import make_moving_sequences
 
-DATA = moving_sequences(clips=80, groups=20)
+DATA = make_moving_sequences(clips=80, groups=20)
 FOLD = make_grouped_folds(DATA, 4, seed=0)[0]
 QUICK = TrainSettings(hidden_size=8, projection=8, members=2, epochs=12, lr=1e-2, device="cpu")
 
@@ -44,7 +44,7 @@ def test_the_seed_decides_every_weight(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_test_part_changes_nothing(name):
-    """Other features and labels in the test part must leave every weight as it was."""
+    """Changing features and labels of the test part must not change any weight."""
     y, x = DATA.y.copy(), DATA.x.copy()
     y[FOLD.test], x[FOLD.test] = 1 - y[FOLD.test], 100.0
     first = fit_head(DATA, FOLD, settings(name, epochs=3))[0].state_dict()
@@ -57,7 +57,7 @@ def views_of(x):
 
 
 def test_training_draws_from_every_view():
-    """Plain training clips that show nothing but noise, and a view that shows all: only who sees the view learns."""
+    """The original training clips are noise and a view holds the signal: only a head that sees the view learns."""
     noise = np.random.default_rng(0).normal(size=DATA.x.shape).astype(np.float32)
     noise[FOLD.val] = DATA.x[FOLD.val]
     data = dataclasses.replace(DATA, x=np.where(DATA.mask[..., None], noise, 0))
@@ -116,7 +116,7 @@ def test_bf16_trains_too():
 
 
 def test_a_device_that_is_not_there():
-    with pytest.raises(SettingsError, match="cuda:7 is not there"):
+    with pytest.raises(SettingsError, match="cuda:7 does not exist"):
         pick_device("cuda:7")
 
 

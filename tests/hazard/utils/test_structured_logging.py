@@ -1,4 +1,4 @@
-"""`--log-format json`: every line is an object for programs, whoever said it, and none holds a secret."""
+"""`--log-format json`: every line, from any logger, is a JSON object, and none contains a secret."""
 
 import json
 import logging
@@ -17,9 +17,8 @@ import pytest
 
 from hazard.synthetic.clips import draw_clip
 from hazard.utils.structured_logging import JsonLinesFormatter
-from tests.hazard.monitor.test_detector import model  # noqa: F401
 from tests.helpers.servers.receivers import SECRET
-from tests.helpers.servers.scrapes import Samples, scraped, value
+from tests.helpers.servers.scrapes import Samples, sample_value, scrape_metrics
 
 COMMAND = (sys.executable, "-m", "hazard", "monitor")
 
@@ -66,7 +65,10 @@ def test_a_line_may_hold_a_traceback() -> None:
     ],
 )
 def test_what_nobody_expected_is_a_line_too(code: str, said: str) -> None:
-    begin = "import logging; logging.basicConfig(); from hazard.utils.structured_logging import configure_log_format; configure_log_format('json'); "
+    begin = (
+        "import logging; logging.basicConfig(); "
+        "from hazard.utils.structured_logging import configure_log_format; configure_log_format('json'); "
+    )
     done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True)
     (line,) = [json.loads(line) for line in done.stderr.splitlines()]
     assert said in line["message"]
@@ -74,7 +76,7 @@ def test_what_nobody_expected_is_a_line_too(code: str, said: str) -> None:
 
 
 class Running:
-    """A monitor that runs, and what it has said so far, all of it JSON."""
+    """A running monitor and the JSON lines that it has logged so far."""
 
     def __init__(self, *arguments: object, **environment: str) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -89,7 +91,7 @@ class Running:
         self._too_long.start()
 
     def until(self, is_enough: Callable[[], bool]) -> None:
-        """Reads on until there is enough, or the end."""
+        """Read lines until there are enough, or until the end."""
         assert self._process.stderr is not None
         while not is_enough() and (text := self._process.stderr.readline()):
             assert "topsecret" not in text and SECRET not in text
@@ -99,7 +101,7 @@ class Running:
         return all(any(word in line["message"] for line in self.lines) for word in words)
 
     def end(self) -> tuple[int, str]:
-        """After SIGTERM: the exit code, and what was said on standard output."""
+        """Send SIGTERM; return the exit code and standard output."""
         self._process.send_signal(signal.SIGTERM)
         self.until(lambda: False)
         self._too_long.cancel()
@@ -107,8 +109,8 @@ class Running:
         return self._process.wait(), self._process.stdout.read()
 
 
-def test_what_a_monitor_says_and_counts_is_for_programs(model: Path, tmp_path: Path) -> None:  # noqa: F811
-    """A camera that plays, one that refuses, receivers that are not there, scrapes, then SIGTERM."""
+def test_what_a_monitor_says_and_counts_is_for_programs(small_model: Path, tmp_path: Path) -> None:
+    """One camera plays and one refuses; the receivers do not exist; metrics are scraped; then SIGTERM."""
     pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
     door = 'dö"or\\'
     draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=60)
@@ -123,12 +125,12 @@ def test_what_a_monitor_says_and_counts_is_for_programs(model: Path, tmp_path: P
         "infer": {"runtime": "torch", "window_seconds": 1, "stride_seconds": 0.5, "threshold": 0.01},
     }
     (tmp_path / "m.yaml").write_text(json.dumps(tree))
-    running = Running("--config", tmp_path / "m.yaml", "--model", model, "-o", tmp_path / "o", YARD="topsecret")
+    running = Running("--config", tmp_path / "m.yaml", "--model", small_model, "-o", tmp_path / "o", YARD="topsecret")
     running.until(
         lambda: running.said("watching", "connecting again", "event", *(str(one["name"]) for one in channels))
     )
     url = next(line["url"] for line in running.lines if "url" in line)
-    found = scraped_once(url, lambda found: bool(value(found, "hazard_alerts_total", camera=door, kind="event")))
+    found = scraped_once(url, lambda found: bool(sample_value(found, "hazard_alerts_total", camera=door, kind="event")))
     assert running.end() == (143, "")
     check_lines(running.lines, door, channels)
     check_samples(found, door, channels)
@@ -136,7 +138,7 @@ def test_what_a_monitor_says_and_counts_is_for_programs(model: Path, tmp_path: P
 
 def scraped_once(url: str, is_enough: Callable[[Samples], bool]) -> Samples:
     until = time.monotonic() + 60
-    while not is_enough(found := scraped(url)):
+    while not is_enough(found := scrape_metrics(url)):
         assert time.monotonic() < until
         time.sleep(0.05)
     return found
@@ -159,15 +161,16 @@ def check_lines(lines: Sequence[dict[str, Any]], door: str, channels: Sequence[d
 
 def check_samples(found: Samples, door: str, channels: Sequence[object]) -> None:
     frames = {
-        what: value(found, f"hazard_frames_{what}_total", camera=door) for what in ("judged", "picked", "decoded")
+        what: sample_value(found, f"hazard_frames_{what}_total", camera=door)
+        for what in ("judged", "picked", "decoded")
     }
     assert 0 < (frames["judged"] or 0) <= (frames["picked"] or 0) <= (frames["decoded"] or 0), frames
-    assert value(found, "hazard_frame_latency_seconds_count", camera=door) == frames["judged"]
-    assert value(found, "hazard_events_total", camera=door, label="hazardous") == 1
-    assert value(found, "hazard_outbox_pending") in (0, len(channels))
-    assert [value(found, "hazard_camera_up", camera=camera) for camera in (door, "yard")] == [1, 0]
-    assert value(found, "hazard_frames_decoded_total", camera="yard") == 0
-    assert value(found, "hazard_alerts_total", camera="yard", kind="offline") == 0
+    assert sample_value(found, "hazard_frame_latency_seconds_count", camera=door) == frames["judged"]
+    assert sample_value(found, "hazard_events_total", camera=door, label="hazardous") == 1
+    assert sample_value(found, "hazard_outbox_pending") in (0, len(channels))
+    assert [sample_value(found, "hazard_camera_up", camera=camera) for camera in (door, "yard")] == [1, 0]
+    assert sample_value(found, "hazard_frames_decoded_total", camera="yard") == 0
+    assert sample_value(found, "hazard_alerts_total", camera="yard", kind="offline") == 0
 
 
 def test_the_error_at_the_end_is_a_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Twenty uploads at once: none is lost, others are served meanwhile, memory stays bounded. The figures are printed."""
+"""Twenty uploads at once: none is lost, other requests are answered, memory stays bounded. The numbers are printed."""
 
 import os
 import re
@@ -27,14 +27,14 @@ pytestmark = [
 ]
 UPLOADS = 20
 UPLOAD_BYTES = 30_000_000
-"""Each upload is made so large by a box that players skip: all of them would be 600 MB in memory."""
+"""The size of each upload, padded with a box that players skip. All of them would take 600 MB of memory."""
 GROWTH_BYTES = 150_000_000
-"""How much the server itself may grow while they come."""
+"""The most memory that the server process may gain during the uploads."""
 
 
 @contextmanager
 def program(model: Path, data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`hazard serve` as a process, and its address."""
+    """Run `hazard serve` as a process and yield it with its URL."""
     given = ["--model", model, "--port", 0, "--data", data, "--runtime", "torch", "--set", f"serve.uploads={UPLOADS}"]
     command = [sys.executable, "-m", "hazard", "serve", *map(str, given)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -50,7 +50,7 @@ def program(model: Path, data: Path) -> Iterator[tuple[subprocess.Popen[str], st
 
 
 def held_bytes(pid: int) -> int:
-    """What a process holds for itself: its share of anonymous and shared memory."""
+    """Return the memory of a process: its share of anonymous and shared memory."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it ended just now
@@ -59,7 +59,7 @@ def held_bytes(pid: int) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started, itself first."""
+    """Return the ids of a process and of all its descendants, itself first."""
     found, parents = [pid], {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -72,7 +72,7 @@ def family(pid: int) -> list[int]:
 
 
 class Onlooker(threading.Thread):
-    """Asks for pages while others upload, and looks at the memory."""
+    """A thread that requests pages during the uploads and measures memory."""
 
     def __init__(self, url: str, pid: int) -> None:
         super().__init__()

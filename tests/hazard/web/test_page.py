@@ -1,4 +1,4 @@
-"""The page of `hazard serve` in a real browser: a video is given, watched, looked into and taken along."""
+"""The page of `hazard serve` in a real browser: upload, progress, player, timeline, downloads."""
 
 import csv
 import json
@@ -25,23 +25,23 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydantic import SecretStr
 
 from hazard.web.app import create_app
-from hazard.web.server import open_listener, serve, url_of
-from tests.helpers.servers.served import Served, serving_models
+from hazard.web.server import open_listener, serve, server_url
+from tests.helpers.servers.served import RunningServer, run_server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PATIENCE_MS = 30_000
 TOKEN = "0123456789abcdef-token"
 THRESHOLD = 0.4955
-"""Some windows of the video below reach it, some do not."""
+"""A threshold that some windows of the video below reach and others do not."""
 HOSTILE = '<img src=x onerror=alert(1)>"\u202e&lt;.mp4'
 DESKTOP, PHONE = (1280, 860), (360, 740)
 
 
 @pytest.fixture(scope="module")
-def served(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     judging = {"threshold": THRESHOLD, "leave": THRESHOLD}
     models = {"first": small_model, "second": small_model}
-    with serving_models(models, tmp_path_factory.mktemp("data"), infer=judging) as server:
+    with run_server(models, tmp_path_factory.mktemp("data"), infer=judging) as server:
         yield server
 
 
@@ -53,17 +53,17 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(served: Served, video: Path) -> dict[str, Any]:
+def done(served: RunningServer, video: Path) -> dict[str, Any]:
     """A job with an event."""
     job = served.client.post("/jobs", files={"video": video.read_bytes()}).json()
-    return served.finished(job["id"])
+    return served.wait_until_finished(job["id"])
 
 
 @pytest.fixture(scope="module")
-def broken(served: Served) -> dict[str, Any]:
+def broken(served: RunningServer) -> dict[str, Any]:
     """A job that failed."""
     job = served.client.post("/jobs", files={"video": ("notes.mp4", b"These are notes, no film. " * 9)}).json()
-    return served.finished(job["id"])
+    return served.wait_until_finished(job["id"])
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ Opened = Callable[..., Any]
 
 
 @pytest.fixture
-def opened(browser: Browser, served: Served) -> Opened:
-    """Opens a page of the server; what its scripts or the browser complain of fails the test."""
+def opened(browser: Browser, served: RunningServer) -> Opened:
+    """Open a page of the server. Errors and warnings in the browser's console fail the test."""
 
     @contextmanager
     def open_page(
@@ -105,7 +105,7 @@ def opened(browser: Browser, served: Served) -> Opened:
     return open_page
 
 
-def result_of(served: Served, page: Page) -> dict[str, Any]:
+def result_of(served: RunningServer, page: Page) -> dict[str, Any]:
     return served.client.get(page.url.removesuffix("/page").removeprefix(served.url) + "/result").json()
 
 
@@ -115,7 +115,7 @@ def segment_at(answer: dict[str, Any], time: float) -> int:
 
 
 def bars(page: Page) -> list[str]:
-    """Labels and shares as they are shown."""
+    """Return the labels of the bars as they are shown."""
     return page.locator(".bars-card .label-of").all_inner_texts()
 
 
@@ -128,7 +128,7 @@ def wait_for_film(page: Page) -> None:
 
 
 def settled(page: Page) -> float:
-    """Where the film stands once it has got there."""
+    """Return the playback position after seeking has ended."""
     return page.evaluate(
         "async () => { const v = document.querySelector('video');"
         "if (v.seeking) await new Promise((done) => v.addEventListener('seeked', done, {once: true}));"
@@ -136,13 +136,13 @@ def settled(page: Page) -> float:
     )
 
 
-def test_from_upload_to_download(served: Served, opened: Opened, video: Path, tmp_path: Path) -> None:
+def test_from_upload_to_download(served: RunningServer, opened: Opened, video: Path, tmp_path: Path) -> None:
     busy = draw_recording(tmp_path / "long.mp4", events=[(3.0, 6.0, "fight")], seconds=60, seed=4).with_name("long.mp4")
-    served.client.post("/jobs", files={"video": busy.read_bytes()})  # so that the page's own has to wait
+    served.client.post("/jobs", files={"video": busy.read_bytes()})  # so that the page's own job has to wait
     with opened("/") as page:
         page.set_input_files("#files", video)
         expect(page).to_have_url(re.compile("/jobs/"))
-        expect(page.get_by_role("progressbar", name="Work on this video")).to_be_visible()
+        expect(page.get_by_role("progressbar", name="Analysis progress")).to_be_visible()
         assert page.title().startswith("door camera.mp4")
         wait_for_film(page)
         answer = result_of(served, page)
@@ -156,7 +156,7 @@ def test_from_upload_to_download(served: Served, opened: Opened, video: Path, tm
 
 
 def watch(page: Page, answer: dict[str, Any]) -> None:
-    """What is written over the film is what holds at each of its frames."""
+    """Check that the overlay shows the right segment at every frame of the video."""
     seen = page.evaluate(
         """async () => {
           const video = document.querySelector("video"), seen = [];
@@ -183,7 +183,7 @@ def watch(page: Page, answer: dict[str, Any]) -> None:
 
 
 def seek(page: Page, answer: dict[str, Any]) -> None:
-    """The timeline, its keys and the table of events all go somewhere, and the bars follow."""
+    """Check that the timeline, its keys and the table of events seek, and that the bars follow."""
     slider, segments = page.get_by_role("slider", name="Position in the video"), answer["segment_predictions"]
     shown = []
     for share in (0.2, 0.75):
@@ -208,19 +208,19 @@ def seek(page: Page, answer: dict[str, Any]) -> None:
     assert settled(page) == pytest.approx(event["start"], abs=0.05)
     assert "event hazardous" in (slider.get_attribute("aria-valuetext") or "")
     page.keyboard.press("Home")
-    page.get_by_role("button", name="Go to the event of hazardous").click()
+    page.get_by_role("button", name="Go to event hazardous").click()
     assert settled(page) == pytest.approx(event["start"], abs=0.05)
     expect(page.locator(".events tr[aria-current]")).to_have_count(1)
 
 
 def point(page: Page, answer: dict[str, Any]) -> None:
-    """Pointing shows another segment and leaves the film where it is."""
+    """Check that pointing shows another segment without moving the playback position."""
     before = settled(page)
     slider = page.get_by_role("slider", name="Position in the video")
     slider.hover(position={"x": 100, "y": 100})
-    expect(page.locator(".bars-card .fine")).to_contain_text("where you point")
+    expect(page.locator(".bars-card .fine")).to_contain_text("at the pointer")
     page.mouse.move(1, 1)
-    expect(page.locator(".bars-card .fine")).to_contain_text("where the film is")
+    expect(page.locator(".bars-card .fine")).to_contain_text("at the playback position")
     assert settled(page) == before
 
 
@@ -242,7 +242,7 @@ def take_along(page: Page, answer: dict[str, Any], folder: Path) -> None:
         assert sum(1 for _ in opened.decode(video=0)) > 20
 
 
-def test_several_at_once_and_what_is_no_video(served: Served, opened: Opened, video: Path) -> None:
+def test_several_at_once_and_what_is_no_video(served: RunningServer, opened: Opened, video: Path) -> None:
     good, bad = video.read_bytes(), b"no film at all " * 20
     files: list[Any] = [
         {"name": HOSTILE, "mimeType": "video/mp4", "buffer": good},
@@ -254,7 +254,7 @@ def test_several_at_once_and_what_is_no_video(served: Served, opened: Opened, vi
         page.set_input_files("#files", files)
         expect(page.locator("#uploads li", has_text="empty.mp4")).to_contain_text("The file is empty.")
         rows = page.locator("#history li")
-        expect(rows.filter(has_text="bad.mp4")).to_contain_text("Could not be analysed", timeout=PATIENCE_MS)
+        expect(rows.filter(has_text="bad.mp4")).to_contain_text("Analysis failed", timeout=PATIENCE_MS)
         hostile = rows.filter(has_text="<img src=x onerror=alert(1)>")
         expect(hostile.locator(".badge")).to_be_visible(timeout=PATIENCE_MS)
         expect(hostile.locator(".name")).to_contain_text("\\u202e&lt;.mp4")
@@ -266,13 +266,13 @@ def test_several_at_once_and_what_is_no_video(served: Served, opened: Opened, vi
         page.keyboard.press("Enter")
         page.keyboard.press("Enter")
         expect(hostile).to_have_count(0)
-        expect(page.get_by_role("status")).to_contain_text("is deleted")
+        expect(page.get_by_role("status")).to_contain_text("deleted")
     assert not any(job["name"] == HOSTILE for job in served.client.get("/jobs").json()["jobs"])
 
 
 def test_an_address_that_is_none_or_private_is_said_where_it_was_given(opened: Opened) -> None:
     with opened("/", expected="the server responded with a status of 400") as page:
-        field = page.get_by_label("Or paste the address of a video")
+        field = page.get_by_label("Or paste the URL of a video")
         for given in ("", "ftp://example.com/a.mp4"):
             field.fill(given)
             page.get_by_role("button", name="Analyse").click()
@@ -280,7 +280,7 @@ def test_an_address_that_is_none_or_private_is_said_where_it_was_given(opened: O
             expect(field).to_be_focused()
         field.fill("http://127.0.0.1:8080/private.mp4")
         page.get_by_role("button", name="Analyse").click()
-        expect(page.locator("#address-error")).to_contain_text("only public addresses are opened")
+        expect(page.locator("#address-error")).to_contain_text("only public addresses are allowed")
         expect(field).to_have_value("http://127.0.0.1:8080/private.mp4")
         field.fill("http://localhost:8080/private.mp4")
         page.get_by_role("button", name="Analyse").click()
@@ -324,7 +324,7 @@ def test_the_colours_that_were_chosen_stay(opened: Opened) -> None:
         assert page.evaluate(ink) == light
 
 
-def test_the_model_is_chosen_on_the_page(served: Served, opened: Opened, video: Path) -> None:
+def test_the_model_is_chosen_on_the_page(served: RunningServer, opened: Opened, video: Path) -> None:
     with opened("/") as page:
         expect(page.locator("#model-about")).to_contain_text("hazardous")
         page.get_by_label("Model").select_option("second")
@@ -346,7 +346,9 @@ def test_a_line_that_breaks_loses_nothing(opened: Opened, video: Path) -> None:
         wait_for_film(page)
 
 
-def test_a_video_that_browsers_do_not_play_is_played_as_a_copy(opened: Opened, served: Served, tmp_path: Path) -> None:
+def test_a_video_that_browsers_do_not_play_is_played_as_a_copy(
+    opened: Opened, served: RunningServer, tmp_path: Path
+) -> None:
     file = tmp_path / "old.avi"
     draw_clip(file, "walk", seed=1, size=(96, 72), frame_rate=10, seconds=3, codec="mpeg4")
     with opened("/") as page:
@@ -359,7 +361,7 @@ def test_a_video_that_browsers_do_not_play_is_played_as_a_copy(opened: Opened, s
         assert settled(page) == pytest.approx(3, abs=0.2)
 
 
-def test_the_token_opens_the_page(opened: Opened, served: Served) -> None:
+def test_the_token_opens_the_page(opened: Opened, served: RunningServer) -> None:
     settings = served.settings.model_copy(update={"token": SecretStr(TOKEN)})
     stop = threading.Event()
     with open_listener(settings) as listener:
@@ -367,14 +369,14 @@ def test_the_token_opens_the_page(opened: Opened, served: Served) -> None:
         thread = threading.Thread(target=serve, args=(app, listener), kwargs={"is_stopped": stop.is_set})
         thread.start()
         try:
-            with opened("/", url=url_of(listener, settings), expected="status of 401") as page:
+            with opened("/", url=server_url(listener, settings), expected="status of 401") as page:
                 check_access(page)
                 for token in ("wrong", TOKEN):
                     page.get_by_label("Token").fill(token)
                     page.keyboard.press("Enter")
                     if token != TOKEN:
-                        expect(page.get_by_role("alert")).to_have_text("This is not the token.")
-                expect(page.get_by_role("heading", name="What happens in this video?")).to_be_visible()
+                        expect(page.get_by_role("alert")).to_have_text("The token is wrong.")
+                expect(page.get_by_role("heading", name="Analyse a video")).to_be_visible()
         finally:
             stop.set()
             thread.join(20)

@@ -1,4 +1,4 @@
-"""schemathesis against the OpenAPI of a running server: no server error, no answer that is not described."""
+"""schemathesis against the OpenAPI of a running server: no server errors and no undescribed answers."""
 
 import re
 import subprocess
@@ -11,31 +11,33 @@ import pytest
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 pytest.importorskip("schemathesis", reason="pip install schemathesis")
 
-from tests.helpers.data.monitor_folders import Scene
-from tests.helpers.servers.served import Served, serving_models
+from tests.helpers.data.monitor_folders import MonitorFolder
+from tests.helpers.servers.served import RunningServer, run_server
 
 LEFT_OUT = "positive_data_acceptance"
-"""What makes bytes a video, or text the address of one, no schema says: most of what is made up is refused."""
+"""The check that is left out: no schema says which bytes are a video, so most generated requests are rejected."""
 
 
 @pytest.fixture(scope="module")
-def served(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    data, scene = tmp_path_factory.mktemp("data"), Scene(tmp_path_factory.mktemp("site"))
-    scene.event()
+def served(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    data, scene = tmp_path_factory.mktemp("data"), MonitorFolder(tmp_path_factory.mktemp("site"))
+    scene.add_event()
     scene.write()
     monitors = {"site": scene.folder}
-    with serving_models({"first": small_model}, data, wait_seconds=2, queue=1000, monitors=monitors) as server:
+    with run_server({"first": small_model}, data, wait_seconds=2, queue=1000, monitors=monitors) as server:
         yield server
 
 
 @pytest.mark.parametrize(
     ("phases", "examples"), [("fuzzing", 10), pytest.param("examples,coverage,fuzzing", 60, marks=pytest.mark.long)]
 )
-def test_answers_are_as_described(served: Served, video: bytes, tmp_path: Path, phases: str, examples: int) -> None:
-    job = served.finished(served.client.post("/jobs", files={"video": video}).json()["id"])
+def test_answers_are_as_described(
+    served: RunningServer, video: bytes, tmp_path: Path, phases: str, examples: int
+) -> None:
+    job = served.wait_until_finished(served.client.post("/jobs", files={"video": video}).json()["id"])
     assert job["state"] == "done"
     [event] = served.client.get("/api/events").json()["events"]
-    # A job and an event that are there, so that their routes answer more than 404; what is deleted is another one.
+    # An existing job and event, so that their routes answer more than 404. DELETE gets another id.
     (tmp_path / "schemathesis.toml").write_text(
         f'[parameters]\n"path.id" = "{job["id"]}"\n"path.key" = "{event["key"]}"\n'
         '[[operations]]\ninclude-name = "DELETE /jobs/{id}"\nparameters = { "path.id" = "none" }\n'

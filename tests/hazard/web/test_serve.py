@@ -22,10 +22,11 @@ from tests.helpers.paths import ROOT
 pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
 
 from hazard.web.http.guard import SECURITY_HEADERS, local_redirect_path
-from tests.helpers.data.monitor_folders import Scene
-from tests.helpers.servers.served import Served, answered, serving_models
+from tests.helpers.data.monitor_folders import MonitorFolder
+from tests.helpers.servers.served import RunningServer, read_response, run_server
 
 TOKEN = "0123456789abcdef-token"
+TOKEN_MESSAGE = "the token is missing or wrong; send the header Authorization: Bearer TOKEN"
 README = ROOT / "README.md"
 
 
@@ -35,29 +36,29 @@ def model(small_model: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving_models({"first": model, "second": model}, tmp_path_factory.mktemp("data")) as server:
+def served(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with run_server({"first": model, "second": model}, tmp_path_factory.mktemp("data")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def locked(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def locked(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     data = tmp_path_factory.mktemp("locked")
-    with serving_models({"first": model}, data, token=TOKEN, hosts=("hazard.example",)) as server:
+    with run_server({"first": model}, data, token=TOKEN, hosts=("hazard.example",)) as server:
         yield server
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((), "give a model: --model FOLDER, or --monitor FOLDER"),
+        ((), "give a model (--model FOLDER), a monitor (--monitor FOLDER)"),
         (("--model", "a", "--host", "0.0.0.0"), "a token is needed: --token, or $HAZARD_TOKEN"),
         (("--model", "a", "--host", "::"), "a token is needed"),
-        (("--model", "a", "--token", "short"), "the token needs 16 or more characters"),
+        (("--model", "a", "--token", "short"), "the token needs at least 16 printable ASCII characters"),
         (("--model", "a", "--host", "no-such-host.invalid"), "no such host"),
-        (("--model", "x=a", "--model", "x=b"), "two are called 'x'"),
-        (("--model", "a/b=c/d"), "a name has up to 60 letters"),
-        (("--model", "a", "--monitor", "x=/no/such"), "no such folder"),
+        (("--model", "x=a", "--model", "x=b"), "two folders have the name 'x'"),
+        (("--model", "a/b=c/d"), "a name has 1 to 60 letters"),
+        (("--model", "a", "--monitor", "x=/no/such"), "the folder does not exist"),
         (("--model", "a", "--set", "serve.prot=1"), "did you mean 'port'?"),
         (("--model", "a", "--set", "serve.keep_hours=0"), "setting 'keep_hours'"),
         (("--model", "/no/such/model", "--port", "0"), "/no/such/model"),
@@ -74,8 +75,8 @@ def test_wrong_options_are_one_line(
 
 
 def test_cameras_are_shown_without_any_model(tmp_path: Path) -> None:
-    scene = Scene(tmp_path / "site")
-    scene.event()
+    scene = MonitorFolder(tmp_path / "site")
+    scene.add_event()
     scene.write()
     given = ["--monitor", f"yard={scene.folder}", "--port", "0", "--data", str(tmp_path / "serve")]
     command = [sys.executable, "-m", "hazard", "serve", *given]
@@ -86,7 +87,7 @@ def test_cameras_are_shown_without_any_model(tmp_path: Path) -> None:
         with httpx.Client(base_url=found[1]) as client:
             assert len(client.get("/api/events").json()["events"]) == 1
             assert client.get("/cameras").status_code == 200
-            assert "This server shows cameras" in client.get("/").text
+            assert "This server only shows cameras" in client.get("/").text
             assert client.get("/models").json() == {"models": [], "default": ""}
             assert client.get("/healthz").json() == {"status": "ok", "workers": 0, "queued": 0}
             for path in ("/jobs", "/predict"):
@@ -103,7 +104,7 @@ def test_a_port_that_is_taken(run: Run, model: Path, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         ran = run(hazard, "serve", "--model", model, "--port", port, "--data", tmp_path)
     assert ran.code == 5
-    assert ran.err.strip() == f"error: 127.0.0.1:{port}: the port is taken; give another with --port"
+    assert ran.err.strip() == f"error: 127.0.0.1:{port}: the port is in use; choose another with --port"
 
 
 @pytest.mark.parametrize(
@@ -149,11 +150,11 @@ def test_what_the_readme_prints_works(model: Path, tmp_path: Path) -> None:
     assert {"start", "end", "label", "confidence", "top5"} == answer["segment_predictions"][0].keys()
 
 
-def test_an_upload_and_all_that_is_made_of_it(served: Served, tmp_path: Path) -> None:
+def test_an_upload_and_all_that_is_made_of_it(served: RunningServer, tmp_path: Path) -> None:
     file = write_numbered(tmp_path / "a.mp4", 75)
     sent = served.client.post("/jobs", files={"video": file.read_bytes()}, data={"model": "second"})
     assert (sent.status_code, sent.headers["location"]) == (202, sent.json()["links"]["self"])
-    job = served.finished(sent.json()["id"])
+    job = served.wait_until_finished(sent.json()["id"])
     assert (job["state"], job["model"], job["progress"]) == ("done", "second", 1.0)
     links = job["links"]
     answer = served.client.get(links["result"]).json()
@@ -171,9 +172,9 @@ def test_an_upload_and_all_that_is_made_of_it(served: Served, tmp_path: Path) ->
         assert link is None or served.client.get(link).status_code == 404
 
 
-def test_ranges_of_a_video(served: Served, tmp_path: Path) -> None:
+def test_ranges_of_a_video(served: RunningServer, tmp_path: Path) -> None:
     content = write_numbered(tmp_path / "a.mp4", 50).read_bytes()
-    job = served.finished(served.client.post("/jobs", files={"video": content}).json()["id"])
+    job = served.wait_until_finished(served.client.post("/jobs", files={"video": content}).json()["id"])
     link = job["links"]["video"]
     whole = served.client.get(link)
     assert (whole.status_code, whole.headers["content-type"], whole.content) == (200, "video/mp4", content)
@@ -183,9 +184,9 @@ def test_ranges_of_a_video(served: Served, tmp_path: Path) -> None:
     assert served.client.get(link, headers={"Range": f"bytes={len(content)}-"}).status_code == 416
 
 
-def test_an_annotated_video_is_made_when_it_is_asked_for(served: Served, tmp_path: Path) -> None:
+def test_an_annotated_video_is_made_when_it_is_asked_for(served: RunningServer, tmp_path: Path) -> None:
     content = write_numbered(tmp_path / "a.mp4", 50).read_bytes()
-    job = served.finished(served.client.post("/jobs", files={"video": content}).json()["id"])
+    job = served.wait_until_finished(served.client.post("/jobs", files={"video": content}).json()["id"])
     at = f"/jobs/{job['id']}"
     assert served.client.get(f"{at}/annotated").status_code == 404
     assert served.client.post(f"{at}/annotated").status_code == 202
@@ -198,15 +199,15 @@ def test_an_annotated_video_is_made_when_it_is_asked_for(served: Served, tmp_pat
 
 
 def test_an_answer_that_takes_longer_is_a_job(model: Path, tmp_path: Path, video: bytes) -> None:
-    with serving_models({"first": model}, tmp_path, wait_seconds=0.001) as server:
+    with run_server({"first": model}, tmp_path, wait_seconds=0.001) as server:
         answer = server.client.post("/predict", files={"video": video})
         assert answer.status_code == 202
         assert answer.headers["location"] == f"/jobs/{answer.json()['id']}"
-        assert server.finished(answer.json()["id"])["state"] == "done"
+        assert server.wait_until_finished(answer.json()["id"])["state"] == "done"
         server.client.get("/healthz")
 
 
-def test_what_is_asked_too_early(served: Served) -> None:
+def test_what_is_asked_too_early(served: RunningServer) -> None:
     assert served.client.get("/jobs/nothing/result").status_code == 404
     assert served.client.post("/jobs/nothing/annotated").json() == {
         "error": "no such job; it may have expired",
@@ -231,13 +232,13 @@ def test_what_is_asked_too_early(served: Served) -> None:
         ('{"url": "https://a.example/\\u0000"}', 422),
     ],
 )
-def test_addresses_that_are_none(served: Served, body: str, status: int) -> None:
+def test_addresses_that_are_none(served: RunningServer, body: str, status: int) -> None:
     answer = served.client.post("/predict", content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert "secret" not in answer.text and "\n" not in answer.json()["error"]
 
 
-def test_each_answer_says_what_a_browser_may_do(served: Served) -> None:
+def test_each_answer_says_what_a_browser_may_do(served: RunningServer) -> None:
     for method, path in [
         ("GET", "/"),
         ("GET", "/healthz"),
@@ -254,7 +255,7 @@ def test_each_answer_says_what_a_browser_may_do(served: Served) -> None:
         assert "server" not in answer.headers
     with served.connect() as raw:
         raw.sendall(b"this is no HTTP\r\n\r\n")
-        assert answered(raw)[0] == 400
+        assert read_response(raw)[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ def test_each_answer_says_what_a_browser_may_do(served: Served) -> None:
         ("", 400),
     ],
 )
-def test_names_of_the_server(locked: Served, host: str, status: int) -> None:
+def test_names_of_the_server(locked: RunningServer, host: str, status: int) -> None:
     assert locked.client.get("/models", headers={"Host": host}).status_code == status
 
 
@@ -290,19 +291,19 @@ def test_names_of_the_server(locked: Served, host: str, status: int) -> None:
         ({"Origin": "null"}, 403),
     ],
 )
-def test_pages_of_other_sites_change_nothing(served: Served, headers: dict[str, str], status: int) -> None:
+def test_pages_of_other_sites_change_nothing(served: RunningServer, headers: dict[str, str], status: int) -> None:
     given = {name: value.format(url=served.url) for name, value in headers.items()}
     assert served.client.delete("/jobs/nothing", headers=given).status_code == status
     assert served.client.get("/models", headers=given).status_code == 200
 
 
-def test_a_token_is_asked_for(locked: Served) -> None:
+def test_a_token_is_asked_for(locked: RunningServer) -> None:
     with httpx.Client(base_url=locked.url) as stranger:
         for path in ("/", "/models", "/jobs", "/metrics", "/openapi.json", "/docs", "/jobs/x/video", "/api/events"):
             answer = stranger.get(path)
             assert answer.status_code == 401, path
             assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.json() == {"error": "give the token: Authorization: Bearer TOKEN", "status": 401}
+            assert answer.json() == {"error": TOKEN_MESSAGE, "status": 401}
         assert stranger.post("/jobs", content=b"x" * 100_000).status_code == 401
         for wrong in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer \xe9"):
             assert stranger.get("/models", headers={"Authorization": wrong.encode("latin-1")}).status_code == 401
@@ -311,7 +312,7 @@ def test_a_token_is_asked_for(locked: Served) -> None:
     assert locked.client.get("/models").status_code == 200
 
 
-def test_signing_in_and_out(locked: Served) -> None:
+def test_signing_in_and_out(locked: RunningServer) -> None:
     with httpx.Client(base_url=locked.url) as browser:
         sent = browser.get("/jobs/x/page?a=1", headers={"Accept": "text/html"})
         assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=/jobs/x/page%3Fa%3D1")
@@ -345,16 +346,16 @@ def test_after_signing_in_one_stays_here(given: str, goes: str) -> None:
     assert local_redirect_path(given) == goes
 
 
-def test_metrics(served: Served) -> None:
+def test_metrics(served: RunningServer) -> None:
     pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
-    from tests.helpers.servers.scrapes import scraped, value
+    from tests.helpers.servers.scrapes import sample_value, scrape_metrics
 
-    found = scraped(f"{served.url}/metrics")
-    assert value(found, "hazard_serve_workers") == 1
-    assert value(found, "hazard_serve_answers_total", status="200") > 0
+    found = scrape_metrics(f"{served.url}/metrics")
+    assert sample_value(found, "hazard_serve_workers") == 1
+    assert sample_value(found, "hazard_serve_answers_total", status="200") > 0
 
 
-def test_the_page_of_the_api_shows_every_route(served: Served) -> None:
+def test_the_page_of_the_api_shows_every_route(served: RunningServer) -> None:
     page = served.client.get("/docs").text
     paths = served.client.get("/openapi.json").json()["paths"]
     assert len(paths) >= 10
@@ -362,19 +363,19 @@ def test_the_page_of_the_api_shows_every_route(served: Served) -> None:
         assert f"<code>{path}</code>" in page
 
 
-def test_an_error_for_people_is_a_page(served: Served) -> None:
+def test_an_error_for_people_is_a_page(served: RunningServer) -> None:
     answer = served.client.get("/nothing", headers={"Accept": "text/html"})
     assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
 
 
-def test_a_mistake_of_the_server_is_one_line(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_the_server_is_one_line(served: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(identity: str) -> None:
         raise ValueError("secret\nof the server")
 
-    monkeypatch.setattr(served.engine, "job", broken)
+    monkeypatch.setattr(served.engine, "get_job", broken)
     answer = served.client.get("/jobs/x")
     assert answer.status_code == 500
-    assert answer.json() == {"error": "the server made a mistake; its log says which", "status": 500}
+    assert answer.json() == {"error": "internal server error; see the server's log", "status": 500}
 
 
 def _free_port() -> int:

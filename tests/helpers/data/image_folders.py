@@ -1,4 +1,4 @@
-"""Folders of numbered images, and the layouts of the data sets that people have."""
+"""Folders of numbered images, and small copies of the UCF101 and HMDB51 folder layouts."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.helpers.data.videos import numbered_frame, write_numbered
 
 
 def write_images(folder: Path, count: int, *, suffix: str = "jpg", first: int = 1, name: str = "frame_{}") -> Path:
-    """Image i is the numbered frame i, whatever the number in its name."""
+    """Write `count` images. Image i shows the numbered frame i, even if its file name starts at another number."""
     folder.mkdir(parents=True)
     for i in range(count):
         cv2.imwrite(str(folder / f"{name.format(first + i)}.{suffix}"), numbered_frame(i))
@@ -16,7 +16,7 @@ def write_images(folder: Path, count: int, *, suffix: str = "jpg", first: int = 
 
 
 def write_ucf101(root: Path, *, groups: int = 2) -> Path:
-    """`videos/` of two classes in UCF101's names, `lists/` of two splits with CRLF ends as the official ones have."""
+    """Write `videos/` with two classes named as in UCF101, and `lists/` with two splits and CRLF line ends."""
     names = []
     for folder, word in (("Basketball", "Basketball"), ("HandstandPushups", "HandStandPushups")):
         (root / "videos" / folder).mkdir(parents=True)
@@ -34,7 +34,7 @@ def write_ucf101(root: Path, *, groups: int = 2) -> Path:
 
 
 def write_hmdb51(root: Path) -> Path:
-    """`frames/` of two classes, a folder of images a clip; `lists/` of one split."""
+    """Write `frames/` with two classes, each clip a folder of images, and `lists/` with one split."""
     (root / "lists").mkdir(parents=True)
     for label, suffix in (("dribble", "png"), ("throw", "jpg")):
         names = [f"#20_Rhythm_{label}_u_nm_np1_fr_goo_{i}" for i in range(3)]

@@ -1,4 +1,4 @@
-"""Small copies of the data sets that configs/ are for, under the names that their headers use."""
+"""Small copies of the data sets for configs/, under the names in the headers of these files."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,20 +13,20 @@ CONFIGS = ROOT / "configs"
 MIXED = yaml.safe_load((CONFIGS / "label_maps" / "mixed_ten.yaml").read_text())
 
 
-def class_folders(root: Path, name: str = "videos", labels: Iterable[str] = ("normal", "hazardous")) -> None:
-    """Four videos a class."""
+def make_class_folders(root: Path, name: str = "videos", labels: Iterable[str] = ("normal", "hazardous")) -> None:
+    """Write class folders with four videos each."""
     for k, label in enumerate(labels):
         for i in range(4):
             write_scene(root / name / label / f"{i}.mp4", 10 * k + i, count=8)
 
 
-def factory(root: Path) -> None:
-    """Two of the eight classes are enough to see the recipe run."""
-    class_folders(root, "factory", ("safe_walkway", "safe_walkway_violation"))
+def make_factory(root: Path) -> None:
+    """Write two of the eight classes, which are enough to run the commands."""
+    make_class_folders(root, "factory", ("safe_walkway", "safe_walkway_violation"))
 
 
-def ucf101(root: Path, labels: Iterable[str] = ("Archery", "Biking")) -> None:
-    """Videos of two groups a class, and the lists that have the first in test."""
+def make_ucf101(root: Path, labels: Iterable[str] = ("Archery", "Biking")) -> None:
+    """Write videos of two groups for each class, and split lists with the first group in the test split."""
     lists = root / "ucfTrainTestlist"
     lists.mkdir(exist_ok=True)
     train, test, classes = [], [], []
@@ -41,8 +41,8 @@ def ucf101(root: Path, labels: Iterable[str] = ("Archery", "Biking")) -> None:
         (lists / file).write_text("".join(lines))
 
 
-def hmdb51(root: Path, labels: Iterable[str] = ("climb", "golf")) -> None:
-    """Folders of images, and the lists: a clip in test, one in train."""
+def make_hmdb51(root: Path, labels: Iterable[str] = ("climb", "golf")) -> None:
+    """Write folders of images, and split lists with one test clip and one training clip for each class."""
     lists = root / "testTrainMulti_7030_splits"
     lists.mkdir(exist_ok=True)
     for label in labels:
@@ -53,17 +53,17 @@ def hmdb51(root: Path, labels: Iterable[str] = ("climb", "golf")) -> None:
         (lists / f"{label}_test_split1.txt").write_text("".join(lines))
 
 
-def mixed(root: Path) -> None:
-    """All classes that the label map names, for it may name none that is not there, and one that it drops."""
-    ucf101(root, [label for label in MIXED if label[0].isupper()] + ["Typing"])
-    hmdb51(root, [label for label in MIXED if label[0].islower()])
+def make_mixed(root: Path) -> None:
+    """Write all classes of the label map, because each of them must exist, and one class that the map drops."""
+    make_ucf101(root, [label for label in MIXED if label[0].isupper()] + ["Typing"])
+    make_hmdb51(root, [label for label in MIXED if label[0].islower()])
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
-    "ucf101": ucf101,
-    "ucf101_resnet18_bilstm_attention": ucf101,
-    "hmdb51": hmdb51,
-    "mixed_ten_3dcnn_lstm_gru": mixed,
-    "workplace_safety": factory,
+    "ucf101": make_ucf101,
+    "ucf101_resnet18_bilstm_attention": make_ucf101,
+    "hmdb51": make_hmdb51,
+    "mixed_ten_3dcnn_lstm_gru": make_mixed,
+    "workplace_safety": make_factory,
 }
-"""Stem of a config → maker of the folders that its commands name; class folders `videos/` for all others."""
+"""Stem of a config → function that writes the folders for its commands. All others use class folders in `videos/`."""

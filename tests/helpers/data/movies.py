@@ -1,4 +1,4 @@
-"""Plain videos with sound, and what is in the videos that the project writes."""
+"""Plain videos with sound, and a decoder that shows what is in the videos that the project writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,10 @@ def write_movie(
     rotation: int = 0,
     sound: str = "aac",
 ) -> Path:
-    """Grey frames, the left half of each ever brighter, at 25 a second unless times are given; a tone as its sound."""
+    """Write a video of grey frames whose left half gets brighter, with a tone as sound.
+
+    It has 25 frames per second unless `times` gives the second of each frame.
+    """
     times = [i / 25 for i in range(count)] if times is None else times
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=25)
@@ -56,7 +59,7 @@ def write_movie(
 
 
 @dataclass(frozen=True)
-class Looked:
+class DecodedVideo:
     """A decoded video."""
 
     codec: str
@@ -69,20 +72,20 @@ class Looked:
     sound_seconds: float
     has_index_in_front: bool
 
-    def banners(self) -> list[float]:
-        """The times of the frames whose strip at the top is an orange banner."""
+    def find_banner_times(self) -> list[float]:
+        """Return the times in seconds of the frames with an orange banner at the top."""
         tops = [image[1, 4:-4].astype(int).mean(axis=0) for image in self.images]
         return [time for time, (red, _, blue) in zip(self.times, tops, strict=True) if red - blue > 60]
 
 
-def look(path: Path) -> Looked:
+def inspect_video(path: Path) -> DecodedVideo:
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         heard = list(file.decode(audio=0)) if file.streams.audio else []
         file.seek(0)
         frames = list(file.decode(video=0))
         data = path.read_bytes()
-        return Looked(
+        return DecodedVideo(
             codec=stream.codec_context.name,
             pix_fmt=stream.codec_context.pix_fmt,
             size=(stream.width, stream.height),
@@ -95,12 +98,12 @@ def look(path: Path) -> Looked:
         )
 
 
-def clip_of(
+def make_decided_clip(
     source: Path, probabilities: Sequence[float], *, window: float = 0.5, path: str = "", **more
 ) -> ClipPrediction:
-    """A clip whose windows, back to back, have these probabilities of a fight; with its label and events."""
+    """Return a decided clip whose windows, back to back, have these probabilities of a fight."""
     starts = np.arange(len(probabilities)) * window
     spans = np.stack([starts, starts + window], axis=1)
     probs = np.stack([probabilities, 1 - np.array(probabilities)], axis=1)
-    given = {"status": "ok", "file": str(source), "duration": float(spans[-1, 1])} | more
-    return decide_clip(ClipPrediction(path or source.name, windows=WindowPredictions(spans, probs), **given), DECISION)
+    fields = {"status": "ok", "file": str(source), "duration": float(spans[-1, 1])} | more
+    return decide_clip(ClipPrediction(path or source.name, windows=WindowPredictions(spans, probs), **fields), DECISION)

@@ -1,4 +1,4 @@
-"""Every fault that a file can have, planted in a folder, and workers that misbehave."""
+"""A folder of files with every kind of fault, and workers that hang or crash."""
 
 import ctypes
 import os
@@ -31,8 +31,8 @@ FASTSTART = {"movflags": "faststart"}
 ODD_NAMES = [b"new\nline.mp4", "größe: 日本.mp4".encode(), b"\xff\xfe.mp4", b"a:b\\c%s{}.mp4", b"-o.mp4", b"'$(x)`.mp4"]
 
 
-def plant(folder: Path) -> None:
-    """One file a fault, each named for its row."""
+def write_faulty_files(folder: Path) -> None:
+    """Write one file for each fault, named after its row in the table of faults."""
     good = write_numbered(folder / "good.mp4", 12)
     (folder / "01 zero.mp4").touch()
     (folder / "02 text.mp4").write_text("this is no video\n" * 50)
@@ -73,8 +73,8 @@ def chdir(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-class Misbehaving(ExtractJob):
-    """Hangs or crashes for the clips that are called so."""
+class MisbehavingExtractJob(ExtractJob):
+    """An extraction job that hangs or crashes on clips with "hang" or "crash" in their name."""
 
     def start(self) -> Callable:
         work = super().start()
@@ -101,11 +101,11 @@ PLAYLISTS = {
 
 
 @contextmanager
-def watched(path: Path) -> Iterator[Callable[[], bool]]:
-    """Whether anybody on this machine opened the file since the block began."""
+def detect_opening(path: Path) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether any process opened the file since the block began."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "inotify_init1"):
-        pytest.skip("no inotify here")
+        pytest.skip("needs inotify (Linux)")
     descriptor = libc.inotify_init1(os.O_NONBLOCK)
     assert libc.inotify_add_watch(descriptor, os.fsencode(path), 0x20) >= 0  # IN_OPEN
 

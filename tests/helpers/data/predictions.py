@@ -1,4 +1,4 @@
-"""Predictions that reports are made of in tests, and what the files then hold."""
+"""Predictions for the reports of tests, and readers of the files of a report."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from hazard.report.writer import write_report
 from hazard.types import ClipPrediction, WindowPredictions
 
 JPEG = b"\xff\xd8\xff\xd9"
-RULE = EventRule("fight", 0, enter=0.4, leave=0.3)
+RULE = EventRule("fight", 0, on_threshold=0.4, off_threshold=0.3)
 INFO = ReportInfo(
     labels=("fight", "noFight"),
     positive_label="fight",
@@ -46,15 +46,15 @@ HOSTILE_NAMES = (
 )
 
 
-def clip(path: str = "a.mp4", p: float = 0.9, **changes: object) -> ClipPrediction:
-    """A short clip of one window."""
-    return video([p], path, seconds=2.0, **changes)
+def make_clip(path: str = "a.mp4", p: float = 0.9, **changes: object) -> ClipPrediction:
+    """Return a decided clip of two seconds with one window, whose probability of a fight is `p`."""
+    return make_long_clip([p], path, seconds=2.0, **changes)
 
 
-def video(
+def make_long_clip(
     of_fight: Sequence[float], path: str = "long.mp4", *, seconds: float = 1.0, **changes: object
 ) -> ClipPrediction:
-    """A clip with a window each `seconds`, of these probabilities of a fight, decided."""
+    """Return a decided clip with one window per `seconds` and these probabilities of a fight."""
     starts, p = np.arange(len(of_fight)) * seconds, np.asarray(of_fight, np.float64)
     windows = WindowPredictions(np.stack([starts, starts + seconds], 1), np.stack([p, 1 - p], 1))
     undecided = {name: changes.pop(name) for name in ("unknown_score",) if name in changes}
@@ -62,44 +62,46 @@ def video(
     return replace(decide_clip(made, DECISION), **changes)  # type: ignore[arg-type]
 
 
-def failed(path: str = "zero.mp4", reason: str = "open: the file is empty") -> ClipPrediction:
-    """A clip that could not be looked at."""
+def make_failed_clip(path: str = "zero.mp4", reason: str = "open: the file is empty") -> ClipPrediction:
+    """Return a clip that could not be read."""
     return ClipPrediction(path, "failed", reason)
 
 
-def write(folder: Path, clips: Sequence[ClipPrediction], info: ReportInfo = INFO, **options: Any) -> ReportSummary:
-    """A report of clips that are at hand."""
+def write_test_report(
+    folder: Path, clips: Sequence[ClipPrediction], info: ReportInfo = INFO, **options: Any
+) -> ReportSummary:
+    """Write a report of these clips and return its summary."""
     return write_report(folder, lambda: iter(clips), info, **options)
 
 
-def rows_of(folder: Path, table: str = "predictions") -> list[dict[str, str]]:
-    """The rows of a CSV table."""
+def read_csv_rows(folder: Path, table: str = "predictions") -> list[dict[str, str]]:
+    """Return the rows of a CSV table of the report."""
     with (folder / f"{table}.csv").open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 
 
-def json_of(folder: Path) -> dict[str, Any]:
-    """report.json."""
+def read_report_json(folder: Path) -> dict[str, Any]:
+    """Return the content of report.json."""
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def page_rows(folder: Path) -> list[dict[str, Any]]:
-    """The clips that the page lists, as its script reads them."""
+    """Return the listed clips of the page, as its script reads them."""
     return [json.loads(line) for line in _blocks(folder, "r")]
 
 
 def page_details(folder: Path) -> list[dict[str, Any]]:
-    """What the page knows besides of each clip that it lists."""
+    """Return the details that the page holds for each listed clip."""
     return [json.loads(line) for line in _blocks(folder, "d")]
 
 
 def page_pictures(folder: Path) -> list[list[str]]:
-    """Base64 of the pictures of each clip that the page lists."""
+    """Return the Base64 thumbnails of each listed clip."""
     return [line.split(",") if line else [] for line in _blocks(folder, "p")]
 
 
 def page_meta(folder: Path) -> dict[str, Any]:
-    """What the page's script knows besides the clips."""
+    """Return the metadata of the report in the page."""
     found = re.search(r'<script type="application/json" id="meta">(.*?)</script>', _page(folder))
     assert found
     return json.loads(found.group(1))

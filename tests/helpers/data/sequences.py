@@ -1,4 +1,4 @@
-"""Small random sequences with a planted motion signal, and a cache that holds them."""
+"""Small random sequences whose labels differ only in motion, and a cache that holds them."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,10 +14,10 @@ from hazard.types import Sequences, SequenceView
 WIDTH = 12
 
 
-def moving_sequences(
+def make_moving_sequences(
     *, clips: int = 48, labels: tuple[str, ...] = ("fight", "noFight"), groups: int = 12, steps: int = 8, seed: int = 0
 ) -> Sequences:
-    """Label k shakes in channels of its own; nothing but the movement tells the labels apart. Lengths differ."""
+    """Return sequences of different lengths whose labels differ only in motion, each in its own channels."""
     rng = np.random.default_rng(seed)
     y = np.arange(clips) % len(labels)
     x = rng.normal(size=(clips, 1, WIDTH)) + 0.3 * rng.normal(size=(clips, steps, WIDTH))
@@ -38,8 +38,8 @@ def moving_sequences(
     )
 
 
-def with_views(sequences: Sequences, *names: str, seed: int = 0) -> Sequences:
-    """The same clips with views beside them: the plain tracks and a little noise."""
+def add_noisy_views(sequences: Sequences, *names: str, seed: int = 0) -> Sequences:
+    """Return the same clips with these views added: the plain tracks with a little noise."""
     rng = np.random.default_rng(seed)
     noisy = [sequences.x + 0.1 * rng.normal(size=sequences.x.shape) for _ in names]
     views = (np.where(sequences.mask[..., None], x, 0).astype(np.float32) for x in noisy)
@@ -48,8 +48,8 @@ def with_views(sequences: Sequences, *names: str, seed: int = 0) -> Sequences:
     )
 
 
-def as_cache(sequences: Sequences, **columns: object) -> Cache:
-    """The cache that `sequences` could have come from; `columns` replace columns of its clip table."""
+def make_cache(sequences: Sequences, **columns: object) -> Cache:
+    """Return a cache from which `sequences` could have been loaded. `columns` replace columns of its clip table."""
     shown = ((sequences.x, sequences.mask), *((view.x, view.mask) for view in sequences.views))
     lengths = np.concatenate([mask.sum(axis=1) for _, mask in shown])
     labels = np.array([*sequences.labels, ""])[sequences.y]
@@ -88,8 +88,8 @@ def as_cache(sequences: Sequences, **columns: object) -> Cache:
     )
 
 
-def frames_spec() -> FeatureSpec:
-    """Small frames through MobileNetV2 with random weights: features that videos can really be put through."""
+def make_frames_spec() -> FeatureSpec:
+    """Return a spec that can extract features from videos: small frames, MobileNetV2, random weights."""
     return FeatureSpec(
         sampling=Sampling(frames=4),
         preprocessing=Preprocessing(size=64, resize=64),

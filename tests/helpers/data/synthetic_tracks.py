@@ -1,4 +1,4 @@
-"""Stage one without videos: what is under test is how work is committed, not how it is computed."""
+"""Stage one without videos, for tests of how work is committed rather than how features are computed."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,24 +10,24 @@ import pytest
 from features.config import ExtractSettings
 from features.spec import FeatureSpec
 from features.types import Clip, ExtractedClip, FeatureTrack
-from tests.features.test_spec import spec
+from tests.helpers.data.specs import spec
 
 WIDTH = 64
 
 
-def some_clips(count: int) -> list[Clip]:
+def make_clips(count: int) -> list[Clip]:
     return [Clip(f"label {i % 3}/{i:03d}.mp4", Path("/dev/null"), f"label {i % 3}") for i in range(count)]
 
 
-def a_track(clip: Clip) -> FeatureTrack:
-    """Always the same for a clip of this name."""
+def make_track(clip: Clip) -> FeatureTrack:
+    """Return a random track that depends only on the name of the clip."""
     rng = np.random.default_rng(zlib.crc32(clip.path.encode()))
     rows = int(rng.integers(3, 9))
     known = Clip(**{**vars(clip), "digest": f"{zlib.crc32(clip.path.encode()):064x}", "size_bytes": 9, "mtime_ns": 9})
     return FeatureTrack(known, rng.normal(size=(rows, WIDTH)).astype(np.float16), np.arange(rows) / 5, duration=2.0)
 
 
-def a_spec(reduction: str) -> FeatureSpec:
+def make_spec(reduction: str) -> FeatureSpec:
     return spec(reduction=reduction)
 
 
@@ -37,14 +37,14 @@ def fake_extract_clips(
     for clip in clips:
         if is_stopped():
             return
-        yield ExtractedClip((a_track(clip),), 0.0, 0.0)
+        yield ExtractedClip((make_track(clip),), 0.0, 0.0)
 
 
-def without_videos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on `extract_to_cache` takes its features from `a_track` and knows every clip by its name alone."""
+def replace_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `extract_to_cache` take its features from `make_track` and identify clips only by name."""
 
     def build_spec(settings: ExtractSettings) -> tuple[FeatureSpec, None]:
-        return a_spec(settings.reduce), None
+        return make_spec(settings.reduce), None
 
     def as_known(clip: Clip, known, *, retry_failed: bool) -> Clip | None:  # type: ignore[no-untyped-def]
         return None if clip.path in known.tracks else clip

@@ -1,4 +1,4 @@
-"""Videos whose frames carry their own number, so that a test can say which frame it was given."""
+"""Videos whose frames show their own number, so that a test knows which frame it got."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ SIZE = (BITS * _CELL, 2 * _CELL)  # width, height
 
 
 def numbered_frame(number: int) -> np.ndarray:
-    """Cells, black or white, that spell the number, the lowest bit leftmost; the lower half is their negative."""
+    """Return an image whose black and white cells spell the number, lowest bit left. The lower half is inverted."""
     bits = np.array([(number >> bit) & 1 for bit in range(BITS)], np.uint8) * 255
     row = np.repeat(bits, _CELL)
     upper = np.broadcast_to(row[None, :, None], (_CELL, SIZE[0], 3))
@@ -25,15 +25,18 @@ def numbered_frame(number: int) -> np.ndarray:
 
 
 def read_number(image: np.ndarray) -> int:
-    """The number of a frame, of any size, upright."""
+    """Return the number that an upright frame of any size shows."""
     height, width = image.shape[:2]
     centres = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
     return int(sum((image[height // 4, x, 1] > 127) << bit for bit, x in enumerate(centres)))
 
 
 @contextmanager
-def own_priority() -> Iterator[None]:
-    """SVT-AV1 gives its caller real-time priority where it may, above all other processes, and to what that starts."""
+def restore_priority() -> Iterator[None]:
+    """Restore the normal priority after the block, because SVT-AV1 may give its caller real-time priority.
+
+    That would be above all other processes, and child processes would inherit it.
+    """
     yield
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
@@ -52,8 +55,8 @@ def write_numbered(
     options: dict[str, str] | None = None,
     container: str | None = None,
 ) -> Path:
-    """A video of numbered frames; `times` gives each frame's second for a variable rate."""
-    with own_priority(), av.open(str(path), "w", format=container) as file:
+    """Write a video of numbered frames. `times` gives the second of each frame, for a variable rate."""
+    with restore_priority(), av.open(str(path), "w", format=container) as file:
         stream = file.add_stream(codec, rate=rate, options=options or {})
         stream.codec_context.thread_count = 1  # the same file on every machine
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
@@ -82,7 +85,7 @@ def write_audio_only(path: Path) -> Path:
 
 
 def truncate(path: Path, share: float) -> Path:
-    """Keeps the first `share` of a file."""
+    """Cut a file to its first `share` of bytes, 0 to 1."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     return path
@@ -106,7 +109,10 @@ def write_textured(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """A video of moving coarse noise, heavy enough that damage hits pictures; turned in its pixels or its metadata."""
+    """Write a video of moving coarse noise, large enough that damaged bytes hit frames.
+
+    `quarter_turns` rotates the pixels; `rotation` is stored in the metadata.
+    """
     rng = np.random.default_rng(seed)
     width, height = size
     coarse = rng.integers(0, 256, (height // cell, width // cell + count, 3), np.uint8)
@@ -126,7 +132,7 @@ def write_textured(
 
 
 def write_no_frames(path: Path) -> Path:
-    """A video stream without a single packet."""
+    """Write a video stream without a single packet."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=25)
         stream.codec_context.thread_count = 1
@@ -136,7 +142,7 @@ def write_no_frames(path: Path) -> Path:
 
 
 def write_enormous(path: Path, size: tuple[int, int] = (15360, 8640)) -> Path:
-    """One motion JPEG frame of an absurd size."""
+    """Write one motion JPEG frame of an absurd size."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p"
@@ -149,7 +155,7 @@ def write_enormous(path: Path, size: tuple[int, int] = (15360, 8640)) -> Path:
 
 
 def overwrite(path: Path, start: float, end: float, seed: int = 0) -> Path:
-    """Noise in place of the bytes between two shares of a file."""
+    """Replace the bytes between two shares of a file, 0 to 1, by noise."""
     data = bytearray(path.read_bytes())
     first, last = int(len(data) * start), int(len(data) * end)
     data[first:last] = np.random.default_rng(seed).bytes(last - first)
@@ -158,7 +164,7 @@ def overwrite(path: Path, start: float, end: float, seed: int = 0) -> Path:
 
 
 def flip_bits(path: Path, count: int, seed: int = 0, start: float = 0.02, end: float = 0.9) -> Path:
-    """Flips bits between two shares of a file."""
+    """Flip `count` random bits between two shares of a file, 0 to 1."""
     rng = np.random.default_rng(seed)
     data = bytearray(path.read_bytes())
     for at in rng.integers(int(len(data) * start), int(len(data) * end), count):
@@ -168,7 +174,7 @@ def flip_bits(path: Path, count: int, seed: int = 0, start: float = 0.02, end: f
 
 
 def write_scene(path: Path, seed: int, *, count: int = 12, start: int = 0, rate: int = 25) -> Path:
-    """A still scene, told by its seed, and a block that moves through it from `start` on."""
+    """Write a still scene, drawn from `seed`, with a block that moves through it from column `start` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scene = np.random.default_rng(seed).integers(0, 256, (8, 10, 1), np.uint8)
     still = scene.repeat(12, axis=0).repeat(12, axis=1).repeat(3, axis=2)
@@ -182,3 +188,12 @@ def write_scene(path: Path, seed: int, *, count: int = 12, start: int = 0, rate:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         file.mux(stream.encode(None))
     return path
+
+
+def decode_video(path: Path) -> tuple[np.ndarray, list[float]]:
+    """Return the RGB frames (N, H, W, 3) of a video and their times in seconds."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]), [
+        float(frame.time or 0) for frame in frames
+    ]

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this machine that answers as a test says: fine, an error, elsewhere, in drips or never."""
+"""A webhook receiver on this machine that accepts, fails, redirects, answers slowly or hangs, as a test wants."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,12 @@ from hazard.alerts.settings import AlertSettings, parse_alert_settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 START = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
-PATIENCE = 60.0
-"""Seconds that a test waits for what takes milliseconds."""
+WAIT_SECONDS = 60.0
+"""Seconds that a test waits at most for something that takes milliseconds."""
 
 
 @dataclass
-class Got:
+class ReceivedRequest:
     path: str
     headers: dict[str, str]
     body: bytes
@@ -27,18 +27,18 @@ class Got:
 
 @dataclass
 class Receiver:
-    """What came, in order; `plan` says how the next requests are answered, then all is well."""
+    """The requests in order. `plan` holds the next answers; afterwards every request is accepted."""
 
     plan: list[str | int] = field(default_factory=list)
-    got: list[Got] = field(default_factory=list)
-    accepted: list[Got] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
+    accepted: list[ReceivedRequest] = field(default_factory=list)
     before: Callable[[int], object] = lambda number: None
     """Called with the number of a request before it is answered."""
     after: Callable[[int], object] = lambda number: None
     port: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
     hanging: threading.Event = field(default_factory=threading.Event)
-    """Set while somebody waits for an answer that never comes."""
+    """Set once a client waits for an answer that never comes."""
 
     @property
     def url(self) -> str:
@@ -49,17 +49,17 @@ class Receiver:
 
 
 @contextmanager
-def receiving(plan: Sequence[str | int] = ()) -> Iterator[Receiver]:
+def run_receiver(plan: Sequence[str | int] = ()) -> Iterator[Receiver]:
     receiver = Receiver(list(plan))
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            got = Got(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            got = ReceivedRequest(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             with lock:
-                receiver.got.append(got)
-                number = len(receiver.got)
+                receiver.requests.append(got)
+                number = len(receiver.requests)
                 answer = receiver.plan.pop(0) if receiver.plan else 204
                 if answer == 204:
                     receiver.accepted.append(got)
@@ -68,13 +68,13 @@ def receiving(plan: Sequence[str | int] = ()) -> Iterator[Receiver]:
             receiver.after(number)
 
         def do_GET(self) -> None:
-            receiver.got.append(Got(self.path, {}, b""))  # whoever follows a redirect ends here
+            receiver.requests.append(ReceivedRequest(self.path, {}, b""))  # a client that follows a redirect ends here
             self.answer(204)
 
         def answer(self, answer: str | int) -> None:
             if answer == "hang":
                 receiver.hanging.set()
-                receiver.closing.wait(PATIENCE)
+                receiver.closing.wait(WAIT_SECONDS)
             elif answer == "drip":
                 self.drip()
             else:
@@ -106,7 +106,7 @@ def receiving(plan: Sequence[str | int] = ()) -> Iterator[Receiver]:
         server.server_close()
 
 
-def an_alert(number: int = 0, **changes: Any) -> Alert:
+def make_alert(number: int = 0, **changes: Any) -> Alert:
     values = {
         "id": f"hall/event/{number}",
         "kind": "event",
@@ -121,8 +121,8 @@ def an_alert(number: int = 0, **changes: Any) -> Alert:
     return Alert(**{**values, **changes})
 
 
-def told(*urls: str, **changes: Any) -> AlertSettings:
-    """Settings of one webhook an address, quick to try again."""
+def make_alert_settings(*urls: str, **changes: Any) -> AlertSettings:
+    """Return settings with one webhook for each URL and very short pauses before retries."""
     channels = [{"kind": "webhook", "name": f"hook{i}", "url": url, "secret": SECRET} for i, url in enumerate(urls)]
-    quick = {"deadline_seconds": PATIENCE, "first_retry_seconds": 0.001, "longest_retry_seconds": 0.01}
+    quick = {"deadline_seconds": WAIT_SECONDS, "first_retry_seconds": 0.001, "longest_retry_seconds": 0.01}
     return parse_alert_settings({"channels": channels, **quick, **changes})

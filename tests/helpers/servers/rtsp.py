@@ -1,4 +1,4 @@
-"""A camera that speaks RTSP, for tests: GStreamer's server, fed with a recording, that may be killed at any moment."""
+"""An RTSP camera for tests: GStreamer's server plays a recording and can be killed at any moment."""
 
 import socket
 import subprocess
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 PYTHON = "/usr/bin/python3"
-"""Debian's own, which has GStreamer's bindings."""
+"""Debian's own Python, which has GStreamer's bindings."""
 PACKAGES = "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
 MISSING = f"needs GStreamer's RTSP server (Debian: the packages {PACKAGES})"
 _SERVER = Path(__file__).parent / "rtsp_server.py"
@@ -22,7 +22,7 @@ _PROBE = (
 
 @cache
 def has_server() -> bool:
-    """Whether this machine has GStreamer's RTSP server and what it takes to play H.264 out of an MP4 file."""
+    """Return whether GStreamer's RTSP server and its elements for H.264 in MP4 files are installed."""
     try:
         return subprocess.run([PYTHON, "-c", _PROBE], capture_output=True, timeout=60).returncode == 0
     except OSError:
@@ -30,7 +30,7 @@ def has_server() -> bool:
 
 
 class RtspCamera:
-    """One server that plays a recording to whoever connects, from its start, at its own pace."""
+    """A server that plays a recording from its start, in real time, to each client."""
 
     def __init__(self, recording: Path, *, port: int = 0) -> None:
         self.recording, self.port = recording, port
@@ -38,11 +38,11 @@ class RtspCamera:
         self.start()
 
     @property
-    def address(self) -> str:
+    def url(self) -> str:
         return f"rtsp://127.0.0.1:{self.port}/camera"
 
     def start(self) -> None:
-        """Listens, from the second time on at the port of the first."""
+        """Start the server. Every later start uses the port of the first."""
         self._process = subprocess.Popen(
             [PYTHON, str(_SERVER), str(self.recording.absolute()), str(self.port)], stdout=subprocess.PIPE, text=True
         )
@@ -50,7 +50,7 @@ class RtspCamera:
         self.port = int(self._process.stdout.readline().split()[1])
 
     def kill(self) -> None:
-        """Gone at once, as after a power cut."""
+        """Kill the server at once, as a power cut would."""
         if self._process:
             self._process.kill()
             self._process.communicate()
@@ -59,7 +59,7 @@ class RtspCamera:
 
 @contextmanager
 def rtsp_camera(recording: Path) -> Iterator[RtspCamera]:
-    """A camera that is gone when the block ends."""
+    """Start a camera and kill it when the block ends."""
     camera = RtspCamera(recording)
     try:
         yield camera
@@ -69,7 +69,7 @@ def rtsp_camera(recording: Path) -> Iterator[RtspCamera]:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """The port of a server that accepts connections and never says a word."""
+    """Yield the port of a server that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         held: list[socket.socket] = []
 

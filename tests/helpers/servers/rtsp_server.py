@@ -1,7 +1,7 @@
-"""An RTSP camera that plays a recording, by GStreamer: `/usr/bin/python3 rtsp_server.py FILE PORT`.
+"""An RTSP camera that plays a recording with GStreamer: `/usr/bin/python3 rtsp_server.py FILE PORT`.
 
-Run by Debian's own Python, which has GStreamer's bindings. Says `ready PORT` when it listens; PORT 0 takes a free one.
-Whoever connects sees the recording from its start, at its own pace.
+It needs Debian's own Python, which has GStreamer's bindings. It prints `ready PORT` when it listens. PORT 0 takes a
+free port. Each client sees the recording from its start, in real time.
 """
 
 import sys

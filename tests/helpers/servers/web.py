@@ -1,4 +1,4 @@
-"""A real web server on this machine that answers as a test says, and remembers who came."""
+"""A web server on this machine that answers as a test wants and records the requests."""
 
 import ssl
 import threading
@@ -13,10 +13,10 @@ Answer = tuple[int, dict[str, str], bytes] | Callable[[BaseHTTPRequestHandler], 
 
 @dataclass
 class Site:
-    """Answers by path; what was asked, and how many connections were made."""
+    """The answers by path, the requests so far and the number of connections."""
 
     pages: dict[str, Answer] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requested_paths: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -26,20 +26,22 @@ class Site:
     def url(self, path: str, host: str = "") -> str:
         return f"{self.scheme}://{host or self.ip}:{self.port}{path}"
 
-    def video(self, path: str, content: bytes, kind: str = "video/mp4") -> str:
+    def add_video(self, path: str, content: bytes, kind: str = "video/mp4") -> str:
         self.pages[path] = (200, {"Content-Type": kind, "Content-Length": str(len(content))}, content)
         return self.url(path)
 
-    def redirect(self, path: str, to: str, status: int = 302) -> str:
+    def add_redirect(self, path: str, to: str, status: int = 302) -> str:
         self.pages[path] = (status, {"Location": to, "Content-Length": "0"}, b"")
         return self.url(path)
 
-    def html(self, path: str, text: str) -> str:
-        return self.video(path, f"<!doctype html><html><body>{text}</body></html>".encode(), "text/html; charset=utf-8")
+    def add_html(self, path: str, text: str) -> str:
+        return self.add_video(
+            path, f"<!doctype html><html><body>{text}</body></html>".encode(), "text/html; charset=utf-8"
+        )
 
 
 @contextmanager
-def serving(ip: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
+def run_site(ip: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
     site = Site(ip=ip, scheme="https" if tls else "http")
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +50,7 @@ def serving(ip: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Iter
             super().setup()
 
         def do_GET(self) -> None:
-            site.asked.append(self.path)
+            site.requested_paths.append(self.path)
             site.hosts.append(self.headers.get("Host", ""))
             answer = site.pages.get(self.path, (404, {"Content-Length": "0"}, b""))
             if callable(answer):
@@ -82,7 +84,7 @@ def serving(ip: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Iter
 
 
 def drip(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then, until the other side is gone."""
+    """Send one byte at a time, slowly, until the client is gone."""
     handler.send_response(200)
     handler.send_header("Content-Type", "video/mp4")
     handler.end_headers()
@@ -90,13 +92,13 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
 
 
 def drip_headers(handler: BaseHTTPRequestHandler) -> None:
-    """An answer whose headers never end."""
+    """Send headers that never end."""
     handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
     keep_sending(handler, b"a", pause_seconds=0.02)
 
 
-def endless(handler: BaseHTTPRequestHandler) -> None:
-    """As many bytes as the other side takes, without saying how many."""
+def send_endless(handler: BaseHTTPRequestHandler) -> None:
+    """Send bytes without a length until the client is gone."""
     handler.send_response(200)
     handler.send_header("Content-Type", "video/mp4")
     handler.end_headers()

@@ -13,16 +13,16 @@ from hazard.cli.train import train_temporal
 from hazard.data.splits import make_splits
 from hazard.experiments.cross_validation import cross_validate
 from hazard.experiments.run import train_run
+from hazard.experiments.search import search as search_module
 from hazard.experiments.search.outputs import plot_searches
 from hazard.experiments.search.search import SearchResult, Trial, Tuner, choose_objective, make_search_space, run_search
-from hazard.experiments.search.search import run_search as search_module
 from hazard.experiments.search.space import SEARCH_SPACE, Choice, Range
 from hazard.models.model_folder import open_model
 from hazard.models.settings import TrainSettings
 from hazard.training.fit import FitCallbacks
-from tests.helpers.data.sequences import as_cache, moving_sequences, with_views
+from tests.helpers.data.sequences import add_noisy_views, make_cache, make_moving_sequences
 
-DATA = moving_sequences(clips=48, groups=12)
+DATA = make_moving_sequences(clips=48, groups=12)
 QUICK = TrainSettings(
     hidden_size=4, projection=4, layers=1, bidirectional=False, members=2, epochs=2, patience=2, tune=3, device="cpu"
 )
@@ -58,8 +58,8 @@ def test_the_values_that_are_given_take_part():
 @needs_optuna
 @pytest.mark.parametrize("views", [(), ("flip",)])
 def test_the_test_part_has_no_say(views):
-    """Other features, labels and lengths in the test parts must change no trial and no choice."""
-    data = with_views(DATA, *views) if views else DATA
+    """Changing features, labels and lengths of the test parts must not change any trial or choice."""
+    data = add_noisy_views(DATA, *views) if views else DATA
     division = make_splits(data, folds=3)
     test = division.folds[0].test
     x, y, mask = data.x.copy(), data.y.copy(), data.mask.copy()
@@ -119,7 +119,7 @@ def test_the_best_trial_is_chosen_and_keeps_all_that_was_given():
 
 @needs_optuna
 def test_a_search_closes_in_on_what_is_best(monkeypatch):
-    """Training is replaced by a score that is highest at one learning rate, far from the one that is given."""
+    """Replace training by a score that is highest at one learning rate, far from the given one."""
     monkeypatch.setattr(search_module, "SEARCH_SPACE", {"lr": SEARCH_SPACE["lr"]})
     monkeypatch.setattr(search_module, "fit_head", lambda clips, fold, settings: (settings.lr, []))
     monkeypatch.setattr(search_module, "predict_probs", lambda lr, *arguments: np.array([[lr]]))
@@ -132,7 +132,7 @@ def test_a_search_closes_in_on_what_is_best(monkeypatch):
 
 @needs_optuna
 def test_many_labels_are_judged_by_their_likelihood():
-    data = moving_sequences(clips=60, labels=("a", "b", "c"), groups=5)
+    data = make_moving_sequences(clips=60, labels=("a", "b", "c"), groups=5)
     found = run_search(data, QUICK)
     assert "log likelihood" in found.objective
     assert all(trial.value < 0 for trial in found.trials)
@@ -159,14 +159,14 @@ def test_a_diverged_trial_is_failed_and_never_chosen(monkeypatch):
 @needs_optuna
 def test_one_group_cannot_be_searched_on():
     one = dataclasses.replace(DATA, groups=np.full(len(DATA), "one"))
-    with pytest.raises(SettingsError, match="two groups or more"):
+    with pytest.raises(SettingsError, match="at least two groups"):
         run_search(one, QUICK)
 
 
 @needs_optuna
 @pytest.mark.parametrize(("flags", "parts"), [(["--folds", "2"], ["0", "1", "final"]), ([], ["0"])])
 def test_the_command(tmp_path, monkeypatch, flags, parts):
-    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     sizes = [f"{name}={getattr(QUICK, name)}" for name in ("hidden_size", "projection", "members", "epochs")]
     arguments = ["any.h5", "-o", str(tmp_path), "--head", "lstm", "--tune", "2", *flags]
     arguments += [word for size in sizes for word in ("--set", size)]
@@ -185,7 +185,7 @@ def test_the_command(tmp_path, monkeypatch, flags, parts):
 @needs_optuna
 def test_the_saved_model_is_searched_on_all_clips_and_named_after_its_head(tmp_path):
     summary = train_run(
-        as_cache(DATA), QUICK.model_copy(update={"folds": 2, "tune": 2}), tmp_path, echo=lambda line: None
+        make_cache(DATA), QUICK.model_copy(update={"folds": 2, "tune": 2}), tmp_path, echo=lambda line: None
     )
     rows = rows_of(tmp_path / "trials.csv")
     heads = {row["part"]: row["head"] for row in rows if row["chosen"] == "1"}
@@ -198,7 +198,7 @@ def test_the_saved_model_is_searched_on_all_clips_and_named_after_its_head(tmp_p
 @needs_optuna
 def test_random_folds_beside_a_search_are_not_searched(tmp_path):
     settings = QUICK.model_copy(update={"folds": 2, "tune": 1, "random_folds": True})
-    train_run(as_cache(DATA), settings, tmp_path, echo=lambda line: None)
+    train_run(make_cache(DATA), settings, tmp_path, echo=lambda line: None)
     assert [row["part"] for row in rows_of(tmp_path / "trials.csv")] == ["0", "1", "final"]
     assert "random_split" in json.loads((tmp_path / "metrics.json").read_text())
 
@@ -214,25 +214,25 @@ def test_ctrl_c_keeps_the_trials_so_far(tmp_path, monkeypatch, caplog):
         return real(*arguments)
 
     monkeypatch.setattr(search_module, "fit_head", stopping)
-    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: as_cache(DATA))
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     arguments = ["any.h5", "-o", str(tmp_path), "--tune", "3", "--set", "epochs=1", "--set", "members=1"]
     with caplog.at_level("WARNING"):
         done = CliRunner().invoke(train_temporal, arguments)
-    assert done.exit_code != 0 and "1 trials that were finished" in caplog.text
+    assert done.exit_code != 0 and "the 1 finished trials" in caplog.text
     assert len(rows_of(tmp_path / "trials.csv")) == 1
 
 
 def test_without_optuna_nothing_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(search_module, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'hazard-video\[tune\]'"):
-        train_run(as_cache(DATA), QUICK, tmp_path / "run", echo=lambda line: None)
+        train_run(make_cache(DATA), QUICK, tmp_path / "run", echo=lambda line: None)
     assert not (tmp_path / "run").exists()
 
 
 @needs_optuna
 def test_a_baseline_is_not_searched(tmp_path):
-    with pytest.raises(SettingsError, match="searches heads"):
-        train_run(as_cache(DATA), QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=lambda line: None)
+    with pytest.raises(SettingsError, match="searches settings of heads only"):
+        train_run(make_cache(DATA), QUICK.model_copy(update={"baseline": "knn"}), tmp_path, echo=lambda line: None)
 
 
 @pytest.mark.parametrize("searches", [1, 3])

@@ -23,27 +23,27 @@ from hazard.models.onnx.modules import FeaturesToProbabilities, FramesToProbabil
 from hazard.models.settings import TrainSettings
 from hazard.training import fit as fit_module
 from tests.conftest import Run
-from tests.hazard.models.test_predictor import info
-from tests.helpers.data.sequences import frames_spec, moving_sequences
+from tests.helpers.data.model_info import make_model_info
+from tests.helpers.data.sequences import make_frames_spec, make_moving_sequences
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="extra `onnx` is not installed")
 onnx = pytest.importorskip("onnx", reason="extra `onnx` is not installed")
 
-TWO = moving_sequences(clips=40, groups=10)
-THREE = moving_sequences(clips=60, groups=10, labels=("calm", "fight", "run"))
+TWO = make_moving_sequences(clips=40, groups=10)
+THREE = make_moving_sequences(clips=60, groups=10, labels=("calm", "fight", "run"))
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, device="cpu")
 LINEAR = ("logistic_regression", "linear_svm", "ridge", "lda")
 CLOSE = 1e-4
 
 
 def saved(folder: Path, settings: TrainSettings, data: Any = TWO, reduction: Reduction | None = None) -> Path:
-    """A model that was trained for a moment on the first of three folds."""
+    """Save a model that was trained briefly on the first of three folds."""
     model, _ = fit_module.fit(data, make_splits(data, folds=3, split=None, seed=0).folds[0], settings)
     kind, name = settings.kind_and_name
     about = {"settings": settings, "labels": data.labels, "reduction_kind": reduction.kind if reduction else None}
     about |= {"positive_label": "fight" if len(data.labels) == 2 else None}
-    save_model(folder, info=info(kind, name, **about), model=model, reduction=reduction)
+    save_model(folder, info=make_model_info(kind, name, **about), model=model, reduction=reduction)
     return folder
 
 
@@ -127,17 +127,17 @@ REDUCTIONS = {
 
 
 def on_frames(folder: Path, spec: FeatureSpec, reduction: Reduction | None, *, width: int) -> Path:
-    """An untrained head on the features that `spec` names."""
+    """Save an untrained head on the features of `spec`."""
     torch.manual_seed(0)
     about = {"settings": QUICK, "width": width, "feature_spec": spec.model_dump(mode="json"), "weights_file": ""}
     about |= {"fingerprint": spec.fingerprint, "reduction_kind": reduction.kind if reduction else None}
     model = build_head_ensemble(width, 2, QUICK).eval()
-    save_model(folder, info=info("head", "lstm", **about), model=model, reduction=reduction)
+    save_model(folder, info=make_model_info("head", "lstm", **about), model=model, reduction=reduction)
     return folder
 
 
 def test_the_whole_chain_from_frames(tmp_path: Path, run: Run) -> None:
-    spec = frames_spec()
+    spec = make_frames_spec()
     folder = on_frames(tmp_path, spec, REDUCTIONS["select"], width=16)
     ran = run(hazard, "export", folder, "--whole", "--weights", "random")
     assert ran.code == 0, ran.err
@@ -157,7 +157,7 @@ def test_the_whole_chain_from_frames(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize("kind", REDUCTIONS)
 def test_reductions_are_those_of_the_cache(kind: str, tmp_path: Path) -> None:
     reduction = REDUCTIONS[kind]
-    predictor = open_model(on_frames(tmp_path, frames_spec(), reduction, width=reduction.width))
+    predictor = open_model(on_frames(tmp_path, make_frames_spec(), reduction, width=reduction.width))
     chain = FramesToProbabilities(torch.nn.Identity(), reduction, FeaturesToProbabilities(predictor)).eval()
     rows = np.abs(np.random.default_rng(2).normal(size=(2, 3, 1280))).astype(np.float16)
     x = reduction.apply(rows.reshape(6, 1280)).reshape(2, 3, -1).astype(np.float32)
@@ -173,7 +173,7 @@ def test_reductions_are_those_of_the_cache(kind: str, tmp_path: Path) -> None:
     ids=["imported", "bf16"],
 )
 def test_chains_that_cannot_be_whole(changes: dict[str, str], said: str, tmp_path: Path, run: Run) -> None:
-    on_frames(tmp_path, frames_spec().model_copy(update=changes), None, width=1280)
+    on_frames(tmp_path, make_frames_spec().model_copy(update=changes), None, width=1280)
     ran = run(hazard, "export", tmp_path, "--whole")
     assert ran.code == 2 and said in ran.err and "leave out --whole" in ran.err
 

@@ -1,8 +1,8 @@
-"""All cameras in one picture, without a display; what keys and clicks change in it."""
+"""The mosaic of all cameras, drawn without a display, and the effect of keys and clicks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import cv2
 import numpy as np
@@ -14,41 +14,31 @@ from hazard.monitor.display.mosaic import Canvas, arrange_grid, arrange_tiles, c
 from hazard.monitor.display.tile import SignalLoss, Tile
 from hazard.monitor.display.window import DisplayState, handle_click, handle_key
 from hazard.types import Event
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SIZE = (1280, 720)
-GREEN, RED = (30, 160, 60), (190, 40, 40)
+from tests.helpers.tile_images import GREEN, NOW, RED, SIZE, is_orange, middle
 
 
-def jpeg_of(colour: tuple[int, int, int], size: tuple[int, int] = (640, 360)) -> bytes:
-    image = np.full((size[1], size[0], 3), colour[::-1], np.uint8)
+def jpeg_of(color: tuple[int, int, int], size: tuple[int, int] = (640, 360)) -> bytes:
+    image = np.full((size[1], size[0], 3), color[::-1], np.uint8)
     return cv2.imencode(".jpg", image)[1].tobytes()
 
 
-def sight(number: int = 0, **more: object) -> Tile:
-    """A camera on which nothing happens."""
-    facts = {"jpeg": jpeg_of(GREEN), "at": NOW, "label": "calm", "probability": 0.1, "of": "fight", "threshold": 0.6}
-    return Tile(f"camera-{number}", **facts | {"curve": ((0.0, 60.0, 0.1),), "seconds": 60.0} | more)  # type: ignore[arg-type]
+def calm_tile(number: int = 0, **changes: object) -> Tile:
+    """Return the tile of a camera without an event."""
+    values = {"jpeg": jpeg_of(GREEN), "captured_at": NOW, "label": "calm", "probability": 0.1, "threshold": 0.6}
+    values |= {"probability_label": "fight", "curve": ((0.0, 60.0, 0.1),), "end_seconds": 60.0}
+    return Tile(f"camera-{number}", **values | changes)  # type: ignore[arg-type]
 
 
-def in_event(**more: object) -> Tile:
+def event_tile(**changes: object) -> Tile:
     events = (Event("fight", 50, 60, 0.9, 0.8),)
-    return sight(label="fight", probability=0.9, since=NOW - timedelta(seconds=10), events=events, **more)
+    since = NOW - timedelta(seconds=10)
+    return calm_tile(label="fight", probability=0.9, event_since=since, events=events, **changes)
 
 
-def tile(sights: Sequence[Tile], number: int, **more: int) -> np.ndarray:
-    left, top, width, height = arrange_tiles(sights, SIZE, more.get("enlarged"))[number]
-    return compose(sights, SIZE, **more)[top : top + height, left : left + width]
-
-
-def middle(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    return image[height // 2 - 5 : height // 2 + 5, width // 4 : width // 4 + 10].mean(axis=(0, 1))
-
-
-def is_orange(pixels: np.ndarray) -> bool:
-    red, _, blue = pixels.reshape(-1, 3).astype(int).mean(axis=0)
-    return bool(red - blue > 100)
+def draw(tiles: Sequence[Tile], number: int, **options: int) -> np.ndarray:
+    """Return the pixels of one tile in the mosaic."""
+    left, top, width, height = arrange_tiles(tiles, SIZE, options.get("enlarged"))[number]
+    return compose(tiles, SIZE, **options)[top : top + height, left : left + width]
 
 
 @given(
@@ -80,61 +70,61 @@ def test_a_grid_has_the_shape_of_the_pictures() -> None:
 
 
 def test_each_camera_is_where_it_belongs() -> None:
-    sights = [sight(i, jpeg=jpeg_of(colour)) for i, colour in enumerate([GREEN, RED, RED, GREEN])]
-    for number, colour in enumerate([GREEN, RED, RED, GREEN]):
-        assert middle(tile(sights, number)) == pytest.approx(colour, abs=6)
+    tiles = [calm_tile(i, jpeg=jpeg_of(color)) for i, color in enumerate([GREEN, RED, RED, GREEN])]
+    for number, color in enumerate([GREEN, RED, RED, GREEN]):
+        assert middle(draw(tiles, number)) == pytest.approx(color, abs=6)
 
 
 def test_an_event_has_a_banner_and_a_frame() -> None:
-    sights = [sight(0), in_event()]
-    calm, alarming = tile(sights, 0), tile(sights, 1)
+    tiles = [calm_tile(0), event_tile()]
+    calm, alarming = draw(tiles, 0), draw(tiles, 1)
     assert is_orange(alarming[:, :2]) and is_orange(alarming[3:6, 3:200])
     assert not is_orange(calm[:, :2]) and not is_orange(calm[3:6, 3:200])
 
 
 def test_a_camera_that_is_lost_is_dark_and_says_so() -> None:
-    lost = replace(in_event(), signal_loss=SignalLoss("offline", NOW, NOW - timedelta(minutes=5), "silent for 20 s"))
-    dark, never = tile([lost], 0), tile([Tile("door")], 0)
+    lost = replace(event_tile(), signal_loss=SignalLoss("offline", NOW, NOW - timedelta(minutes=5), "silent for 20 s"))
+    dark, waiting = draw([lost], 0), draw([Tile("door")], 0)
     assert middle(dark).max() < 70
     assert not is_orange(dark[:, :2])
-    for image in (dark, never):
+    for image in (dark, waiting):
         centre = image[300:420, 400:880]
-        assert centre.max() > 150, "words"
+        assert centre.max() > 150, "text is drawn"
     assert make_overlay(lost).label == "offline"
     assert (make_overlay(lost).probability, make_overlay(lost).timeline) == (None, None)
 
 
 @pytest.mark.parametrize("jpeg", [b"", b"no jpeg", jpeg_of(GREEN)[:200]])
 def test_without_a_picture_there_is_a_tile_all_the_same(jpeg: bytes) -> None:
-    assert tile([sight(jpeg=jpeg)], 0).max() > 150
+    assert draw([calm_tile(jpeg=jpeg)], 0).max() > 150
 
 
 def test_a_large_camera_has_the_others_below_it() -> None:
-    sights = [sight(i) for i in range(5)]
-    boxes = arrange_tiles(sights, SIZE, 3)
+    tiles = [calm_tile(i) for i in range(5)]
+    boxes = arrange_tiles(tiles, SIZE, 3)
     assert boxes[3].height > 500
     assert all(boxes[i].top >= boxes[3].top + boxes[3].height for i in (0, 1, 2, 4))
-    many = [*(sight(i) for i in range(40)), in_event()]
+    many = [*(calm_tile(i) for i in range(40)), event_tile()]
     assert 40 in arrange_tiles(many, SIZE, 0), "an event is seen even where not all find room"
     assert 39 not in arrange_tiles(many, SIZE, 0)
 
 
 def test_only_what_changed_is_drawn_again() -> None:
-    canvas, sights = Canvas(), [sight(0), sight(1)]
-    assert canvas.draw_tiles(sights, SIZE)
-    assert not canvas.draw_tiles(list(sights), SIZE)
+    canvas, tiles = Canvas(), [calm_tile(0), calm_tile(1)]
+    assert canvas.draw_tiles(tiles, SIZE)
+    assert not canvas.draw_tiles(list(tiles), SIZE)
     marked = canvas.boxes[0]
     canvas.image[marked.top, marked.left] = (1, 2, 3)
-    assert canvas.draw_tiles([sights[0], sight(1, jpeg=jpeg_of(RED))], SIZE)
+    assert canvas.draw_tiles([tiles[0], calm_tile(1, jpeg=jpeg_of(RED))], SIZE)
     assert canvas.image[marked.top, marked.left].tolist() == [1, 2, 3]
-    assert canvas.draw_tiles(sights, SIZE, 1)
+    assert canvas.draw_tiles(tiles, SIZE, 1)
     assert canvas.find_tile(640, 300) == 1
 
 
 def test_names_stay_where_tiles_are_small() -> None:
-    assert make_overlay(in_event(), "1 · ", is_brief=True).label == "1 · camera-0"
-    assert make_overlay(in_event(), "1 · ").note.startswith("1 · camera-0 · since ")
-    assert "no alerts now" in make_overlay(sight(has_alerts=False)).note
+    assert make_overlay(event_tile(), "1 · ", is_brief=True).label == "1 · camera-0"
+    assert make_overlay(event_tile(), "1 · ").note.startswith("1 · camera-0 · since ")
+    assert "no alerts now" in make_overlay(calm_tile(has_alerts=False)).note
 
 
 def test_keys_and_clicks() -> None:

@@ -1,9 +1,8 @@
-"""The desk: what happens is written down, and told once, whatever is killed and begun again."""
+"""The event processor: each event is logged, and alerted once, even if the monitor is killed and restarted."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,42 +20,19 @@ from hazard.monitor.events.event_clips import CLIPS_FOLDER, SNAPSHOTS_FOLDER
 from hazard.monitor.events.event_log import LOG_FILE_NAME, OLDER_LOG_FILE_NAME, open_event_log, read_last_entries
 from hazard.monitor.events.event_processor import open_event_processor
 from hazard.monitor.settings import MonitorSettings
-from hazard.monitor.watcher import EventChange
-from hazard.types import Event
+from tests.helpers.camera_events import NOW, make_camera_event, moment
 from tests.helpers.servers.receivers import SECRET
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PER_MINUTE = MonitorSettings().alerts_per_minute
-PICTURE = b"\xff\xd8\xff\xd9"
 
 
 class Sent(list[Alert]):
-    """An outbox that remembers ids as the real one does."""
+    """An outbox in memory that ignores known ids, as the real one does."""
 
     def put(self, alert: Alert) -> bool:
         is_new = alert.id not in {one.id for one in self}
         self += [alert] if is_new else []
         return is_new
-
-
-def happening(
-    start: float,
-    at: float,
-    *,
-    is_over: bool = False,
-    is_cut: bool = False,
-    camera: str = "door",
-    session: float = 0.0,
-    jpeg: bytes = PICTURE,
-) -> CameraEvent:
-    """An event that began at `start` seconds and is told of at `at`, of a session that began at second `session`."""
-    event = Event("fight", start - session, at - session, 0.9, 0.9)
-    news = EventChange(is_over, event, is_cut, is_from_session_start=start - session <= 1.0)
-    return CameraEvent(camera, news, moment(at), 1, at - session, at, jpeg)
-
-
-def moment(seconds: float) -> datetime:
-    return NOW + timedelta(seconds=seconds)
 
 
 def entries(folder: Path) -> list[event_log.LogEntry]:
@@ -69,20 +45,22 @@ def flags(folder: Path, name: str) -> list[bool]:
 
 def test_an_event_that_goes_on_across_a_restart_is_told_of_once(tmp_path: Path) -> None:
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        first = desk.process(happening(10, 12))
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        first = processor.process(make_camera_event(10, 12))
         assert first is not None and first.snapshot is not None and first.snapshot.read_bytes()
         assert first.started == moment(10)
-        desk.update_last_seen([("door", "fight")], moment(100))
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.process(happening(130, 133, session=129)) is None, "30 seconds after it was last seen, at once"
-        assert desk.process(happening(130, 140, is_over=True, session=129)) is None
-        assert desk.process(happening(150, 151, session=129)) is not None, "the next one is another"
+        processor.update_last_seen([("door", "fight")], moment(100))
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert processor.process(make_camera_event(130, 133, session=129)) is None, (
+            "30 seconds after it was last seen, at once"
+        )
+        assert processor.process(make_camera_event(130, 140, is_over=True, session=129)) is None
+        assert processor.process(make_camera_event(150, 151, session=129)) is not None, "the next one is another"
     assert [alert.started for alert in sent] == [moment(10), moment(150)]
     assert [(e["over"], e["is_cut"], e["goes_on"]) for e in entries(tmp_path)] == [
         (False, False, False), (True, True, False), (False, False, True), (True, False, False), (False, False, False),
     ]  # fmt: skip
-    assert len({entry["id"] for entry in entries(tmp_path)}) == 2, "what goes on keeps its id"
+    assert len({entry["id"] for entry in entries(tmp_path)}) == 2, "an event that goes on keeps its id"
 
 
 @pytest.mark.parametrize(
@@ -94,44 +72,44 @@ def test_another_event_after_a_restart_is_told_of(
     tmp_path: Path, last_seen: float, session: float, start: float
 ) -> None:
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.process(happening(0, last_seen)) is not None
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.process(happening(start, start + 1, session=session)) is not None
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert processor.process(make_camera_event(0, last_seen)) is not None
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert processor.process(make_camera_event(start, start + 1, session=session)) is not None
     assert len(sent) == 2
 
 
 def test_an_event_that_was_over_before_a_restart_does_not_go_on(tmp_path: Path) -> None:
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.process(happening(0, 2))
-        desk.process(happening(0, 8, is_over=True))
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.process(happening(12, 14, session=11)) is not None
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        processor.process(make_camera_event(0, 2))
+        processor.process(make_camera_event(0, 8, is_over=True))
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert processor.process(make_camera_event(12, 14, session=11)) is not None
     assert len(sent) == 2
 
 
 def test_a_camera_that_comes_back_to_the_same_event_tells_nothing_new(tmp_path: Path) -> None:
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.process(happening(0, 2))
-        desk.process(happening(0, 8, is_over=True, is_cut=True))
-        assert desk.process(happening(20, 22, session=20)) is None
-        desk.process(happening(20, 30, is_over=True, session=20))
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        processor.process(make_camera_event(0, 2))
+        processor.process(make_camera_event(0, 8, is_over=True, is_cut=True))
+        assert processor.process(make_camera_event(20, 22, session=20)) is None
+        processor.process(make_camera_event(20, 30, is_over=True, session=20))
     assert len(sent) == 1
     assert len({entry["id"] for entry in entries(tmp_path)}) == 1
 
 
 def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
         for second in range(0, 40, 2):
-            desk.process(happening(second, second + 1))
-            desk.process(happening(second, second + 1, camera="yard"))
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.process(happening(45, 46, session=0))
-        desk.process(happening(100, 101, session=0))
-    assert sum(alert.camera == "door" for alert in sent) == PER_MINUTE + 1, "a restart is no way round the ceiling"
+            processor.process(make_camera_event(second, second + 1))
+            processor.process(make_camera_event(second, second + 1, camera="yard"))
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        processor.process(make_camera_event(45, 46, session=0))
+        processor.process(make_camera_event(100, 101, session=0))
+    assert sum(alert.camera == "door" for alert in sent) == PER_MINUTE + 1, "a restart does not reset the limit"
     assert sum(alert.camera == "yard" for alert in sent) == PER_MINUTE
     begun = [entry for entry in entries(tmp_path) if not entry["over"]]
     assert len(begun) == 42
@@ -141,14 +119,14 @@ def test_a_storm_is_a_few_alerts_and_all_of_the_log(tmp_path: Path) -> None:
 def test_offline_and_back_are_one_alert_each_across_a_restart(tmp_path: Path) -> None:
     sent = Sent()
     offline = StatusChange("door", "offline", moment(20), NOW, "silent for 20 s")
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.process(CameraEvent("door", offline, offline.at)) is not None
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert set(desk.state.offline_since) == {"door"}
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert processor.process(CameraEvent("door", offline, offline.at)) is not None
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert set(processor.state.offline_since) == {"door"}
         back = StatusChange("door", "back", moment(60), NOW)
-        assert desk.process(CameraEvent("door", back, back.at)) is not None
-        assert desk.process(CameraEvent("door", back, back.at)) is None
-        assert not desk.state.offline_since
+        assert processor.process(CameraEvent("door", back, back.at)) is not None
+        assert processor.process(CameraEvent("door", back, back.at)) is None
+        assert not processor.state.offline_since
     assert [alert.kind for alert in sent] == ["offline", "back"]
 
 
@@ -157,30 +135,34 @@ def test_what_begins_outside_the_hours_is_told_when_they_begin_if_it_goes_on(tmp
     hours = moment(100)
     offline = StatusChange("yard", "offline", moment(20), NOW, "silent")
     back = StatusChange("gate", "back", moment(50), NOW)
-    with open_event_processor(tmp_path, sent, is_watched=lambda camera, at: at >= hours) as desk:  # type: ignore[arg-type]
-        for one in (happening(10, 12), happening(10, 12, camera="lift"), CameraEvent("yard", offline, offline.at)):
-            assert desk.process(one) is None
-        desk.process(CameraEvent("gate", StatusChange("gate", "offline", moment(30), NOW), moment(30)))
-        assert desk.process(happening(10, 20, is_over=True, camera="lift")) is None
-        assert desk.process(CameraEvent("gate", back, back.at)) is None
-        assert desk.process_waiting(moment(99)) == []
+    with open_event_processor(tmp_path, sent, is_watched=lambda camera, at: at >= hours) as processor:  # type: ignore[arg-type]
+        for one in (
+            make_camera_event(10, 12),
+            make_camera_event(10, 12, camera="lift"),
+            CameraEvent("yard", offline, offline.at),
+        ):
+            assert processor.process(one) is None
+        processor.process(CameraEvent("gate", StatusChange("gate", "offline", moment(30), NOW), moment(30)))
+        assert processor.process(make_camera_event(10, 20, is_over=True, camera="lift")) is None
+        assert processor.process(CameraEvent("gate", back, back.at)) is None
+        assert processor.process_deferred(moment(99)) == []
         assert not sent and not entries(tmp_path)
-        assert [(alert.kind, alert.camera) for alert in desk.process_waiting(moment(101))] == [
+        assert [(alert.kind, alert.camera) for alert in processor.process_deferred(moment(101))] == [
             ("event", "door"),
             ("offline", "yard"),
         ]
-        assert desk.process_waiting(moment(102)) == []
+        assert processor.process_deferred(moment(102)) == []
         late = CameraEvent("yard", StatusChange("yard", "back", moment(120), NOW), moment(120))
-        assert desk.process(late) is not None
+        assert processor.process(late) is not None
     assert len(sent) == 3
 
 
 def test_a_picture_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
         (tmp_path / SNAPSHOTS_FOLDER).rmdir()
-        told = desk.process(happening(10, 12))
-    assert told is not None and told.snapshot is None
+        alert = processor.process(make_camera_event(10, 12))
+    assert alert is not None and alert.snapshot is None
     assert "cannot write" in caplog.text
 
 
@@ -198,30 +180,30 @@ def test_clips_are_asked_for_once_all_of_them_has_come(tmp_path: Path) -> None:
 
     times = {"now": 12.0}
     rules = MonitorSettings(before_seconds=3, after_seconds=4, longest_clip_seconds=30)
-    with open_event_processor(tmp_path, None, rules) as desk:
-        desk.clips.clock = lambda: times["now"]
-        alert = desk.process(happening(10, 12))
+    with open_event_processor(tmp_path, None, rules) as processor:
+        processor.event_clips.clock = lambda: times["now"]
+        alert = processor.process(make_camera_event(10, 12))
         assert alert is not None and alert.clip is not None and alert.clip.parent == tmp_path / CLIPS_FOLDER
-        desk.process(happening(10, 12, camera="yard"))
-        desk.process(happening(10, 20, is_over=True))
+        processor.process(make_camera_event(10, 12, camera="yard"))
+        processor.process(make_camera_event(10, 20, is_over=True))
         for times["now"] in (20.0, 23.9):
-            desk.clips.record_due(record)
+            processor.event_clips.record_due(record)
             assert asked == []
         for times["now"] in (24.0, 30.0):
-            desk.clips.record_due(record)
+            processor.event_clips.record_due(record)
         assert asked == [("door", CLIPS_FOLDER, 7.0, 24.0)]
         times["now"] = 37.0
-        desk.clips.record_due(record)
-        assert asked[1:] == [("yard", CLIPS_FOLDER, 7.0, 37.0)], "of a long event the beginning"
-        desk.process(happening(50, 51))
+        processor.event_clips.record_due(record)
+        assert asked[1:] == [("yard", CLIPS_FOLDER, 7.0, 37.0)], "a long event: only its beginning"
+        processor.process(make_camera_event(50, 51))
         times["now"] = 52.0
-        desk.clips.record_all(record)
+        processor.event_clips.record_all(record)
         assert asked[2:] == [("door", CLIPS_FOLDER, 47.0, 52.0)]
 
 
 def test_without_clips_none_is_promised(tmp_path: Path) -> None:
-    with open_event_processor(tmp_path, None, MonitorSettings(longest_clip_seconds=0)) as desk:
-        alert = desk.process(happening(10, 12))
+    with open_event_processor(tmp_path, None, MonitorSettings(longest_clip_seconds=0)) as processor:
+        alert = processor.process(make_camera_event(10, 12))
     assert alert is not None and alert.clip is None
 
 
@@ -235,8 +217,8 @@ def test_half_a_line_is_cut_off_and_foreign_lines_are_passed_over(tmp_path: Path
     assert [entry["camera"] for entry in read_last_entries(tmp_path)] == ["a", "b"]
     assert (tmp_path / LOG_FILE_NAME).read_bytes().count(b"\n") == 3
     assert [entry["camera"] for entry in read_last_entries(tmp_path, max_bytes=40)] == ["b"]
-    with open_event_processor(tmp_path, Sent()) as desk:  # type: ignore[arg-type]
-        assert desk.process(happening(1, 2)) is not None
+    with open_event_processor(tmp_path, Sent()) as processor:  # type: ignore[arg-type]
+        assert processor.process(make_camera_event(1, 2)) is not None
 
 
 def test_a_large_log_becomes_the_older_one_and_nothing_is_forgotten(
@@ -244,13 +226,13 @@ def test_a_large_log_becomes_the_older_one_and_nothing_is_forgotten(
 ) -> None:
     monkeypatch.setattr(event_log, "MAX_LOG_BYTES", 100)
     sent = Sent()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        desk.process(happening(0, 2))
-        desk.log.rotate()
-        desk.log.rotate()
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        processor.process(make_camera_event(0, 2))
+        processor.event_log.rotate()
+        processor.event_log.rotate()
     assert (tmp_path / OLDER_LOG_FILE_NAME).exists() and not (tmp_path / LOG_FILE_NAME).read_bytes()
-    with open_event_processor(tmp_path, sent) as desk:  # type: ignore[arg-type]
-        assert desk.process(happening(20, 22, session=20)) is None
+    with open_event_processor(tmp_path, sent) as processor:  # type: ignore[arg-type]
+        assert processor.process(make_camera_event(20, 22, session=20)) is None
     assert len(sent) == 1
 
 
@@ -258,12 +240,12 @@ def test_a_large_log_becomes_the_older_one_and_nothing_is_forgotten(
 
 
 class Killed(BaseException):
-    """Nothing of ours may catch it, as nothing catches SIGKILL."""
+    """Stands for SIGKILL. No code of the project catches it."""
 
 
 @contextmanager
 def killed_at(step: int) -> Iterator[None]:
-    """The steps that reach the disk, counted; the one with this number and all after it do not happen."""
+    """Count the writes to the disk. The write with this number and all later ones do not happen."""
     count = 0
     append, write, put = event_log.EventLog.append, event_processor.write_atomically, Outbox.put
 
@@ -305,22 +287,22 @@ HOOK = parse_alert_settings({"channels": [{"kind": "webhook", "url": "http://127
 
 
 def live(folder: Path, begin: float, clock: list[float]) -> None:
-    """What the desk is told of EVENTS by a monitor that begins then, and lives as long as it may."""
-    with open_outbox(folder / "outbox.sqlite", HOOK) as outbox, open_event_processor(folder, outbox) as desk:
+    """Run a monitor that starts at `begin` and sees EVENTS, until it is killed. `clock` receives the times."""
+    with open_outbox(folder / "outbox.sqlite", HOOK) as outbox, open_event_processor(folder, outbox) as processor:
         for start, end in EVENTS:
             seen = max(start, begin)
             if seen + 2 <= end:
                 clock.append(seen + 2)
-                desk.process(happening(seen, seen + 2, session=begin))
+                processor.process(make_camera_event(seen, seen + 2, session=begin))
                 for second in range(int(seen + 5), end, 5):
                     clock.append(second)
-                    desk.update_last_seen([("door", "fight")], moment(second))
+                    processor.update_last_seen([("door", "fight")], moment(second))
                 clock.append(end)
-                desk.process(happening(seen, end, is_over=True, session=begin))
+                processor.process(make_camera_event(seen, end, is_over=True, session=begin))
 
 
-def told(folder: Path) -> list[float]:
-    """When the events began that were told of, in order."""
+def alerted_starts(folder: Path) -> list[float]:
+    """Return the starts of the alerted events, in order."""
     with open_outbox(folder / "outbox.sqlite", HOOK) as outbox:
         return [(delivery.alert.started - NOW).total_seconds() for delivery in outbox.list_pending()]
 
@@ -330,16 +312,16 @@ def told(folder: Path) -> list[float]:
 def test_killed_anywhere_each_event_is_told_of_once(
     tmp_path_factory: pytest.TempPathFactory, step: int, down: float
 ) -> None:
-    folder = tmp_path_factory.mktemp("desk")
+    folder = tmp_path_factory.mktemp("monitor")
     clock = [0.0]
     with killed_at(step):
         live(folder, 0, clock)
-    before, again = told(folder), clock[-1] + down
+    before, again = alerted_starts(folder), clock[-1] + down
     live(folder, again, clock)
-    after = told(folder)
-    assert after[: len(before)] == before, "what was told stays told"
+    after = alerted_starts(folder)
+    assert after[: len(before)] == before, "alerts in the outbox stay there"
     for start, end in EVENTS:
         times = sum(start <= one < end for one in after)
-        assert times <= 1, "none is repeated"
+        assert times <= 1, "no alert is repeated"
         if again + 2 <= end:
-            assert times == 1, "whatever is seen again is told of"
+            assert times == 1, "an event that is seen again has an alert"

@@ -1,4 +1,4 @@
-"""`/metrics`: what is counted, how it is written, and scrapers that do not behave."""
+"""`/metrics`: the counters, their text format, and scrapers that misbehave."""
 
 import re
 import socket
@@ -20,41 +20,41 @@ from hypothesis import strategies as st
 import hazard.monitor.metrics.server
 from features.live.types import CameraCounters, LiveFrame, StatusChange
 from hazard.cli.main import hazard as command
+from hazard.monitor.camera_watcher import EventChange
 from hazard.monitor.detector import CameraEvent, Observer
 from hazard.monitor.metrics.counters import MonitorCounters
 from hazard.monitor.metrics.prometheus import MetricsCollector
 from hazard.monitor.metrics.server import MAX_CONNECTIONS, serve_metrics
-from hazard.monitor.watcher import EventChange
 from hazard.types import Event
 from hazard.utils.bind_address import BindAddress, parse_bind_address
 from tests.conftest import Run
 from tests.helpers.paths import ROOT
-from tests.helpers.servers.receivers import an_alert
-from tests.helpers.servers.scrapes import parsed, scraped, value
+from tests.helpers.servers.receivers import make_alert
+from tests.helpers.servers.scrapes import parse_metrics, sample_value, scrape_metrics
 
 pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def counters(**changes: Any) -> CameraCounters:
-    usual = {"state": "live", "decoded": 100, "picked": 20, "dropped": 3, "skipped": 7, "reconnects": 2}
-    return CameraCounters(**{**usual, "last_frame_age": 1.5, "reason": "", **changes})
+def camera_counters(**changes: Any) -> CameraCounters:
+    defaults = {"state": "live", "decoded": 100, "picked": 20, "dropped": 3, "skipped": 7, "reconnects": 2}
+    return CameraCounters(**{**defaults, "last_frame_age": 1.5, "reason": "", **changes})
 
 
 def frame(camera: str, arrived: float) -> LiveFrame:
     return LiveFrame(camera, 1, 0.0, NOW, arrived, pixels=None)  # type: ignore[arg-type]
 
 
-def begun(camera: str, *, seconds: float = 0.0, is_over: bool = False) -> CameraEvent:
+def event_change(camera: str, *, seconds: float = 0.0, is_over: bool = False) -> CameraEvent:
     return CameraEvent(camera, EventChange(is_over, Event("fight", 0, 1, 0.9, 0.9)), NOW + timedelta(seconds=seconds))
 
 
-def a_tally(
+def make_counters(
     cameras: dict[str, CameraCounters], times: Iterator[float] | None = None
 ) -> tuple[MonitorCounters, Observer]:
-    tally = MonitorCounters(times.__next__ if times else time.monotonic)
+    counters = MonitorCounters(times.__next__ if times else time.monotonic)
     live: Any = SimpleNamespace(counters=lambda: cameras)
-    return tally, tally.make_observer(live, {name: ["fight"] for name in cameras}, {"door": 1})
+    return counters, counters.make_observer(live, {name: ["fight"] for name in cameras}, {"door": 1})
 
 
 @pytest.fixture
@@ -98,21 +98,21 @@ def test_a_port_may_be_a_number_of_yaml(tmp_path: Path, run: Run) -> None:
 
 
 def test_all_that_is_counted(address: BindAddress) -> None:
-    cameras = {"door": counters(), "yard": counters(state="connecting", last_frame_age=None)}
-    tally, look = a_tally(cameras, times=iter([100.0, 101.0, 101.0, 101.3, 102.0, 102.0]))
-    look([frame("door", 100.96), frame("door", 99.0), frame("yard", 0.0), StatusChange("yard", "offline", NOW, None)])
-    look([frame("door", 101.0)])  # within half a second of the last numbers
-    tally.count_event(begun("door"))
-    tally.count_event(begun("door", is_over=True))
-    tally.count_event(CameraEvent("yard", StatusChange("yard", "offline", NOW, None), NOW))
-    tally.count_alert(an_alert(camera="door"))
-    before = tally.snapshot
-    look([])
-    assert before.events["door", "fight"] == 0 and before.count_judged_frames("door") == 2, (
-        "what was read does not change"
+    cameras = {"door": camera_counters(), "yard": camera_counters(state="connecting", last_frame_age=None)}
+    counters, observe = make_counters(cameras, times=iter([100.0, 101.0, 101.0, 101.3, 102.0, 102.0]))
+    observe(
+        [frame("door", 100.96), frame("door", 99.0), frame("yard", 0.0), StatusChange("yard", "offline", NOW, None)]
     )
-    with serve_metrics(MetricsCollector(tally, lambda: {"pending": 4, "done": 9, "dead": 1}), address) as url:
-        found = scraped(url)
+    observe([frame("door", 101.0)])  # within half a second of the last snapshot
+    counters.count_event(event_change("door"))
+    counters.count_event(event_change("door", is_over=True))
+    counters.count_event(CameraEvent("yard", StatusChange("yard", "offline", NOW, None), NOW))
+    counters.count_alert(make_alert(camera="door"))
+    before = counters.snapshot
+    observe([])
+    assert before.events["door", "fight"] == 0 and before.count_judged_frames("door") == 2, "a snapshot does not change"
+    with serve_metrics(MetricsCollector(counters, lambda: {"pending": 4, "done": 9, "dead": 1}), address) as url:
+        found = scrape_metrics(url)
     for name, number in {
         "hazard_frames_decoded_total": 100,
         "hazard_frames_picked_total": 20,
@@ -124,42 +124,50 @@ def test_all_that_is_counted(address: BindAddress) -> None:
         "hazard_alerts_muted_total": 1,
         "hazard_frame_latency_seconds_count": 3,
     }.items():
-        assert value(found, name, camera="door") == number, name
-    assert value(found, "hazard_camera_up", camera="yard") == 0
-    assert value(found, "hazard_camera_last_frame_age_seconds", camera="yard") is None
+        assert sample_value(found, name, camera="door") == number, name
+    assert sample_value(found, "hazard_camera_up", camera="yard") == 0
+    assert sample_value(found, "hazard_camera_last_frame_age_seconds", camera="yard") is None
     for bound, number in {"0.05": 1, "0.1": 1, "0.3": 2, "1.5": 2, "2.0": 3, "+Inf": 3}.items():
-        assert value(found, "hazard_frame_latency_seconds_bucket", camera="door", le=bound) == number, bound
-    assert value(found, "hazard_frame_latency_seconds_bucket", camera="yard", le="30.0") == 0
-    assert value(found, "hazard_frame_latency_seconds_sum", camera="door") == pytest.approx(0.04 + 2.0 + 0.3)
-    assert value(found, "hazard_events_total", camera="door", label="fight") == 1
-    assert value(found, "hazard_events_total", camera="yard", label="fight") == 0, "known before it first happens"
-    assert value(found, "hazard_alerts_total", camera="door", kind="event") == 1
-    assert value(found, "hazard_alerts_total", camera="yard", kind="offline") == 0
-    assert (value(found, "hazard_outbox_pending"), value(found, "hazard_outbox_dead")) == (4, 1)
+        assert sample_value(found, "hazard_frame_latency_seconds_bucket", camera="door", le=bound) == number, bound
+    assert sample_value(found, "hazard_frame_latency_seconds_bucket", camera="yard", le="30.0") == 0
+    assert sample_value(found, "hazard_frame_latency_seconds_sum", camera="door") == pytest.approx(0.04 + 2.0 + 0.3)
+    assert sample_value(found, "hazard_events_total", camera="door", label="fight") == 1
+    assert sample_value(found, "hazard_events_total", camera="yard", label="fight") == 0, (
+        "it is 0 before the first event"
+    )
+    assert sample_value(found, "hazard_alerts_total", camera="door", kind="event") == 1
+    assert sample_value(found, "hazard_alerts_total", camera="yard", kind="offline") == 0
+    assert (sample_value(found, "hazard_outbox_pending"), sample_value(found, "hazard_outbox_dead")) == (4, 1)
     assert {name for name, _ in found} >= {"hazard_build_info", "process_start_time_seconds"}
-    assert time.time() - (value(found, "hazard_last_look_timestamp_seconds") or 0) < 60
+    assert time.time() - (sample_value(found, "hazard_last_look_timestamp_seconds") or 0) < 60
 
 
 def test_the_age_of_the_last_frame_grows_between_looks(address: BindAddress) -> None:
-    tally, _ = a_tally({"door": counters(last_frame_age=1.5)}, times=iter([time.monotonic() - 100]))
-    with serve_metrics(MetricsCollector(tally), address) as url:
-        assert 101.5 <= (value(scraped(url), "hazard_camera_last_frame_age_seconds", camera="door") or 0) < 130
+    counters, _ = make_counters({"door": camera_counters(last_frame_age=1.5)}, times=iter([time.monotonic() - 100]))
+    with serve_metrics(MetricsCollector(counters), address) as url:
+        assert (
+            101.5
+            <= (sample_value(scrape_metrics(url), "hazard_camera_last_frame_age_seconds", camera="door") or 0)
+            < 130
+        )
 
 
 @given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_cameras_may_have_any_name(name: str) -> None:
     from prometheus_client import CollectorRegistry, generate_latest
 
-    tally, look = a_tally({name: counters()}, times=iter([1.0, 2.0, 2.0]))
-    look([frame(name, 2.0)])
+    counters, observe = make_counters({name: camera_counters()}, times=iter([1.0, 2.0, 2.0]))
+    observe([frame(name, 2.0)])
     registry = CollectorRegistry()
-    registry.register(MetricsCollector(tally))
-    assert value(parsed(generate_latest(registry).decode()), "hazard_frames_judged_total", camera=name) == 1
+    registry.register(MetricsCollector(counters))
+    assert (
+        sample_value(parse_metrics(generate_latest(registry).decode()), "hazard_frames_judged_total", camera=name) == 1
+    )
 
 
 def test_before_the_cameras_are_open_there_are_no_numbers_yet(address: BindAddress) -> None:
     with serve_metrics(MetricsCollector(MonitorCounters()), address) as url:
-        found = scraped(url)
+        found = scrape_metrics(url)
     assert not [name for name, labels in found if dict(labels).get("camera")]
     assert "hazard_last_look_timestamp_seconds" not in {name for name, _ in found}
 
@@ -174,9 +182,9 @@ def test_the_outbox_is_asked_seldom_and_may_fail(address: BindAddress) -> None:
         raise RuntimeEnvironmentError("outbox o.sqlite cannot be used: disk I/O error")
 
     with serve_metrics(MetricsCollector(MonitorCounters(), counts), address) as url:
-        found = [scraped(url) for _ in range(5)][-1]
+        found = [scrape_metrics(url) for _ in range(5)][-1]
     assert len(asked) == 1
-    assert value(found, "hazard_outbox_pending") is None, "no number rather than a wrong one"
+    assert sample_value(found, "hazard_outbox_pending") is None, "no number is better than a wrong one"
 
 
 def test_only_metrics_are_there(address: BindAddress) -> None:
@@ -186,7 +194,7 @@ def test_only_metrics_are_there(address: BindAddress) -> None:
                 urllib.request.urlopen(other, timeout=30)
         with pytest.raises(urllib.error.HTTPError, match="501"):
             urllib.request.urlopen(url, data=b"x", timeout=30)
-        assert scraped(url + "?x=1")
+        assert scrape_metrics(url + "?x=1")
 
 
 def test_hanging_scrapers_are_few_and_end(address: BindAddress, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +204,13 @@ def test_hanging_scrapers_are_few_and_end(address: BindAddress, monkeypatch: pyt
         before = threading.active_count()
         hanging = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 30)) for _ in range(24)]
         for one in hanging:
-            with suppress(OSError):  # refused at once
+            with suppress(OSError):  # closed at once
                 one.send(b"GET /metrics HTTP/1.1\r\nX: ")  # and nothing more
         assert threading.active_count() <= before + MAX_CONNECTIONS < before + len(hanging)
         for one in hanging:
             with suppress(ConnectionResetError):
-                assert one.recv(1000) == b"", "each is ended"
-        assert scraped(url)
+                assert one.recv(1000) == b"", "each is closed"
+        assert scrape_metrics(url)
 
 
 def test_another_address_of_this_machine(address: BindAddress) -> None:
@@ -212,12 +220,12 @@ def test_another_address_of_this_machine(address: BindAddress) -> None:
         pytest.skip("this machine has no IPv6")
     with serve_metrics(MetricsCollector(MonitorCounters()), BindAddress("::1", 0)) as url:
         assert url.startswith("http://[::1]:")
-        assert scraped(url)
+        assert scrape_metrics(url)
 
 
 def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("hazard.monitor.setup.load_detector_setup", lambda *args: None)
+    monkeypatch.setattr("hazard.monitor.run.load_detector_setup", lambda *args: None)
     monkeypatch.setattr("hazard.monitor.run.open_cameras", lambda *args, **options: opened.append("cameras"))
 
     def tried(address: object) -> tuple[int, str]:
@@ -228,7 +236,7 @@ def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = tried(taken.getsockname()[1])
         assert (code, "the port is taken" in said) == (5, True), said
-    code, said = tried("192.0.2.1:0")  # of nobody
+    code, said = tried("192.0.2.1:0")  # an address of no machine
     assert (code, "cannot assign" in said) == (5, True), said
     code, said = tried("no-such-host.invalid:0")
     assert (code, "no such host" in said) == (2, True), said
@@ -238,10 +246,12 @@ def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch:
 
 
 def test_each_metric_is_documented(address: BindAddress) -> None:
-    tally, look = a_tally({"door": counters()})
-    look([])
-    with serve_metrics(MetricsCollector(tally, lambda: {"pending": 0, "dead": 0}), address) as url:
-        found = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in scraped(url) if name.startswith("hazard_")}
-    documented = (ROOT / "docs" / "live.md").read_text().split("## In numbers")[1]
+    counters, observe = make_counters({"door": camera_counters()})
+    observe([])
+    with serve_metrics(MetricsCollector(counters, lambda: {"pending": 0, "dead": 0}), address) as url:
+        found = {
+            re.sub("_(bucket|sum|count)$", "", name) for name, _ in scrape_metrics(url) if name.startswith("hazard_")
+        }
+    documented = (ROOT / "docs" / "live.md").read_text().split("## Metrics for Prometheus")[1]
     rows = [line.split("|")[1] for line in documented.splitlines() if line.startswith("| `")]
     assert set(re.findall(r"`(hazard_\w+)`", " ".join(rows))) == found

@@ -1,4 +1,4 @@
-"""What people say of events, and what is counted of them."""
+"""Users' feedback on events, the corrections made from it, and the statistics."""
 
 import csv
 import io
@@ -14,26 +14,32 @@ from features.cli.extract import extract_features
 from hazard.data.corrections import read_corrections
 from hazard.web.cameras.feedback import open_feedback
 from hazard.web.cameras.statistics import compute_statistics, day_start
-from tests.helpers.data.monitor_folders import Scene, asking, events, seen, watched
+from tests.helpers.data.monitor_folders import (
+    MonitorFolder,
+    list_recorded_events,
+    make_client,
+    open_test_sites,
+    request_events,
+)
 from tests.helpers.servers.alarms import write_pictures
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path / "yard")
+def scene(tmp_path: Path) -> MonitorFolder:
+    return MonitorFolder(tmp_path / "yard")
 
 
 @pytest.fixture
-def client(scene: Scene, tmp_path: Path) -> Iterator[TestClient]:
-    with asking(tmp_path, yard=scene) as opened:
+def client(scene: MonitorFolder, tmp_path: Path) -> Iterator[TestClient]:
+    with make_client(tmp_path, yard=scene) as opened:
         yield opened
 
 
-def test_marks_survive_a_restart_and_half_a_line(scene: Scene, tmp_path: Path) -> None:
+def test_marks_survive_a_restart_and_half_a_line(scene: MonitorFolder, tmp_path: Path) -> None:
     for ago in (300, 200, 100):
-        scene.event(ago=ago)
+        scene.add_event(ago=ago)
     scene.write()
-    third, second, first = seen(watched(scene.folder))
+    third, second, first = list_recorded_events(open_test_sites(scene.folder))
     marks = open_feedback(tmp_path / "marks", ["yard"])["yard"]
     assert marks.save(first, "right", "", 5.0) and marks.save(second, "right", "", 6.0)
     assert not marks.save(first, "right", "", 7.0), "said already"
@@ -44,15 +50,19 @@ def test_marks_survive_a_restart_and_half_a_line(scene: Scene, tmp_path: Path) -
         file.write(b'{"key": "hal')
     again = open_feedback(tmp_path / "marks", ["yard"])["yard"]
     assert again.by_key == marks.by_key
-    assert (again.verdict(first.key), again.verdict(second.key), again.verdict(third.key)) == ("right", "wrong", "")
+    assert (again.get_verdict(first.key), again.get_verdict(second.key), again.get_verdict(third.key)) == (
+        "right",
+        "wrong",
+        "",
+    )
     assert again.save(third, "right", "", 10.0)
-    assert open_feedback(tmp_path / "marks", ["yard"])["yard"].verdict(third.key) == "right"
+    assert open_feedback(tmp_path / "marks", ["yard"])["yard"].get_verdict(third.key) == "right"
 
 
-def test_sites_of_any_name_keep_their_marks_apart(scene: Scene, tmp_path: Path) -> None:
-    scene.event()
+def test_sites_of_any_name_keep_their_marks_apart(scene: MonitorFolder, tmp_path: Path) -> None:
+    scene.add_event()
     scene.write()
-    (event,) = seen(watched(scene.folder))
+    (event,) = list_recorded_events(open_test_sites(scene.folder))
     names = ["../up", "a/b", "x" * 300, "", "ß\n"]
     marks = open_feedback(tmp_path / "marks", names)
     marks["a/b"].save(event, "right", "", 1.0)
@@ -61,12 +71,12 @@ def test_sites_of_any_name_keep_their_marks_apart(scene: Scene, tmp_path: Path) 
     assert not list(tmp_path.glob("*.jsonl"))
 
 
-def test_marks_become_corrections_that_training_reads(client: TestClient, scene: Scene, tmp_path: Path) -> None:
+def test_marks_become_corrections_that_training_reads(client: TestClient, scene: MonitorFolder, tmp_path: Path) -> None:
     video = write_pictures(tmp_path / "clip.mp4", [False] * 10).read_bytes()
     for ago, label in ((500, "fight"), (400, "fight"), (300, "fall"), (200, "fight"), (100, "fight")):
-        scene.event(ago=ago, label=label, clip=video if ago != 200 else b"")
+        scene.add_event(ago=ago, label=label, clip=video if ago != 200 else b"")
     scene.write()
-    keys = [event["key"] for event in events(client)][::-1]
+    keys = [event["key"] for event in request_events(client)][::-1]
     for key, said in zip(keys, ({"mark": "right"}, {"mark": "wrong"}, {"mark": "wrong", "label": "play"},
                                 {"mark": "right"}), strict=False):  # fmt: skip
         assert client.post(f"/api/events/{key}/mark", json=said).status_code == 200
@@ -89,13 +99,13 @@ def test_marks_become_corrections_that_training_reads(client: TestClient, scene:
     assert (done.labelled_clips, done.excluded_clips) == (2, 1)
 
 
-def test_a_wrong_event_of_a_model_of_two_labels_is_the_other_one(scene: Scene, tmp_path: Path) -> None:
+def test_a_wrong_event_of_a_model_of_two_labels_is_the_other_one(scene: MonitorFolder, tmp_path: Path) -> None:
     from hazard.web.cameras.feedback import make_corrections
 
     for ago in (300, 200):
-        scene.event(ago=ago)
+        scene.add_event(ago=ago)
     scene.write()
-    second, first = seen(watched(scene.folder))
+    second, first = list_recorded_events(open_test_sites(scene.folder))
     marks = open_feedback(tmp_path / "marks", ["yard"])["yard"]
     marks.save(first, "wrong", "", 1.0)
     marks.save(second, "right", "", 1.0)
@@ -108,13 +118,13 @@ def test_a_wrong_event_of_a_model_of_two_labels_is_the_other_one(scene: Scene, t
 # Numbers
 
 
-def test_events_are_counted_in_the_hours_of_a_place(scene: Scene) -> None:
+def test_events_are_counted_in_the_hours_of_a_place(scene: MonitorFolder) -> None:
     zone = ZoneInfo("Europe/Berlin")
     midnight = day_start(date(2026, 3, 29), zone)  # that night, two o'clock is three o'clock
     assert datetime.fromtimestamp(midnight, zone).isoformat() == "2026-03-29T00:00:00+01:00"
-    scene.event()
+    scene.add_event()
     scene.write()
-    (event,) = seen(watched(scene.folder))
+    (event,) = list_recorded_events(open_test_sites(scene.folder))
     from dataclasses import replace
 
     many = [replace(event, key=str(n), started=midnight + 3600 * n) for n in range(0, 49)]

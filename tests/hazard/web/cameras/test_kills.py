@@ -1,4 +1,4 @@
-"""A page that is killed never stops the watching, and a monitor that is killed never stops the page: real processes."""
+"""Killing the server does not stop the monitor, and killing the monitor does not stop the server: real processes."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 
 from hazard.monitor.events.event_log import LOG_FILE_NAME
 from hazard.monitor.housekeeping.heartbeat import HEARTBEAT_STALE_SECONDS
-from tests.helpers.servers.alarms import alarm_model, clock_camera
+from tests.helpers.servers.alarms import clock_camera, train_alarm_model
 
 PATIENCE = 90.0
 
@@ -36,7 +36,7 @@ def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def killed(running: subprocess.Popen[str]) -> None:
-    """kill -9, of the processes that it started too."""
+    """Kill a process and those it started with SIGKILL."""
     if running.poll() is None:
         os.killpg(running.pid, signal.SIGKILL)
     running.wait(PATIENCE)
@@ -71,12 +71,12 @@ def wait_for(condition: Callable[[], Any], running: subprocess.Popen[str], secon
 
 @pytest.mark.long
 def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -> None:
-    model = alarm_model(tmp_path)
+    model = train_alarm_model(tmp_path)
     watching = ("--model", model, "-o", tmp_path / "o", "--runtime", "torch", "--threshold", "0.5", "--stride", "0.5",
                 "--set", "monitor.after_seconds=1")  # fmt: skip
     serving = ("serve", "--model", model, "--monitor", f"yard={tmp_path / 'o'}", "--port", "0", "--runtime", "torch",
                "--data", tmp_path / "d")  # fmt: skip
-    with clock_camera() as camera, process("monitor", camera.address, *watching) as monitor:
+    with clock_camera() as camera, process("monitor", camera.url, *watching) as monitor:
 
         def alarm(seconds: float = 10.0) -> None:
             now = time.monotonic()
@@ -87,7 +87,7 @@ def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -
             url = address_of(first)
 
             def seen(least: int, *, is_going_on: bool) -> list[dict[str, Any]]:
-                """A busy machine may lose sight of an event, which is then another one: there may be more."""
+                """Return the events if there are enough. A busy machine may interrupt an event and count it twice."""
                 events = ask(url + "/api/events")["events"]
                 is_so = bool(events) and (events[0]["state"] == "going on") == is_going_on
                 return events if len(events) >= least and is_so else []
@@ -119,7 +119,7 @@ def test_neither_the_page_nor_the_monitor_falls_with_the_other(tmp_path: Path) -
             assert len(seen(count, is_going_on=False)) == count, "what it saw is shown still"
             assert ask(url + "/api/statistics")["total"]["count"] == count
             camera.events.clear()
-            with process("monitor", camera.address, *watching) as again:
+            with process("monitor", camera.url, *watching) as again:
                 wait_for(lambda: states() == ["up"], again)
                 again.terminate()
                 wait_for(lambda: states() == ["not watching"], second, 20)

@@ -1,4 +1,4 @@
-"""What cameras saw, over HTTP."""
+"""The pages and the API of cameras over HTTP."""
 
 import json
 import os
@@ -9,28 +9,28 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.helpers.data.monitor_folders import NOW, Scene, asking, events, fresh, picture
+from tests.helpers.data.monitor_folders import NOW, MonitorFolder, expire_sites, make_client, make_jpeg, request_events
 from tests.helpers.data.predictions import HOSTILE_NAMES
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path / "yard")
+def scene(tmp_path: Path) -> MonitorFolder:
+    return MonitorFolder(tmp_path / "yard")
 
 
 @pytest.fixture
-def client(scene: Scene, tmp_path: Path) -> Iterator[TestClient]:
-    with asking(tmp_path, yard=scene) as opened:
+def client(scene: MonitorFolder, tmp_path: Path) -> Iterator[TestClient]:
+    with make_client(tmp_path, yard=scene) as opened:
         yield opened
 
 
-def test_events_are_paged_and_filtered(client: TestClient, scene: Scene) -> None:
+def test_events_are_paged_and_filtered(client: TestClient, scene: MonitorFolder) -> None:
     for number in range(25):
-        scene.event(
+        scene.add_event(
             ago=5000 - 100 * number, camera=["door", "gate"][number % 2], label=["fight", "fall"][number % 3 == 0]
         )
     scene.write()
-    fresh(client)
+    expire_sites(client)
     got, cursor, sizes = [], "", []
     while True:
         page = client.get(f"/api/events?limit=10&cursor={cursor}").json()
@@ -42,16 +42,18 @@ def test_events_are_paged_and_filtered(client: TestClient, scene: Scene) -> None
     assert sizes == [10, 10, 5]
     assert [one["started"] for one in got] == sorted((one["started"] for one in got), reverse=True)
     assert len({one["key"] for one in got}) == 25
-    assert {one["camera"] for one in events(client, "camera=gate")} == {"gate"}
-    assert {one["label"] for one in events(client, "label=fall")} == {"fall"}
-    assert not events(client, "site=nowhere")
+    assert {one["camera"] for one in request_events(client, "camera=gate")} == {"gate"}
+    assert {one["label"] for one in request_events(client, "label=fall")} == {"fall"}
+    assert not request_events(client, "site=nowhere")
     since, before = got[9]["started"], got[4]["started"]
-    assert [one["key"] for one in events(client, f"since={since}&before={before}")] == [e["key"] for e in got[5:10]]
+    assert [one["key"] for one in request_events(client, f"since={since}&before={before}")] == [
+        e["key"] for e in got[5:10]
+    ]
     client.post(f"/api/events/{got[0]['key']}/mark", json={"mark": "wrong"})
-    assert [one["key"] for one in events(client, "mark=wrong")] == [got[0]["key"]]
-    assert len(events(client, "mark=none")) == 24
+    assert [one["key"] for one in request_events(client, "mark=wrong")] == [got[0]["key"]]
+    assert len(request_events(client, "mark=none")) == 24
     client.post(f"/api/events/{got[0]['key']}/mark", json={"mark": ""})
-    assert not events(client, "mark=any")
+    assert not request_events(client, "mark=any")
 
 
 @pytest.mark.parametrize(
@@ -76,36 +78,36 @@ def test_wrong_values_are_refused_in_a_line(client: TestClient, query: str) -> N
      {"mark": "wrong", "more": 1},
      {"mark": "wrong", "label": "x" * 101}],
 )  # fmt: skip
-def test_wrong_marks_are_refused(client: TestClient, scene: Scene, said: object) -> None:
-    scene.event()
+def test_wrong_marks_are_refused(client: TestClient, scene: MonitorFolder, said: object) -> None:
+    scene.add_event()
     scene.write()
-    key = events(client)[0]["key"]
+    key = request_events(client)[0]["key"]
     got = client.post(f"/api/events/{key}/mark", json=said)
     assert got.status_code == 422 and "\n" not in got.json()["error"]
     assert client.post("/api/events/" + "0" * 24 + "/mark", json={"mark": "right"}).status_code == 404
-    assert events(client)[0]["mark"] == ""
+    assert request_events(client)[0]["mark"] == ""
 
 
-def test_who_has_an_answer_is_told_so(client: TestClient, scene: Scene) -> None:
-    scene.event(ago=500)
+def test_who_has_an_answer_is_told_so(client: TestClient, scene: MonitorFolder) -> None:
+    scene.add_event(ago=500)
     scene.write()
     for number, path in enumerate(("/api/events", "/api/cameras", "/api/statistics", "/cameras?part=1")):
-        fresh(client)
+        expire_sites(client)
         first = client.get(path)
         again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert again.status_code == 304 and not again.content
-        scene.event(ago=100 - number)
+        scene.add_event(ago=100 - number)
         scene.write()
-        fresh(client)
+        expire_sites(client)
         changed = client.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert changed.status_code == 200 and changed.headers["etag"] != first.headers["etag"]
 
 
-def test_clips_are_served_in_ranges(client: TestClient, scene: Scene) -> None:
+def test_clips_are_served_in_ranges(client: TestClient, scene: MonitorFolder) -> None:
     content = bytes(range(256)) * 20
-    scene.event(clip=content, picture=picture())
+    scene.add_event(clip=content, picture=make_jpeg())
     scene.write()
-    (event,) = events(client)
+    (event,) = request_events(client)
     url = event["clip"]["url"]
     assert (event["clip"]["state"], event["snapshot"]["state"]) == ("there", "there")
     whole = client.get(url)
@@ -122,10 +124,10 @@ def test_clips_are_served_in_ranges(client: TestClient, scene: Scene) -> None:
     assert client.get(url, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
 
 
-def test_no_file_outside_is_served(client: TestClient, scene: Scene, tmp_path: Path) -> None:
+def test_no_file_outside_is_served(client: TestClient, scene: MonitorFolder, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    scene.event(ago=900)
+    scene.add_event(ago=900)
     line = json.loads(scene.lines[-1])
     (scene.folder / "clips" / "link.mp4").symlink_to(secret)
     (scene.folder / "clips" / "inner").mkdir()
@@ -146,7 +148,7 @@ def test_no_file_outside_is_served(client: TestClient, scene: Scene, tmp_path: P
     for number, name in enumerate(names):
         scene.add(line | {"id": f"odd {number}", "clip": name, "snapshot": name})
     scene.write()
-    got = events(client)
+    got = request_events(client)
     assert len(got) == len(names) + 1
     for event in got:
         assert event["clip"]["url"] is None and event["snapshot"]["url"] is None
@@ -160,28 +162,28 @@ def test_no_file_outside_is_served(client: TestClient, scene: Scene, tmp_path: P
     assert client.get(f"/api/events/{got[-1]['key']}/clip").status_code == 404, "nor through a folder that is a link"
 
 
-def test_a_clip_says_whether_it_comes(client: TestClient, scene: Scene) -> None:
+def test_a_clip_says_whether_it_comes(client: TestClient, scene: MonitorFolder) -> None:
     since_then = time.time() - NOW.timestamp()  # a long run of tests
-    scene.event(ago=10_000)
-    scene.event(ago=20 - since_then)
-    scene.event(ago=9000, camera="gate", lasts=None)
+    scene.add_event(ago=10_000)
+    scene.add_event(ago=20 - since_then)
+    scene.add_event(ago=9000, camera="gate", lasts=None)
     scene.write()
-    scene.beat(door="live")
-    states = {event["started"]: event["clip"]["state"] for event in events(client)}
+    scene.write_heartbeat(door="live")
+    states = {event["started"]: event["clip"]["state"] for event in request_events(client)}
     assert [states[moment] for moment in sorted(states)] == ["removed", "coming", "coming"]
-    assert "The clip is not there yet" in client.get(events(client)[0]["page"]).text
-    assert "The clip was removed" in client.get(events(client, "camera=door")[1]["page"]).text
+    assert "The clip is not ready yet" in client.get(request_events(client)[0]["page"]).text
+    assert "The clip was removed" in client.get(request_events(client, "camera=door")[1]["page"]).text
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_hostile_names_are_shown_and_do_nothing(client: TestClient, scene: Scene, name: str) -> None:
-    scene.event(camera="door", label="fight")
+def test_hostile_names_are_shown_and_do_nothing(client: TestClient, scene: MonitorFolder, name: str) -> None:
+    scene.add_event(camera="door", label="fight")
     line = json.loads(scene.lines[-1]) | {"camera": name, "label": name, "id": name}
     scene.lines[:] = [json.dumps(line)]
-    scene.offline(name)
+    scene.add_offline(name)
     scene.write()
-    scene.beat(**{"door": "live"})
-    (event,) = events(client)
+    scene.write_heartbeat(**{"door": "live"})
+    (event,) = request_events(client)
     for path in (
         "/cameras",
         "/cameras?part=1",
@@ -200,51 +202,51 @@ def test_hostile_names_are_shown_and_do_nothing(client: TestClient, scene: Scene
 
 
 def test_no_cameras_are_no_fault(tmp_path: Path) -> None:
-    with asking(tmp_path) as client:
+    with make_client(tmp_path) as client:
         assert "No cameras yet" in client.get("/cameras").text
         assert client.get("/api/cameras").json() == {"cameras": []}
         assert client.get("/api/corrections.csv").status_code == 422
 
 
 def test_several_sites_are_shown_together(tmp_path: Path) -> None:
-    scenes = {name: Scene(tmp_path / name) for name in ("yard", "hall")}
+    scenes = {name: MonitorFolder(tmp_path / name) for name in ("yard", "hall")}
     for number, scene in enumerate(scenes.values()):
         for ago in (500, 300, 100):
-            scene.event(ago=ago + 50 * number)
+            scene.add_event(ago=ago + 50 * number)
         scene.write()
-    with asking(tmp_path, **scenes) as client:
-        got = events(client)
+    with make_client(tmp_path, **scenes) as client:
+        got = request_events(client)
         assert [one["site"] for one in got] == ["yard", "hall"] * 3
         assert len({one["key"] for one in got}) == 6
-        assert {one["site"] for one in events(client, "site=hall")} == {"hall"}
+        assert {one["site"] for one in request_events(client, "site=hall")} == {"hall"}
         assert client.get("/api/corrections.csv").status_code == 422
         assert client.get("/api/corrections.csv?site=hall").status_code == 200
         client.post(f"/api/events/{got[0]['key']}/mark", json={"mark": "right"})
-        assert [one["site"] for one in events(client, "mark=right")] == ["yard"]
+        assert [one["site"] for one in request_events(client, "mark=right")] == ["yard"]
 
 
-def test_the_folder_of_the_monitor_is_only_read(client: TestClient, scene: Scene) -> None:
-    scene.event(clip=b"x", picture=picture())
+def test_the_folder_of_the_monitor_is_only_read(client: TestClient, scene: MonitorFolder) -> None:
+    scene.add_event(clip=b"x", picture=make_jpeg())
     scene.write()
-    scene.beat()
+    scene.write_heartbeat()
     before = {path: path.stat().st_mtime_ns for path in scene.folder.rglob("*")}
-    key = events(client)[0]["key"]
+    key = request_events(client)[0]["key"]
     client.post(f"/api/events/{key}/mark", json={"mark": "right"})
     for path in ("/cameras", "/cameras/statistics", f"/api/events/{key}/clip", "/api/corrections.csv"):
         client.get(path)
     assert {path: path.stat().st_mtime_ns for path in scene.folder.rglob("*")} == before
 
 
-def test_answers_are_as_openapi_says(client: TestClient, scene: Scene) -> None:
+def test_answers_are_as_openapi_says(client: TestClient, scene: MonitorFolder) -> None:
     import jsonschema
 
-    scene.event(ago=200)
-    scene.event(ago=20, lasts=None)
-    scene.offline("gate")
+    scene.add_event(ago=200)
+    scene.add_event(ago=20, lasts=None)
+    scene.add_offline("gate")
     scene.write()
-    scene.beat(door="live", gate="offline")
+    scene.write_heartbeat(door="live", gate="offline")
     described = client.get("/openapi.json").json()
     for path in ("/api/events", "/api/cameras", "/api/statistics"):
         schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-        fresh(client)
+        expire_sites(client)
         jsonschema.validate(client.get(path).json(), schema | {"components": described["components"]})

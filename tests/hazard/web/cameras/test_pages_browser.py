@@ -1,4 +1,4 @@
-"""The pages of cameras in a real browser: seen, filtered, opened, marked by keyboard, and followed as things happen."""
+"""The pages of cameras in a real browser: list, filters, dialog, marking by keyboard, live updates."""
 
 import time
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.chromium import CHROMIUM, MISSING
-from tests.helpers.data.monitor_folders import Scene, picture
+from tests.helpers.data.monitor_folders import MonitorFolder, make_jpeg
 from tests.helpers.servers.alarms import write_pictures
-from tests.helpers.servers.served import serving_models
+from tests.helpers.servers.served import run_server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 PATIENCE = 30_000.0
@@ -32,31 +32,31 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, clip: bytes) -> Scene:
+def scene(tmp_path: Path, clip: bytes) -> MonitorFolder:
     """A thousand events, the newest with their pictures and clips."""
-    scene = Scene(tmp_path / "yard")
+    scene = MonitorFolder(tmp_path / "yard")
     for number in range(1000):
         is_new = number > 950
-        files = {"picture": picture(number), "clip": clip} if is_new else {}
-        scene.event(
+        files = {"picture": make_jpeg(number), "clip": clip} if is_new else {}
+        scene.add_event(
             ago=300.0 + 600 * (999 - number), camera=["door", "gate"][number % 2],
             label=["fight", "fall"][number % 5 == 0], is_muted=number % 10 == 9, peak=0.7 + 0.0003 * number, **files,
         )  # fmt: skip
-    scene.offline("gate")
+    scene.add_offline("gate")
     scene.write()
-    scene.beat(door="live", gate="offline")
+    scene.write_heartbeat(door="live", gate="offline")
     return scene
 
 
 @pytest.fixture
-def address(scene: Scene, tmp_path: Path) -> Iterator[str]:
-    with serving_models({}, tmp_path / "serve", monitors={"yard": scene.folder}) as server:
+def address(scene: MonitorFolder, tmp_path: Path) -> Iterator[str]:
+    with run_server({}, tmp_path / "serve", monitors={"yard": scene.folder}) as server:
         yield server.url
 
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the console of the browser said: nothing, unless a test takes it away."""
+    """The messages in the browser's console. Any message fails the test, unless the test removes it."""
     return []
 
 
@@ -93,7 +93,7 @@ def test_a_thousand_events_open_in_under_a_second(page: Any, address: str) -> No
 def test_cameras_and_events_are_shown_in_the_time_of_the_browser(page: Any, address: str) -> None:
     page.goto(address + "/cameras")
     states = page.locator(".camera .state").all_inner_texts()
-    assert states[0].strip() == "up" and states[1].startswith("offline since")
+    assert states[0].strip() == "online" and states[1].startswith("offline since")
     assert page.locator(".camera img").count() == 2
     moment = page.locator("a.event time").first
     hour = page.evaluate("t => new Date(t).getHours()", moment.get_attribute("datetime"))
@@ -111,7 +111,7 @@ def test_filters_leave_what_is_asked_for(page: Any, address: str) -> None:
     assert "100 events" in page.locator("#count").inner_text()
     page.locator("#to").fill("2001-01-01")
     page.locator(".filters button").click()
-    page.get_by_text("No event is like that").wait_for()
+    page.get_by_text("No event matches these filters").wait_for()
     page.locator(".filters .clear").click()
     page.locator("a.event").first.wait_for()
     assert rows(page) == 60
@@ -121,7 +121,7 @@ def test_filters_leave_what_is_asked_for(page: Any, address: str) -> None:
 
 
 def test_events_are_marked_by_keyboard_one_after_the_other(
-    page: Any, address: str, scene: Scene, tmp_path: Path
+    page: Any, address: str, scene: MonitorFolder, tmp_path: Path
 ) -> None:
     page.goto(address + "/cameras")
     page.locator("#mark-all").click()
@@ -136,7 +136,7 @@ def test_events_are_marked_by_keyboard_one_after_the_other(
     page.locator("dialog .verdict [data-word=wrong][aria-pressed=true]").wait_for()
     page.keyboard.press("u")
     page.locator("dialog .verdict .quiet[disabled]").wait_for()
-    assert page.locator("#said").inner_text().endswith("mark taken back.")
+    assert page.locator("#said").inner_text().endswith("mark removed.")
     page.keyboard.press("Escape")
     page.locator("#count", has_text="981 not yet marked").wait_for()
     assert page.url.endswith("/cameras")
@@ -173,30 +173,30 @@ def test_clips_play_and_may_be_sought(page: Any, address: str) -> None:
     assert at == pytest.approx(3.0, abs=0.2)
 
 
-def test_what_happens_appears_by_itself(page: Any, address: str, scene: Scene, clip: bytes) -> None:
+def test_what_happens_appears_by_itself(page: Any, address: str, scene: MonitorFolder, clip: bytes) -> None:
     page.goto(address + "/cameras")
     page.locator("a.event").nth(2).focus()
     page.evaluate("window.stays = document.querySelector('.events > li:nth-child(3)')")
-    scene.event(ago=1, lasts=None, camera="gate", label="blaze", picture=picture(3))
+    scene.add_event(ago=1, lasts=None, camera="gate", label="blaze", picture=make_jpeg(3))
     scene.write()
     page.locator(".events > li:first-child", has_text="blaze").wait_for()
     assert page.locator("#news").inner_text() == "New event: blaze at gate"
-    assert page.locator(".events > li:first-child .badge").inner_text() == "going on"
+    assert page.locator(".events > li:first-child .badge").inner_text() == "ongoing"
     assert page.evaluate("document.activeElement === window.stays.querySelector('a')"), "focus stays where it was"
     assert "1,001 events" in page.locator("#count").inner_text()
     page.locator("a.event").first.click()
     page.locator("dialog .callout.odd").wait_for()
-    scene.event(ago=1, lasts=3, camera="gate", label="blaze", clip=clip)
+    scene.add_event(ago=1, lasts=3, camera="gate", label="blaze", clip=clip)
     scene.write()
     page.locator("dialog video").wait_for()
     page.keyboard.press("Escape")
     page.locator(".events > li:first-child .badge").wait_for(state="detached")
-    scene.beat(is_over=True, door="live", gate="offline")
-    page.locator(".camera .state", has_text="not watching").first.wait_for()
+    scene.write_heartbeat(is_over=True, door="live", gate="offline")
+    page.locator(".camera .state", has_text="monitor not running").first.wait_for()
 
 
-def test_a_server_that_is_gone_is_told(page: Any, complaints: list[str], scene: Scene, tmp_path: Path) -> None:
-    with serving_models({}, tmp_path / "second", monitors={"yard": scene.folder}) as server:
+def test_a_server_that_is_gone_is_told(page: Any, complaints: list[str], scene: MonitorFolder, tmp_path: Path) -> None:
+    with run_server({}, tmp_path / "second", monitors={"yard": scene.folder}) as server:
         page.goto(server.url + "/cameras")
     page.locator("#lost").wait_for()
     assert rows(page) == 60
@@ -233,7 +233,7 @@ def test_numbers_are_drawn_and_told(page: Any, address: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("device", "width", "height"), SHOTS)
 def test_no_serious_fault_of_accessibility(
-    chromium: Any, address: str, scene: Scene, device: str, width: int, height: int, scheme: Any
+    chromium: Any, address: str, scene: MonitorFolder, device: str, width: int, height: int, scheme: Any
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True)

@@ -1,9 +1,9 @@
-// What an answer says, looked up by time and by label.
+// An index of an answer: segments and events by time, colours by label, curves.
 
-// Curves: the positive label's; without one, those of the labels that are given most. Of more labels than an answer
-// tells the probabilities of, the likeliest one's alone: the others would have gaps.
-const TOLD = 5, LINES = ["solid", "dash", "dot"];
-export function seenIn(answer) {
+// Curves: the positive label's, or without one those of the most frequent labels. If there are more labels than an answer
+// has probabilities for, only the most likely label's, because the others would have gaps.
+const MAX_LABELS = 5, LINES = ["solid", "dash", "dot"];
+export function indexAnswer(answer) {
   const segments = answer.segment_predictions.map((segment, index) => ({...segment, index}));
   const events = answer.events.map((event, index) => ({...event, index}));
   const whole = Math.max(answer.duration || 0, segments.at(-1)?.end ?? 0, 0.1);
@@ -13,16 +13,16 @@ export function seenIn(answer) {
   const common = [...count.keys()].sort((a, b) => count.get(b) - count.get(a));
   const others = common.filter((label) => !alarming.has(label)), order = [...alarming, ...others];
   const tones = (label) => alarming.has(label) ? ["hot", "hot2"][Math.min(1, [...alarming].indexOf(label))] : `t${others.indexOf(label) % 4}`;
-  const drawn = answer.positive_label ? [answer.positive_label] : answer.labels.length <= TOLD ? order.slice(0, LINES.length) : [null];
+  const drawn = answer.positive_label ? [answer.positive_label] : answer.labels.length <= MAX_LABELS ? order.slice(0, LINES.length) : [null];
   return {
     segments, events, whole, tones,
-    segmentAt: (time) => found(segments, Math.min(time, whole - 1e-6)),
+    segmentAt: (time) => findSegment(segments, Math.min(time, whole - 1e-6)),
     eventAt: (time) => events.find((event) => event.start <= time && time < event.end),
     kindOf: (label) => alarming.has(label) ? "hot" : "cool",
-    curves: drawn.map((label, i) => ({label, tone: label === null ? "best" : tones(label), line: LINES[i], parts: parts(segments, label, whole)})),
+    curves: drawn.map((label, i) => ({label, tone: label === null ? "best" : tones(label), line: LINES[i], parts: curveParts(segments, label, whole)})),
   };
 }
-function found(segments, time) {
+function findSegment(segments, time) {
   let low = 0, high = segments.length - 1;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
@@ -32,7 +32,7 @@ function found(segments, time) {
   const segment = segments[low];
   return segment && segment.start <= time && time < segment.end + 1e-6 ? segment : undefined;
 }
-function parts(segments, label, whole) {
+function curveParts(segments, label, whole) {
   const drawn = [[]];
   segments.forEach((segment, i) => {
     const p = (label === null ? segment.top5[0] : segment.top5.find((one) => one.label === label))?.confidence;

@@ -1,29 +1,29 @@
-// What cameras saw: the list follows by itself, events open in a window over it, y and n say whether they were right.
-const REFRESH_MS = 3000, PATIENCE_MS = 10000, MOST = 500;
+// The page of cameras: the list refreshes itself, events open in a dialog over it, the keys y and n mark them.
+const REFRESH_MS = 3000, TIMEOUT_MS = 10000, MAX_EVENTS = 500;
 const live = document.getElementById("live"), dialog = document.getElementById("window"), inside = document.getElementById("inside");
-const news = document.getElementById("news"), said = document.getElementById("said"), lost = document.getElementById("lost");
-const served = new WeakMap(); // elements of a keyed list → their HTML as it came
+const news = document.getElementById("news"), status = document.getElementById("said"), lost = document.getElementById("lost");
+const served = new WeakMap(); // elements of a keyed list → their HTML as the server sent it
 let zone = "";
-try { zone = Intl.DateTimeFormat().resolvedOptions().timeZone || ""; } catch { /* the server's times stay */ }
+try { zone = Intl.DateTimeFormat().resolvedOptions().timeZone || ""; } catch { /* the times of the server's zone stay */ }
 
-// Times, as the server writes them, in the browser's zone.
+// Times in the browser's zone, in the server's format.
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const two = (number) => String(number).padStart(2, "0");
-function localise(root) {
+const twoDigits = (number) => String(number).padStart(2, "0");
+function showLocalTimes(root) {
   for (const time of root.querySelectorAll("time")) {
     const at = new Date(time.dateTime);
-    if (!isNaN(at)) time.textContent = `${at.getDate()} ${MONTHS[at.getMonth()]}${at.getFullYear() === new Date().getFullYear() ? "" : ` ${at.getFullYear()}`}, ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+    if (!isNaN(at)) time.textContent = `${at.getDate()} ${MONTHS[at.getMonth()]}${at.getFullYear() === new Date().getFullYear() ? "" : ` ${at.getFullYear()}`}, ${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}:${twoDigits(at.getSeconds())}`;
   }
 }
 
-function parsed(html) {
+function parseHtml(html) {
   return new DOMParser().parseFromString(html, "text/html").body;
 }
 
-async function fetched(address, options) { // a server may hang, or a line break, without a word
-  const ends = new AbortController(), timer = setTimeout(() => ends.abort(), PATIENCE_MS);
+async function fetchText(url, options) { // the server or the network may hang
+  const controller = new AbortController(), timer = setTimeout(() => controller.abort(), TIMEOUT_MS);
   try {
-    const answer = await fetch(address, { ...options, signal: ends.signal });
+    const answer = await fetch(url, { ...options, signal: controller.signal });
     return { answer, text: await answer.text() };
   } catch {
     throw new Error("The server does not answer.");
@@ -32,11 +32,11 @@ async function fetched(address, options) { // a server may hang, or a line break
   }
 }
 
-async function part(address, tag) {
-  const { answer, text } = await fetched(address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+async function fetchPart(url, tag) {
+  const { answer, text } = await fetchText(url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
   if (answer.status === 304) return null;
   if (answer.redirected && answer.url.includes("/login")) { location.reload(); return null; }
-  if (!answer.ok) throw new Error(answer.status === 404 ? "This event is not known any more." : `The server answered ${answer.status}.`);
+  if (!answer.ok) throw new Error(answer.status === 404 ? "This event no longer exists." : `The server answered with status ${answer.status}.`);
   return { html: text, tag: answer.headers.get("ETag") };
 }
 
@@ -44,18 +44,18 @@ async function part(address, tag) {
 
 let tag = "", limit = 0, timer = 0, isAsking = false;
 
-function remember(root) {
+function rememberHtml(root) {
   for (const list of root.querySelectorAll("[data-keyed]")) for (const item of list.children) served.set(item, item.outerHTML);
 }
 
-function listAddress() {
+function listUrl() {
   const query = new URLSearchParams(location.search);
   query.set("part", "1");
   if (limit) query.set("limit", limit);
   return `/cameras?${query}`;
 }
 
-function merge(old, fresh) { // rows that are the same stay: focus and pictures with them
+function merge(old, fresh) { // unchanged rows stay, with their focus and images
   const held = new Map([...old.children].map((item) => [item.dataset.key, item]));
   let place = old.firstElementChild;
   for (const item of [...fresh.children]) {
@@ -67,7 +67,7 @@ function merge(old, fresh) { // rows that are the same stay: focus and pictures 
       continue;
     }
     served.set(item, html);
-    localise(item);
+    showLocalTimes(item);
     if (!known) { old.insertBefore(item, place); continue; }
     const hadFocus = known.contains(document.activeElement);
     if (known === place) place = place.nextElementSibling;
@@ -78,7 +78,7 @@ function merge(old, fresh) { // rows that are the same stay: focus and pictures 
 }
 
 function show(html) {
-  const fresh = parsed(html), before = new Set(rows().map((row) => row.dataset.key)), newest = rows()[0]?.dataset.at ?? "";
+  const fresh = parseHtml(html), before = new Set(rows().map((row) => row.dataset.key)), newest = rows()[0]?.dataset.at ?? "";
   const olds = [...live.querySelectorAll("[data-keyed]")], lists = [...fresh.querySelectorAll("[data-keyed]")];
   lists.forEach((list, i) => merge(olds[i], list));
   const now = rows().filter((row) => !before.has(row.dataset.key) && row.dataset.at >= newest);
@@ -97,9 +97,9 @@ function show(html) {
   return now;
 }
 
-function tell(rowsOf) {
-  if (!rowsOf.length || new URLSearchParams(location.search).has("cursor")) return;
-  news.textContent = rowsOf.length === 1 ? `New event: ${rowsOf[0].dataset.says}` : `${rowsOf.length} new events`;
+function announceNew(newRows) {
+  if (!newRows.length || new URLSearchParams(location.search).has("cursor")) return;
+  news.textContent = newRows.length === 1 ? `New event: ${newRows[0].dataset.says}` : `${newRows.length} new events`;
 }
 
 async function refresh() {
@@ -107,8 +107,8 @@ async function refresh() {
   if (!isAsking && !document.hidden) {
     isAsking = true;
     try {
-      const got = await part(listAddress(), tag);
-      if (got && !dialog.open) { tag = got.tag; tell(show(got.html)); } // behind an open window nothing moves
+      const got = await fetchPart(listUrl(), tag);
+      if (got && !dialog.open) { tag = got.tag; announceNew(show(got.html)); } // nothing moves behind an open dialog
       lost.hidden = true;
     } catch { lost.hidden = false; }
     isAsking = false;
@@ -128,7 +128,7 @@ function prepare() {
 async function more(count) {
   limit = count;
   tag = "";
-  const got = await part(listAddress(), "");
+  const got = await fetchPart(listUrl(), "");
   if (got) { tag = got.tag; show(got.html); }
 }
 
@@ -150,14 +150,14 @@ async function open(next, { push = false } = {}) {
 async function load({ quietly = false } = {}) {
   const wanted = key;
   try {
-    const got = await part(`/cameras/events/${wanted}?part=1${zone ? `&zone=${encodeURIComponent(zone)}` : ""}`);
+    const got = await fetchPart(`/cameras/events/${wanted}?part=1${zone ? `&zone=${encodeURIComponent(zone)}` : ""}`);
     if (!got || wanted !== key) return;
-    const fresh = parsed(got.html).firstElementChild, old = inside.querySelector(".seen");
-    localise(fresh);
+    const fresh = parseHtml(got.html).firstElementChild, old = inside.querySelector(".seen");
+    showLocalTimes(fresh);
     const isSame = quietly && old?.dataset.key === wanted && old.dataset.clip === fresh.dataset.clip;
-    if (isSame) { // what plays goes on
+    if (isSame) { // the clip plays on
       for (const name of [".states", ".facts"]) old.querySelector(name).replaceWith(fresh.querySelector(name));
-      pressed(old, fresh.dataset.mark);
+      showMark(old, fresh.dataset.mark);
     } else {
       inside.replaceChildren(fresh);
       play(fresh);
@@ -172,7 +172,7 @@ async function load({ quietly = false } = {}) {
   if (page === null) showPlace();
 }
 
-function pressed(seen, mark) {
+function showMark(seen, mark) {
   seen.dataset.mark = mark;
   for (const button of seen.querySelectorAll("[data-word]")) {
     if (button.dataset.word) button.setAttribute("aria-pressed", String(button.dataset.word === mark));
@@ -182,7 +182,7 @@ function pressed(seen, mark) {
 
 function play(root) {
   const video = root.querySelector("video");
-  if (video && !matchMedia("(prefers-reduced-motion: reduce)").matches) video.play().catch(() => { /* on a click */ });
+  if (video && !matchMedia("(prefers-reduced-motion: reduce)").matches) video.play().catch(() => { /* it plays on a click */ });
 }
 
 function showPlace() {
@@ -196,16 +196,16 @@ const canGrow = () => Number(live.querySelector("#more")?.dataset.limit) > 0;
 async function go(step) {
   let next = order[order.indexOf(key) + step];
   if (!next && step > 0 && canGrow()) {
-    await more(Math.min(MOST, Number(live.querySelector("#more").dataset.limit)));
+    await more(Math.min(MAX_EVENTS, Number(live.querySelector("#more").dataset.limit)));
     const known = new Set(order);
     order.push(...rows().map((row) => row.dataset.key).filter((one) => !known.has(one)));
     next = order[order.indexOf(key) + step];
   }
   if (next) await open(next);
-  else said.textContent = step > 0 ? "This is the last event." : "This is the newest event.";
+  else status.textContent = step > 0 ? "This is the oldest event." : "This is the newest event.";
 }
 
-function reason(text) {
+function errorOf(text) {
   try { return JSON.parse(text).error; } catch { return null; }
 }
 
@@ -216,17 +216,17 @@ async function mark(word) {
   isMarking = true;
   const label = word === "wrong" ? seen.querySelector("#was")?.value ?? "" : "";
   try {
-    const { answer, text } = await fetched(`/api/events/${seen.dataset.key}/mark`, {
+    const { answer, text } = await fetchText(`/api/events/${seen.dataset.key}/mark`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ mark: word, label }),
     });
-    if (!answer.ok) throw new Error(reason(text) ?? `The server answered ${answer.status}.`);
+    if (!answer.ok) throw new Error(errorOf(text) ?? `The server answered with status ${answer.status}.`);
     problem.textContent = "";
-    pressed(seen, word);
-    said.textContent = `${seen.dataset.says}: ${word ? `marked ${word}` : "mark taken back"}.`;
+    showMark(seen, word);
+    status.textContent = `${seen.dataset.says}: ${word ? `marked ${word}` : "mark removed"}.`;
     if (dialog && word) await go(1);
     if (!dialog || key === seen.dataset.key) await load({ quietly: true });
   } catch (error) {
-    problem.textContent = `Not marked: ${error.message}`;
+    problem.textContent = `The mark was not saved: ${error.message}`;
   }
   isMarking = false;
 }
@@ -245,14 +245,14 @@ document.addEventListener("keydown", (event) => {
   if (dialog && step && event.target.tagName !== "VIDEO") { event.preventDefault(); go(step); }
 });
 
-function waitForClip() { // of an event that is open
+function waitForClip() { // refreshes an open event until its clip exists
   const state = inside?.querySelector(".seen")?.dataset.clip;
   if (state === "coming" && !document.hidden && (!dialog || dialog.open)) load({ quietly: true });
   setTimeout(waitForClip, REFRESH_MS);
 }
 
 if (dialog && live) {
-  localiseAll();
+  prepareList();
   const list = location.pathname + location.search;
   live.addEventListener("click", (event) => {
     const link = event.target.closest("a.event, a.picture"), plain = !(event.ctrlKey || event.metaKey || event.shiftKey);
@@ -283,12 +283,12 @@ if (dialog && live) {
 } else if (inside) {
   page = inside;
   key = inside.querySelector(".seen").dataset.key;
-  localise(document);
+  showLocalTimes(document);
 }
 waitForClip();
 
-function localiseAll() {
-  remember(live);
-  localise(live);
+function prepareList() {
+  rememberHtml(live);
+  showLocalTimes(live);
   prepare();
 }

@@ -1,32 +1,33 @@
-// What states, dates and sizes are called.
+// Texts for states, times, sizes and probabilities.
 import {clock, h, marked, percent, s, span} from "./text.js";
 
-// Numbers keep their units on the same line.
-const together = (text) => text.replace(/(\d) (?=%|s\b)/g, "$1\u00a0");
-export const share = (p) => together(percent(p));
-// A probability; one that would read like the threshold without being it has as many digits as tell them apart.
-export function chance(p, threshold) {
-  if (threshold === null || p === threshold || Math.round(100 * p) !== Math.round(100 * threshold)) return share(p);
+// Keeps a number and its unit on the same line.
+const keepUnits = (text) => text.replace(/(\d) (?=%|s\b)/g, "$1\u00a0");
+export const percentText = (p) => keepUnits(percent(p));
+// A probability. If it would read like the threshold without being equal, it gets the digits that tell them apart.
+export function probabilityText(p, threshold) {
+  if (threshold === null || p === threshold || Math.round(100 * p) !== Math.round(100 * threshold)) return percentText(p);
   const digits = [1, 2].find((n) => (100 * p).toFixed(n) !== (100 * threshold).toFixed(n)) ?? 3;
   return `${(100 * p).toFixed(digits)}\u00a0%`;
 }
-export const stretch = (from, to) => together(span(from, to));
-// What the server says begins small, as on a command line; here it stands alone.
-const STAGES = {open: "It could not be opened", fetch: "It could not be fetched", decode: "It could not be read", server: "The server could not do it"};
-export function sentence(text) {
+export const timeSpan = (from, to) => keepUnits(span(from, to));
+// The server's messages begin in lower case, as on a command line. The page shows them as sentences.
+const STAGES = {open: "The video could not be opened", fetch: "The video could not be downloaded", decode: "The video could not be read", server: "The server failed"};
+export function toSentence(text) {
   const [, stage, reason] = /^([a-z]+): (.*)$/s.exec(text) ?? [];
   if (STAGES[stage]) return `${STAGES[stage]}: ${reason}`;
   return /^[a-z]+ /.test(text) ? text[0].toUpperCase() + text.slice(1) : text;
 }
 
+export const withPeriod = (text) => /[.!?]$/.test(text) ? text : `${text}.`;
 export const isOver = (job) => job.state === "done" || job.state === "failed";
 
-export function stateWords(job) {
+export function stateText(job) {
   switch (job.state) {
-    case "queued": return job.place > 1 ? `Waiting, ${job.place - 1} before it` : job.place === 1 ? "Next in line" : "Waiting";
-    case "fetching": return `Fetching the video, ${share(job.progress)}`;
-    case "decoding": return `Analysing, ${share(job.progress)}`;
-    case "failed": return "Could not be analysed";
+    case "queued": return job.place > 1 ? `Queued, ${job.place - 1} ahead` : job.place === 1 ? "Next in the queue" : "Queued";
+    case "fetching": return `Downloading the video, ${percentText(job.progress)}`;
+    case "decoding": return `Analysing, ${percentText(job.progress)}`;
+    case "failed": return "Analysis failed";
     default: return "Done";
   }
 }
@@ -43,25 +44,25 @@ export function setProgress(bar, part) {
   bar.setAttribute("aria-valuenow", Math.round(100 * part));
   bar.firstElementChild.style.setProperty("--p", part);
 }
-export function bytes(number) {
+export function formatBytes(number) {
   for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
     if (number >= size) return `${(number / size).toFixed(number < 10 * size && number % size ? 1 : 0)} ${unit}`;
   return `${number} bytes`;
 }
 const day = new Intl.DateTimeFormat(undefined, {day: "numeric", month: "short", hour: "2-digit", minute: "2-digit"});
 const hour = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit"});
-export function when(text) {
+export function timeElement(text) {
   const time = new Date(text), seconds = (Date.now() - time) / 1000;
   if (Number.isNaN(+time)) return "";
-  const says = seconds < 60 ? "just now" : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
+  const shown = seconds < 60 ? "just now" : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
     : time.toDateString() === new Date().toDateString() ? `today, ${hour.format(time)}` : day.format(time);
-  return h("time", {datetime: text, title: time.toLocaleString()}, says);
+  return h("time", {datetime: text, title: time.toLocaleString()}, shown);
 }
-export function lasting(job) {
+export function durationText(job) {
   return Number.isFinite(job.seconds) && job.seconds !== null ? clock(job.seconds) : "";
 }
-// Parts with a dot between them; empty ones are left out.
-export function dotted(...parts) {
+// Joins parts with dots. Empty parts are left out.
+export function joinWithDots(...parts) {
   return parts.filter(Boolean).flatMap((part, i) => i ? [" · ", part] : [part]);
 }
 const ICONS = {

@@ -1,0 +1,153 @@
+"""Metrics of evaluations with intervals, the ranking of models, and the threshold that a model decides by."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import SettingsError
+from hazard.data.splits import RowIndices
+from hazard.experiments.cross_validation import Evaluation
+from hazard.metrics import bootstrap
+from hazard.metrics import classification as metrics
+from hazard.metrics.bootstrap import MetricDraws
+from hazard.metrics.operating_points import find_operating_points, has_all_durations
+from hazard.models.settings import TrainSettings
+from hazard.types import Sequences
+
+RANKING_METRIC = "roc_auc"
+
+
+@dataclass(frozen=True)
+class EvaluationMetrics:
+    """An evaluation's part of metrics.json, and its headline metrics in R bootstrap draws, the same for all models."""
+
+    metrics: dict[str, Any]
+    draws: MetricDraws  # name → (R,)
+
+
+def find_positive_label(labels: Sequence[str], settings: TrainSettings) -> str | None:
+    """Return the label that an alarm is for, set or guessed; None unless there are exactly two labels."""
+    return None if len(labels) != 2 else settings.positive_label or metrics.guess_positive(labels)
+
+
+def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> EvaluationMetrics:
+    """Return headline metrics with intervals over groups, metrics per fold and repeat, and the folds' mean and std.
+
+    A metric is computed over all test parts of a repeat together, then averaged over the repeats.
+    """
+    y, groups, labels = sequences.y[result.rows], sequences.groups[result.rows], sequences.labels
+    positive = _find_label_index(labels, find_positive_label(labels, settings))
+    threshold, alarms = find_alarm_threshold(sequences, result, settings)
+    decision: dict[str, Any] = {"positive": positive, "threshold": threshold}
+    held_out = result.calibrated.held_out
+    weights, unit_weights = bootstrap.draw_groups(groups, seed=settings.seed), bootstrap.make_unit_weights(len(y))
+    draws = bootstrap.average_over_repeats(y, result.probs, result.repeats, weights, held_out=held_out, **decision)
+    values = bootstrap.select_draw(
+        bootstrap.average_over_repeats(y, result.probs, result.repeats, unit_weights, held_out=held_out, **decision)
+    )
+    predicted = metrics.predict_labels(result.probs, **decision)
+    values_by_name: dict[str, Any] = bootstrap.add_intervals(values, draws) | {
+        "per_class": metrics.per_class_metrics(y, predicted, labels),
+        "confusion": {"labels": list(labels), "counts": metrics.confusion_matrix(y, predicted, len(labels)).tolist()},
+        "ece_uncalibrated": metrics.ece(y, result.calibrated.raw),
+        "temperature": result.calibrated.temperature,
+    }
+    folds = _compute_part_metrics(y, result, result.folds, "fold", decision)
+    for entry in folds:
+        entry["repeat"] = int(result.repeats[result.folds == entry["fold"]][0])
+    repeats = _compute_part_metrics(y, result, result.repeats, "repeat", decision)
+    values_by_name |= ({"folds": folds} | _summarize_folds(folds)) if len(folds) > 1 else {}
+    return EvaluationMetrics(values_by_name | alarms | ({"repeats": repeats} if len(repeats) > 1 else {}), draws)
+
+
+def find_alarm_threshold(
+    sequences: Sequences, result: Evaluation, settings: TrainSettings
+) -> tuple[float, dict[str, Any]]:
+    """Return the decision threshold and the entry `false_alarms_per_hour` of metrics.json.
+
+    The threshold is the one for the settings' `false_alarms_per_hour`, found on these same predictions, otherwise 0.5.
+    Without a positive label there is no entry; if a clip's duration is unknown, the entry is None.
+    """
+    positive = _find_label_index(sequences.labels, find_positive_label(sequences.labels, settings))
+    if positive is None:
+        return 0.5, {}
+    durations = None if sequences.durations is None else sequences.durations[result.rows]
+    target = settings.false_alarms_per_hour
+    points = find_operating_points(
+        sequences.y[result.rows] == positive, result.probs[:, positive], durations, requested=target
+    )
+    threshold = next((point.threshold for point in points or () if point.target == target), 0.5)
+    return threshold, {"false_alarms_per_hour": None if points is None else [asdict(point) for point in points]}
+
+
+def make_decision_settings(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> dict[str, float]:
+    """Return the threshold and the temperature that the saved model decides with."""
+    threshold, _ = find_alarm_threshold(sequences, result, settings)
+    return {"threshold": threshold, "temperature": result.calibrated.temperature}
+
+
+def check_false_alarm_target(sequences: Sequences, settings: TrainSettings) -> None:
+    """Check that a requested rate of false alarms per hour can be measured; raises SettingsError if not."""
+    if settings.false_alarms_per_hour is None:
+        return
+    if len(sequences.labels) != 2:
+        raise SettingsError(
+            "false_alarms_per_hour needs exactly two labels, one of them an alarm; "
+            f"the cache has {len(sequences.labels)}"
+        )
+    if not has_all_durations(sequences.durations):
+        raise SettingsError(
+            "false_alarms_per_hour needs the duration of every clip, but the cache lacks some; "
+            "import the features with a manifest that has the column duration"
+        )
+
+
+def rank_evaluations(sequences: Sequences, results: Sequence[Evaluation], settings: TrainSettings) -> list[Evaluation]:
+    """Sort evaluations as in the leaderboard, the best first."""
+    return sorted(results, key=lambda result: _ranking_key(sequences, result, settings), reverse=True)
+
+
+def _ranking_key(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> tuple[float, float]:
+    """Return ROC AUC and accuracy, each averaged over the repeats; -1 if undefined, so that it is ranked last."""
+    labels = sequences.labels
+    y, unit_weights = sequences.y[result.rows], bootstrap.make_unit_weights(len(result.rows))
+    positive = _find_label_index(labels, find_positive_label(labels, settings))
+    values = bootstrap.select_draw(
+        bootstrap.average_over_repeats(y, result.probs, result.repeats, unit_weights, positive=positive)
+    )
+    return tuple(-1.0 if math.isnan(values[name]) else values[name] for name in (RANKING_METRIC, "accuracy"))  # type: ignore[return-value]
+
+
+def _compute_part_metrics(
+    y: NDArray[np.int64], result: Evaluation, part_of_clip: RowIndices, part_name: str, decision: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return one entry for each part (fold or repeat): its number as `part_name`, its clips and headline metrics.
+
+    `part_of_clip` (N,) is the part's number for each clip.
+    """
+    draws = bootstrap.headline_metrics(
+        y, result.probs, bootstrap.subset_weights(part_of_clip), held_out=result.calibrated.held_out, **decision
+    )
+    numbers, clips = np.unique(part_of_clip, return_counts=True)
+    return [
+        {part_name: int(number), "clips": int(clips[index]), **bootstrap.select_draw(draws, index)}
+        for index, number in enumerate(numbers)
+    ]
+
+
+def _summarize_folds(folds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return mean and standard deviation (n - 1) of each metric over the folds in which it is defined."""
+    summary: dict[str, dict[str, float]] = {"mean": {}, "std": {}}
+    for name in [key for key in folds[0] if key not in ("fold", "repeat", "clips")]:
+        defined = np.array([values[name] for values in folds if math.isfinite(values[name])])
+        summary["mean"][name] = float(defined.mean()) if len(defined) else math.nan
+        summary["std"][name] = float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
+    return summary
+
+
+def _find_label_index(labels: Sequence[str], positive: str | None) -> int | None:
+    return None if positive is None else list(labels).index(positive)

@@ -1,4 +1,4 @@
-"""Who is compared: the usual ways to decode a clip and to extract its features, and this project's own."""
+"""The compared programs: the usual ways to decode a clip and extract its features, and this project's way."""
 
 import contextlib
 import sys
@@ -35,7 +35,7 @@ def main_spec(precision: str, weights: Path | None) -> FeatureSpec:
 
 
 def opencv_frames(file: Path, count: int) -> list[np.ndarray]:
-    """The usual loop: a seek a frame."""
+    """Read frames with the usual OpenCV loop, which seeks to each frame."""
     capture = cv2.VideoCapture(str(file))
     total, images = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), []
     for i in range(count):
@@ -47,7 +47,7 @@ def opencv_frames(file: Path, count: int) -> list[np.ndarray]:
 
 
 def opencv_windows(file: Path, sampling: Sampling) -> None:
-    """The usual loop over windows: a seek for each frame of each."""
+    """Read sliding windows with the usual OpenCV loop, which seeks to each frame of each window."""
     capture = cv2.VideoCapture(str(file))
     rate = capture.get(cv2.CAP_PROP_FPS)
     seconds = capture.get(cv2.CAP_PROP_FRAME_COUNT) / rate
@@ -77,7 +77,7 @@ def opencv_grab(clip: Clip) -> None:
 
 
 def decode_only(clip: Clip) -> None:
-    """No conversion, no unneeded frame: what any decoder must do at least, on one thread."""
+    """Decode on one thread only what every decoder must decode, without conversion: a lower bound."""
     with av.open(str(clip.file)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
@@ -93,8 +93,8 @@ def decode_only(clip: Clip) -> None:
         stream.decode(None)
 
 
-def naive(weights: Path | None) -> Work:
-    """OpenCV seeking, torchvision transforms, one frame at a time through the network."""
+def make_naive(weights: Path | None) -> Work:
+    """Return the usual extraction: OpenCV seeking, torchvision transforms, one frame at a time through the network."""
     network = load_backbone("mobilenet_v2", weights)
     prepare = v2.Compose(
         [
@@ -113,8 +113,11 @@ def naive(weights: Path | None) -> Work:
     return work
 
 
-def video_features(checkout: Path, folder: Path) -> Work:
-    """github.com/v-iashin/video_features, its timm extractor as it comes: a re-encoded file, one frame at a time."""
+def make_video_features(checkout: Path, folder: Path) -> Work:
+    """Return the timm extractor of github.com/v-iashin/video_features with its defaults.
+
+    It re-encodes the file and runs one frame at a time through the network.
+    """
     sys.path.insert(0, str(checkout))
     import timm
     from models.timm.extract_timm import ExtractTIMM
@@ -145,7 +148,7 @@ def video_features(checkout: Path, folder: Path) -> Work:
     return work
 
 
-def whole_job(precision: str, weights: Path | None, runtime: str, folder: Path) -> Work:
+def make_whole_job(precision: str, weights: Path | None, runtime: str, folder: Path) -> Work:
     spec = main_spec(precision, weights)
     (folder / precision).mkdir(exist_ok=True)
     converted = convert_network(spec, weights, folder / precision) if runtime == "openvino" else None
@@ -153,10 +156,10 @@ def whole_job(precision: str, weights: Path | None, runtime: str, folder: Path) 
     return lambda clip: work(clip, lambda: None)
 
 
-def encode_only(precision: str, weights: Path | None, runtime: str, folder: Path) -> Work:
+def make_encode_only(precision: str, weights: Path | None, runtime: str, folder: Path) -> Work:
     spec = main_spec(precision, weights)
     (folder / precision).mkdir(exist_ok=True)
     converted = convert_network(spec, weights, folder / precision) if runtime == "openvino" else None
-    encoder = ExtractJob(DecodeJob(spec), weights, converted).encoder()
+    encoder = ExtractJob(DecodeJob(spec), weights, converted).make_encoder()
     frames = np.random.default_rng(0).integers(0, 255, (FRAMES, 224, 224, 3), dtype=np.uint8)
     return lambda clip: encoder.encode(frames)

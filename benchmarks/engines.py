@@ -1,9 +1,9 @@
-"""What Ray costs: the same clips by the engines `local` and `ray`, in turns; and what a clip costs the one driver.
+"""The cost of Ray: the same clips with the engines `local` and `ray` in turns, and the driver's CPU time per clip.
 
     python benchmarks/engines.py --videos FOLDER|MANIFEST [--clips 64] [--rounds 3] [--workers 2]
 
-Both are counted from the moment when each worker has done one clip, and what came before is the start: clips a second,
-which mean something on an idle machine only, and CPU time a clip, of this process and all below it.
+The time until each worker has finished one clip is the start. After it, the benchmark counts clips per second, which
+need an idle machine, and CPU time per clip of this process and all its descendants.
 """
 
 import os
@@ -16,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import click
 from contenders import main_spec
-from extract import pretrained_or_random
+from extract import find_pretrained_weights
 
 from features.config import RunSettings
 from features.extraction.engines import ENGINES, run_engine
@@ -27,13 +27,13 @@ from features.sources.discover import find_clips
 from features.types import Clip, Failure
 
 ROW_BYTES = 12 * 1280 * 2
-"""What a clip brings back: twelve rows of MobileNetV2."""
+"""Bytes of the result of one clip: twelve rows of MobileNetV2."""
 
 
-class Idle:
-    """A worker that does nothing: what is left is the cost of giving and taking."""
+class IdleWorker:
+    """A worker that does nothing, so that only the cost of sending tasks and results remains."""
 
-    def ready(self, samples: list[str]) -> int:
+    def set_up(self, samples: list[str]) -> int:
         return 0
 
     def work(self, task: bytes) -> tuple[int, bytes]:
@@ -41,7 +41,7 @@ class Idle:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and of all that are below it, alive or reaped."""
+    """Return the CPU seconds of this process and all its descendants, alive or reaped."""
     children: dict[int, list[int]] = {}
     spent: dict[int, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -59,8 +59,8 @@ def cpu_seconds() -> float:
     return total
 
 
-def measured(clips: list[Clip], weights: Path | None, engine: str, workers: int) -> tuple[float, float, float]:
-    """Seconds to start; from then on clips a second and milliseconds of CPU time a clip."""
+def measure_engine(clips: list[Clip], weights: Path | None, engine: str, workers: int) -> tuple[float, float, float]:
+    """Return the seconds to start, then clips per second and milliseconds of CPU time per clip."""
     settings = RunSettings(device="cpu", workers=workers, engine=engine)  # type: ignore[arg-type]
     began, ends, cpu = time.monotonic(), [], [0.0, 0.0]
     for _ in run_engine(clips, main_spec("fp32", weights), weights, settings):
@@ -72,11 +72,11 @@ def measured(clips: list[Clip], weights: Path | None, engine: str, workers: int)
 
 
 def driver_milliseconds(workers: int, count: int = 2000) -> float:
-    """CPU time of the process that started the job, for one clip that comes back with its features."""
+    """Return the CPU time of the driver for one clip and its features, in milliseconds."""
     import ray
 
     with connect_ray(RunSettings(device="cpu", workers=workers)):
-        make = ray.remote(Idle).options(num_cpus=1).remote
+        make = ray.remote(IdleWorker).options(num_cpus=1).remote
         clips = [Clip(str(i), Path(f"{i}.mp4")) for i in range(count)]
         began = 0.0
         for i, _ in enumerate(
@@ -88,25 +88,23 @@ def driver_milliseconds(workers: int, count: int = 2000) -> float:
 
 
 @click.command()
-@click.option("--videos", type=click.Path(path_type=Path), required=True, help="A folder or manifest.")
+@click.option("--videos", type=click.Path(path_type=Path), required=True, help="Folder or manifest with the clips.")
 @click.option("--clips", "count", default=64, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 def main(videos: Path, count: int, rounds: int, workers: int) -> None:
-    """Print the start and the speed of each engine, and a driver's cost of a clip."""
-    weights, clips = pretrained_or_random(), find_clips([videos])[:count]
-    click.echo(f"driver: {driver_milliseconds(workers):.2f} ms of CPU time a clip")
+    """Print the start-up time and the speed of each engine, and the driver's cost per clip."""
+    weights, clips = find_pretrained_weights(), find_clips([videos])[:count]
+    click.echo(f"driver: {driver_milliseconds(workers):.2f} ms of CPU time per clip")
     figures: dict[str, list[tuple[float, float, float]]] = {engine: [] for engine in ENGINES}
     for i in range(rounds):
         for engine in list(ENGINES)[:: 1 if i % 2 else -1]:
-            figures[engine].append(measured(clips, weights, engine, workers))
-            said = "start {:.1f} s, then {:.2f} clips/s, {:.0f} ms of CPU time a clip".format(*figures[engine][-1])
-            click.echo(f"  round {i + 1}, {engine}: {said}")
-    for name, at in (("clips/s", 1), ("CPU time a clip", 2)):
+            figures[engine].append(measure_engine(clips, weights, engine, workers))
+            text = "start {:.1f} s, then {:.2f} clips/s, {:.0f} ms of CPU time per clip".format(*figures[engine][-1])
+            click.echo(f"  round {i + 1}, {engine}: {text}")
+    for name, at in (("clips/s", 1), ("CPU time per clip", 2)):
         ratios = [ray[at] / plain[at] for ray, plain in zip(figures["ray"], figures["local"], strict=True)]
-        click.echo(
-            f"{name}, ray against local: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        click.echo(f"{name}, ray / local: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Both stages chained: how soon the first frame is decoded, and what inference costs beside stage one alone.
+"""Both stages chained: the time to the first decoded frame, and the cost of inference compared with stage one.
 
-    python benchmarks/infer.py                         on drawn clips, random weights, a model trained on the spot
+    python benchmarks/infer.py                         on synthetic clips, random weights, a new small model
     python benchmarks/infer.py --videos FOLDER --model runs/NAME       on real ones
 
-Start-up is the real command in a process of its own, from its first instant on, wall time and the CPU time of all its
-processes; it means something on an otherwise idle machine only, and is repeated with everything kept that a second run
-finds. All the rest is CPU time of one thread in this process; contenders take turns, clip by clip and round by round.
+Start-up is measured on the real command in its own process: wall time since its start, and the CPU time of all its
+processes. It needs an otherwise idle machine, and is measured with an empty and with a filled cache. Everything else is
+CPU time of one thread in this process. The programs take turns, clip by clip and round by round.
 """
 
 import ctypes
@@ -27,9 +27,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import click
 import cv2
 import torch
-from extract import pretrained_or_random, some_clips
-from long_video import long_file
-from measure import Work, interleaved, table
+from extract import choose_clips, find_pretrained_weights
+from long_video import write_long_video
+from measure import Work, measure_interleaved, print_times
 
 from features.cli.extract import extract_features
 from features.config import RunSettings
@@ -59,13 +59,13 @@ logging.getLogger("features").debug("the command line is read")
 main()
 """
 TOGETHER = 16
-"""Clips that go through the model at once: what comes from two cores in a second or two."""
-ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER: workers are grandchildren, and their time is to be counted
+"""Clips that go through the model at once: about what two cores extract in one or two seconds."""
+ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER: workers are grandchildren, and their time counts too
 
 
 @dataclass(frozen=True)
-class Start:
-    """Seconds from a command's first instant, and the CPU time of all its processes."""
+class StartTimes:
+    """Seconds since the start of a command, and the CPU time of all its processes."""
 
     command: float
     network: float
@@ -75,13 +75,13 @@ class Start:
     cpu: float
 
 
-def start_once(clip: Path, model: Path, options: Sequence[str], kept: Path) -> Start:
-    """Runs the command on one clip."""
+def start_once(clip: Path, model: Path, options: Sequence[str], cache_dir: Path) -> StartTimes:
+    """Run the command on one clip and return its times."""
     before, began = _cpu_of_children(), time.time()
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-c", COMMAND, str(clip), "--model", str(model), "-o", output, *options]
         run = subprocess.run(
-            command, cwd=ROOT, env=os.environ | {"HAZARD_CACHE_DIR": str(kept)}, capture_output=True, text=True
+            command, cwd=ROOT, env=os.environ | {"HAZARD_CACHE_DIR": str(cache_dir)}, capture_output=True, text=True
         )
         seconds = time.time() - began
     if run.returncode:
@@ -93,11 +93,11 @@ def start_once(clip: Path, model: Path, options: Sequence[str], kept: Path) -> S
         return float(lines[0].split()[0]) - began if lines else float("nan")
 
     at = [when(message) for message in ("the command line is read", NETWORK, READY, FIRST)]
-    return Start(*at, seconds, _cpu_of_children() - before)
+    return StartTimes(*at, seconds, _cpu_of_children() - before)
 
 
 def _reap_all() -> None:
-    """Waits for the processes that the command has left behind, which end by themselves."""
+    """Wait for the processes that the command left behind. They end by themselves."""
     with suppress(ChildProcessError):
         while True:
             os.wait()
@@ -109,40 +109,42 @@ def _cpu_of_children() -> float:
 
 
 def bench_start(clip: Path, model: Path, rounds: int, folder: Path) -> None:
-    """The command's start: as it always is, on its first run, and on PyTorch."""
+    """Print the start-up times of the command: with a filled cache, with an empty one, and with PyTorch."""
     ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1)
-    kept, fresh = folder / "kept", folder / "fresh"
-    ways: dict[str, Callable[[], Start]] = {"PyTorch": lambda: start_once(clip, model, ["--runtime", "torch"], kept)}
+    filled_cache, empty_cache = folder / "filled", folder / "empty"
+    ways: dict[str, Callable[[], StartTimes]] = {
+        "PyTorch": lambda: start_once(clip, model, ["--runtime", "torch"], filled_cache)
+    }
     if pick_runtime("auto", on_cpu=True) == "openvino":
 
-        def first_run() -> Start:
-            shutil.rmtree(fresh, ignore_errors=True)
-            return start_once(clip, model, [], fresh)
+        def first_run() -> StartTimes:
+            shutil.rmtree(empty_cache, ignore_errors=True)
+            return start_once(clip, model, [], empty_cache)
 
         ways = {
-            "OpenVINO": lambda: start_once(clip, model, [], kept),
-            "OpenVINO, nothing kept": first_run,
+            "OpenVINO": lambda: start_once(clip, model, [], filled_cache),
+            "OpenVINO, empty cache": first_run,
             **ways,
         }
-    runs: dict[str, list[Start]] = {name: [] for name in ways}
+    runs: dict[str, list[StartTimes]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
             found = way()
             if turn:  # the first one warms the disk's cache
                 runs[name].append(found)
     click.echo(
-        f"\nstart-up, seconds after the first instant        command  network   worker    first     report  CPU of\n"
+        f"\nstart-up, seconds since the start                command  network   worker    first     report    total\n"
         f"  (medians of {rounds}; load {os.getloadavg()[0]:.1f})                         read    there    ready    "
-        "frame  is written  all of it"
+        "frame  is written      CPU"
     )
     for name, found in runs.items():
-        fields = [[getattr(run, field) for run in found] for field in Start.__dataclass_fields__]
+        fields = [[getattr(run, field) for run in found] for field in StartTimes.__dataclass_fields__]
         click.echo(f"  {name:<46}" + "".join(f"{statistics.median(values):9.2f}" for values in fields))
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Both stages in this process, on one thread."""
+    """Both stages, run in this process on one thread."""
 
     spec: FeatureSpec
     weights: Path | None
@@ -151,56 +153,56 @@ class Chain:
     results: ResultStore
 
     def extract(self, spec: FeatureSpec, *, pictures: bool = False, windows: Windowing | None = None) -> Work:
-        """Stage one."""
+        """Return a function that extracts the features of a clip."""
         work = ExtractJob(DecodeJob(spec, pictures, windows), self.weights, self.converted).start()
-        return lambda clip: _extracted(work(clip, lambda: None))
+        return lambda clip: _require_extracted(work(clip, lambda: None))
 
     def infer(self, clips: Sequence[Clip], windows: Windowing) -> Work:
-        """Stage one with pictures, the model, the store: clips wait for each other as in a run."""
+        """Return stage one with thumbnails, then the model and the result store, in batches as in a real run."""
         extract = self.extract(self.spec, pictures=True, windows=windows)
         waiting: list[ExtractedClip] = []
 
-        def both(clip: Clip) -> None:
-            waiting.append(_extracted(extract(clip)))
+        def extract_and_predict(clip: Clip) -> None:
+            waiting.append(_require_extracted(extract(clip)))
             if len(waiting) >= TOGETHER or clip is clips[-1]:
                 for outcome, found in zip(waiting, predict_outcomes(waiting, self.predictor), strict=True):
                     self.results.add(found, FileStat(outcome.clip.size_bytes, outcome.clip.mtime_ns))
                 waiting.clear()
 
-        return both
+        return extract_and_predict
 
     def head(self, clips: Sequence[Clip], windows: Windowing) -> Work:
-        """All that comes after the features, of clips that are extracted already; the first of a batch does it all."""
+        """Return only the prediction, for clips that are extracted before. The first clip of a batch does all of it."""
         extract = self.extract(self.spec, pictures=True, windows=windows)
-        known = [_extracted(extract(clip)) for clip in clips]
+        known = [_require_extracted(extract(clip)) for clip in clips]
         batches = {clips[at].path: known[at : at + TOGETHER] for at in range(0, len(clips), TOGETHER)}
         return lambda clip: predict_outcomes(batches.get(clip.path, []), self.predictor)
 
 
-def _extracted(outcome: object) -> ExtractedClip:
+def _require_extracted(outcome: object) -> ExtractedClip:
     if not isinstance(outcome, ExtractedClip):
         raise click.ClickException(f"a clip cannot be used: {outcome}")
     return outcome
 
 
 def bench_batch(chain: Chain, clips: Sequence[Clip], rounds: int) -> None:
-    """Inference against extraction, clip by clip, and the head's part in it."""
+    """Print the cost of inference compared with extraction, and the part of it that is the head."""
     windows = choose_windows(chain.predictor.info, InferSettings())
-    names = "stage one, as extract-features runs it", "inference", "of that, the model"
+    names = "stage one, as extract-features runs it", "inference", "the model's part of it"
     works = (chain.extract(chain.spec), chain.infer(clips, windows), chain.head(clips, windows))
-    times = interleaved(dict(zip(names, works, strict=True)), clips, rounds)
-    table(f"{len(clips)} clips", times, names[0])
+    times = measure_interleaved(dict(zip(names, works, strict=True)), clips, rounds)
+    print_times(f"{len(clips)} clips", times, names[0])
     stage_one, whole, head = (times[name] for name in names)
     click.echo(f"  inference costs {whole / stage_one:.3f} times stage one; the model is {head / whole:.2%} of it")
 
 
 def bench_long(chain: Chain, folder: Path, rounds: int, seconds: int) -> None:
-    """Sliding windows over a long file against reading the same number of frames of it once."""
-    clip = Clip("long.mp4", long_file(folder, turns=max(1, seconds // 20)))
+    """Print the cost of sliding windows over a long file compared with reading as many frames once."""
+    clip = Clip("long.mp4", write_long_video(folder, turns=max(1, seconds // 20)))
     windows = choose_windows(chain.predictor.info, InferSettings())
-    outcome = _extracted(chain.extract(chain.spec, pictures=True, windows=windows)(clip))
+    outcome = _require_extracted(chain.extract(chain.spec, pictures=True, windows=windows)(clip))
     if outcome.windows is None or chain.spec.sampling.kind == "snippets":
-        click.echo("\nwindows: the model's clips are as long as the long file, or it looks at snippets; left out")
+        click.echo("\nwindows: left out, because the model reads snippets or its window is as long as the file")
         return
     rows = len(outcome.windows.features)
     once = Sampling(kind="rate", frames=None, fps=rows / outcome.windows.duration)
@@ -210,9 +212,9 @@ def bench_long(chain: Chain, folder: Path, rounds: int, seconds: int) -> None:
         chain.head([clip], windows),
         chain.infer([clip], windows),
     )
-    times = interleaved(dict(zip(names, works, strict=True)), [clip], rounds)
+    times = measure_interleaved(dict(zip(names, works, strict=True)), [clip], rounds)
     shape = f"{windows.window_seconds:g} s every {windows.stride_seconds:g} s"
-    table(f"{outcome.windows.duration:.0f} s of 1080p, {shape}", times, names[0])
+    print_times(f"{outcome.windows.duration:.0f} s of 1080p, {shape}", times, names[0])
     one, head, whole = (times[name] for name in names)
     click.echo(
         f"  {len(outcome.windows.rows)} windows, {sum(map(len, outcome.windows.rows))} frames in them, {rows} of "
@@ -220,8 +222,8 @@ def bench_long(chain: Chain, folder: Path, rounds: int, seconds: int) -> None:
     )
 
 
-def some_model(clips: Sequence[Clip], folder: Path, weights: Path | None) -> Path:
-    """A small model of these clips; what it says does not matter here."""
+def train_small_model(clips: Sequence[Clip], folder: Path, weights: Path | None) -> Path:
+    """Train a small model on these clips and return its folder. Its predictions do not matter here."""
     sources = [str(clip.file) for clip in clips]
     manifest = folder / "model.csv"
     lines = [f"{source},{'ab'[i % 2]},{i}" for i, source in enumerate(sources)]
@@ -234,20 +236,20 @@ def some_model(clips: Sequence[Clip], folder: Path, weights: Path | None) -> Pat
 
 
 @click.command()
-@click.option("--videos", type=click.Path(path_type=Path), help="A folder or manifest; drawn clips by default.")
-@click.option("--model", type=click.Path(path_type=Path), help="A model folder; one trained on the spot by default.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder or manifest. Default: synthetic clips.")
+@click.option("--model", type=click.Path(path_type=Path), help="Model folder. Default: a small new model.")
 @click.option("--clips", "count", default=30, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--long-seconds", default=120, show_default=True, help="Length of the long file.")
 @click.option("--only", type=click.Choice(["start", "batch", "long"]))
 def main(videos: Path | None, model: Path | None, count: int, rounds: int, long_seconds: int, only: str | None) -> None:
-    """Print how soon inference begins, and what it costs beside stage one."""
+    """Print the start-up time of inference and its cost compared with stage one."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        clips = some_clips(videos, count, folder)
-        model = (model or some_model(clips, folder, pretrained_or_random())).resolve()
+        clips = choose_clips(videos, count, folder)
+        model = (model or train_small_model(clips, folder, find_pretrained_weights())).resolve()
         if only in (None, "start"):
             bench_start(clips[0].file.resolve(), model, rounds, folder)
         if only == "start":

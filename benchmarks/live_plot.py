@@ -1,35 +1,35 @@
-"""What watching took, over time: three panels."""
+"""A plot of frame rate, latency and memory of a monitor over time."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from watching import Bucket, spread
+from watching import Bucket, median_and_p95
 
-from hazard.metrics.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, render_png
+from hazard.metrics.plots import BLUE, GRAY, GREEN, ORANGE, VERMILION, render_png
 
 
 def draw(file: Path, buckets: Sequence[Bucket], fps: float) -> None:
-    """Frames a second, latency and memory, one above the other."""
+    """Write a PNG with three panels: frames per second, latency and memory."""
     figure = Figure(figsize=(8, 7), dpi=120, layout="constrained")
     frames, latency, memory = figure.subplots(3, sharex=True)
     minutes = [(b.start + b.seconds / 2) / 60 for b in buckets]
     cameras = len(buckets[0].taken)
 
-    frames.axhline(fps * cameras, color=GREY, linestyle=":", label="asked for")
-    frames.plot(minutes, [b.fps for b in buckets], color=BLUE, label="judged")
+    frames.axhline(fps * cameras, color=GRAY, linestyle=":", label="requested")
+    frames.plot(minutes, [b.fps for b in buckets], color=BLUE, label="processed")
     frames.plot(minutes, [sum(b.dropped.values()) / b.seconds for b in buckets], color=VERMILION, label="dropped")
     frames.set(ylabel="frames/s", ylim=(-0.03 * fps * cameras, 1.15 * fps * cameras))
-    frames.set_title(f"{cameras} cameras, {fps:.1f} frames/s of each", loc="left", fontsize=10)
+    frames.set_title(f"{cameras} cameras, {fps:.1f} frames/s each", loc="left", fontsize=10)
 
-    found = [spread(list(b.latencies.values())) for b in buckets]
+    found = [median_and_p95(list(b.latencies.values())) for b in buckets]
     latency.plot(minutes, [1000 * late for _, late in found], color=ORANGE, label="95 %")
     latency.plot(minutes, [1000 * median for median, _ in found], color=BLUE, label="median")
-    latency.set(ylabel="arrival to judged, ms")
+    latency.set(ylabel="latency, ms")
     latency.set_ylim(bottom=0)
 
     memory.plot(minutes, [b.monitor.own_bytes / 1e6 for b in buckets], color=BLUE, label="monitor")
-    memory.plot(minutes, [b.others.own_bytes / 1e6 for b in buckets], color=GREEN, label="readers and others, together")
+    memory.plot(minutes, [b.others.own_bytes / 1e6 for b in buckets], color=GREEN, label="readers and others")
     memory.set(ylabel="memory, MB", xlabel="minutes")
     memory.set_ylim(bottom=0, top=1.3 * max(max(b.monitor.own_bytes, b.others.own_bytes) for b in buckets) / 1e6)
 

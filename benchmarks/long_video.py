@@ -1,4 +1,4 @@
-"""Long videos: a few frames of a ten-minute file, and sliding windows, against OpenCV seeking to each frame.
+"""Long videos: a few frames of a ten-minute file, and sliding windows, compared with OpenCV seeking to each frame.
 
 python benchmarks/long_video.py
 """
@@ -15,7 +15,7 @@ import click
 import cv2
 import numpy as np
 from contenders import FRAMES, opencv_frames, opencv_windows
-from measure import interleaved, table
+from measure import measure_interleaved, print_times
 
 from features.spec import Sampling
 from features.types import Clip
@@ -25,13 +25,13 @@ from features.video.sampling import make_row_sampler
 SEEK, WINDOWS = "OpenCV, a seek a frame", Sampling(kind="windows", frames=FRAMES, window_seconds=2, stride_seconds=0.5)
 
 
-def small(image: Image) -> Image:
-    """Both sides resize alike."""
+def resize_frame(image: Image) -> Image:
+    """Resize a frame to 224 × 224, as both programs do."""
     return cv2.resize(image, (224, 224))
 
 
-def long_file(folder: Path, *, turns: int = 30, seconds: int = 20) -> Path:
-    """A 1080p file of so many turns of so many seconds of a drawn scene."""
+def write_long_video(folder: Path, *, turns: int = 30, seconds: int = 20) -> Path:
+    """Write a 1080p file that repeats a synthetic scene of `seconds` seconds `turns` times."""
     path, rate = folder / f"{turns}.mp4", 30
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (34, 60, 3), dtype=np.uint8)
@@ -63,30 +63,34 @@ def long_file(folder: Path, *, turns: int = 30, seconds: int = 20) -> Path:
 
 
 def bench_few_frames(folder: Path, rounds: int) -> None:
-    """Twelve frames of ten minutes."""
-    file = long_file(folder)
+    """Print the time to read twelve frames of ten minutes."""
+    file = write_long_video(folder)
     sampling = Sampling(frames=FRAMES)
     contenders = {
-        SEEK: lambda clip: [small(image) for image in opencv_frames(clip.file, FRAMES)],
-        "this project": lambda clip: read_frames(clip.file, make_row_sampler(sampling), small),
+        SEEK: lambda clip: [resize_frame(image) for image in opencv_frames(clip.file, FRAMES)],
+        "this project": lambda clip: read_frames(clip.file, make_row_sampler(sampling), resize_frame),
     }
-    times = interleaved(contenders, [Clip("long.mp4", file)], rounds)
-    table(f"ten minutes of 1080p ({file.stat().st_size / 1e6:.0f} MB), {FRAMES} frames", times, SEEK)
-    quick, sure = (read_frames(file, make_row_sampler(sampling), small, try_fast=quick) for quick in (True, False))
+    times = measure_interleaved(contenders, [Clip("long.mp4", file)], rounds)
+    print_times(f"ten minutes of 1080p ({file.stat().st_size / 1e6:.0f} MB), {FRAMES} frames", times, SEEK)
+    quick, sure = (
+        read_frames(file, make_row_sampler(sampling), resize_frame, try_fast=quick) for quick in (True, False)
+    )
     click.echo(f"  the same pixels as sequential decoding: {bool((quick.data == sure.data).all())}")
 
 
 def bench_windows(folder: Path, rounds: int) -> None:
-    """Windows that overlap: how often is a frame decoded?"""
+    """Print the time to read overlapping windows, whose frames need decoding only once."""
     seconds = 15
-    file = long_file(folder, turns=1, seconds=seconds)
+    file = write_long_video(folder, turns=1, seconds=seconds)
     contenders = {
         SEEK: lambda clip: opencv_windows(clip.file, WINDOWS),
-        "this project, each frame once": lambda clip: read_frames(clip.file, make_row_sampler(WINDOWS), small),
+        "this project, each frame once": lambda clip: read_frames(clip.file, make_row_sampler(WINDOWS), resize_frame),
     }
-    times = interleaved(contenders, [Clip("short.mp4", file)], rounds)
-    table(f"sliding windows, 2 s every 0.5 s, {seconds} s of 1080p", times, SEEK)
-    quick, sure = (read_frames(file, make_row_sampler(WINDOWS), small, try_fast=quick) for quick in (True, False))
+    times = measure_interleaved(contenders, [Clip("short.mp4", file)], rounds)
+    print_times(f"sliding windows, 2 s every 0.5 s, {seconds} s of 1080p", times, SEEK)
+    quick, sure = (
+        read_frames(file, make_row_sampler(WINDOWS), resize_frame, try_fast=quick) for quick in (True, False)
+    )
     click.echo(f"  the same pixels as sequential decoding: {bool((quick.data == sure.data).all())}")
 
 
@@ -94,7 +98,7 @@ def bench_windows(folder: Path, rounds: int) -> None:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--only", type=click.Choice(["few", "windows"]))
 def main(rounds: int, only: str | None) -> None:
-    """Print how long videos are read beside OpenCV seeking."""
+    """Print the time to read long videos, compared with OpenCV seeking."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         if only != "windows":

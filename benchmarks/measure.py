@@ -1,4 +1,4 @@
-"""How things are timed: in turns, as CPU time, medians of rounds."""
+"""Timing of programs in turns, as medians of CPU time over rounds."""
 
 import resource
 import statistics
@@ -12,8 +12,8 @@ from features.types import Clip
 Work = Callable[[Clip], object]
 
 
-def interleaved(contenders: dict[str, Work], clips: Sequence[Clip], rounds: int) -> dict[str, float]:
-    """Median over rounds of the mean CPU milliseconds a clip."""
+def measure_interleaved(contenders: dict[str, Work], clips: Sequence[Clip], rounds: int) -> dict[str, float]:
+    """Return the median over rounds of the mean CPU milliseconds per clip, for each program."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for work in contenders.values():  # warm up
         work(clips[0])
@@ -30,13 +30,13 @@ def interleaved(contenders: dict[str, Work], clips: Sequence[Clip], rounds: int)
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the programs that it ran."""
+    """Return the CPU seconds of this process and of the programs that it ran."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def table(title: str, times: dict[str, float], against: str, unit: str = "CPU ms a clip") -> None:
-    """Prints times, and how many times as fast as one of them each is."""
+def print_times(title: str, times: dict[str, float], against: str, unit: str = "CPU ms per clip") -> None:
+    """Print times, and how many times as fast as `against` each is."""
     click.echo(f"\n{title:<44} {unit:>14}   times as fast as '{against}'")
     for name, value in times.items():
         click.echo(f"  {name:<42} {value:14.1f}   {times[against] / value:.2f}")

@@ -1,9 +1,9 @@
-"""Peak memory of a run over more and more clips: it must stay flat.
+"""Peak memory of runs over more and more clips, which must stay flat.
 
     .venv/bin/python benchmarks/memory.py [100 500 2000]
 
-Each size is a run of the real command in a process of its own, on tiny drawn clips with random weights and two workers.
-Peaks are VmHWM of /proc (Linux), read every tenth of a second; a worker's is the largest of all workers.
+Each size is one run of the real command in its own process, on tiny synthetic clips, with random weights and two
+workers. Peaks are VmHWM of /proc (Linux), read every tenth of a second. The worker peak is that of the largest worker.
 """
 
 import os
@@ -21,7 +21,7 @@ SIZE, FRAMES, VARIANTS = (64, 48), 5, 10
 
 
 def draw(folder: Path, count: int) -> None:
-    """Ten different clips, linked under as many names as wanted."""
+    """Write ten different clips and link them until there are `count` files."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for variant in range(min(VARIANTS, count)):
@@ -36,8 +36,8 @@ def draw(folder: Path, count: int) -> None:
         os.link(folder / f"{i % VARIANTS:05d}.mp4", folder / f"{i:05d}.mp4")
 
 
-def status(pid: int) -> tuple[int, int]:
-    """A process's parent and the peak of its memory in bytes; (0, 0) where it is gone."""
+def read_memory(pid: int) -> tuple[int, int]:
+    """Return the parent of a process and its peak memory in bytes, or (0, 0) if the process has ended."""
     try:
         lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return int(lines["PPid"]), int(lines["VmHWM"].split()[0]) * 1024
@@ -46,7 +46,7 @@ def status(pid: int) -> tuple[int, int]:
 
 
 def measure(count: int, *options: str) -> tuple[int, int, float]:
-    """Peak bytes of the main process and of the largest worker, and the seconds that the run took."""
+    """Return the peak bytes of the main process and of the largest worker, and the seconds of the run."""
     with tempfile.TemporaryDirectory() as folder:
         clips = Path(folder) / "clips"
         draw(clips, count)
@@ -57,7 +57,7 @@ def measure(count: int, *options: str) -> tuple[int, int, float]:
         ) as process:
             main = worker = 0
             while process.poll() is None:
-                seen = {int(p.name): status(int(p.name)) for p in Path("/proc").glob("[0-9]*")}
+                seen = {int(p.name): read_memory(int(p.name)) for p in Path("/proc").glob("[0-9]*")}
                 main = max(main, seen.get(process.pid, (0, 0))[1])
                 family = {process.pid}
                 for _ in range(3):  # the fork server, and its workers
@@ -65,7 +65,7 @@ def measure(count: int, *options: str) -> tuple[int, int, float]:
                 worker = max([worker, *(seen[pid][1] for pid in family - {process.pid} if pid in seen)])
                 time.sleep(0.1)
         if process.returncode:
-            raise SystemExit(f"the run over {count} clips ended with {process.returncode}")
+            raise SystemExit(f"the run over {count} clips failed with exit code {process.returncode}")
         return main, worker, time.monotonic() - began
 
 

@@ -1,4 +1,4 @@
-"""What a process and all that it started hold and use, by /proc (Linux)."""
+"""Memory and CPU time of a process and its descendants, read from /proc (Linux)."""
 
 import os
 from contextlib import suppress
@@ -10,12 +10,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Usage:
-    """Of some processes together; memory that several of them share counts once (PSS)."""
+    """Memory and CPU time of some processes together. Shared memory counts once (PSS)."""
 
     own_bytes: int = 0
-    """Their data, and what they share with each other."""
+    """Private data and shared memory."""
     library_bytes: int = 0
-    """Mapped from files: a program elsewhere that maps the same ones makes it less."""
+    """Mapped files. The number is smaller if other programs map the same files."""
     cpu_seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -26,8 +26,8 @@ class Usage:
         )
 
 
-def usage_of(pid: int) -> Usage:
-    """Of one process; nothing where it is gone."""
+def measure_usage(pid: int) -> Usage:
+    """Return the usage of one process, or zeros if it has ended."""
     with suppress(OSError):
         lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
         held = {name: int(value) * 1024 for name, value, *_ in lines}
@@ -37,14 +37,14 @@ def usage_of(pid: int) -> Usage:
 
 
 def machine_cpu_seconds() -> float:
-    """Of all that runs on the machine, since it was started."""
+    """Return the CPU seconds of all programs since the machine was started."""
     with open("/proc/stat") as file:
         user, nice, system, _idle, _wait, interrupts, soft, *_ = map(int, file.readline().split()[1:])
     return (user + nice + system + interrupts + soft) / TICKS
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes that a process started, and that those did: readers hang on a fork server."""
+def find_descendants(pid: int) -> list[int]:
+    """Return the children of a process and theirs in turn, because readers are children of a fork server."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -56,5 +56,5 @@ def descendants(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields after the name, which may hold anything."""
+    """Return the fields after the name of the process. The name may hold any character."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""A report of thousands of clips: how long writing takes and in what memory, how soon Chromium shows and filters it.
+"""A report of thousands of clips: time and memory to write it, and time for Chromium to show and filter it.
 
 python benchmarks/report.py --clips 5000
 """
@@ -25,7 +25,7 @@ from hazard.types import ClipPrediction, WindowPredictions
 from tests.helpers.chromium import CHROMIUM, MISSING, browser
 
 LABELS = ("fight", "noFight")
-RULE = EventRule("fight", 0, enter=0.7, leave=0.55, merge_seconds=1.0)
+RULE = EventRule("fight", 0, on_threshold=0.7, off_threshold=0.55, merge_seconds=1.0)
 DECISION = Decision(LABELS, "fight", 0.7, (RULE,), unknown_from=3.0)
 INFO = ReportInfo(
     LABELS, "fight", 0.7, {"name": "benchmark", "groups_known": True, "roc_auc": {"value": 0.9, "low": 0.8, "high": 1}},
@@ -33,17 +33,17 @@ INFO = ReportInfo(
 )  # fmt: skip
 
 
-def pictures(rng: np.random.Generator, count: int = 60) -> list[bytes]:
-    """Small JPEGs, as large as those of real clips."""
+def make_thumbnails(rng: np.random.Generator, count: int = 60) -> list[bytes]:
+    """Return small JPEGs of about the size of real thumbnails."""
     coarse = rng.integers(0, 255, (count, 16, 20, 3), dtype=np.uint8)
     large = (cv2.resize(image, (160, 120), interpolation=cv2.INTER_CUBIC) for image in coarse)
     return [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes() for image in large]
 
 
 def fake_clips(count: int, *, long_share: float, strip: int) -> Iterator[ClipPrediction]:
-    """The same clips each time, in order of path: a share of them long, a few failed, unknown or wrong."""
+    """Yield the same clips on each call, ordered by path: some of them long, a few failed, unknown or wrong."""
     rng = np.random.default_rng(0)
-    stock = pictures(rng)
+    stock = make_thumbnails(rng)
     for number in range(count):
         path = f"camera-{number // 100:04}/clip-{number:07}.mp4"
         if rng.random() < 0.01:
@@ -64,12 +64,12 @@ def fake_clips(count: int, *, long_share: float, strip: int) -> Iterator[ClipPre
 
 @click.command()
 @click.option("--clips", "count", default=5000, show_default=True)
-@click.option("--long-share", default=0.2, show_default=True, help="Of clips with many windows.")
-@click.option("--strip", default=12, show_default=True, help="Pictures a clip.")
+@click.option("--long-share", default=0.2, show_default=True, help="Share of clips with many windows.")
+@click.option("--strip", default=12, show_default=True, help="Thumbnails per clip.")
 @click.option("--parquet", is_flag=True)
-@click.option("--memory", is_flag=True, help="Measure what Python holds at most; writing takes longer then.")
+@click.option("--memory", is_flag=True, help="Measure the peak memory of Python. Writing then takes longer.")
 def main(count: int, long_share: float, strip: int, parquet: bool, memory: bool) -> None:
-    """Writes a report of so many made-up clips and opens it."""
+    """Write a report of made-up clips and open it in Chromium."""
     with tempfile.TemporaryDirectory() as folder:
         if memory:
             tracemalloc.start()
@@ -83,10 +83,12 @@ def main(count: int, long_share: float, strip: int, parquet: bool, memory: bool)
             Path(folder), lambda: fake_clips(count, long_share=long_share, strip=strip), INFO, parquet=parquet
         )
         seconds = time.monotonic() - began - 2 * making
-        click.echo(f"{summary.clips} clips, {summary.events} events: written in {seconds:.1f} s besides making them up")
+        click.echo(
+            f"{summary.clips} clips, {summary.events} events: written in {seconds:.1f} s (without making up the clips)"
+        )
         if memory:
             most = tracemalloc.get_traced_memory()[1]
-            click.echo(f"Python held {most / 1e6:.0f} MB at most, {held / 1e6:.0f} MB of it to make them up")
+            click.echo(f"Python's peak memory: {most / 1e6:.0f} MB; {held / 1e6:.0f} MB of it to make up the clips")
         for file in sorted(Path(folder).iterdir()):
             click.echo(f"  {file.name}: {file.stat().st_size / 1e6:.1f} MB")
         if not CHROMIUM:
@@ -96,31 +98,39 @@ def main(count: int, long_share: float, strip: int, parquet: bool, memory: bool)
 
 
 def measure(page: Path) -> dict[str, float]:
-    """Milliseconds by the browser's own clock: from navigation to a page that answers; of each use to its paint."""
+    """Return milliseconds by the browser's clock: from navigation to a ready page, and from each action to paint."""
     with browser() as tab:
-        tab.size(1280, 900)
+        tab.set_size(1280, 900)
         tab.open(page.resolve().as_uri())
         times = {
-            "opened": tab.js("performance.getEntriesByType('navigation')[0].loadEventEnd"),
-            "first contentful paint": tab.js(
+            "opened": tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"),
+            "first contentful paint": tab.evaluate(
                 "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
             ),
-            "list ready": float(tab.js("document.documentElement.dataset.readyMs")),
+            "list ready": float(tab.evaluate("document.documentElement.dataset.readyMs")),
         }
-        times["filter by text"] = tab.js(painted("text.value = '42'; text.dispatchEvent(new Event('input'))"))
-        times["filter by events"] = tab.js(painted("show.value = 'events'; show.dispatchEvent(new Event('input'))"))
-        times["clear filters"] = tab.js(painted("document.getElementById('clear').click()"))
-        times["sort by name"] = tab.js(painted("document.querySelector('[data-sort=name] button').click()"))
-        times["next page"] = tab.js(painted("document.getElementById('page-on').click()"))
-        times["open a clip"] = tab.js(painted("location.hash = document.querySelector('#clips a').hash"))
-        times["back to the list"] = tab.js(painted("location.hash = ''"))
+        times["filter by text"] = tab.evaluate(
+            make_timing_script("text.value = '42'; text.dispatchEvent(new Event('input'))")
+        )
+        times["filter by events"] = tab.evaluate(
+            make_timing_script("show.value = 'events'; show.dispatchEvent(new Event('input'))")
+        )
+        times["clear filters"] = tab.evaluate(make_timing_script("document.getElementById('clear').click()"))
+        times["sort by name"] = tab.evaluate(
+            make_timing_script("document.querySelector('[data-sort=name] button').click()")
+        )
+        times["next page"] = tab.evaluate(make_timing_script("document.getElementById('page-on').click()"))
+        times["open a clip"] = tab.evaluate(
+            make_timing_script("location.hash = document.querySelector('#clips a').hash")
+        )
+        times["back to the list"] = tab.evaluate(make_timing_script("location.hash = ''"))
         if tab.complaints:
             raise click.ClickException("\n".join(tab.complaints))
     return {name: round(value) for name, value in times.items()}
 
 
-def painted(action: str) -> str:
-    """JavaScript that acts and gives the milliseconds until the frame after it was painted."""
+def make_timing_script(action: str) -> str:
+    """Return JavaScript that runs an action and returns the milliseconds until the next frame is painted."""
     return f"""new Promise((done) => {{
       const text = document.getElementById("filter-text"), show = document.getElementById("filter-show");
       const began = performance.now();

@@ -1,4 +1,4 @@
-"""Cameras and a model to watch them with, for benchmarks: files as if live, played again and again."""
+"""Simulated cameras for benchmarks, which play files in real time again and again, and a model to watch them."""
 
 import os
 import subprocess
@@ -23,12 +23,12 @@ from hazard.synthetic.scenes import make_scene
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, RATE, SECONDS = (640, 360), 30, 60
 DRAWN = 4
-"""Different recordings; more cameras show them again."""
+"""Number of different recordings. Further cameras show the same ones again."""
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".ts")
 
 
-class Repeated(CameraSettings):
-    """A file as if live, again and again."""
+class RepeatedCamera(CameraSettings):
+    """A camera that plays a file in real time again and again."""
 
     @property
     def camera(self) -> Camera:
@@ -37,52 +37,55 @@ class Repeated(CameraSettings):
 
 @dataclass(frozen=True)
 class Site:
-    """What is watched, and by what model."""
+    """Cameras and the model that watches them."""
 
     cameras: tuple[CameraSettings, ...]
     model: Path
     runtime: str
 
     def settings(self, fps: float | None) -> InferSettings:
-        """Those that look at so many frames a second of each camera; None: as the model was trained.
+        """Return settings for `fps` frames per second of each camera, or as the model was trained if `fps` is None.
 
-        A model of N frames a clip has windows that are the shorter for it, and costs what it costs.
+        A model with N frames per window gets shorter windows at a higher rate; the cost per frame stays the same.
+        Raises ClickException if the model has a fixed rate.
         """
         usual = InferSettings(runtime=self.runtime)
         if fps is None:
             return usual
         source = read_input_spec(self.model)
         if source.spec.sampling.kind != "even":
-            raise click.ClickException("the model looks at a fixed number of frames a second; leave --fps out")
+            raise click.ClickException("the model reads a fixed number of frames per second; leave out --fps")
         return usual.model_copy(update={"window_seconds": (source.spec.sampling.frames or 1) / fps})
 
     def usual_fps(self) -> float:
-        """Frames a second of each camera as the model was trained."""
+        """Return the frames per second of each camera at the rate the model was trained with."""
         source = read_input_spec(self.model)
         return make_window_grid(source, choose_windows(source, InferSettings())).fps
 
     @property
     def is_scalable(self) -> bool:
-        """Whether the model may look at more frames a second, or fewer."""
+        """Whether the frames per second of the model can be changed."""
         return read_input_spec(self.model).spec.sampling.kind == "even"
 
 
-def some_site(cameras: int, videos: Path | None, model: Path | None, runtime: str, folder: Path) -> Site:
-    """Cameras that show videos, drawn ones unless others are given, and a model trained on the spot unless one is."""
-    files = _videos(videos) if videos else _drawn(min(cameras, DRAWN), folder)
-    named = [Repeated(name=f"camera-{i + 1}", source=str(files[i % len(files)].resolve())) for i in range(cameras)]
-    return Site(tuple(named), (model or _trained(folder)).resolve(), runtime)
+def make_site(cameras: int, videos: Path | None, model: Path | None, runtime: str, folder: Path) -> Site:
+    """Return cameras and a model. Without `videos`, recordings are synthetic. Without `model`, a new one is trained."""
+    files = _find_videos(videos) if videos else _draw_recordings(min(cameras, DRAWN), folder)
+    named = [
+        RepeatedCamera(name=f"camera-{i + 1}", source=str(files[i % len(files)].resolve())) for i in range(cameras)
+    ]
+    return Site(tuple(named), (model or _train_model(folder)).resolve(), runtime)
 
 
-def _videos(folder: Path) -> list[Path]:
+def _find_videos(folder: Path) -> list[Path]:
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in VIDEOS)
     if not found:
-        raise click.ClickException(f"{folder}: there is no video")
+        raise click.ClickException(f"no video found in {folder}")
     return found
 
 
-def _drawn(count: int, folder: Path) -> list[Path]:
-    click.echo(f"drawing {count} recordings of {SECONDS} s, {SIZE[0]}x{SIZE[1]}, {RATE} frames a second")
+def _draw_recordings(count: int, folder: Path) -> list[Path]:
+    click.echo(f"making {count} synthetic recordings of {SECONDS} s, {SIZE[0]}x{SIZE[1]}, {RATE} frames a second")
     for seed in range(count):
         draw_recording(
             folder / f"{seed}.mp4",
@@ -95,23 +98,23 @@ def _drawn(count: int, folder: Path) -> list[Path]:
     return [folder / f"{seed}.mp4" for seed in range(count)]
 
 
-def _trained(folder: Path) -> Path:
-    """A small model, in other processes: what training holds is not what watching does."""
-    weights = _weights()
-    click.echo(f"training a model on drawn clips, with {'pretrained' if weights else 'RANDOM'} weights (as fast)")
+def _train_model(folder: Path) -> Path:
+    """Train a small model and return its folder. Other processes do it, so that its memory is not counted."""
+    weights = _find_weights()
+    click.echo(f"training a model on synthetic clips with {'pretrained' if weights else 'random'} weights")
     drawn = {"normal": ["walk", "run"], "hazardous": ["fight", "fall"]}
     clips = draw_dataset(folder / "clips", classes=drawn, clips_per_class=24, scenes=4)
     for command in (
         ["extract_features.py", clips, "-o", folder / "c.h5", "--weights", weights or "random", "--frames", "12"],
         ["train_temporal.py", folder / "c.h5", "-o", folder / "model", "--set", "members=1", "--epochs", "20"],
     ):
-        ran = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
-        if ran.returncode:
-            raise click.ClickException(ran.stderr)
+        result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+        if result.returncode:
+            raise click.ClickException(result.stderr)
     return folder / "model"
 
 
-def _weights() -> Path | None:
+def _find_weights() -> Path | None:
     try:
         return find_weights("mobilenet_v2", "auto") if os.environ.get("FEATURES_WEIGHTS") else None
     except UserFacingError:

@@ -1,12 +1,13 @@
-"""Stage two's loop against the usual one: an epoch of an LSTM, side by side, as CPU time of one thread and as ratios.
+"""The training loop of stage two compared with the usual one: CPU time of one thread for one epoch of an LSTM.
 
     python benchmarks/train.py                  on a generated cache of UCF101's size: 9,537 clips, 12 × 512, 101 labels
-    python benchmarks/train.py --compare        and every head and baseline on it once, by the command (wall time)
+    python benchmarks/train.py --compare        and every head and baseline on it once, with the command (wall time)
 
-Contenders take turns, round by round; figures are medians over the rounds. The usual one is PyTorch's `DataLoader` over
-HDF5, an item a read, fp32, the same LSTM: over a file with one contiguous data set, the best that HDF5 can do, and over
-the cache itself. The bound is what must be done: the LSTM's and the classifier's multiplications, forward once and
-backward twice, at the best rate of a large matrix product in the same round and precision.
+The loops take turns, round by round. The results are medians over the rounds, and ratios. The usual loop is PyTorch's
+`DataLoader` over HDF5 with one read per item, fp32 and the same LSTM. It runs on a file with one contiguous data set,
+which is the fastest layout in HDF5, and on the cache itself. The bound is the least work possible: the multiplications
+of the LSTM and the classifier, once forward and twice backward, at the best rate of a large matrix product in the same
+round and precision.
 """
 
 import os
@@ -38,18 +39,18 @@ from hazard.data.sequences import load_sequences
 from hazard.models.auto_size import resolve_sizes
 from hazard.models.settings import TrainSettings
 from hazard.training.device_data import DeviceClips
+from hazard.training.head_trainer import HeadTrainer
 from hazard.training.malloc import keep_freed_memory
-from hazard.training.member import HeadTrainer
 from hazard.training.precision import has_bf16
 
 STEPS, WIDTH, HIDDEN, LABELS, BATCH = 12, 512, 256, 101, 256
 PRODUCTS = ((4096, 4096, 1024), (3072, 1024, 1024), (2048, 2048, 2048))
-"""(m, k, n) of large matrix products; the best of them is the peak."""
+"""(m, k, n) of large matrix products. The fastest of them gives the peak rate."""
 USUAL = "DataLoader over HDF5, contiguous"
 
 
 def write_generated(path: Path, clips: int) -> None:
-    """A cache of `clips` clips by stage one's own writer, labels told apart by a little of their mean and movement."""
+    """Write a cache with stage one's writer, and a contiguous copy. Labels differ a little in mean and movement."""
     rng = np.random.default_rng(0)
     y = np.arange(clips) % LABELS
     signs = rng.standard_normal((2, LABELS, 1, WIDTH)).astype(np.float32) * 0.3
@@ -98,8 +99,8 @@ def write_generated(path: Path, clips: int) -> None:
         h5["y"] = y[order]
 
 
-class Contiguous(Dataset):
-    """(clips, steps, width) in one data set: a clip is one read."""
+class ContiguousDataset(Dataset):
+    """Features (clips, steps, width) in one HDF5 data set, read one clip at a time."""
 
     def __init__(self, path: Path, clips: int) -> None:
         self.path, self.clips, self.file = path, clips, None
@@ -112,8 +113,8 @@ class Contiguous(Dataset):
         return torch.from_numpy(self.file["x"][item].astype(np.float32)), int(self.file["y"][item])
 
 
-class OfCache(Contiguous):
-    """The cache as it is: chunks of rows, checksums."""
+class CacheDataset(ContiguousDataset):
+    """The rows of a cache, with its chunks and checksums, read one clip at a time."""
 
     def __init__(self, path: Path, clips: int, y: np.ndarray) -> None:
         super().__init__(path, clips)
@@ -126,7 +127,7 @@ class OfCache(Contiguous):
 
 
 class UsualHead(nn.Module):
-    """LSTM, mean over time, linear layer."""
+    """An LSTM, the mean over time and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +137,7 @@ class UsualHead(nn.Module):
         return self.classify(self.lstm(x)[0].mean(1))
 
 
-def usual_epoch(data: Dataset) -> Callable[[], None]:
+def make_usual_epoch(data: Dataset) -> Callable[[], None]:
     head = UsualHead()
     adam = torch.optim.AdamW(head.parameters(), 1e-3)
     loader = DataLoader(data, BATCH, shuffle=True)
@@ -151,7 +152,7 @@ def usual_epoch(data: Dataset) -> Callable[[], None]:
     return epoch
 
 
-def our_epoch(clips: DeviceClips, precision: str) -> Callable[[], None]:
+def make_our_epoch(clips: DeviceClips, precision: str) -> Callable[[], None]:
     settings = TrainSettings(
         head="lstm", inputs=("features",), projection=0, hidden_size=HIDDEN, members=1, batch_size=BATCH, dropout=0,
         label_smoothing=0, precision=precision, device="cpu", epochs=10_000, lr=1e-4,
@@ -165,8 +166,8 @@ def our_epoch(clips: DeviceClips, precision: str) -> Callable[[], None]:
     return lambda: (member.run_epoch(next(numbers)), None)[1]
 
 
-def peak(dtype: torch.dtype) -> float:
-    """Operations a second."""
+def measure_peak(dtype: torch.dtype) -> float:
+    """Return the highest measured rate of a matrix product, in operations per second."""
     best = 0.0
     for m, k, n in PRODUCTS:
         a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
@@ -177,14 +178,14 @@ def peak(dtype: torch.dtype) -> float:
     return best
 
 
-def operations(clips: int) -> float:
-    """Of an epoch: input, recurrent, classifier; forward once, backward twice."""
+def count_operations(clips: int) -> float:
+    """Return the operations of one epoch: LSTM input, LSTM recurrence and classifier, once forward, twice backward."""
     return 3 * 2 * clips * (STEPS * (WIDTH + HIDDEN) * 4 * HIDDEN + HIDDEN * LABELS)
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each contender a round; bounds too."""
+    """Seconds per round of each loop and each bound."""
 
     rounds: dict[str, list[float]]
 
@@ -192,7 +193,7 @@ class Times:
         return statistics.median(self.rounds[name])
 
     def ratio(self, name: str, against: str) -> float:
-        """Median of the rounds' own ratios: a shared machine's clock goes up and down."""
+        """Return the median of the ratios per round, because the clock rate of a shared machine varies."""
         pairs = zip(self.rounds[name], self.rounds[against], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
@@ -206,13 +207,13 @@ def measure(contenders: dict[str, Callable[[], None]], precisions: list[str], cl
             if number:
                 seconds[name].append(cpu_seconds() - began)
         for precision in precisions if number else ():
-            rate = peak(torch.bfloat16 if precision == "bf16" else torch.float32)
-            seconds[f"bound {precision}"].append(operations(clips) / rate)
+            rate = measure_peak(torch.bfloat16 if precision == "bf16" else torch.float32)
+            seconds[f"bound {precision}"].append(count_operations(clips) / rate)
     return Times(seconds)
 
 
-def show(times: Times, precisions: list[str]) -> None:
-    click.echo(f"\n{'an epoch':<38} {'CPU s':>7}   against the usual one   against its bound")
+def print_epochs(times: Times, precisions: list[str]) -> None:
+    click.echo(f"\n{'one epoch':<38} {'CPU s':>7}   {'vs. the usual loop':>21}   {'vs. its bound':>17}")
     for name in times.rounds:
         precision = next((p for p in precisions if name.endswith(p)), "fp32")
         bound = times.ratio(name, f"bound {precision}")
@@ -233,23 +234,23 @@ def compare_all(cache: Path, folder: Path) -> None:
 @click.command()
 @click.option("--clips", type=click.IntRange(BATCH), default=9537, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--compare", is_flag=True, help="Time a whole --compare on that cache, once.")
+@click.option("--compare", is_flag=True, help="Also time one run of --compare on that cache.")
 def main(clips: int, rounds: int, compare: bool) -> None:
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the command does; the others profit from it too
+    keep_freed_memory()  # as the command does; it also helps the other loops
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "generated.h5"
         write_generated(path, clips)
         began = time.process_time()
         sequences = load_sequences(read_cache(path))
-        click.echo(f"{clips} clips read and checked in {time.process_time() - began:.1f} s, once a run")
+        click.echo(f"{clips} clips read and checked in {time.process_time() - began:.1f} s (once per run)")
         ours = DeviceClips.load(sequences, torch.device("cpu"))
         precisions = ["fp32", *(["bf16"] if has_bf16(torch.device("cpu")) else [])]
         contenders = {
-            USUAL: usual_epoch(Contiguous(path.with_suffix(".contiguous.h5"), clips)),
-            "DataLoader over HDF5, the cache": usual_epoch(OfCache(path, clips, sequences.y)),
-        } | {f"this project, {precision}": our_epoch(ours, precision) for precision in precisions}
-        show(measure(contenders, precisions, clips, rounds), precisions)
+            USUAL: make_usual_epoch(ContiguousDataset(path.with_suffix(".contiguous.h5"), clips)),
+            "DataLoader over HDF5, the cache": make_usual_epoch(CacheDataset(path, clips, sequences.y)),
+        } | {f"this project, {precision}": make_our_epoch(ours, precision) for precision in precisions}
+        print_epochs(measure(contenders, precisions, clips, rounds), precisions)
         if compare:
             compare_all(path, Path(name) / "run")
 

@@ -1,16 +1,16 @@
-"""Which score tells clips that training never saw the like of? Three kinds, on drawn clips and on real ones.
+"""Scores that detect unknown clips, which are unlike all training clips: three kinds, on synthetic and real clips.
 
-    python benchmarks/unknown.py                                  # drawn clips alone: about six minutes on two cores
-    python benchmarks/unknown.py --real manifest.csv              # and real clips, with drawn ones as foreign material
+    python benchmarks/unknown.py                                  # synthetic clips: about six minutes on two cores
+    python benchmarks/unknown.py --real manifest.csv              # also real clips; each set is unknown to the other
 
-Each action of the drawn clips is left out in turn. Models and distances are fitted on the other three, in five folds
-that never split a scene; known clips are scored in the fold that held them out, and the clips of the unknown action
-that were drawn in the same held-out scenes beside them. AUROC: how often an unknown clip scores higher than a known
-one. With --real the two sets are each other's foreign material.
+Each action of the synthetic clips is left out in turn. Models and distances are fitted on the other three actions, in
+five folds that never split a scene. Known clips are scored in the fold that held them out, together with the clips of
+the unknown action in the same held-out scenes. AUROC is the probability that an unknown clip scores higher than a known
+one. With --real, the clips of each set are also scored as unknown clips of the other.
 
-Also: how many held-out known clips, and how many unknown ones, are called unknown at the shares that may be asked for.
-Statistics, components and weights of the distance were chosen on the drawn sets 0 to 2 and on the real clips; the sets
-from 3 on, the default, it has not seen.
+A second table shows the shares of held-out known clips and of unknown clips that are called unknown, for each share
+that can be set. The statistics, components and weights of the distance were chosen on the synthetic sets 0 to 2 and on
+the real clips, but not on the sets from 3 on, which are the default.
 """
 
 import os
@@ -53,8 +53,8 @@ WIDTH = 512
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a fold is asked about: held-out clips of what it knows, then foreign ones."""
+class TestClips:
+    """The clips that a fold scores: first its held-out known clips, then unknown clips."""
 
     x: NDArray[np.float32]
     mask: NDArray[np.bool_]
@@ -62,14 +62,14 @@ class Asked:
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), default="runs/unknown", help="Clips and caches are kept here.")
-@click.option("--real", type=click.Path(exists=True, path_type=Path), help="A manifest of real clips.")
-@click.option("--first-seed", default=3, help="Of the drawn clips.")
-@click.option("--seeds", default=3, help="Sets of drawn clips.")
-@click.option("--clips", default=40, help="Drawn clips an action.")
-@click.option("--scenes", default=10, help="Scenes of a set.")
-@click.option("--head", default="lstm", help="Whose probabilities and raw logits are scored.")
-@click.option("--members", default=2, help="Heads of its committee.")
+@click.option("--work", type=click.Path(path_type=Path), default="runs/unknown", help="Folder for clips and caches.")
+@click.option("--real", type=click.Path(exists=True, path_type=Path), help="Manifest of real clips.")
+@click.option("--first-seed", default=3, help="Seed of the first set of synthetic clips.")
+@click.option("--seeds", default=3, help="Number of sets of synthetic clips.")
+@click.option("--clips", default=40, help="Synthetic clips per action.")
+@click.option("--scenes", default=10, help="Scenes per set.")
+@click.option("--head", default="lstm", help="Head whose probabilities and raw logits are scored.")
+@click.option("--members", default=2, help="Number of heads in its ensemble.")
 def main(
     work: Path, real: Path | None, first_seed: int, seeds: int, clips: int, scenes: int, head: str, members: int
 ) -> None:
@@ -77,20 +77,21 @@ def main(
     torch.set_num_threads(1)
     settings = TrainSettings(device="cpu", members=members, head=head)
     drawn = [
-        cached(work / f"drawn{seed}", draw(work, seed, clips, scenes)) for seed in range(first_seed, first_seed + seeds)
+        extract_and_load(work / f"drawn{seed}", draw(work, seed, clips, scenes))
+        for seed in range(first_seed, first_seed + seeds)
     ]
     figures: dict[str, dict[str, list[Array]]] = defaultdict(lambda: defaultdict(list))
     for sequences in drawn:
         for label in range(len(sequences.labels)):
-            for name, found in held_out_class(sequences, label, settings).items():
+            for name, found in score_held_out_class(sequences, label, settings).items():
                 figures[f"without {sequences.labels[label]}"][name].append(found)
     if real:
-        others = cached(work / "real", real)
-        for name, found in foreign(others, drawn[0], settings).items():
+        others = extract_and_load(work / "real", real)
+        for name, found in score_foreign(others, drawn[0], settings).items():
             figures["real, drawn is foreign"][name].append(found)
-        for name, found in foreign(drawn[0], others, settings).items():
+        for name, found in score_foreign(drawn[0], others, settings).items():
             figures["drawn, real is foreign"][name].append(found)
-    for line in table(figures):
+    for line in format_tables(figures):
         click.echo(line)
 
 
@@ -103,43 +104,43 @@ def draw(work: Path, seed: int, clips: int, scenes: int) -> Path:
     )
 
 
-def cached(stem: Path, manifest: Path) -> Sequences:
-    """With all numbers: a reduction is fitted in each fold."""
+def extract_and_load(stem: Path, manifest: Path) -> Sequences:
+    """Return the sequences of a manifest without a reduction, which each fold fits itself. Extract them if needed."""
     file = stem.with_suffix(".h5")
     if not file.is_file():
         extract_features.main([str(manifest), "-o", str(file), "--reduce", "none"], standalone_mode=False)
     return load_sequences(read_cache(file))
 
 
-def held_out_class(sequences: Sequences, label: int, settings: TrainSettings) -> dict[str, Array]:
-    """The figures of a class that is not known."""
+def score_held_out_class(sequences: Sequences, label: int, settings: TrainSettings) -> dict[str, Array]:
+    """Return the scores for one class that is held out as unknown."""
     known, unknown = np.flatnonzero(sequences.y != label), np.flatnonzero(sequences.y == label)
-    return measured(
-        without(sequences.take(known), label),
+    return score_folds(
+        remove_class(sequences.take(known), label),
         lambda groups: sequences.take(unknown[np.isin(sequences.groups[unknown], groups)]),
         settings,
     )
 
 
-def foreign(sequences: Sequences, others: Sequences, settings: TrainSettings) -> dict[str, Array]:
-    """The figures of other footage altogether."""
-    return measured(sequences, lambda groups: others, settings)
+def score_foreign(sequences: Sequences, others: Sequences, settings: TrainSettings) -> dict[str, Array]:
+    """Return the scores for `others`, clips of another data set, as unknown clips."""
+    return score_folds(sequences, lambda groups: others, settings)
 
 
-def without(sequences: Sequences, label: int) -> Sequences:
+def remove_class(sequences: Sequences, label: int) -> Sequences:
     labels = tuple(name for number, name in enumerate(sequences.labels) if number != label)
     return replace(sequences, y=np.where(sequences.y > label, sequences.y - 1, sequences.y), labels=labels)
 
 
-def measured(
-    sequences: Sequences, strangers: Callable[[NDArray[np.str_]], Sequences], settings: TrainSettings
+def score_folds(
+    sequences: Sequences, unknown_clips: Callable[[NDArray[np.str_]], Sequences], settings: TrainSettings
 ) -> dict[str, Array]:
-    """Score → AUROC; of ours also the shares of known, then of unknown clips that are called unknown."""
+    """Return the AUROC of each score; for ours also the shares of known, then of unknown clips called unknown."""
     scores: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     flags: list[tuple[Array, Array]] = []
     for fold in make_grouped_folds(sequences, FOLDS, seed=0):
         rows = training_rows(fold)
-        other = strangers(np.unique(sequences.groups[fold.test]))
+        other = unknown_clips(np.unique(sequences.groups[fold.test]))
         reduction = fit_reduction(
             f"select:{WIDTH}",
             [x[mask].astype(np.float16) for x, mask in zip(sequences.x[rows], sequences.mask[rows], strict=True)],
@@ -147,12 +148,12 @@ def measured(
         )
         channels = reduction.channels  # type: ignore[union-attr]
         small = replace(sequences, x=np.ascontiguousarray(sequences.x[..., channels]))
-        both = joined(small, fold, replace(other, x=np.ascontiguousarray(other.x[..., channels])))
-        for name, values in of_models(small, fold, both, settings):
+        both = concatenate(small, fold, replace(other, x=np.ascontiguousarray(other.x[..., channels])))
+        for name, values in score_with_models(small, fold, both, settings):
             scores[name].append((values[: both.known], values[both.known :]))
         familiar = fit_open_set_detector(small, rows, seed=0)
         assert familiar is not None
-        for name, values in distances(small, rows, both):
+        for name, values in score_with_distances(small, rows, both):
             scores[name].append((values[: both.known], values[both.known :]))
         ours = familiar.scores(both.x, both.mask)
         scores[OURS].append((ours[: both.known], ours[both.known :]))
@@ -163,16 +164,18 @@ def measured(
     return result | {OURS: np.concatenate([result[OURS], *called])}
 
 
-def joined(sequences: Sequences, fold: Fold, other: Sequences) -> Asked:
+def concatenate(sequences: Sequences, fold: Fold, other: Sequences) -> TestClips:
     steps = max(sequences.x.shape[1], other.x.shape[1])
     parts = [(sequences.x[fold.test], sequences.mask[fold.test]), (other.x, other.mask)]
     x = [np.pad(x, ((0, 0), (0, steps - x.shape[1]), (0, 0))) for x, _ in parts]
     mask = [np.pad(mask, ((0, 0), (0, steps - mask.shape[1]))) for _, mask in parts]
-    return Asked(np.concatenate(x), np.concatenate(mask), len(fold.test))
+    return TestClips(np.concatenate(x), np.concatenate(mask), len(fold.test))
 
 
-def of_models(sequences: Sequences, fold: Fold, asked: Asked, settings: TrainSettings) -> Iterator[tuple[str, Array]]:
-    """What a baseline's and a head's own answers say."""
+def score_with_models(
+    sequences: Sequences, fold: Fold, asked: TestClips, settings: TrainSettings
+) -> Iterator[tuple[str, Array]]:
+    """Yield scores from the outputs of a baseline and of a head."""
     count = len(sequences.labels)
     baseline, _ = fit(sequences, fold, settings.for_model("baseline", BASELINE))
     yield f"maximum probability, {BASELINE}", max_probability_score(predict_probs(baseline, asked.x, asked.mask, count))
@@ -184,12 +187,16 @@ def of_models(sequences: Sequences, fold: Fold, asked: Asked, settings: TrainSet
     assert isinstance(committee, HeadEnsemble)
     with torch.inference_mode():
         x, mask = torch.from_numpy(asked.x), torch.from_numpy(asked.mask)
-        logits = [head(x, mask).double().numpy() for head in committee.heads]  # raw: a committee's are normalised
+        logits = [
+            head(x, mask).double().numpy() for head in committee.heads
+        ]  # raw, because the logits of an ensemble are normalised
     yield f"energy, {settings.head}", np.mean([energy_score(each) for each in logits], axis=0)
 
 
-def distances(sequences: Sequences, rows: NDArray[np.int64], asked: Asked) -> Iterator[tuple[str, Array]]:
-    """Other distances, in the components of the one that is saved."""
+def score_with_distances(
+    sequences: Sequences, rows: NDArray[np.int64], asked: TestClips
+) -> Iterator[tuple[str, Array]]:
+    """Yield other distances, in the components of the distance that is saved."""
     familiar = fit_open_set_detector(sequences, rows, seed=0)
     assert familiar is not None
     train, test = (
@@ -224,8 +231,8 @@ def auroc(parts: list[tuple[Array, Array]]) -> float:
     return float(roc_auc_score(truth, np.r_[known, unknown]))
 
 
-def table(figures: Mapping[str, Mapping[str, list[Array]]]) -> Iterator[str]:
-    """AUROC a score and case, the mean over the sets; then the shares that are called unknown."""
+def format_tables(figures: Mapping[str, Mapping[str, list[Array]]]) -> Iterator[str]:
+    """Yield a table of the AUROC per score and case, the mean over the sets, and one of the shares called unknown."""
     cases = list(figures)
     classes = [case for case in cases if case.startswith("without ")]
     names = list(figures[cases[0]])

@@ -1,4 +1,4 @@
-"""`hazard monitor` with a meter in it: its own function runs, and what it takes from the cameras is counted."""
+"""The function of `hazard monitor`, run with counters between it and its cameras."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from unittest import mock
 
 import click
 import numpy as np
-from processes import Usage, descendants, machine_cpu_seconds, usage_of
+from processes import Usage, find_descendants, machine_cpu_seconds, measure_usage
 from sites import Site
 
 from features.live.cameras import LiveCameras
@@ -23,17 +23,17 @@ from hazard.monitor.detector import CameraEvent, LiveDetector, Observer
 from hazard.monitor.settings import MonitorSettings
 
 WARM_UP_SECONDS = 5.0
-"""After the first frame of the last camera."""
+"""Seconds after the last camera has sent its first frame."""
 START_SECONDS = 120.0
-"""So long the first frames may take."""
+"""Seconds that the first frames may take."""
 
-Extra = Callable[[float], Sequence[StatusChange]]
-"""What else is told by so many seconds, besides what cameras show."""
+ExtraChanges = Callable[[float], Sequence[StatusChange]]
+"""A function of the seconds since the start that returns further status changes."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Some seconds of watching."""
+    """The counters of some seconds of the monitor."""
 
     start: float  # seconds since the warm-up
     seconds: float
@@ -41,28 +41,28 @@ class Bucket:
     dropped: dict[str, int]
     skipped: dict[str, int]
     latencies: dict[str, array]
-    """Seconds from a frame's arrival until all of its news were told, by camera."""
+    """Seconds from the arrival of each frame until its results are written, by camera."""
     monitor: Usage
     others: Usage
-    """Readers, their fork server, what delivers alerts."""
+    """Readers, their fork server and the delivery of alerts."""
     elsewhere: float
-    """CPU seconds of all else on this machine."""
+    """CPU seconds of all other programs on this machine."""
     alerts: int
 
     @property
     def fps(self) -> float:
-        """Frames that were judged a second, of all cameras."""
+        """Processed frames per second of all cameras."""
         return sum(self.taken.values()) / self.seconds
 
 
 @dataclass
-class Meter:
-    """Stands between the cameras and who watches them; whatever it is not asked about it leaves to them."""
+class MeteredCameras:
+    """Live cameras with counters. Everything that is not defined here is passed on to the cameras."""
 
     live: LiveCameras
     seconds: float
     bucket_seconds: float
-    extra: Extra
+    extra: ExtraChanges
     buckets: list[Bucket] = field(default_factory=list)
     alerts: int = 0
     latencies: dict[str, array] = field(default_factory=dict)
@@ -94,8 +94,8 @@ class Meter:
     def is_done(self) -> bool:
         return time.monotonic() >= self.began + self.seconds
 
-    def judged(self, items: Sequence[LiveFrame | StatusChange]) -> None:
-        """All that came with the last look has been dealt with."""
+    def count_processed(self, items: Sequence[LiveFrame | StatusChange]) -> None:
+        """Count the items of one poll after all of them have been processed."""
         now = time.monotonic()
         if now < self.began:
             return
@@ -105,13 +105,13 @@ class Meter:
             if isinstance(frame, LiveFrame):
                 self.latencies[frame.camera].append(now - frame.arrived)
         if now - self._since >= self.bucket_seconds:
-            self.close(now)
+            self.end_bucket(now)
 
-    def close(self, now: float) -> None:
-        """Ends a bucket."""
+    def end_bucket(self, now: float) -> None:
+        """Add the bucket so far to `buckets` and begin the next one."""
         if self._since is None or now - self._since < 1:
             return
-        counts, used = self.live.counters(), _usages()
+        counts, used = self.live.counters(), _measure_usages()
         monitor, others, all_of_it = (
             replace(new, cpu_seconds=new.cpu_seconds - old.cpu_seconds)
             for new, old in zip(used, self._used, strict=True)
@@ -133,18 +133,18 @@ class Meter:
         self._start(now)
 
     def _start(self, now: float) -> None:
-        self._since, self._used, self.alerts = now, _usages(), 0
+        self._since, self._used, self.alerts = now, _measure_usages(), 0
         self._counts: dict[str, CameraCounters] = self.live.counters()
         self.latencies = {name: array("f") for name in self._counts}
 
 
-def _usages() -> tuple[Usage, Usage, Usage]:
-    """Of this process, of those that it started, and of the machine."""
-    others = sum(map(usage_of, descendants(os.getpid())), Usage())
-    return usage_of(os.getpid()), others, Usage(cpu_seconds=machine_cpu_seconds())
+def _measure_usages() -> tuple[Usage, Usage, Usage]:
+    """Return the usage of this process, of its descendants and of the whole machine."""
+    others = sum(map(measure_usage, find_descendants(os.getpid())), Usage())
+    return measure_usage(os.getpid()), others, Usage(cpu_seconds=machine_cpu_seconds())
 
 
-def watched(
+def measure_monitor(
     site: Site,
     fps: float | None,
     output: Path,
@@ -152,35 +152,40 @@ def watched(
     seconds: float,
     bucket_seconds: float = 10.0,
     alerts_file: Path | None = None,
-    extra: Extra = lambda at: (),
+    extra: ExtraChanges = lambda at: (),
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> list[Bucket]:
-    """Watches for so long, after a few seconds to warm up. Raises UserFacingError where that is not possible."""
-    meters: list[Meter] = []
-    watch = monitor_run.watch_cameras
+    """Run the monitor for `seconds`, after a few seconds to warm up, and return its buckets.
 
-    def metered(
+    Raises UserFacingError if the monitor cannot start, and ClickException if a camera sends no frames.
+    """
+    meters: list[MeteredCameras] = []
+    watch_cameras = monitor_run.watch_cameras
+
+    def watch_metered(
         live: LiveCameras,
-        brain: LiveDetector,
+        detector: LiveDetector,
         *,
         is_stopped: Callable[[], bool],
-        onlookers: Sequence[Observer],
+        observers: Sequence[Observer],
         **more: Any,
     ) -> Iterator[CameraEvent]:
-        meter = Meter(live, seconds, bucket_seconds, extra)
+        meter = MeteredCameras(live, seconds, bucket_seconds, extra)
         meters.append(meter)
 
         def is_over() -> bool:
             return is_stopped() or meter.is_done
 
-        yield from watch(meter, brain, is_stopped=is_over, observers=[*onlookers, meter.judged], **more)
-        meter.close(time.monotonic())
+        yield from watch_cameras(
+            meter, detector, is_stopped=is_over, observers=[*observers, meter.count_processed], **more
+        )
+        meter.end_bucket(time.monotonic())
 
-    def told(text: str, **facts: object) -> None:
+    def count_alerts(text: str, **facts: object) -> None:
         if "kind" in facts:  # it is an alert
             meters[0].alerts += 1
 
-    with mock.patch.object(monitor_run, "watch_cameras", metered):
+    with mock.patch.object(monitor_run, "watch_cameras", watch_metered):
         monitor_run.run_monitor(
             site.cameras,
             site.model,
@@ -189,12 +194,12 @@ def watched(
             MonitorSettings(),
             alerts=load_alert_settings(alerts_file) if alerts_file else None,
             is_stopped=is_stopped,
-            echo=told,
+            echo=count_alerts,
         )
     return meters[0].buckets
 
 
-def spread(latencies: Sequence[array]) -> tuple[float, float]:
-    """Median and 95 % of seconds."""
+def median_and_p95(latencies: Sequence[array]) -> tuple[float, float]:
+    """Return the median and the 95th percentile in seconds, or NaN without latencies."""
     every = np.concatenate([np.asarray(each) for each in latencies]) if latencies else np.empty(0)
     return (float(np.median(every)), float(np.quantile(every, 0.95))) if len(every) else (float("nan"), float("nan"))

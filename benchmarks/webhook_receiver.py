@@ -1,4 +1,4 @@
-"""A receiver of webhooks in a process of its own that answers as told: fine, with an error, elsewhere, or never."""
+"""A webhook receiver in its own process that accepts, fails, redirects, answers slowly or hangs, as its kind says."""
 
 import socketserver
 import subprocess
@@ -16,8 +16,8 @@ SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
 @contextmanager
-def receiver(kind: str, folder: Path) -> Iterator[Path]:
-    """The file of alert settings that lead to it."""
+def run_receiver(kind: str, folder: Path) -> Iterator[Path]:
+    """Start a receiver of this kind, yield a file with alert settings for it, and end it after the block."""
     command = [sys.executable, __file__, kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
@@ -27,11 +27,11 @@ def receiver(kind: str, folder: Path) -> Iterator[Path]:
         try:
             yield file
         finally:
-            process.stdin.close()  # it ends by itself then
+            process.stdin.close()  # the receiver then ends by itself
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each alert in the one way."""
+    """A handler that answers every alert in the same way."""
 
     kind = "fine"
     closing = threading.Event()
@@ -63,7 +63,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Who sends is killed at its deadline."""
+        """Ignore errors, because the sender is killed at its deadline."""
 
 
 def main() -> None:

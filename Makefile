@@ -1,5 +1,5 @@
 # demo: all three stages on small labelled clips (or VIDEOS=folder of class folders)
-# test: the test suite        test-long: the long fault runs        lint: ruff and mypy        bench: the benchmarks
+# test: the test suite        test-long: the long fault runs        lint: ruff, mypy and codespell        bench: the benchmarks
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,6 +22,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell $$(git ls-files)
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/extract.py $(if $(VIDEOS),--videos "$(VIDEOS)")

@@ -11,6 +11,12 @@ PACKAGES = ("features", "hazard")
 WINGS = re.findall(r"^((?:features|hazard)(?:\.\w+)?)\s{2,}", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
 MAX_MODULES = 13
 """Largest number of modules in one folder, not counting `__init__.py`."""
+NO_VERB = re.compile(
+    r"(a|all|an|and|any|as|at|both|by|each|every|for|from|how|if|in|it|its|no|nothing|of|on|one|only|or|some|such|that|the"
+    r"|there|these|they|this|those|to|true|false|what|when|where|whether|which|who|whose|with|without)\b",
+    re.IGNORECASE,
+)
+"""Words that no imperative begins with. Ruff's D401 checks only the form of verbs."""
 LAZY = {"hazard.models.heads"}
 """Packages whose `__init__` imports its own modules: HEADS is there."""
 
@@ -85,3 +91,19 @@ def test_a_package_imports_nothing_of_ours_by_itself() -> None:
             if isinstance(node, ast.ImportFrom | ast.Import) and any(p in ast.unparse(node) for p in PACKAGES):
                 eager.append(name)
     assert not eager
+
+
+def test_tests_mirror_the_packages() -> None:
+    folders = [file.parent.relative_to(ROOT / "tests") for file in (ROOT / "tests").glob("*/**/test_*.py")]
+    assert not [folder for folder in folders if not (ROOT / folder).is_dir()]
+
+
+def test_docstrings_of_functions_begin_with_an_imperative() -> None:
+    wrong = []
+    for name, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (text := ast.get_docstring(node)):
+                is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+                if not is_property and NO_VERB.match(text):
+                    wrong.append(f"{name}.{node.name}: {text.splitlines()[0]}")
+    assert not wrong

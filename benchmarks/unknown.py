@@ -88,9 +88,9 @@ def main(
     if real:
         others = extract_and_load(work / "real", real)
         for name, found in score_foreign(others, drawn[0], settings).items():
-            figures["real, drawn is foreign"][name].append(found)
+            figures["real, synthetic is foreign"][name].append(found)
         for name, found in score_foreign(drawn[0], others, settings).items():
-            figures["drawn, real is foreign"][name].append(found)
+            figures["synthetic, real is foreign"][name].append(found)
     for line in format_tables(figures):
         click.echo(line)
 

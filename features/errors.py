@@ -28,7 +28,7 @@ class RuntimeEnvironmentError(UserFacingError):
 
 
 class ClipError(Exception):
-    """One clip cannot be used. It becomes an entry of the failure ledger and never ends a job."""
+    """One clip cannot be used. It becomes an entry of the failure table and never ends a job."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(f"{stage}: {reason}")

@@ -140,7 +140,7 @@ class WindowTracks:
 
 @dataclass(frozen=True)
 class Failure:
-    """One entry of the failure ledger: a clip that could not be used, the stage at which it failed, and why."""
+    """One entry of the failure table: a clip that could not be used, the stage at which it failed, and why."""
 
     clip: Clip
     stage: str
@@ -148,7 +148,7 @@ class Failure:
 
     @classmethod
     def from_error(cls, clip: Clip, error: Exception) -> "Failure":
-        """Return the ledger entry for any error raised while a clip was processed, so that no error ends the job."""
+        """Return the failure for any error raised while a clip was processed, so that no error ends the job."""
         if isinstance(error, ClipError):
             return cls(clip, error.stage, error.reason)
         if isinstance(error, MemoryError):

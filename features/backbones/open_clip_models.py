@@ -30,7 +30,9 @@ def clip_backbone(name: str) -> Backbone:
     model, _, tag = name.partition("/")
     if model not in open_clip.list_models():  # also excludes names that open_clip would download, such as hf-hub:...
         close = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.2)
-        raise SettingsError(f"unknown backbone 'clip:{name}'; the nearest: {', '.join('clip:' + n for n in close)}")
+        raise SettingsError(
+            f"unknown backbone 'clip:{name}'; the nearest names: {', '.join('clip:' + n for n in close)}"
+        )
     config, tags = open_clip.get_model_config(model), open_clip.list_pretrained_tags_by_model(model)
     if tag and tag not in tags:
         hint = suggest_name(tag, tags) if tags else "it has none"

@@ -72,7 +72,9 @@ def _find_config(name: str) -> Any:
     base, _, tag = name.partition(".")
     if not timm.is_model(base):  # also excludes names that timm would download, such as hf-hub:...
         close = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.3)
-        raise SettingsError(f"unknown backbone 'timm:{name}'; the nearest: {', '.join('timm:' + n for n in close)}")
+        raise SettingsError(
+            f"unknown backbone 'timm:{name}'; the nearest names: {', '.join('timm:' + n for n in close)}"
+        )
     tags = timm.models.get_arch_pretrained_cfgs(base)
     if tag and not any(known in (tag, name) for known in tags):
         known = ", ".join(sorted(key.removeprefix(f"{base}.") for key in tags)) or "none"

@@ -31,7 +31,7 @@ class UpdatePlan:
     damaged_parts: list[Path]
     has_parts: bool
     damage: str = ""
-    """Why the existing cache is damaged, or "". A damaged cache is set aside and built again."""
+    """Why the existing cache is damaged, or "". A damaged cache is renamed and built again."""
     unlisted: int = 0
     """Number of clips in the cache and its parts that are not among `clips`."""
 
@@ -94,7 +94,7 @@ def _read_cache_state(output: Path, spec: FeatureSpec, *, with_features: bool = 
 def _read_matching_header(output: Path, spec: FeatureSpec, *, with_features: bool) -> CacheHeader:
     header = read_header(output)
     if header.spec.is_imported != spec.is_imported:
-        kinds = ("extracted from videos", f"made elsewhere ({header.spec.backbone})")
+        kinds = ("extracted from videos", f"of another program ({header.spec.backbone})")
         raise ArtifactError(
             f"{output} holds features {kinds[header.spec.is_imported]}; other features cannot be added to it; "
             "give another output with -o"

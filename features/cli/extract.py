@@ -23,18 +23,20 @@ from features.utils.settings import load_settings
     help="Cache file to write, such as features.h5.",
 )
 @click.option("--config", type=click.Path(path_type=Path), help="YAML settings file; its section `extract` is used.")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; can be repeated.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
 @click.option(
     "--split-file",
     "split_files",
     metavar="FILE",
     multiple=True,
-    help="Split list of UCF101 or HMDB51, or a folder of lists; can be repeated.",
+    help="Split list of UCF101 or HMDB51, or a folder of lists; may be repeated.",
 )
 @click.option("--split-number", type=click.IntRange(1), help="Number of the split to use from that folder.")
 @click.option("--label-map", metavar="FILE", help="YAML file of `old: new` lines: rename, merge or drop (`-`) classes.")
-@click.option("--backbone", metavar="NAME", help="CNN, such as resnet18, r3d_18, timm:NAME, clip:MODEL. [mobilenet_v2]")
-@click.option("--weights", metavar="auto|random|PATH", help="Weights of the CNN; auto: pretrained. [auto]")
+@click.option(
+    "--backbone", metavar="NAME", help="Backbone, such as resnet18, r3d_18, timm:NAME, clip:MODEL. [mobilenet_v2]"
+)
+@click.option("--weights", metavar="auto|random|PATH", help="Weights of the backbone; auto: pretrained. [auto]")
 @click.option("--frames", type=click.IntRange(1), help="Evenly spaced frames per clip. [12]")
 @click.option("--fps", type=float, help="Frames per second, instead of --frames.")
 @click.option("--every", type=click.IntRange(1), help="Every Nth frame, instead of --frames.")
@@ -50,20 +52,20 @@ from features.utils.settings import load_settings
     metavar="select:512|pca:512|random:512|none",
     help="Reduction of the features; also pca-scaled, pca-whitened. [select:512]",
 )
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device that runs the CNN. [auto]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device of the backbone. [auto]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "openvino"]),
-    help="Library that runs the CNN on a CPU. [openvino, if installed]",
+    help="Library that runs the backbone on a CPU. [openvino, if installed]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames per forward pass.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), help="What runs the workers. [local]")
+@click.option("--engine", type=click.Choice(["local", "ray"]), help="Engine that runs the workers. [local]")
 @click.option("--address", metavar="HOST:PORT|auto", help="Ray cluster. [Ray on this machine only]")
 @click.option(
-    "--shard", metavar="I/N", default="1/1", help="Extract only share I of N, when N machines fill one cache."
+    "--shard", metavar="I/N", default="1/1", help="Extract only shard I of N, when N machines fill one cache."
 )
-@click.option("--retry-failed", is_flag=True, help="Retry the clips in the failure ledger.")
+@click.option("--retry-failed", is_flag=True, help="Retry clips that failed before.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first N clips.")
 def extract_features(

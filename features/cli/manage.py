@@ -63,7 +63,9 @@ def manifest(
     with_force: bool,
     **options: Any,
 ) -> int:
-    """Write a manifest of the clips of SOURCE to check and edit: path, label, group, split, duration.
+    """Write a manifest of the clips of SOURCE.
+
+    The manifest has the columns path, label, group, split and duration. Check and edit it before extraction.
 
     Three frames of each clip are decoded. Warnings name classes that are too small, clips that repeat, and scenes that
     are in more than one split. Exit code 3 if a clip cannot be read; it is left out.
@@ -100,7 +102,10 @@ def manifest(
 @click.argument("cache", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def inspect(cache: Path, as_json: bool) -> int:
-    """Show what is in CACHE: settings, clips by label and split, failures, and parts that are not built in yet."""
+    """Show what is in CACHE.
+
+    This shows the settings, clips by label and split, failures, and parts that are not in the cache yet.
+    """
     # Imported in the functions, so that `--help` answers at once.
     from features.cache.inspect import describe_inspection, inspect_cache
 
@@ -113,13 +118,14 @@ def inspect(cache: Path, as_json: bool) -> int:
 @click.argument("cache", type=_FILE)
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1, type=parse_source)
 @click.option("--label-map", type=_FILE, help="Label map of the extraction; clips of dropped classes are not missing.")
-@click.option("--all", "with_all", is_flag=True, help="List every finding, not only ten of each kind.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with every finding.")
+@click.option("--all", "with_all", is_flag=True, help="List all findings, not only ten of each kind.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
 def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None, with_all: bool, as_json: bool) -> int:
-    """Check CACHE: digest, shapes, finite numbers, and the parts beside it.
+    """Check CACHE for damage and missing clips.
 
-    With the SOURCE that it was made from, also report clips that are missing, vanished, stale or failed. Exit code 0 if
-    all is well, 3 if something is missing, vanished, stale or failed, 4 if something is damaged.
+    This checks the digest, shapes, finite numbers, and the parts beside the cache. With the SOURCE that it was made
+    from, it also reports clips that are missing, vanished, stale or failed. Exit code 0 if all is well, 3 if something
+    is missing, vanished, stale or failed, 4 if something is damaged.
     """
     from features.cache.exchange.import_arrays import find_clips_for_cache
     from features.cache.verify import describe_verification, examine_cache
@@ -139,7 +145,10 @@ def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None,
 @click.option("-o", "--output", required=True, type=_FILE, help="Merged cache; can be one of the inputs.")
 @click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT even if it is not an input.")
 def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
-    """Merge caches of the same features: each clip once, and the failures of all. Features win over a failure."""
+    """Merge caches of the same features, with each clip once.
+
+    The failures of all caches are kept, unless another cache has features of the clip.
+    """
     from features.cache.merge import describe_merge, merge_caches
 
     click.echo(describe_merge(merge_caches(caches, output, with_force=with_force)))
@@ -158,7 +167,9 @@ def merge(caches: tuple[Path, ...], output: Path, with_force: bool) -> int:
 @click.option("--width", type=click.IntRange(1), help="Features per row. [as in most files]")
 @click.option("--reduce", metavar="select:512|pca:512|random:512|none", help="Reduction of the features. [none]")
 def import_(sources: tuple[Path, ...], output: Path, **flags: Any) -> int:
-    """Make a cache from feature files of other programs: .npy, .npz or .mat with one array (rows, features) per clip.
+    """Make a cache from features of other programs.
+
+    The files are .npy, .npz or .mat with one array (rows, features) per clip.
 
     FOLDER has class folders, split folders or files without labels, as for videos. MANIFEST is a CSV file (path, label,
     group, split, duration). If `a.times.npy` lies beside `a.npy`, it gives the times of the rows. Running the command
@@ -208,7 +219,11 @@ def export(cache: Path, output: Path, kind: str, precision: str, with_force: boo
 @click.option("--reduce", "reduction", required=True, metavar="select:512|pca:512|random:512", help="Reduction to fit.")
 @click.option("--force", "with_force", is_flag=True, help="Replace OUTPUT.")
 def reduce(cache: Path, output: Path, reduction: str, with_force: bool) -> int:
-    """Reduce CACHE, made with --reduce none, as extraction with this --reduce would. Nothing is decoded."""
+    """Reduce the features of CACHE.
+
+    CACHE must be made with --reduce none. The result is the same as extracting with this --reduce, but nothing is
+    decoded.
+    """
     from features.cache.reduce import describe_reduce, reduce_cache
 
     click.echo(describe_reduce(reduce_cache(cache, output, reduction, with_force=with_force)))

@@ -153,7 +153,7 @@ def _find_leaks(clips: Sequence[Clip], scenes: Sequence[int]) -> list[str]:
             (f"'{make_printable(group)}' ({_format_example(members)})" for group, members in groups.items()),
         )
         found.append(
-            f"{format_count(len(groups), 'group')} in more than one split, which makes scores too high: {named}; "
+            f"{format_count(len(groups), 'group')} in more than one split, which inflates the metrics: {named}; "
             "--split 70/15/15 makes a split that keeps groups together"
         )
     numbered = [(clip, scene) for clip, scene in zip(clips, scenes, strict=True) if clip.split]

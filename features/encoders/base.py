@@ -38,7 +38,7 @@ class FrameEncoder:
             except BatchTooLargeError:
                 if self.batch_size == 1:
                     raise RuntimeEnvironmentError(
-                        "the free GPU memory does not hold a single frame or snippet; free some memory"
+                        "the free GPU memory is too small for a single frame or snippet; free some memory"
                     ) from None
                 self.batch_size //= 2
         with np.errstate(over="ignore"):

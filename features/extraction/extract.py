@@ -1,4 +1,4 @@
-"""Extraction of clips to a cache: resumable, with a failure ledger."""
+"""Extraction of clips to a cache: resumable, with a failure table."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

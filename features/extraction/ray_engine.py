@@ -7,7 +7,7 @@ features come back: the process that started the job writes all parts, so that n
 Plain actors are used instead of Ray Data. Ray Data returns a task to the actor that it killed, without end: a clip that
 killed its worker was tried 15 times in 75 s, and the job never ended. With `max_errored_blocks` it drops the task
 silently and may hang on the dead actor (ray-project/ray issue 62746). Here a clip that kills its worker is tried on
-another worker, and after MAX_ATTEMPTS attempts it becomes a failure in the ledger.
+another worker, and after MAX_ATTEMPTS attempts it is recorded as failed.
 """
 
 import logging

@@ -87,7 +87,7 @@ def _describe_pace(summary: ExtractionSummary) -> str:
     share = max(summary.decode_seconds, summary.encode_seconds) / max(cpu_seconds, 1e-9)
     rate = summary.extracted / max(summary.seconds, 1e-9)
     frames = summary.frames / max(summary.seconds, 1e-9)
-    return f"{rate:.1f} clips/s, {frames:.0f} frames/s; bounded by {bottleneck}, {share:.0%} of the CPU time"
+    return f"{rate:.1f} clips/s, {frames:.0f} frames/s; limited by {bottleneck}, {share:.0%} of the CPU time"
 
 
 def _describe_result(summary: ExtractionSummary, output: Path) -> str:

@@ -15,9 +15,10 @@ from hazard.alerts.alert import Alert
 @click.command("alert-test")
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 def alert_test(config: Path) -> int:
-    """Send one test alert through every channel in CONFIG, a monitor's file, and print each result.
+    """Send a test alert through every channel.
 
-    Each channel is tried once. The exit code is 3 if a channel fails.
+    CONFIG is the settings file of a monitor. Each channel is tried once, and its result is printed. The exit code is 3
+    if a channel fails.
     """
     from hazard.alerts.delivery import try_each_channel
     from hazard.alerts.settings import load_alert_settings
@@ -39,10 +40,13 @@ def alert_test(config: Path) -> int:
 @click.option(
     "--retry",
     is_flag=True,
-    help="Retry the failed alerts (dead letters). A running monitor sends them within a minute.",
+    help="Retry dead letters. A running monitor sends them within a minute.",
 )
 def alert_list(outbox: Path, retry: bool) -> int:
-    """List the alerts in the file OUTBOX that are waiting, and those that were given up (dead letters)."""
+    """List waiting alerts and dead letters.
+
+    OUTBOX is the file outbox.sqlite of a monitor. Dead letters are alerts that were given up.
+    """
     from hazard.alerts.outbox import open_outbox
     from hazard.alerts.settings import AlertSettings
 

@@ -1,4 +1,4 @@
-"""The demo: extraction, training and report on small drawn clips or on the user's own folder."""
+"""The demo: extraction, training and inference on small synthetic clips or on the user's own folder."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def _format_serve_command(folder: Path) -> str:
 
 
 def _draw_clips(folder: Path, clips_per_class: int, seed: int, echo: Callable[[str], None]) -> Path:
-    echo(f"drawing {2 * clips_per_class} labelled clips: {', '.join(CLASSES['normal'])} are normal, "
+    echo(f"making {2 * clips_per_class} synthetic clips: {', '.join(CLASSES['normal'])} are normal, "
          f"{', '.join(CLASSES['hazardous'])} are hazardous")  # fmt: skip
     scenes = max(4, clips_per_class // 4)
     return draw_dataset(

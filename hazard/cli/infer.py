@@ -35,7 +35,7 @@ from hazard.inference.settings import InferSettings
 @click.option(
     "--review", is_flag=True, help="Ask you about the least certain predictions of the report; see docs/events.md."
 )
-@click.option("--retry-failed", is_flag=True, help="Try clips that failed before again.")
+@click.option("--retry-failed", is_flag=True, help="Retry clips that failed before.")
 @click.option("--fresh", is_flag=True, help="Analyse every clip again.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with a section `infer`.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
@@ -43,7 +43,9 @@ from hazard.inference.settings import InferSettings
 @click.option("--label-map", metavar="FILE", help="Label map of the extraction, if SOURCE has labels.")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device of the backbone. [auto]")
 @click.option(
-    "--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="Runtime on a CPU. [openvino, if installed]"
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    help="Library that runs the backbone on a CPU. [openvino, if installed]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [one per core]")
 @click.option("--batch-size", type=click.IntRange(1), help="Frames per forward pass.")

@@ -17,15 +17,25 @@ def hazard() -> None:
 
 @hazard.command()
 @click.option(
-    "--videos", type=click.Path(path_type=Path), help="Folder of class folders to use instead of drawn clips."
+    "--videos", type=click.Path(path_type=Path), help="Folder of class folders to use instead of synthetic clips."
 )
-@click.option("-o", "--output", default="demo", type=click.Path(path_type=Path, file_okay=False), show_default=True)
 @click.option(
-    "--clips-per-class", default=40, type=click.IntRange(8), show_default=True, help="Number of clips to draw."
+    "-o",
+    "--output",
+    default="demo",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default=True,
+    help="Folder of all results.",
 )
-@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@click.option(
+    "--clips-per-class", default=40, type=click.IntRange(8), show_default=True, help="Synthetic clips per class."
+)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True, help="Seed of clips and training.")
 def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> int:
-    """Run extraction, training and report on small drawn clips, or on your own."""
+    """Run all three stages on synthetic clips.
+
+    The stages are extraction, training and inference. --videos uses your own clips instead.
+    """
     # Imported here so that `hazard --help` answers at once.
     from hazard.cli.demo import run_demo
 
@@ -34,14 +44,20 @@ def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> 
 
 @hazard.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="File format.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="[RUN/model.onnx, RUN/whole.onnx]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="ONNX file to write. [RUN/model.onnx, RUN/whole.onnx]",
 )
 @click.option("--whole", is_flag=True, help="Include the backbone: the inputs are frames instead of features.")
 @click.option("--weights", default="auto", metavar="auto|PATH", help="The backbone's weights, for --whole. [auto]")
 def export(run: Path, format: str, output: Path | None, whole: bool, weights: str) -> None:
-    """Write the model in the folder RUN as one ONNX file, and check in ONNX Runtime that it gives the same results."""
+    """Export the model in the folder RUN to ONNX.
+
+    The command writes one file, and checks in ONNX Runtime that it gives the same results.
+    """
     from hazard.models.onnx.export import export_onnx
 
     exported = export_onnx(run, output, whole=whole, weights=weights)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the event log, pictures and outbox.",
+    help="Folder of the event log, snapshots, clips and outbox.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), help="YAML file with sections monitor, cameras, alerts and infer."
@@ -63,7 +63,9 @@ log = logging.getLogger(__name__)
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device of the backbone. [auto]")
 @click.option(
-    "--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="Runtime on a CPU. [openvino, if installed]"
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    help="Library that runs the backbone on a CPU. [openvino, if installed]",
 )
 def monitor(
     sources: tuple[str, ...],
@@ -77,7 +79,9 @@ def monitor(
     overrides: tuple[str, ...],
     **flags: object,
 ) -> int:
-    """Watch CAMERA... (RTSP or HTTP URLs, device numbers, or files played as if live) and raise alerts.
+    """Watch live cameras and send alerts.
+
+    CAMERA is an RTSP or HTTP URL, a device number, or a video file that is played as if live.
 
     With --evaluate FILE --truth events.csv a recording is replayed faster than real time through the same steps. The
     command then prints the recall of events, the false alarms per hour and the delay of alerts.

@@ -21,7 +21,11 @@ _NAME_PATTERN = re.compile(r"[\w .-]{1,60}")
     "--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="Folder of a trained model; may be repeated."
 )
 @click.option(
-    "--monitor", "monitors", metavar="[NAME=]FOLDER", multiple=True, help="Output folder of `hazard monitor`."
+    "--monitor",
+    "monitors",
+    metavar="[NAME=]FOLDER",
+    multiple=True,
+    help="Output folder of `hazard monitor`; may be repeated.",
 )
 @click.option("--host", help="Address to listen on; any but this machine's own needs --token. [127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one. [8000]")
@@ -33,7 +37,9 @@ _NAME_PATTERN = re.compile(r"[\w .-]{1,60}")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of infer, or serve.KEY.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
 @click.option(
-    "--runtime", type=click.Choice(["auto", "torch", "openvino"]), help="Runtime on a CPU. [openvino, if installed]"
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    help="Library that runs the backbone on a CPU. [openvino, if installed]",
 )
 def serve(
     models: tuple[str, ...],
@@ -42,9 +48,10 @@ def serve(
     overrides: tuple[str, ...],
     **flags: object,
 ) -> int:
-    """Serve a web page that analyses dropped clips, and a JSON API that does the same.
+    """Serve a web page and a JSON API.
 
-    By default it only accepts connections from this machine. Use --host and --token to allow others.
+    They analyse uploaded videos and show the events of monitors. By default the server only accepts connections from
+    this machine. Use --host and --token to allow others.
     """
     serve_flags = {key: flags.pop(key) for key in ("host", "port", "token", "data")}
     serve_flags |= {
@@ -92,7 +99,7 @@ def _parse_named_folders(given: Sequence[str], option: str) -> dict[str, Path] |
     for name, folder in _split_names(given):
         if not _NAME_PATTERN.fullmatch(name):
             raise SettingsError(
-                f"{option} {name}={folder}: a name has 1 to 60 letters, digits, blanks, underscores, dots and dashes"
+                f"{option} {name}={folder}: a name has 1 to 60 letters, digits, spaces, underscores, dots and dashes"
             )
         if name in named:
             raise SettingsError(f"{option}: two folders have the name '{name}'; give each a name: {option} NAME=FOLDER")

@@ -128,13 +128,13 @@ def _make_warnings(pairs: NearDuplicatePairs, sequences: Sequences, splits: Cros
     lines = []
     if len(pairs):
         lines.append(
-            f"clips that look alike lie on two sides of the split: {format_pairs(pairs, sequences)}; "
-            "the metrics may be too high; give such clips one group, or add --set duplicates=group"
+            f"near-duplicate clips are on two sides of the split: {format_pairs(pairs, sequences)}; "
+            "the metrics may be inflated; give such clips one group, or add --set duplicates=group"
         )
     if groups := splits.split_groups:
         lines.append(
             f"the official lists put {format_count(len(groups), 'group')} on two sides ({truncate_list(groups)}); "
-            "the metrics follow the published protocol, but are too high"
+            "the metrics follow the published protocol, but are inflated"
         )
     return lines
 

@@ -79,6 +79,6 @@ def _assign_sides(sequences: Sequences, lines: Mapping[ListedClipKey, ListedClip
 def _raise_split_groups(split_groups: list[str], number: int) -> None:
     raise SettingsError(
         f"official split {number} puts {format_count(len(split_groups), 'group')} on two sides "
-        f"({truncate_list(split_groups)}), which makes metrics too high; give groups that the split keeps together, "
+        f"({truncate_list(split_groups)}), which inflates the metrics; give groups that the split keeps together, "
         "or add --set split_groups=allow to follow the published protocol anyway"
     )

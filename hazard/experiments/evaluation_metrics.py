@@ -96,7 +96,7 @@ def check_false_alarm_target(sequences: Sequences, settings: TrainSettings) -> N
         return
     if len(sequences.labels) != 2:
         raise SettingsError(
-            "false_alarms_per_hour needs exactly two labels, one of them an alarm; "
+            "false_alarms_per_hour needs exactly two labels, one of them the positive label; "
             f"the cache has {len(sequences.labels)}"
         )
     if not has_all_durations(sequences.durations):

@@ -35,7 +35,7 @@ hazard export . --format onnx                # the same model as one ONNX file, 
 
 
 def make_leakage_warnings(sequences: Sequences, leakage: dict[str, Any]) -> list[str]:
-    """Return the warnings that metrics may be too high; `leakage` is what `make_leakage_report` returns."""
+    """Return the warnings that metrics may be inflated; `leakage` is what `make_leakage_report` returns."""
     no_group_warning = NO_GROUP_WARNING.format(count=sequences.clips_without_group, clips=len(sequences))
     return [*([] if sequences.groups_known else [no_group_warning]), *leakage["warnings"]]
 
@@ -68,7 +68,7 @@ def format_model_card(
         "",
         f"{'An' if info.kind == 'ensemble' else 'A'} {info.kind} that classifies clips as {', '.join(info.labels)}"
         + (
-            f"; it raises an alarm for **{info.positive_label}** at probability {info.threshold:g} or more."
+            f"; it flags a clip as **{info.positive_label}** at probability {info.threshold:g} or more."
             if info.positive_label
             else "."
         ),
@@ -128,7 +128,7 @@ def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:
 
 def _format_calibration(info: ModelInfo, metric_values: dict[str, Any]) -> list[str]:
     return [
-        f"Probabilities are divided by temperature {info.temperature:.2f}, fitted on clips that the models were not "
+        f"Logits are divided by temperature {info.temperature:.2f}, fitted on clips that the models were not "
         f"trained on; without it ece is {metric_values['ece_uncalibrated']:.3f}. For ece, nll and brier the "
         "temperature of each clip was fitted on other groups."
     ]

@@ -44,11 +44,11 @@ class DrawWeights:
         return np.asarray(table @ self.counts)
 
 
-def draw_groups(groups: NDArray, *, rounds: int = DEFAULT_DRAWS, seed: int = 0) -> DrawWeights:
+def draw_groups(groups: NDArray, *, draws: int = DEFAULT_DRAWS, seed: int = 0) -> DrawWeights:
     """Draw as many groups as there are, with replacement, each with all its clips (Efron and Tibshirani 1993)."""
     names, units = np.unique(groups, return_inverse=True)
     shares = np.full(len(names), 1 / len(names))
-    return DrawWeights(units, np.random.default_rng(seed).multinomial(len(names), shares, size=rounds).T.astype(float))
+    return DrawWeights(units, np.random.default_rng(seed).multinomial(len(names), shares, size=draws).T.astype(float))
 
 
 def subset_weights(subset: NDArray) -> DrawWeights:

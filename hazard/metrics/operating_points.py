@@ -25,7 +25,7 @@ class OperatingPoint:
 
 
 def has_all_durations(durations: NDArray[np.float64] | None) -> bool:
-    """Return True if the duration of every clip is known; features made elsewhere often have none."""
+    """Return True if the duration of every clip is known; features of other programs often have none."""
     return durations is not None and bool((np.isfinite(durations) & (durations > 0)).all())
 
 

@@ -98,7 +98,7 @@ def check_model_spec(spec: FeatureSpec) -> None:
     """
     if spec.is_imported:
         raise ArtifactError(
-            f"the model was trained on features made elsewhere ({spec.backbone}) and cannot be used on videos; "
+            f"the model was trained on features of another program ({spec.backbone}) and cannot be used on videos; "
             "train one on a cache that extract-features made from videos"
         )
 

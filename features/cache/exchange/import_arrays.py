@@ -181,7 +181,7 @@ def describe_import(summary: ExtractionSummary, output: Path) -> str:
 
 def _describe_plan(plan: UpdatePlan, width: int) -> str:
     line = f"{format_count(plan.total, 'file')}: {len(plan.pending)} to import, {plan.cached} in the cache already"
-    damage = [f"{plan.damage}: the cache is set aside and its files are imported again"] if plan.damage else []
+    damage = [f"{plan.damage}: the cache is renamed, and its files are imported again"] if plan.damage else []
     return "\n".join([*damage, f"{line}; {width} numbers a row"])
 
 

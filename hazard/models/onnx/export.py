@@ -113,8 +113,8 @@ class _FrameExport:
         spec = FeatureSpec.model_validate(predictor.feature_spec)
         if spec.is_imported:
             raise SettingsError(
-                f"the model was trained on features made elsewhere ({spec.backbone}); leave out --whole to export only "
-                "the part from features on"
+                f"the model was trained on features of another program ({spec.backbone}); leave out --whole to export "
+                "only the part from features on"
             )
         if spec.precision != "fp32":
             raise SettingsError(

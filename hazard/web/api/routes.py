@@ -179,7 +179,9 @@ def list_models(engine: EngineDep) -> Any:
     return {"models": [facts.as_json() for facts in engine.models.values()], "default": engine.default_model}
 
 
-@router.get("/healthz", response_model=Health, responses={503: {"model": Health, "description": "No worker runs"}})
+@router.get(
+    "/healthz", response_model=Health, responses={503: {"model": Health, "description": "No worker is running"}}
+)
 async def healthz(engine: EngineDep) -> Response:
     """Return whether the server works. This route needs no token."""
     health = {

@@ -41,11 +41,11 @@ class JobFacts(BaseModel):
     expires: str
     seconds: float | None
     reason: str
-    """The reason of a failure, or why a finished video was read only in part."""
+    """The reason of a failure, or why a finished video was only partly read."""
     label: str
     confidence: float | None
     is_unknown: bool
-    """Whether the video is unlike the training videos, so that its label is unreliable."""
+    """Whether the video is unlike the training videos, so that its label is not reliable."""
     has_annotated: bool
     annotate_reason: str
     """The reason why a requested annotated video could not be made."""

@@ -49,7 +49,7 @@ class OpenModelJob(ExtractJob):
 
     counting_encoder: CountingEncoder | None = None
 
-    def encoder(self) -> FrameEncoder:
+    def make_encoder(self) -> FrameEncoder:
         """Return the open encoder."""
         return self.counting_encoder  # type: ignore[return-value]
 

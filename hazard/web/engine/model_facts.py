@@ -15,7 +15,7 @@ class ModelFacts:
     """The name that users choose."""
     labels: tuple[str, ...]
     positive_label: str
-    """The label that raises an alarm; empty if there is none."""
+    """The positive label; empty if there is none."""
     threshold: float
     window_seconds: float
     backbone: str

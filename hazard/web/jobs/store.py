@@ -58,7 +58,7 @@ class VideoJob:
     label: str = ""
     confidence: float | None = None
     is_unknown: bool = False
-    """Whether the video is unlike the training videos, so that its label is unreliable."""
+    """Whether the video is unlike the training videos, so that its label is not reliable."""
     address: str = ""
     """The URL to fetch the video from; empty for an upload."""
     media: str = ""

@@ -73,7 +73,7 @@ export function historyList({list, nothing, more, title, isAlarm, showError, ann
     if (!isOver(job)) return [h("p", {class: "state soft"}, stateText(job)), progressBar(job.progress, `Analysis progress of ${readable(job.name)}`)];
     const kind = isAlarm(job) ? "hot" : "cool";
     return h("p", {class: "says"}, badge(job.label || "done", kind), Number.isFinite(job.confidence) && job.confidence !== null ? h("b", null, percentText(job.confidence)) : null,
-      job.is_unknown ? h("span", {class: "tag odd", title: "The video is unlike the training videos, so the label is unreliable."}, "unknown") : null,
+      job.is_unknown ? h("span", {class: "tag odd", title: "The video is unlike the training videos, so the label is not reliable."}, "unknown") : null,
       job.reason ? h("span", {class: "tag", title: readable(job.reason)}, "partly read") : null);
   }
   function askFirst(job) {

@@ -13,7 +13,7 @@ export function verdict(answer, kindOf) {
   }
   if (answer.is_unknown) notes.push(unknown(answer));
   else if (answer.zero_shot?.length) notes.push(zeroShot(answer));
-  if (answer.status === "partial") notes.push(h("div", {class: "callout"}, h("p", null, h("b", null, "Read only in part. "), marked(answer.reason), " The rest was not analysed.")));
+  if (answer.status === "partial") notes.push(h("div", {class: "callout"}, h("p", null, h("b", null, "Partly read. "), marked(answer.reason), " The rest was not analysed.")));
   else if (answer.reason) notes.push(h("p", {class: "soft"}, marked(answer.reason)));
   return notes;
 }
@@ -22,7 +22,7 @@ function peakOf(answer, label) {
   return all.length ? Math.max(...all) : null;
 }
 function unknown(answer) {
-  return h("div", {class: "callout odd"}, h("p", null, h("b", null, "Not known to the model. "), "The video is unlike the training videos, so the label is unreliable."),
+  return h("div", {class: "callout odd"}, h("p", null, h("b", null, "Not known to the model. "), "The video is unlike the training videos, so the label is not reliable."),
     answer.zero_shot?.length ? zeroShot(answer) : null);
 }
 function zeroShot(answer) {

@@ -84,7 +84,7 @@ async function loadModels() {
 }
 function describeModel(model) {
   const labels = model.labels.slice(0, 4).map(readable).join(", ") + (model.labels.length > 4 ? `, … (${counted(model.labels.length, "label")})` : "");
-  const alarm = model.positive_label ? ` Flagged above ${percent(model.threshold)}: ${readable(model.positive_label)}.` : "";
+  const alarm = model.positive_label ? ` Flagged at ${percent(model.threshold)} or more: ${readable(model.positive_label)}.` : "";
   return `Labels: ${labels}.${alarm}`;
 }
 // Browsers may block storage. Then the value lasts only as long as this page.

@@ -96,11 +96,11 @@ def test_a_network_that_pools_takes_no_other_pooling() -> None:
     [
         ("mobilenetv2", r"did you mean 'mobilenet_v2'\? Choices: .*r3d_18.*timm:NAME, clip:NAME"),
         ("zzz", "choose one of: mobilenet_v2, .*timm:NAME, clip:NAME"),
-        ("timm:resnet10", "nearest: .*timm:resnet10t"),
+        ("timm:resnet10", "nearest names: .*timm:resnet10t"),
         ("timm:resnet18.nothing", "unknown pretrained tag 'nothing' .*available: a1_in1k"),
         ("timm:hf-hub:somebody/model", "unknown backbone"),
         ("timm:crossvit_9_240", "gives no feature map.*list"),
-        ("clip:ViT-B32", "nearest: .*clip:ViT-B-32"),
+        ("clip:ViT-B32", "nearest names: .*clip:ViT-B-32"),
         ("clip:ViT-B-32/opnai", "did you mean 'openai'"),
         ("clip:hf-hub:somebody/model", "unknown backbone"),
     ],

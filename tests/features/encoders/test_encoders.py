@@ -102,7 +102,7 @@ def test_not_even_one_frame_fits() -> None:
     def forward(frames: np.ndarray) -> np.ndarray:
         raise BatchTooLargeError
 
-    with pytest.raises(RuntimeEnvironmentError, match="does not hold a single frame"):
+    with pytest.raises(RuntimeEnvironmentError, match="too small for a single frame"):
         FrameEncoder(forward, batch_size=2).encode(FRAMES)
 
 

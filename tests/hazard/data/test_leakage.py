@@ -102,7 +102,7 @@ def train(monkeypatch, run, tmp_path):
 def test_the_command_reports_a_planted_copy(train, tmp_path, arguments):
     ran, found = train(COPIED, *arguments)
     assert ran.code == 0
-    assert "WARNING: clips that look alike lie on two sides of the split: 1 pair, a/000.mp4 and a/010.mp4" in ran.out
+    assert "WARNING: near-duplicate clips are on two sides of the split: 1 pair, a/000.mp4 and a/010.mp4" in ran.out
     assert found["duplicate_pairs"] == 1
     pair = found["duplicates"][0]
     assert (pair["a"], pair["b"]) == ("a/000.mp4", "a/010.mp4") and pair["similarity"] > 0.9

@@ -113,7 +113,10 @@ def test_a_checkpoint_of_torch_gives_the_same_names(namer: ZeroShotNamer, folder
         ({"prompts": []}, "each prompt must contain {} exactly once"),
         ({"prompts": ["a photo"]}, "'a photo' does not"),
         ({"min_probability": 2}, "min_probability: "),
-        ({"model": "tiny-zero-shots"}, "unknown backbone 'clip:tiny-zero-shots'; the nearest: clip:tiny-zero-shot,"),
+        (
+            {"model": "tiny-zero-shots"},
+            "unknown backbone 'clip:tiny-zero-shots'; the nearest names: clip:tiny-zero-shot,",
+        ),
         (
             {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79"},
             "did you mean 'laion2b_s34b_b79k'.*the file .* does not exist",

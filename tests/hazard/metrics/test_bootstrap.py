@@ -20,7 +20,7 @@ def example(clips, classes, digits=None):
 )
 def test_every_figure_is_that_of_the_rows_that_were_drawn(clips, classes, digits, positive):
     y, probs = example(clips, classes, digits)
-    weights = bootstrap.draw_groups(RNG.integers(8, size=clips), rounds=15)
+    weights = bootstrap.draw_groups(RNG.integers(8, size=clips), draws=15)
     draws = bootstrap.headline_metrics(y, probs, weights, positive=positive)
     for place in range(15):
         rows = np.repeat(np.arange(clips), weights.counts[weights.units, place].astype(int))
@@ -48,7 +48,7 @@ def test_a_draw_takes_a_group_with_all_its_clips_in_all_repeats():
     _, second = example(60, 2)
     twice = np.tile(np.arange(60), 2)
     groups, repeats = (np.arange(60) // 6)[twice], np.repeat([0, 1], 60)
-    weights = bootstrap.draw_groups(groups, rounds=10)
+    weights = bootstrap.draw_groups(groups, draws=10)
     np.testing.assert_array_equal(weights.units[:60], weights.units[60:])
     draws = bootstrap.average_over_repeats(y[twice], np.concatenate([first, second]), repeats, weights, positive=1)
     each = [bootstrap.headline_metrics(y, probs, weights.take(repeats == 0), positive=1) for probs in (first, second)]

@@ -193,9 +193,9 @@ def test_model_without_a_positive_label_still_reports(tmp_path: Path) -> None:
     ("model", "sentence"),
     [
         ({}, "No evaluation is stored"),
-        ({"groups_known": False, "roc_auc": {"value": 0.9}}, "The metrics may be too good"),
+        ({"groups_known": False, "roc_auc": {"value": 0.9}}, "The metrics may be inflated"),
         ({"groups_known": True, "roc_auc": {"value": 0.9}}, "never on both sides of the split"),
-        ({"duplicate_pairs": 3}, "3 pairs of clips look alike"),
+        ({"duplicate_pairs": 3}, "3 pairs of near-duplicate clips"),
         ({"operating_points": [{"threshold": 0.64, "recall": 0.9, "achieved": 1.5}]}, "1.5 false alarms per hour"),
     ],
 )

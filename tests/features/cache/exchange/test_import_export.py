@@ -322,7 +322,7 @@ def test_imported_features_train_and_no_video_is_put_through(numbered: Path, tmp
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp4").write_bytes(b"no video: it would be a failed clip if it were opened")
     ran = run(infer, tmp_path / "bad", "--model", model, "-o", tmp_path / "report")
-    assert (ran.code, "features made elsewhere (imported:vgg16)" in ran.err) == (4, True)
+    assert (ran.code, "features of another program (imported:vgg16)" in ran.err) == (4, True)
     assert not (tmp_path / "report" / "predictions.csv").exists()
 
 
@@ -331,7 +331,7 @@ def test_videos_and_imports_do_not_mix(numbered: Path, folder: Path, extract: Ru
     run(features, "import", folder, "-o", imported)
     content = imported.read_bytes()
     ran = extract(numbered, "-o", imported)
-    assert (ran.code, "features made elsewhere (imported:features)" in ran.err) == (4, True)
+    assert (ran.code, "features of another program (imported:features)" in ran.err) == (4, True)
     assert imported.read_bytes() == content
     extract(numbered, "-o", extracted, "--limit", "1", "--frames", "1")
     ran = run(features, "import", folder, "-o", extracted)

@@ -98,7 +98,7 @@ def test_what_cannot_be_exported_says_so_in_one_line(name: str, tmp_path: Path, 
 def test_the_file_says_what_it_takes_and_means(tmp_path: Path, run: Run) -> None:
     folder = saved(tmp_path / "run", QUICK.for_model("baseline", "logistic_regression"))
     ran = run(hazard, "export", folder, "-o", tmp_path / "there.onnx")
-    assert "x float32 (B, T, 12), mask bool (B, T)" in ran.out and "differs" in ran.out
+    assert "x float32 (B, T, 12), mask bool (B, T)" in ran.out and "largest difference" in ran.out
     known = {row.key: row.value for row in onnx.load(tmp_path / "there.onnx").metadata_props}
     assert json.loads(known["labels"]) == ["fight", "noFight"]
     assert (float(known["threshold"]), known["positive_label"], known["max_steps"]) == (0.5, "fight", "64")
@@ -169,7 +169,7 @@ def test_reductions_are_those_of_the_cache(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"weights": "imported"}, "made elsewhere"), ({"precision": "bf16"}, "made in bf16")],
+    [({"weights": "imported"}, "of another program"), ({"precision": "bf16"}, "made in bf16")],
     ids=["imported", "bf16"],
 )
 def test_chains_that_cannot_be_whole(changes: dict[str, str], said: str, tmp_path: Path, run: Run) -> None:

@@ -1,4 +1,9 @@
-"""Pool of worker processes that may hang or crash: each has one task at a time and is killed and replaced if needed."""
+"""Pool of worker processes that may hang or crash: each has one task at a time and is killed and replaced if needed.
+
+No library serves. `concurrent.futures` and joblib give up the whole pool when a worker dies. Pebble's pool replaces the
+worker, but limits the total time of a task. A healthy video may take hours, so here a task may take any time as long as
+it sends heartbeats.
+"""
 
 import logging
 import multiprocessing

@@ -109,7 +109,7 @@ def make_client(folder: Path, **scenes: MonitorFolder) -> TestClient:
 
 
 def refresh_sites(watch: MonitorSites) -> MonitorSites:
-    watch._refreshed_at = -1e9
+    _expire(watch)
     watch.refresh()
     return watch
 
@@ -130,4 +130,9 @@ def request_events(client: TestClient, query: str = "") -> list[dict[str, Any]]:
 def expire_sites(client: TestClient) -> None:
     """Make the next request read the disk again."""
     if hasattr(client.app.state, "camera_queries"):  # type: ignore[attr-defined]
-        client.app.state.camera_queries.monitor_sites._refreshed_at = -1e9  # type: ignore[attr-defined]
+        _expire(client.app.state.camera_queries.monitor_sites)  # type: ignore[attr-defined]
+
+
+def _expire(watch: MonitorSites) -> None:
+    with watch._lock:  # the thread that reads the logs at the start may still be reading
+        watch._refreshed_at = -1e9

@@ -71,7 +71,7 @@ def test_slurm_submits_each_share_and_a_last_job(tmp_path: Path) -> None:
 
 def test_keras_trains_on_a_cache_that_h5py_reads(tmp_path: Path, run: Run) -> None:
     if find_spec("keras") is None:
-        pytest.skip("keras is not installed: pip install 'hazard-video[test]'")
+        pytest.skip("keras is not installed: pip install '.[test]'")
     rng, lines = np.random.default_rng(0), ["path,label,group"]
     for label, middle in (("calm", -1), ("fight", 1)):  # far apart
         for i in range(8):
@@ -196,7 +196,7 @@ def test_systemd_understands_the_service(tmp_path: Path) -> None:
 
 
 def test_rules_ask_for_metrics_that_there_are() -> None:
-    pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
+    pytest.importorskip("prometheus_client", reason="pip install '.[metrics]'")
     families = list(MetricsCollector(MonitorCounters(), lambda: {"pending": 0, "dead": 0}).collect())
     known = {family.name + suffix for family in families for suffix in ("", "_total", "_bucket", "_sum", "_count")}
     known |= {"hazard_last_look_timestamp_seconds"}  # once cameras are open
@@ -212,7 +212,7 @@ def test_rules_ask_for_metrics_that_there_are() -> None:
 
 @pytest.mark.parametrize(("age", "code", "said"), [(1, 0, ""), (200, 1, " s ago"), (None, 1, "not open yet")])
 def test_a_container_is_healthy_while_cameras_are_looked_at(age: float | None, code: int, said: str) -> None:
-    pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
+    pytest.importorskip("prometheus_client", reason="pip install '.[metrics]'")
     tally = MonitorCounters()
     tally.snapshot = CountersSnapshot(last_poll=0.0 if age is None else time.time() - age)
     with serve_metrics(MetricsCollector(tally), BindAddress("127.0.0.1", 0)) as url:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features import __version__
 from features.backbones.registry import BACKBONES
 from features.backbones.weights import weights_digest
 from features.extraction.jobs import DecodeJob, ExtractJob
@@ -55,6 +56,15 @@ def test_what_decodes_is_light(lines: list[str]) -> None:
 def test_help_is_light(module: str) -> None:
     run = f"import sys; sys.argv = ['command', '--help']; from {module} import main"
     assert heavy_after(run, "try: main()", "except SystemExit as ended: assert not ended.code") == []
+
+
+@pytest.mark.parametrize(
+    "module", ["features.cli.extract", "features.cli.manage", "hazard.cli.infer", "hazard.cli.main"]
+)
+def test_each_program_tells_its_version(module: str) -> None:
+    run = f"import sys; sys.argv = ['program', '--version']; from {module} import main; main()"
+    ran = subprocess.run([sys.executable, "-c", run], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, f"program {__version__}\n")
 
 
 @pytest.mark.parametrize("job", [ExtractJob(DecodeJob(SPEC), None, Path("a.xml")), ExtractJob(DecodeJob(SPEC), None)])

@@ -24,7 +24,7 @@ MAX_LISTED_TAGS = 6
 def clip_backbone(name: str) -> Backbone:
     """Return open_clip's MODEL with its tag as a backbone. Raises SettingsError if one of the three is missing."""
     if find_spec("open_clip") is None:
-        raise SettingsError(f"backbone 'clip:{name}' needs open_clip; pip install 'hazard-video[clip]'")
+        raise SettingsError(f"backbone 'clip:{name}' needs open_clip; pip install open_clip_torch")
     import open_clip
 
     model, _, tag = name.partition("/")

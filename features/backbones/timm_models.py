@@ -37,7 +37,7 @@ class TimmFeatureMaps(nn.Module):
 def timm_backbone(name: str) -> Backbone:
     """Return timm's NAME as a backbone. Raises SettingsError without timm, the name, or usable feature maps."""
     if find_spec("timm") is None:
-        raise SettingsError(f"backbone 'timm:{name}' needs timm; pip install 'hazard-video[timm]'")
+        raise SettingsError(f"backbone 'timm:{name}' needs timm; pip install timm")
     config = _find_config(name)
     channels, height, input_width = config.input_size
     if channels != 3 or height != input_width:

@@ -9,11 +9,12 @@ from features.sources.discover import DOWNLOADS_FOLDER, find_clips
 from features.sources.shards import Shard, parse_shard
 from features.sources.urls import parse_source
 from features.types import Clip
-from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals, version_option
 from features.utils.settings import load_settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=parse_source)
 @click.option(
     "-o",

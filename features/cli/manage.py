@@ -10,12 +10,13 @@ import click
 from features.errors import SettingsError
 from features.sources.discover import DOWNLOADS_FOLDER
 from features.sources.urls import parse_source
-from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals, version_option
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 def features() -> None:
     """Prepare clips for extraction, and manage caches of features."""
 

@@ -23,7 +23,7 @@ def pick_runtime(name: str, *, on_cpu: bool) -> str:
     """
     is_installed = find_spec("openvino") is not None
     if name == "openvino" and not is_installed:
-        raise SettingsError("openvino is not installed; pip install 'hazard-video[cpu]', or use --runtime torch")
+        raise SettingsError("openvino is not installed; pip install openvino, or use --runtime torch")
     if name == "openvino" and not on_cpu:
         raise SettingsError("runtime 'openvino' runs only on the CPU; use --device cpu, or --runtime torch")
     return "openvino" if name != "torch" and is_installed and on_cpu else "torch"

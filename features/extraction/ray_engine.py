@@ -67,7 +67,7 @@ class ActorLayout:
 def check_cluster(settings: RunSettings) -> str:
     """Return a text that says where the job runs. Raises SettingsError if Ray is missing or a setting does not fit."""
     if find_spec("ray") is None:
-        raise SettingsError("ray is not installed; pip install 'hazard-video[ray]', or use --engine local")
+        raise SettingsError("ray is not installed; pip install ray, or use --engine local")
     if settings.device not in ("auto", "cpu", "cuda"):
         raise SettingsError(
             f"device '{settings.device}': with --engine ray choose auto, cpu or cuda; Ray assigns the GPUs"

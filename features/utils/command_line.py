@@ -9,10 +9,13 @@ from types import FrameType
 
 import click
 
+from features import __version__
 from features.errors import UserFacingError
 
 EXIT_OK, EXIT_USAGE, EXIT_FAILED_ITEMS = 0, 2, 3
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+version_option = click.version_option(__version__, message="%(prog)s %(version)s")
+"""The option `--version` of every program."""
 _log = logging.getLogger(__name__)
 
 

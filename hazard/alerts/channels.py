@@ -36,7 +36,7 @@ def check_channels(settings: AlertSettings) -> None:
     for channel in settings.channels:
         module, package = _REQUIRED_PACKAGES.get(channel.kind, ("", ""))
         if module and find_spec(module) is None:
-            raise SettingsError(f"channel '{channel.name}' needs {package}: pip install 'hazard-video[alerts]'")
+            raise SettingsError(f"channel '{channel.name}' needs {package}: pip install {package}")
         ca_file = getattr(channel, "ca_file", None)
         if ca_file is not None and not ca_file.is_file():
             raise SettingsError(f"channel '{channel.name}': ca_file {ca_file} does not exist")

@@ -7,12 +7,13 @@ import click
 
 from features.sources.discover import find_clips
 from features.sources.urls import parse_source
-from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals
+from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals, version_option
 from features.utils.settings import load_settings
 from hazard.inference.settings import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.argument("sources", metavar="SOURCE...", nargs=-1, type=parse_source)
 @click.option("--model", "model_folder", type=click.Path(path_type=Path), help="Folder of a trained model.")
 @click.option(

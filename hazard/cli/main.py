@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from features.utils.command_line import run_command
+from features.utils.command_line import run_command, version_option
 from hazard.cli.alerts import alert_list, alert_test
 from hazard.cli.monitor import monitor
 from hazard.cli.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 def hazard() -> None:
     """Recognise hazardous activity in videos."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from features.errors import SettingsError
-from features.utils.command_line import EXIT_OK, stop_on_signals
+from features.utils.command_line import EXIT_OK, stop_on_signals, version_option
 from features.utils.settings import load_settings, read_settings_file
 from features.utils.text import format_count
 from hazard.inference.settings import InferSettings
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.argument("sources", metavar="CAMERA...", nargs=-1)
 @click.option(
     "--model", "model_folder", required=True, type=click.Path(path_type=Path), help="Folder of a trained model."

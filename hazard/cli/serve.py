@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from features.errors import SettingsError
-from features.utils.command_line import EXIT_OK, StopFlag, stop_on_signals
+from features.utils.command_line import EXIT_OK, StopFlag, stop_on_signals, version_option
 from features.utils.settings import load_settings
 from features.utils.text import format_count
 from hazard.inference.settings import InferSettings
@@ -17,6 +17,7 @@ _NAME_PATTERN = re.compile(r"[\w .-]{1,60}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.option(
     "--model", "models", metavar="[NAME=]FOLDER", multiple=True, help="Folder of a trained model; may be repeated."
 )
@@ -67,7 +68,7 @@ def serve(
     try:
         from hazard.web.server import check_exposure
     except ModuleNotFoundError as error:
-        raise SettingsError(f"hazard serve needs {error.name}: pip install 'hazard-video[serve]'") from None
+        raise SettingsError(f"hazard serve needs {error.name}: pip install fastapi python-multipart uvicorn") from None
     check_exposure(settings)
     with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
         _run_server(settings, infer, stop)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from features.utils.command_line import EXIT_OK, run_command, stop_on_signals
+from features.utils.command_line import EXIT_OK, run_command, stop_on_signals, version_option
 from features.utils.settings import load_settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
     "-o",

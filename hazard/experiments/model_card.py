@@ -23,8 +23,8 @@ NO_LEAKAGE_REMARK = "every clip has a group, and no group is on both sides of th
 
 
 _USAGE_LINES = """\
-To use the model you need this folder, which may be moved, the program (`pip install hazard-video`) and the backbone's
-weights. The weights are found or downloaded; other weights are rejected. Run in this folder:
+To use the model you need this folder, which may be moved, the program (`pip install .` in its checkout) and the
+backbone's weights. The weights are found or downloaded; other weights are rejected. Run in this folder:
 
 ```
 hazard-infer VIDEOS --model . -o report/     # report/report.html and predictions.csv

@@ -234,7 +234,7 @@ def check_tracker_installed(name: str) -> None:
     package = TRACKERS[name].package
     spec = find_spec(package) if package else None
     if package and (spec is None or spec.origin is None):  # a folder called `wandb` has a spec too, but no origin
-        raise SettingsError(f"--tracker {name} needs {package}: pip install 'hazard-video[{name}]'")
+        raise SettingsError(f"--tracker {name} needs {package}: pip install {package}")
 
 
 def _select_finite(values: Mapping[str, Any]) -> dict[str, float]:

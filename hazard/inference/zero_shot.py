@@ -171,7 +171,7 @@ def open_zero_shot_namer(file: Path, device: str = "auto") -> ZeroShotNamer:
     """
     labels = read_zero_shot_labels(file)
     if find_spec("open_clip") is None:
-        raise SettingsError("--zero-shot needs open_clip; pip install 'hazard-video[clip]'")
+        raise SettingsError("--zero-shot needs open_clip; pip install open_clip_torch")
     torch_device = pick_device(device)
     weights_file = file.parent / labels.pretrained
     is_tag = not weights_file.is_file()

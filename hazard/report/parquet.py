@@ -20,9 +20,7 @@ def check_parquet() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SettingsError(
-            "Parquet tables need pyarrow; install it with: pip install 'hazard-video[parquet]'"
-        ) from None
+        raise SettingsError("Parquet tables need pyarrow; install it with: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet
 
 

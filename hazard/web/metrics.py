@@ -32,7 +32,7 @@ class ServerCounts:
 def render_metrics(counts: ServerCounts, engine: "Engine") -> bytes:
     """Return all current metrics in Prometheus' text format. Raises RequestError 404 without prometheus-client."""
     if find_spec("prometheus_client") is None:
-        raise RequestError(404, "metrics need prometheus-client: pip install 'hazard-video[metrics]'")
+        raise RequestError(404, "metrics need prometheus-client: pip install prometheus-client")
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)

@@ -210,7 +210,5 @@ def _import_pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SettingsError(
-            "--format parquet needs pyarrow; install it with: pip install 'hazard-video[parquet]'"
-        ) from None
+        raise SettingsError("--format parquet needs pyarrow; install it with: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet

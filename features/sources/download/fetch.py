@@ -54,7 +54,7 @@ def fetch_one(
             download(task.url, task.destination, policy=policy, limits=limits)
         except WebPageError as error:
             if not can_read_pages():
-                raise ClipError("fetch", f"{error}; web pages need `pip install 'hazard-video[url]'`") from None
+                raise ClipError("fetch", f"{error}; web pages need `pip install yt-dlp`") from None
             fetch_page(task.url, task.destination, policy=policy, limits=limits)
     except (ClipError, RuntimeEnvironmentError) as error:
         return error

@@ -116,7 +116,7 @@ def check_search(settings: TrainSettings, *, compare: bool = False) -> None:
     if settings.tune is None:
         return
     if find_spec("optuna") is None:
-        raise SettingsError("--tune needs Optuna: pip install 'hazard-video[tune]'")
+        raise SettingsError("--tune needs Optuna: pip install optuna")
     if settings.baseline is not None and not compare:
         raise SettingsError(
             f"--tune searches settings of heads only; leave out --tune or the baseline {settings.baseline}"

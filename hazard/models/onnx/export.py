@@ -148,7 +148,7 @@ def _make_prefix_mask(clips: int, steps: int) -> NDArray[np.bool_]:
 def _check_libraries() -> None:
     missing = [name for name in REQUIRED_LIBRARIES if find_spec(name) is None]
     if missing:
-        raise SettingsError(f"export needs {', '.join(missing)}: pip install 'hazard-video[onnx]'")
+        raise SettingsError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def _export_to_bytes(target: _FeatureExport | _FrameExport, predictor: Predictor) -> bytes:

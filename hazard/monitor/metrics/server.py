@@ -36,7 +36,7 @@ def serve_metrics(collector: MetricsCollector, address: BindAddress) -> Iterator
     port cannot be opened.
     """
     if find_spec("prometheus_client") is None:
-        raise SettingsError("--metrics needs prometheus-client: pip install 'hazard-video[metrics]'")
+        raise SettingsError("--metrics needs prometheus-client: pip install prometheus-client")
     with _bind_server(address, _make_handler(collector)) as server:
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         try:

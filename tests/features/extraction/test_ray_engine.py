@@ -111,7 +111,7 @@ def test_without_ray(videos: Path, tmp_path: Path, extract: Run, monkeypatch: py
     ran = extract(videos, "-o", tmp_path / "c.h5", "--engine", "ray")
     assert (ran.code, ran.err) == (
         2,
-        "error: ray is not installed; pip install 'hazard-video[ray]', or use --engine local\n",
+        "error: ray is not installed; pip install ray, or use --engine local\n",
     )
 
 

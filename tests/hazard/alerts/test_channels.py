@@ -58,7 +58,7 @@ def test_apprise_follows_no_redirect(more):
 
 def test_a_missing_library_or_file_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(channels, "find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"'mqtt' needs paho-mqtt: pip install 'hazard-video\[alerts\]'"):
+    with pytest.raises(SettingsError, match=r"'mqtt' needs paho-mqtt: pip install paho-mqtt"):
         check_channels(parse_alert_settings({"channels": [{"kind": "mqtt", "host": "x"}]}))
     hook = {"kind": "webhook", "url": "https://x", "secret": SECRET, "ca_file": str(tmp_path / "ca.pem")}
     with pytest.raises(SettingsError, match=r"ca\.pem does not exist"):

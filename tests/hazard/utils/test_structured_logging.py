@@ -111,7 +111,7 @@ class Running:
 
 def test_what_a_monitor_says_and_counts_is_for_programs(small_model: Path, tmp_path: Path) -> None:
     """One camera plays and one refuses; the receivers do not exist; metrics are scraped; then SIGTERM."""
-    pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
+    pytest.importorskip("prometheus_client", reason="pip install '.[metrics]'")
     door = 'dö"or\\'
     draw_clip(tmp_path / "a.mp4", "fight", seed=2, size=(96, 72), frame_rate=10, seconds=60)
     hook = {"kind": "webhook", "name": "hook", "url": "http://127.0.0.1:9/?token=topsecret", "secret": SECRET}

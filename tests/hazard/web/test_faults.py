@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.data.videos import write_numbered
 from tests.helpers.servers.web import Site, run_site
 
-pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 
 from tests.helpers.data.monitor_folders import MonitorFolder
 from tests.helpers.servers.served import RunningServer, make_chunk, make_form, make_post_head, read_response, run_server

@@ -18,7 +18,7 @@ import pytest
 
 from hazard.synthetic.clips import draw_clip
 
-pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 
 
 pytestmark = [

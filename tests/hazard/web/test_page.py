@@ -16,7 +16,7 @@ from hazard.synthetic.clips import draw_clip
 from hazard.synthetic.recordings import draw_recording
 from tests.helpers.chromium import CHROMIUM, MISSING
 
-pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 pytest.importorskip("schemathesis", reason="pip install schemathesis")
 
 from tests.helpers.data.monitor_folders import MonitorFolder

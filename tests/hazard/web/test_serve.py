@@ -19,7 +19,7 @@ from tests.conftest import Run
 from tests.helpers.data.videos import write_numbered
 from tests.helpers.paths import ROOT
 
-pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 
 from hazard.web.http.guard import SECURITY_HEADERS, local_redirect_path
 from tests.helpers.data.monitor_folders import MonitorFolder
@@ -347,7 +347,7 @@ def test_after_signing_in_one_stays_here(given: str, goes: str) -> None:
 
 
 def test_metrics(served: RunningServer) -> None:
-    pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
+    pytest.importorskip("prometheus_client", reason="pip install '.[metrics]'")
     from tests.helpers.servers.scrapes import sample_value, scrape_metrics
 
     found = scrape_metrics(f"{served.url}/metrics")

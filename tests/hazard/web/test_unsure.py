@@ -12,7 +12,7 @@ from tests.helpers.chromium import CHROMIUM, MISSING
 from tests.helpers.data.videos import truncate, write_textured
 
 pytest.importorskip("open_clip")
-pytest.importorskip("fastapi", reason="pip install 'hazard-video[serve]'")
+pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 
 import open_clip
 

@@ -161,7 +161,7 @@ def test_a_page_without_the_extra_says_how_to_get_it(
     task = DownloadTask(site.add_html("/watch", "a player"), tmp_path / "a")
     problem = fetch_one(task, policy=DownloadPolicy(networks=("127.0.0.1/32",)), limits=DownloadLimits(max_seconds=20))
     assert isinstance(problem, ClipError)
-    assert problem.reason == "not a video file but text/html; web pages need `pip install 'hazard-video[url]'`"
+    assert problem.reason == "not a video file but text/html; web pages need `pip install yt-dlp`"
 
 
 def test_pages(site: Site, video: bytes, tmp_path: Path) -> None:

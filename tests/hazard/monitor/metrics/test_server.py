@@ -32,7 +32,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.servers.receivers import make_alert
 from tests.helpers.servers.scrapes import parse_metrics, sample_value, scrape_metrics
 
-pytest.importorskip("prometheus_client", reason="pip install 'hazard-video[metrics]'")
+pytest.importorskip("prometheus_client", reason="pip install '.[metrics]'")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -242,7 +242,7 @@ def test_what_lies_in_the_way_is_one_line(tmp_path: Path, run: Run, monkeypatch:
     assert (code, "no such host" in said) == (2, True), said
     monkeypatch.setattr("hazard.monitor.metrics.server.find_spec", lambda name: None)
     code, said = tried(0)
-    assert (code, "pip install 'hazard-video[metrics]'" in said) == (2, True), said
+    assert (code, "pip install prometheus-client" in said) == (2, True), said
 
 
 def test_each_metric_is_documented(address: BindAddress) -> None:

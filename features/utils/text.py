@@ -77,3 +77,8 @@ def suggest_path(path: str, paths: Iterable[str]) -> str:
     same = [other for other in paths if other.rpartition("/")[2] == name]
     hint = suggest_name(path, same or paths[:MAX_SEARCHED_PATHS], cutoff=0.0 if same else 0.6)
     return hint if hint.startswith("did you mean") else f"paths look like '{paths[0]}'"
+
+
+def format_connection_error(error: Exception) -> str:
+    """Return the system's text of an error, such as `connection refused`, else the error's own text or type."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from features.errors import SettingsError
+from features.utils.text import format_connection_error
 from hazard.alerts.alert import Alert, alert_to_json, format_alert
 from hazard.alerts.settings import AlertSettings, AppriseSettings, MqttSettings, WebhookSettings
 from hazard.alerts.webhooks import signed_headers, webhook_id
@@ -70,7 +71,7 @@ def send_webhook(settings: WebhookSettings, alert: Alert, deadline_seconds: floa
     except TimeoutError:
         raise DeliveryError(f"no answer within {deadline_seconds:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise DeliveryError(f"no answer ({_format_error(error)})") from None
+        raise DeliveryError(f"no answer ({format_connection_error(error)})") from None
     if not 200 <= response.status < 300:
         hint = "; redirects are not followed" if 300 <= response.status < 400 else ""
         raise DeliveryError(f"the receiver answered {response.status}{hint}")
@@ -135,7 +136,7 @@ def send_mqtt(settings: MqttSettings, alert: Alert, deadline_seconds: float) -> 
             tls=tls,
         )
     except (OSError, MQTTException) as error:
-        raise DeliveryError(f"the broker did not accept the alert ({_format_error(error)})") from None
+        raise DeliveryError(f"the broker did not accept the alert ({format_connection_error(error)})") from None
 
 
 def mqtt_topic(settings: MqttSettings, alert: Alert) -> str:
@@ -158,7 +159,3 @@ def _make_connection(parts: SplitResult, settings: WebhookSettings, seconds: flo
         return http.client.HTTPConnection(host, parts.port, timeout=seconds)
     context = ssl.create_default_context(cafile=settings.ca_file and str(settings.ca_file))
     return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
-
-
-def _format_error(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

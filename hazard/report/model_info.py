@@ -11,7 +11,7 @@ from hazard.models.predictor import Predictor
 from hazard.report.facts import ReportInfo
 
 _FIT_DESCRIPTIONS = {"crop": "the middle square", "squash": "all of it"}
-HEADLINE_METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
+SHOWN_METRICS = ("accuracy", "balanced_accuracy", "roc_auc", "recall", "precision")
 
 
 def make_report_info(
@@ -61,7 +61,7 @@ def _read_metrics(model_folder: Path) -> Mapping[str, Any]:
 
 def _select_evaluation_facts(metrics: Mapping[str, Any]) -> dict[str, object]:
     """Return headline metrics, the number of clips, operating points, and near-duplicates across the split."""
-    facts: dict[str, object] = {name: metrics[name] for name in HEADLINE_METRICS if isinstance(metrics.get(name), dict)}
+    facts: dict[str, object] = {name: metrics[name] for name in SHOWN_METRICS if isinstance(metrics.get(name), dict)}
     if isinstance(metrics.get("clips"), int):
         facts["clips evaluated"] = metrics["clips"]
     points = metrics.get("false_alarms_per_hour")

@@ -19,10 +19,10 @@ from hazard.utils.text import (
     escape_hidden,
     escape_hidden_html,
     format_clock,
-    format_count,
-    format_duration,
     format_fact,
+    format_page_count,
     format_percent,
+    format_rounded_duration,
     format_timestamp,
     to_json_value,
 )
@@ -214,8 +214,8 @@ def _make_environment() -> Environment:
     )
     environment.filters |= {
         "clock": format_clock,
-        "counted": format_count,
-        "duration": format_duration,
+        "counted": format_page_count,
+        "duration": format_rounded_duration,
         "fact": format_fact,
         "marked": escape_hidden_html,
         "moment": format_timestamp,

@@ -39,7 +39,7 @@ def format_clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def format_duration(seconds: float) -> str:
+def format_rounded_duration(seconds: float) -> str:
     """Return a long duration in words: `12 s`, `10 min`, `3 h 20 min`."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
@@ -67,7 +67,7 @@ def format_timestamp(created: str) -> str:
     return f"{time.day} {time:%B %Y, %H:%M} {time.tzname() or ''}".rstrip()
 
 
-def format_count(number: int, word: str, words: str = "") -> str:
+def format_page_count(number: int, word: str, words: str = "") -> str:
     """Return a number with its noun: `1 clip`, `2 clips`, `no clips`, `12,000 clips`."""
     return f"{number:,} {word}" if number == 1 else f"{f'{number:,}' if number else 'no'} {words or word + 's'}"
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from hazard.utils.text import format_duration
+from hazard.utils.text import format_rounded_duration
 from hazard.web.templates import render
 
 _EXPORTED_NAMES = ("h", "s", "set", "byId", "readable", "marked", "percent", "clock", "span", "counted")
@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 def start_page(request: Request) -> HTMLResponse:
     """Show the start page: upload videos, see the earlier ones."""
     settings, engine = request.app.state.settings, request.app.state.engine
-    limits = {"bytes": settings.max_bytes, "kept": format_duration(settings.keep_hours * 3600)}
+    limits = {"bytes": settings.max_bytes, "kept": format_rounded_duration(settings.keep_hours * 3600)}
     return render(
         "start.j2", nav_entry="Analyse", limits=limits, models=list(engine.models), default=engine.default_model
     )

@@ -9,7 +9,7 @@ from hazard.utils.text import (
     escape_hidden,
     escape_hidden_html,
     format_clock,
-    format_count,
+    format_page_count,
     format_percent,
     format_timestamp,
 )
@@ -34,7 +34,7 @@ def _make_environment() -> Environment:
     )
     environment.filters |= {
         "clock": format_clock,
-        "counted": format_count,
+        "counted": format_page_count,
         "marked": escape_hidden_html,
         "moment": format_timestamp,
         "percent": format_percent,

@@ -16,6 +16,7 @@ from features.errors import ClipError
 from features.sources.download.policy import DownloadPolicy, ForbiddenUrlError, UrlTarget, check_url
 from features.types import VIDEO_SUFFIXES
 from features.utils.files import open_atomically
+from features.utils.text import format_connection_error
 from features.video.container import check_video
 
 MAX_REDIRECTS = 10
@@ -54,7 +55,7 @@ def download(url: str, destination: Path, *, policy: DownloadPolicy, limits: Dow
     except TimeoutError:
         raise ClipError("fetch", format_timeout_reason(limits)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise ClipError("fetch", f"no answer from {_host_of(url)} ({_format_error(error)})") from None
+        raise ClipError("fetch", f"no answer from {_host_of(url)} ({format_connection_error(error)})") from None
 
 
 def format_timeout_reason(limits: DownloadLimits) -> str:
@@ -133,7 +134,7 @@ def _read_blocks(response: http.client.HTTPResponse, limits: DownloadLimits) -> 
     except TimeoutError:
         raise ClipError("fetch", format_timeout_reason(limits)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise ClipError("fetch", f"the connection broke ({_format_error(error)})") from None
+        raise ClipError("fetch", f"the connection broke ({format_connection_error(error)})") from None
 
 
 class CheckedConnection(http.client.HTTPConnection):
@@ -202,7 +203,3 @@ def _remaining_seconds(deadline: float) -> float:
 
 def _host_of(url: str) -> str:
     return urlsplit(url).hostname or url
-
-
-def _format_error(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,22 +16,10 @@ from hazard.web.cameras.statistics import compute_statistics, day_start
 from tests.helpers.data.monitor_folders import (
     MonitorFolder,
     list_recorded_events,
-    make_client,
     open_test_sites,
     request_events,
 )
 from tests.helpers.servers.alarms import write_pictures
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> MonitorFolder:
-    return MonitorFolder(tmp_path / "yard")
-
-
-@pytest.fixture
-def client(scene: MonitorFolder, tmp_path: Path) -> Iterator[TestClient]:
-    with make_client(tmp_path, yard=scene) as opened:
-        yield opened
 
 
 def test_marks_survive_a_restart_and_half_a_line(scene: MonitorFolder, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,6 @@ from fastapi.testclient import TestClient
 
 from tests.helpers.data.monitor_folders import NOW, MonitorFolder, expire_sites, make_client, make_jpeg, request_events
 from tests.helpers.data.predictions import HOSTILE_NAMES
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> MonitorFolder:
-    return MonitorFolder(tmp_path / "yard")
-
-
-@pytest.fixture
-def client(scene: MonitorFolder, tmp_path: Path) -> Iterator[TestClient]:
-    with make_client(tmp_path, yard=scene) as opened:
-        yield opened
 
 
 def test_events_are_paged_and_filtered(client: TestClient, scene: MonitorFolder) -> None:

@@ -39,7 +39,7 @@ def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: i
     accuracy = metrics["accuracy"]
     echo("")
     if weights == "random":
-        echo("The features come from RANDOM weights. Pretrained weights give a much better accuracy.")
+        echo("The features come from RANDOM weights. For your own videos, use pretrained weights.")
     echo(f"accuracy on clips from scenes that were not used in training: {_format_interval(accuracy)}")
     echo(f"all three stages took {time.monotonic() - began:.0f} s")
     echo(f"report: {(report / 'report.html').resolve()}")

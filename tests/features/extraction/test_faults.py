@@ -440,6 +440,8 @@ def test_row_21_small_file_system(numbered: Path, tmp_path: Path, extract: Run) 
 def test_row_22_folder_not_writable_stops_before_the_model(numbered: Path, tmp_path: Path, extract: Run) -> None:
     """If the model were loaded first, the error would be about the missing weights."""
     forbidden = Path("/sys")  # not even root may make a file there
+    if os.geteuid() == 0 and not os.path.ismount(forbidden):
+        pytest.skip("root may write everywhere: /sys is not mounted")
     if os.geteuid():
         forbidden = tmp_path / "forbidden"
         forbidden.mkdir(mode=0o555)

@@ -1,9 +1,6 @@
 """`hazard serve`: the command, who may ask, and what the API answers."""
 
-import os
 import re
-import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +14,6 @@ import pytest
 from hazard.cli.main import hazard
 from tests.conftest import Run
 from tests.helpers.data.videos import write_numbered
-from tests.helpers.paths import ROOT
 
 pytest.importorskip("fastapi", reason="pip install '.[serve]'")
 
@@ -27,7 +23,6 @@ from tests.helpers.servers.served import RunningServer, read_response, run_serve
 
 TOKEN = "0123456789abcdef-token"
 TOKEN_MESSAGE = "the token is missing or wrong; send the header Authorization: Bearer TOKEN"
-README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -123,31 +118,6 @@ def test_the_program_ends_politely(model: Path, tmp_path: Path, number: int, cod
         _, said = program.communicate(timeout=30)
     assert program.returncode == code
     assert "Traceback" not in said
-
-
-def test_what_the_readme_prints_works(model: Path, tmp_path: Path) -> None:
-    """The two commands of README.md, `hazard serve` and curl, as they are printed."""
-    if not shutil.which("curl"):
-        pytest.skip("curl is not there (Debian: apt-get install curl)")
-    lines = README.read_text().splitlines()
-    [serve] = [line for line in lines if line.startswith("hazard serve ")]
-    [curl] = [line for line in lines if line.startswith("curl ")]
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "first").symlink_to(model)
-    write_numbered(tmp_path / "clip.mp4", 60)
-    port = _free_port()  # all that is changed: the printed one may be taken
-    command = [sys.executable, "-m", *shlex.split(serve), "--port", str(port), "--runtime", "torch"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(README.parent), *sys.path])}
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment) as program:
-        assert program.stdout
-        lines = [program.stdout.readline() for _ in range(2)]
-        asked = shlex.split(curl.replace(":8000", f":{port}"))
-        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, timeout=120, check=True)
-        program.terminate()
-        program.wait(30)
-    answer = httpx.Response(200, content=done.stdout).json()
-    assert answer["name"] == "clip.mp4" and answer["status"] == "ok"
-    assert {"start", "end", "label", "confidence", "top5"} == answer["segment_predictions"][0].keys()
 
 
 def test_an_upload_and_all_that_is_made_of_it(served: RunningServer, tmp_path: Path) -> None:
@@ -376,8 +346,3 @@ def test_a_mistake_of_the_server_is_one_line(served: RunningServer, monkeypatch:
     answer = served.client.get("/jobs/x")
     assert answer.status_code == 500
     assert answer.json() == {"error": "internal server error; see the server's log", "status": 500}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]

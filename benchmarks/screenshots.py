@@ -67,7 +67,8 @@ def take_report(tab: Tab, work: Path, file: Path) -> None:
     subprocess.run([sys.executable, ROOT / "infer.py", *words], cwd=work, env=environment(), check=True)
     tab.set_size(1200, 900)
     tab.open((work / "report" / "report.html").as_uri() + "#clip=1")
-    write_picture(tab, file, height=find_end(tab, "Probability over time"))
+    start = int(tab.evaluate("document.querySelector('#detail h2').getBoundingClientRect().top + scrollY")) - 8
+    write_picture(tab, file, start=start, end=find_end(tab, "Probability over time"))
 
 
 def take_page(tab: Tab, work: Path, file: Path) -> None:
@@ -82,7 +83,7 @@ def take_page(tab: Tab, work: Path, file: Path) -> None:
         tab.evaluate("document.querySelector('video').currentTime = 46")
         wait_for(lambda: tab.evaluate("document.querySelector('video').readyState == 4"))
         time.sleep(1)  # the player's controls fade
-        write_picture(tab, file, height=find_end(tab, "Over time"))
+        write_picture(tab, file, end=find_end(tab, "Over time"))
 
 
 def take_cameras(tab: Tab, work: Path, file: Path) -> None:
@@ -97,7 +98,7 @@ def take_cameras(tab: Tab, work: Path, file: Path) -> None:
             tab.set_size(PAGE_WIDTH, 900)
             tab.open(f"{url}/cameras")
             time.sleep(1)
-            write_picture(tab, file, height=866)
+            write_picture(tab, file, end=866)
     finally:
         monitor.terminate()
         monitor.wait()
@@ -147,16 +148,16 @@ def find_end(tab: Tab, title: str) -> int:
     return int(tab.evaluate(f"{headings}.closest('.card').getBoundingClientRect().bottom + scrollY")) + 8
 
 
-def write_picture(tab: Tab, file: Path, *, height: int) -> None:
-    """Write the top of the page as a small PNG."""
+def write_picture(tab: Tab, file: Path, *, end: int, start: int = 0) -> None:
+    """Write a part of the page as a small PNG; `start` and `end` are pixels from the top."""
     tab.screenshot(file)
     with Image.open(file) as image:
-        top = image.convert("RGB").crop((0, 0, image.width, min(height, image.height)))
+        part = image.convert("RGB").crop((0, start, image.width, min(end, image.height)))
     for colors in (256, 128, 64):
-        top.quantize(colors, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
+        part.quantize(colors, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
         if file.stat().st_size <= MAX_BYTES:
             break
-    click.echo(f"{file}: {top.width} x {top.height}, {file.stat().st_size / 1000:.0f} kB")
+    click.echo(f"{file}: {part.width} x {part.height}, {file.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

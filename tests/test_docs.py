@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,9 +181,11 @@ def serving(line: str) -> Iterator[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
         assert program.stdout
-        yield next(found[0] for said in program.stdout if (found := re.search(r"http://[\d.:]+", said)))
-        program.send_signal(signal.SIGTERM)
-        program.wait(30)
+        try:
+            yield next(found[0] for said in program.stdout if (found := re.search(r"http://[\d.:]+", said)))
+        finally:
+            program.terminate()
+            program.wait(30)
 
 
 def test_the_line_for_completion_works_in_bash(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` (the GPU of a Mac)."""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     """Library that runs the backbone. `auto` is OpenVINO on a CPU if it is installed, else PyTorch."""
     workers: int | None = Field(None, ge=1)

@@ -53,7 +53,7 @@ from features.utils.settings import load_settings
     metavar="select:512|pca:512|random:512|none",
     help="Reduction of the features; also pca-scaled, pca-whitened. [select:512]",
 )
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device of the backbone. [auto]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Device of the backbone. [auto]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "openvino"]),

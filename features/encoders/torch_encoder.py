@@ -27,6 +27,9 @@ def normalize(frames: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
 CPU_BATCH_FRAMES = {"fp32": 1, "bf16": 12}
 """Frames per forward pass on a CPU, the fastest measured: larger batches do not fit the processor's cache."""
 
+MPS_BATCH_FRAMES = 64
+"""Frames per forward pass on Apple's GPU, which shares the memory of the machine. Not measured."""
+
 MAX_GPU_BATCH_FRAMES = 1024
 """Largest number of frames per forward pass on a GPU; fewer if its free memory is small."""
 
@@ -70,12 +73,15 @@ def make_torch_encoder(
     def forward(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         batch = torch.from_numpy(frames)
         try:
-            if device != "cpu":  # pinned memory lets the copy overlap with the previous batch
+            if device.startswith("cuda"):  # pinned memory lets the copy overlap with the previous batch
                 batch = batch.pin_memory().to(device, non_blocking=True)
-            return features(batch).cpu().numpy()
-        except torch.OutOfMemoryError:
-            pass
-        torch.cuda.empty_cache()  # outside the except block, because the error holds references to the tensors
+            return features(batch.to(device)).cpu().numpy()
+        except RuntimeError as error:  # Apple's GPU has no error type of its own
+            if not isinstance(error, torch.OutOfMemoryError) and "MPS backend out of memory" not in str(error):
+                raise
+        (
+            torch.mps if device == "mps" else torch.cuda
+        ).empty_cache()  # outside the except block, because the error holds references to the tensors
         raise BatchTooLargeError
 
     return FrameEncoder(
@@ -130,6 +136,8 @@ def build_encoder(
 def _choose_batch_size(device: str, precision: str, frames_per_row: int, side: int) -> int:
     if device == "cpu":
         return max(1, CPU_BATCH_FRAMES[precision] // frames_per_row)
+    if device == "mps":
+        return max(1, MPS_BATCH_FRAMES // frames_per_row)
     free_bytes, _ = torch.cuda.mem_get_info(device)
     frame_bytes = GPU_BYTES_PER_FRAME * max(1.0, (side / 224) ** 2)
     return int(max(1, min(MAX_GPU_BATCH_FRAMES, free_bytes // frame_bytes) // frames_per_row))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.errors import RuntimeEnvironmentError
 from features.live.frame_ring import RingSlot, ring_bytes
@@ -18,6 +18,9 @@ from features.live.recorder import ClipRequest, ClipResult
 from features.live.types import CameraCounters, LiveFrame, StatusChange
 from features.utils.files import remove_stale_temporaries
 from features.utils.worker_pool import START_TIMEOUT_SECONDS, describe_exit
+
+if TYPE_CHECKING:  # Windows has no ForkServerContext
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 MAX_PENDING_CLIPS = 4
 """Most clips of a camera that wait to be written. Each one holds its packets in memory."""
@@ -31,7 +34,7 @@ class CameraProcess:
     def __init__(
         self,
         plan: ReaderPlan,
-        context: ForkServerContext | SpawnContext,
+        context: "ForkServerContext | SpawnContext",
         wake: Connection,
         silence_seconds: float,
         random: Callable[[], float],

@@ -1,5 +1,6 @@
 """How all commands run: errors as one line, the right exit code, and a clean stop on signals."""
 
+import io
 import logging
 import signal
 import sys
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 def run_command(command: click.Command, arguments: list[str] | None = None) -> None:
     """Run a click command as a program and exit with its code. Print one line for an error that a user can cause."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a pipe on Windows cannot hold every letter
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         sys.exit(command.main(arguments, standalone_mode=False) or EXIT_OK)

@@ -1,17 +1,21 @@
 """Files that are written completely or not at all, locks, and leftovers of killed processes."""
 
 import errno
-import fcntl
+import logging
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from filelock import lock_descriptor
+
 from features.errors import RuntimeEnvironmentError
 
+log = logging.getLogger(__name__)
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY_MARK = ".tmp-"
 
@@ -68,7 +72,7 @@ def make_scratch_folder(path: Path) -> Iterator[Path]:
 def move_into_place(file: Path, path: Path) -> None:
     """Replace `path` by a finished file on the same disk. Raises RuntimeEnvironmentError."""
     try:
-        with open(file, "rb") as written:
+        with open(file, "r+b") as written:  # Windows syncs only files that are open for writing
             os.fsync(written.fileno())
         os.replace(file, path)
         _sync_folder(path.parent)
@@ -131,10 +135,10 @@ def defer_write_errors(file: IO[bytes]) -> Iterator["_DeferredErrorFile"]:
 
 @contextmanager
 def hold_lock(path: Path, *, busy_message: str = "") -> Iterator[None]:
-    """Hold an exclusive lock on `path`, a file that exists only for that.
+    """Hold an exclusive lock on `path`, a file that exists only for that. The system releases it with the process.
 
     Without `busy_message`, wait until the lock is free. With it, raise RuntimeEnvironmentError with this message if
-    another process holds the lock.
+    another process holds the lock. If the file system has no locks (some NFS and Lustre mounts), warn and continue.
     """
     try:
         file = open(path, "a")  # noqa: SIM115
@@ -142,9 +146,16 @@ def hold_lock(path: Path, *, busy_message: str = "") -> Iterator[None]:
         raise make_write_error(error, path) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy_message else 0))
-        except BlockingIOError:
-            raise RuntimeEnvironmentError(busy_message) from None
+            is_locked = lock_descriptor(file.fileno(), blocking=not busy_message)
+        except OSError as error:
+            log.warning(
+                "%s: the file system has no file locks (%s); do not run two commands with this output at the same time",
+                path,
+                error.strerror or error,
+            )
+            is_locked = True
+        if not is_locked:
+            raise RuntimeEnvironmentError(busy_message)
         yield
 
 
@@ -160,6 +171,8 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
+    if sys.platform == "win32":  # os.kill would end the process
+        return _is_running_on_windows(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -169,8 +182,27 @@ def _is_running(pid: int) -> bool:
     return True
 
 
+if sys.platform == "win32":
+    import _winapi
+
+    def _is_running_on_windows(pid: int) -> bool:
+        try:
+            process = _winapi.OpenProcess(_winapi.SYNCHRONIZE, False, pid)
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        try:
+            return _winapi.WaitForSingleObject(process, 0) == _winapi.WAIT_TIMEOUT
+        finally:
+            _winapi.CloseHandle(process)
+
+
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -16,11 +16,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from features.errors import RuntimeEnvironmentError
+
+if TYPE_CHECKING:  # Windows has no ForkServerContext
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 HEARTBEAT_SECONDS = 0.5
 """Shortest time between two heartbeats of a working task."""
@@ -189,7 +191,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def make_worker_context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
+def make_worker_context(preload: Sequence[str]) -> "ForkServerContext | SpawnContext":
     """Return the context that starts workers: a fork server if the system has one, else spawn.
 
     A fork server imports the modules of `preload` once, so that a replaced worker starts at once. A process has one

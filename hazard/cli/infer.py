@@ -42,7 +42,7 @@ from hazard.inference.settings import InferSettings
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting; may be repeated.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
 @click.option("--label-map", metavar="FILE", help="Label map of the extraction, if SOURCE has labels.")
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device of the backbone. [auto]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Device of the backbone. [auto]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "openvino"]),

@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of infer, or monitor.KEY.")
 @click.option("--weights", metavar="auto|PATH", help="The backbone's weights. [auto]")
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device of the backbone. [auto]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Device of the backbone. [auto]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "openvino"]),

@@ -68,7 +68,7 @@ from features.utils.settings import load_settings
     "--tune", type=click.IntRange(1), metavar="N", help="Search settings with N trials on inner folds of each fold."
 )
 @click.option("--tracker", metavar="none|tensorboard|wandb|mlflow", help="Also send curves to this tracker. [none]")
-@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Device that trains heads. [auto]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Device that trains heads. [auto]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
 def train_temporal(
     cache: Path,

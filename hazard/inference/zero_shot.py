@@ -158,7 +158,7 @@ class ZeroShotNamer:
         images = normalize(torch.from_numpy(frames).to(self.text_embeddings.device), self.preprocessing)  # (N, 3, S, S)
         embedding = _normalize(self.network.encode_image(images, normalize=True).mean(0))  # type: ignore[operator]  # (E,)
         scale = self.network.logit_scale.exp()  # type: ignore[operator]
-        probs = (scale * self.text_embeddings @ embedding).double().softmax(0).tolist()  # (K,)
+        probs = (scale * self.text_embeddings @ embedding).cpu().double().softmax(0).tolist()  # (K,)
         ranked = sorted(zip(self.labels.labels, probs, strict=True), key=lambda pair: -pair[1])
         return tuple((name, p) for name, p in ranked[:MAX_NAMES] if p >= self.labels.min_probability)
 

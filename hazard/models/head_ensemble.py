@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from features.encoders.devices import check_mps
 from features.errors import SettingsError
 from hazard.models.auto_size import resolve_sizes
 from hazard.models.heads import HEADS
@@ -50,18 +51,21 @@ def predict_head(
         for start in range(0, len(x), batch_size):
             rows = slice(start, start + batch_size)
             logits = head(torch.from_numpy(x[rows]).to(device), torch.from_numpy(mask[rows]).to(device))
-            parts.append(logits.double().softmax(-1).cpu().numpy())
+            parts.append(logits.cpu().double().softmax(-1).numpy())  # Apple's GPU has no float64
     return np.concatenate(parts)
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the named device; `auto` is CUDA if there is any.
+    """Return the named device; `auto` is CUDA if there is any, else the CPU.
 
-    Raises SettingsError for a device that does not exist.
+    `auto` is never `mps`: recurrent networks over clips of unequal length can crash or give NaN there (PyTorch issues
+    102911 and 94691), and heads train in seconds on a CPU. Raises SettingsError for a device that does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
+    if device.type == "mps":
+        check_mps()
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"device {name} does not exist; this machine has {torch.cuda.device_count()} CUDA devices")
     return device

@@ -163,7 +163,7 @@ class TrainSettings(BaseModel):
     """Augmentation views of the cache that training draws from, one per clip and epoch; None: all, []: none."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic of training. `auto`: bf16 if the device has instructions for it and the head is wide enough."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     threads: int = Field(1, ge=1)
     """CPU threads of torch. Heads are small: two threads on busy cores are slower than one."""

@@ -99,7 +99,7 @@ def _replace_together(folder: Path, names: Sequence[str]) -> Iterator[dict[str, 
     try:
         yield files
         for file in files.values():
-            with open(file, "rb") as written:
+            with open(file, "r+b") as written:  # Windows syncs only files that are open for writing
                 os.fsync(written.fileno())
         for name, file in files.items():
             os.replace(file, folder / name)

@@ -112,7 +112,7 @@ class HeadTrainer:
         self.head.train()
         clips, rows = self.clips.draw_epoch(self.train_rows, random, balanced=self.settings.balance == "sampling")
         size = self.settings.batch_size
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        losses = []
         for batch_clips, batch_rows in zip(clips.split(size), rows.split(size), strict=True):
             y = self.clips.y[batch_clips]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
@@ -123,8 +123,8 @@ class HeadTrainer:
                 )
             loss = training_loss(logits, y, self.settings.loss_options, self._class_weights)
             self.optimizer.step(loss)
-            total += loss.detach() * len(batch_clips)
-        return total.item() / len(clips)
+            losses.append(loss.detach() * len(batch_clips))
+        return sum(torch.stack(losses).tolist()) / len(clips)  # in float64, which Apple's GPU does not have
 
     @property
     def _is_augmenting(self) -> bool:

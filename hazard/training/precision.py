@@ -16,6 +16,8 @@ def has_bf16(device: torch.device) -> bool:
     """Return whether `device` multiplies bf16 matrices in hardware; emulated bf16 is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_cpu_flag("avx512_bf16", "amx_bf16", "bf16")
     except (AttributeError, RuntimeError):  # a build without oneDNN

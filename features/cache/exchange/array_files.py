@@ -200,7 +200,7 @@ def _list_mat73(file: Path) -> Iterator[StoredArray]:
     """List the arrays of version 7.3, which is HDF5 with the axes in reverse order."""
     import h5py
 
-    with h5py.File(file, "r") as h5:
+    with h5py.File(file, "r", locking=False) as h5:
         for name, item in h5.items():
             if isinstance(item, h5py.Dataset):
                 is_empty = "MATLAB_empty" in item.attrs  # then the data set holds the shape
@@ -214,7 +214,7 @@ def _list_mat73(file: Path) -> Iterator[StoredArray]:
 def _read_mat73(file: Path, name: str) -> NDArray:
     import h5py
 
-    with h5py.File(file, "r") as h5:
+    with h5py.File(file, "r", locking=False) as h5:
         return h5[name][()].T
 
 

@@ -79,9 +79,8 @@ def make_torch_encoder(
         except RuntimeError as error:  # Apple's GPU has no error type of its own
             if not isinstance(error, torch.OutOfMemoryError) and "MPS backend out of memory" not in str(error):
                 raise
-        (
-            torch.mps if device == "mps" else torch.cuda
-        ).empty_cache()  # outside the except block, because the error holds references to the tensors
+        # Outside the except block, because the error holds references to the tensors.
+        (torch.mps if device == "mps" else torch.cuda).empty_cache()
         raise BatchTooLargeError
 
     return FrameEncoder(

@@ -189,3 +189,12 @@ def test_a_full_disk_is_an_error_not_a_crash() -> None:
             clips=make_clip_table(make_track_rows(tracks)),
             failures=make_failure_table([]),
         )
+
+
+def test_a_lock_on_the_file_does_not_matter(tmp_path: Path) -> None:
+    """HDF5 would lock the file to read it, and fail where another program has, or where there are no locks at all."""
+    fcntl = pytest.importorskip("fcntl", reason="locks that h5py would meet are those of Unix")
+    path = write(tmp_path / "c.h5", [track("a.mp4", 3)])
+    with open(path, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert len(read_header(path).clips) == len(read_cache(path).clips) == 1

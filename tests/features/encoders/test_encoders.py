@@ -6,6 +6,7 @@ import torch
 
 from features.backbones.loading import load_backbone
 from features.backbones.registry import BACKBONES, pooled_width
+from features.encoders import devices
 from features.encoders.base import BatchTooLargeError, FrameEncoder
 from features.encoders.devices import pick_devices
 from features.encoders.openvino_convert import convert_network
@@ -71,10 +72,43 @@ def test_a_feature_that_is_not_finite_is_a_failure() -> None:
         make_torch_encoder(broken, preprocessing=Preprocessing(), pooling="avg").encode(FRAMES[:1])
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
-def test_device_that_is_not_there(name: str) -> None:
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps", "mps:1"])
+def test_device_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SettingsError, match="device"):
         pick_devices(name)
+
+
+def test_the_gpu_of_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A virtual Mac may list a GPU that has no memory: it is not used."""
+    monkeypatch.setattr(devices, "METAL", tmp_path)
+    monkeypatch.setattr(devices, "CUDA_DRIVERS", ())
+    monkeypatch.setattr(devices, "AMD_DEVICE", tmp_path / "absent")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
+    assert [pick_devices(name) for name in ("auto", "mps", "cpu")] == [["mps"], ["mps"], ["cpu"]]
+
+    def fail(*size: int, device: str) -> None:
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 0 bytes)")
+
+    monkeypatch.setattr(torch, "zeros", fail)
+    assert pick_devices("auto") == ["cpu"]
+    with pytest.raises(SettingsError, match="no Apple GPU found"):
+        pick_devices("mps")
+
+
+def test_a_batch_too_large_for_the_gpu_of_a_mac_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)")
+
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)
+    monkeypatch.setattr(torch.Tensor, "to", fail)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append(True))
+    mps = make_torch_encoder(torch.nn.Conv2d(3, 4, 1), preprocessing=Preprocessing(), pooling="avg", device="mps")
+    with pytest.raises(RuntimeEnvironmentError, match="memory"):
+        mps.encode(FRAMES[:2])
+    assert len(emptied) > 1
 
 
 def test_frames_as_decoded_are_taken_from_any_memory_layout(tmp_path: Path) -> None:

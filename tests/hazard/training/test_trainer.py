@@ -1,11 +1,13 @@
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from features.encoders import devices
 from features.errors import SettingsError
 from features.utils.settings import load_settings
 from hazard.data.splits import Fold, make_grouped_folds
@@ -118,6 +120,17 @@ def test_bf16_trains_too():
 def test_a_device_that_is_not_there():
     with pytest.raises(SettingsError, match="cuda:7 does not exist"):
         pick_device("cuda:7")
+
+
+def test_the_gpu_of_a_mac_is_used_only_if_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(devices, "METAL", Path.cwd())
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
+    assert (pick_device("mps").type, pick_device("auto").type == "mps") == ("mps", False)
+    assert not uses_bf16("bf16", torch.device("mps"), hidden_size=512, batch_size=512)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="'mps' does not exist: no Apple GPU found"):
+        pick_device("mps")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_stage_two_runs_where_windows_modules_are_absent(tmp_path: Path) -> None
     ran = subprocess.run(
         [sys.executable, "-m", "tests.helpers.stage_two", str(tmp_path)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "cp1252", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         encoding="cp1252",

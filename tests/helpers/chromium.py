@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-MISSING = "needs Chromium (Debian: the package chromium)"
+_NAMES = ("chromium", "chromium-browser", "google-chrome") if os.name == "posix" else ()
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
+MISSING = "needs Chromium on Linux (Debian: the package chromium)"
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
     "--disable-background-networking", "--disable-sync", "--disable-extensions", "--mute-audio", "--hide-scrollbars",

@@ -256,6 +256,7 @@ def test_checkpoints_cost_a_fiftieth_of_the_time_at_most(tmp_path):
     assert 5 <= len(saved) <= 7 and len(saved) * 2 <= 0.03 * now
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process on Windows")
 def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
     monkeypatch.setattr(

@@ -30,9 +30,9 @@ OS_NAMES = (
         "getuid",
     ),
     *("killpg", "mkfifo", "nice", "posix_fadvise", "posix_spawn", "pread", "preadv", "pwrite", "sched_getaffinity"),
-    *("sendfile", "set_blocking", "setpriority", "setsid", "statvfs", "sync", "sysconf", "wait"),
+    *("sendfile", "set_blocking", "setpriority", "setsid", "statvfs", "sync", "wait"),
 )
-SIGNAL_NAMES = ("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "alarm", "pthread_sigmask")
+SIGNAL_NAMES = ("SIGALRM", "SIGCHLD", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "alarm", "pthread_sigmask")
 
 
 def lack_what_windows_lacks(folder: Path) -> None:
@@ -45,7 +45,7 @@ def lack_what_windows_lacks(folder: Path) -> None:
     for name in ("ForkContext", "ForkServerContext"):
         delattr(multiprocessing.context, name)
     multiprocessing.get_all_start_methods = lambda: ["spawn"]
-    os.kill = _refuse_kill
+    os.kill = _reject(os.kill, lambda pid, number: number == 0, AssertionError("os.kill(pid, 0) is Ctrl-C on Windows"))
     os.open = _reject(os.open, os.path.isdir, PermissionError(errno.EACCES, "Windows opens no folders"))
     os.fsync = _reject(os.fsync, _is_read_only, OSError(errno.EBADF, "Windows syncs no file that is open for reading"))
     in_use = PermissionError(errno.EACCES, "Windows neither replaces nor removes a file that is open")
@@ -53,7 +53,7 @@ def lack_what_windows_lacks(folder: Path) -> None:
         setattr(os, name, _reject(getattr(os, name), lambda *paths: _is_open(folder, *paths), in_use))
 
 
-def _reject(function: Callable[..., Any], is_impossible: Callable[..., bool], error: OSError) -> Any:
+def _reject(function: Callable[..., Any], is_impossible: Callable[..., bool], error: Exception) -> Any:
     @wraps(function)
     def checked(*arguments: Any, **options: Any) -> Any:
         if is_impossible(*[value for value in arguments if isinstance(value, str | os.PathLike)] or arguments):
@@ -61,10 +61,6 @@ def _reject(function: Callable[..., Any], is_impossible: Callable[..., bool], er
         return function(*arguments, **options)
 
     return checked
-
-
-def _refuse_kill(pid: int, number: int) -> None:
-    raise AssertionError("os.kill ends the process on Windows")
 
 
 def _is_read_only(descriptor: int) -> bool:

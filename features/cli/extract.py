@@ -1,16 +1,17 @@
 """The command `extract-features`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from features.config import ExtractSettings
-from features.sources.discover import DOWNLOADS_FOLDER, find_clips
 from features.sources.shards import Shard, parse_shard
 from features.sources.urls import parse_source
-from features.types import Clip
 from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals, version_option
-from features.utils.settings import load_settings
+
+if TYPE_CHECKING:
+    from features.config import ExtractSettings
+    from features.types import Clip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,6 +87,11 @@ def extract_features(
     class folders in them, a flat folder, a CSV manifest (path, label, group, split, start, end), a video file or a URL
     (https://…). Running the same command again extracts only what is new or changed.
     """
+    # All libraries are imported in functions: the options are checked at once, and a missing library is one line.
+    from features.config import ExtractSettings
+    from features.sources.discover import DOWNLOADS_FOLDER, find_clips
+    from features.utils.settings import load_settings
+
     if views := flags.pop("views"):
         flags["views"] = [name.strip() for name in str(views).split(",")]
     flags["split_files"] = flags["split_files"] or None
@@ -104,11 +110,8 @@ def extract_features(
     return _extract(clips, output, settings, retry_failed=retry_failed, shard=own_shard)
 
 
-# Heavy modules are imported in the functions below, so that `--help` and wrong options answer at once.
-
-
 def _print_dry_run(
-    clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard
+    clips: "list[Clip]", output: Path, settings: "ExtractSettings", *, retry_failed: bool, shard: Shard
 ) -> int:
     from features.cache.plan import make_plan
     from features.extraction.engines import check_engine
@@ -122,7 +125,9 @@ def _print_dry_run(
     return EXIT_OK
 
 
-def _extract(clips: list[Clip], output: Path, settings: ExtractSettings, *, retry_failed: bool, shard: Shard) -> int:
+def _extract(
+    clips: "list[Clip]", output: Path, settings: "ExtractSettings", *, retry_failed: bool, shard: Shard
+) -> int:
     from features.extraction.extract import extract_to_cache
     from features.extraction.summary import describe_plan, describe_summary
 

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from features.errors import SettingsError
-from features.sources.discover import DOWNLOADS_FOLDER
 from features.sources.urls import parse_source
 from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals, version_option
 
@@ -130,6 +129,7 @@ def verify(cache: Path, sources: tuple[Path | str, ...], label_map: Path | None,
     """
     from features.cache.exchange.import_arrays import find_clips_for_cache
     from features.cache.verify import describe_verification, examine_cache
+    from features.sources.discover import DOWNLOADS_FOLDER
 
     clips = (
         find_clips_for_cache(cache, sources, label_map=label_map, downloads=cache.parent / DOWNLOADS_FOLDER)

@@ -3,10 +3,13 @@
 import hashlib
 import re
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from features.errors import SettingsError
-from features.types import Clip
+
+if TYPE_CHECKING:
+    from features.types import Clip
 
 _URL_START = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -25,12 +28,14 @@ def parse_source(text: str) -> Path | str:
     return text if is_url(text) else Path(text)
 
 
-def make_url_clip(url: str, downloads: Path) -> Clip:
+def make_url_clip(url: str, downloads: Path) -> "Clip":
     """Return the clip of a URL. Its file will lie in `downloads`; nothing is downloaded or looked up here.
 
     A media fragment such as `#t=12,15.5` names a part. Raises SettingsError if the URL, which is stored in caches and
     reports, contains a password, or if the part is not valid.
     """
+    from features.types import Clip  # here, so that the commands need no NumPy to start
+
     base, _, fragment = url.partition("#")
     if "@" in base.partition("://")[2].partition("/")[0]:
         raise SettingsError(

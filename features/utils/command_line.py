@@ -12,6 +12,7 @@ import click
 
 from features import __version__
 from features.errors import UserFacingError
+from features.utils.missing_libraries import explain_missing_libraries
 
 EXIT_OK, EXIT_USAGE, EXIT_FAILED_ITEMS = 0, 2, 3
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -26,7 +27,9 @@ def run_command(command: click.Command, arguments: list[str] | None = None) -> N
         sys.stdout.reconfigure(errors="backslashreplace")  # a pipe on Windows cannot hold every letter
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        sys.exit(command.main(arguments, standalone_mode=False) or EXIT_OK)
+        with explain_missing_libraries():
+            code = command.main(arguments, standalone_mode=False)
+        sys.exit(code or EXIT_OK)
     except click.exceptions.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:

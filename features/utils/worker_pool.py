@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Protocol
 
 from features.errors import RuntimeEnvironmentError
+from features.utils.missing_libraries import describe_missing_library
 
 if TYPE_CHECKING:  # Windows has no ForkServerContext
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -166,7 +167,7 @@ def _run_worker(job: PoolJob, connection: Connection) -> None:
     try:
         work = job.start()
     except Exception as error:
-        connection.send(("broken", f"{type(error).__name__}: {error}"))
+        connection.send(("broken", describe_missing_library(error) or f"{type(error).__name__}: {error}"))
         return
     connection.send(("ready", None))
     last_sent = 0.0

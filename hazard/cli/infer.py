@@ -5,11 +5,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from features.sources.discover import find_clips
 from features.sources.urls import parse_source
 from features.utils.command_line import EXIT_FAILED_ITEMS, EXIT_OK, run_command, stop_on_signals, version_option
-from features.utils.settings import load_settings
-from hazard.inference.settings import InferSettings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,6 +65,10 @@ def infer(
     A clip that cannot be read is listed as failed, with the reason. If you run the command again, only new and changed
     clips are analysed, so a stopped run continues where it was.
     """
+    # All libraries are imported in functions: the options are checked at once, and a missing library is one line.
+    from features.utils.settings import load_settings
+    from hazard.inference.settings import InferSettings
+
     settings = load_settings(InferSettings, "infer", file=config, overrides=overrides, flags=flags)
     if not sources and not review:
         raise click.UsageError("Missing argument 'SOURCE...'.")
@@ -75,10 +76,11 @@ def infer(
         raise click.UsageError("Missing option '--model'.")
     code = EXIT_OK
     if sources and model_folder:
+        from features.sources.discover import find_clips
+
         clips = find_clips(
             sources, label_map=settings.label_map, downloads=settings.downloads or _make_temporary_folder()
         )
-        # Imported here so that `--help` and wrong options answer at once.
         from hazard.inference.run import InferenceRun, run_inference
 
         run = InferenceRun(

@@ -2,15 +2,13 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from features.errors import SettingsError
 from features.utils.command_line import EXIT_OK, stop_on_signals, version_option
-from features.utils.settings import load_settings, read_settings_file
 from features.utils.text import format_count
-from hazard.inference.settings import InferSettings
-from hazard.monitor.settings import MonitorSettings
 from hazard.utils.structured_logging import (
     LogFormat,
     MessagePrinter,
@@ -18,6 +16,9 @@ from hazard.utils.structured_logging import (
     log_final_error,
     make_message_printer,
 )
+
+if TYPE_CHECKING:
+    from hazard.inference.settings import InferSettings
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,11 @@ def monitor(
     requested_format: LogFormat = "json" if monitor_flags["log_format"] == "json" else "text"
     configure_log_format(requested_format)
     with log_final_error(requested_format):
+        # All libraries are imported in functions: the options are checked at once, and a missing library is one line.
+        from features.utils.settings import load_settings, read_settings_file
+        from hazard.inference.settings import InferSettings
+        from hazard.monitor.settings import MonitorSettings
+
         settings = load_settings(
             MonitorSettings, "monitor", file=config, overrides=monitor_overrides, flags=monitor_flags
         )
@@ -105,7 +111,6 @@ def monitor(
         if recording is not None:
             is_quiet = settings.log_format == "json"
             return _run_evaluation(recording, model_folder, infer_settings, echo, is_quiet=is_quiet)
-        # Imported here so that `--help` and wrong options answer at once.
         from hazard.alerts.settings import load_alert_settings
         from hazard.monitor.cameras import load_cameras, parse_camera_sources
 
@@ -136,7 +141,7 @@ def monitor(
 
 
 def _run_evaluation(
-    recording: Path, model_folder: Path, settings: InferSettings, echo: MessagePrinter, *, is_quiet: bool
+    recording: Path, model_folder: Path, settings: "InferSettings", echo: MessagePrinter, *, is_quiet: bool
 ) -> int:
     from hazard.monitor.replay import evaluate_recording
 

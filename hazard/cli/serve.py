@@ -3,15 +3,17 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from features.errors import SettingsError
 from features.utils.command_line import EXIT_OK, StopFlag, stop_on_signals, version_option
-from features.utils.settings import load_settings
 from features.utils.text import format_count
-from hazard.inference.settings import InferSettings
-from hazard.web.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from hazard.inference.settings import InferSettings
+    from hazard.web.settings import ServeSettings
 
 _NAME_PATTERN = re.compile(r"[\w .-]{1,60}")
 
@@ -54,6 +56,11 @@ def serve(
     They analyse uploaded videos and show the events of monitors. By default the server only accepts connections from
     this machine. Use --host and --token to allow others.
     """
+    # All libraries are imported in functions: the options are checked at once, and a missing library is one line.
+    from features.utils.settings import load_settings
+    from hazard.inference.settings import InferSettings
+    from hazard.web.settings import ServeSettings
+
     serve_flags = {key: flags.pop(key) for key in ("host", "port", "token", "data")}
     serve_flags |= {
         "models": _parse_named_folders(models, "--model"),
@@ -64,7 +71,6 @@ def serve(
     settings = load_settings(ServeSettings, "serve", file=config, overrides=serve_overrides, flags=serve_flags)
     infer = load_settings(InferSettings, "infer", file=config, overrides=infer_overrides, flags=flags)
     _check_folders(settings)
-    # Imported here so that `--help` and wrong options answer at once.
     try:
         from hazard.web.server import check_exposure
     except ModuleNotFoundError as error:
@@ -75,7 +81,7 @@ def serve(
     return stop.exit_code if stop else EXIT_OK
 
 
-def _run_server(settings: ServeSettings, infer: InferSettings, stop: StopFlag) -> None:
+def _run_server(settings: "ServeSettings", infer: "InferSettings", stop: StopFlag) -> None:
     from hazard.web.app import create_app
     from hazard.web.engine.engine import open_engine
     from hazard.web.server import open_listener, serve, server_url
@@ -115,7 +121,7 @@ def _split_names(given: Sequence[str]) -> Iterator[tuple[str, Path]]:
         yield (name, Path(folder)) if is_named else (Path(text).absolute().name, Path(text))
 
 
-def _check_folders(settings: ServeSettings) -> None:
+def _check_folders(settings: "ServeSettings") -> None:
     if not settings.models and not settings.monitors:
         raise SettingsError(
             "give a model (--model FOLDER), a monitor (--monitor FOLDER) or section `serve` of --config"

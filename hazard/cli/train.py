@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from features.utils.command_line import EXIT_OK, run_command, stop_on_signals, version_option
-from features.utils.settings import load_settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,7 +85,8 @@ def train_temporal(
     """
     if flags["head"] and flags["baseline"]:
         raise click.UsageError("give either --head or --baseline, not both")
-    # Imported here so that `--help` answers at once.
+    # All libraries are imported in functions: the options are checked at once, and a missing library is one line.
+    from features.utils.settings import load_settings
     from hazard.models.settings import TrainSettings
 
     if flags["head"]:

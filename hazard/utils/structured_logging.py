@@ -14,6 +14,7 @@ import click
 
 from features.errors import UserFacingError
 from features.utils.command_line import EXIT_INTERRUPTED
+from features.utils.missing_libraries import explain_missing_libraries
 
 LogFormat = Literal["text", "json"]
 _STANDARD_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -78,7 +79,8 @@ def make_message_printer(log_format: LogFormat) -> MessagePrinter:
 def log_final_error(log_format: LogFormat) -> Iterator[None]:
     """Log the error that ends a command as the last JSON line; in text format, let the command show it."""
     try:
-        yield
+        with explain_missing_libraries():
+            yield
     except UserFacingError as error:
         if log_format == "text":
             raise

@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.cfg pyproject.toml constraints.txt
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := setup.cfg pyproject.toml constraints.txt tools/install.py
+INSTALL = $(PYTHON) tools/install.py $(VENV) -c constraints.txt
 
 .PHONY: demo test test-long lint bench clean
 
@@ -34,11 +34,10 @@ clean:
 
 $(VENV)/installed: $(SOURCES)
 	@echo "installing into $(VENV) (PyTorch is large: a few minutes the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -e '.[cpu,serve]'
+	@$(INSTALL) -e '.[cpu,serve]'
 	@touch $@
 
 $(VENV)/installed-%: $(VENV)/installed
 	@echo "installing the extra '$*'"
-	@$(PIP) -e '.[$*]'
+	@$(INSTALL) -e '.[$*]'
 	@touch $@

@@ -84,9 +84,10 @@ def replace_opencv_if_needed(python: str, log: str) -> None:
     code, output = run([python, "-c", "import cv2"])
     if code == 0:
         return
-    missing = re.search(r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):", output)
+    reason = find_last_line(output)
+    missing = re.search(r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):", reason)
     if missing is None:
-        stop(f"OpenCV cannot be loaded: {find_last_line(output)}")
+        stop(f"OpenCV cannot be loaded: {reason}")
     library = missing.group(1) or missing.group(2)
     version = run([python, "-c", "from importlib.metadata import version; print(version('opencv-python'))"])[1].strip()
     headless = f"opencv-python-headless=={version}"

@@ -19,7 +19,7 @@ def check_parquet() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise SettingsError("Parquet tables need pyarrow; install it with: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet
 

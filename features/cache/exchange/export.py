@@ -209,6 +209,6 @@ def _import_pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise SettingsError("--format parquet needs pyarrow; install it with: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet

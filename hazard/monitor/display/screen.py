@@ -21,6 +21,7 @@ MIN_REDRAW_SECONDS = 1 / 15
 """Shortest time between two updates of the window."""
 START_TIMEOUT_SECONDS = 60.0
 """Longest wait for the display to open a window."""
+REINSTALL_COMMAND = "python -m pip install --force-reinstall --no-deps opencv-python"
 NO_WINDOW_ADVICE = "leave --window out: all results are in the output folder"
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ def _wait_until_ready(connection: Connection, tiles: Sequence[Tile]) -> None:
             raise RuntimeEnvironmentError(f"--window: display {display} does not answer; {NO_WINDOW_ADVICE}")
         if connection.recv() == NO_GUI:
             raise RuntimeEnvironmentError(
-                "--window: this OpenCV was built without windows (opencv-python-headless?); install opencv-python, or "
-                f"{NO_WINDOW_ADVICE}"
+                "--window: this OpenCV was built without windows; put opencv-python in the place of "
+                f"opencv-python-headless: {REINSTALL_COMMAND}, or {NO_WINDOW_ADVICE}"
             )
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise RuntimeEnvironmentError(

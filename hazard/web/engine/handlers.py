@@ -120,10 +120,12 @@ class AnalysisHandler:
             self.jobs.remove_leftovers(task.id)
 
     def handle_worker_failure(self, error: Exception) -> None:
-        """Record the error, if the server is still starting."""
+        """Record the error if the server is still starting, which then ends with it; otherwise log it."""
         if not self.startup_done.is_set():
             self.startup_error = error
             self.startup_done.set()
+        elif self.startup_error is None:
+            _log_worker_failure(error)
 
     def _handle_opened_model(self, result: object) -> None:
         if isinstance(result, ModelFacts):
@@ -231,7 +233,8 @@ class FetchHandler:
             self.jobs.remove_leftovers(task.id)
 
     def handle_worker_failure(self, error: Exception) -> None:
-        """Do nothing: the next attempt may succeed."""
+        """Log it: the next attempt may succeed."""
+        _log_worker_failure(error)
 
     def _queue_analysis(self, job: VideoJob) -> None:
         self.jobs.update(job.id, state="queued")
@@ -254,3 +257,7 @@ def _public_reason(error: UserFacingError) -> str:
     if isinstance(error, RuntimeEnvironmentError) and str(error).startswith("no space"):
         return "the server's disk is full"
     return "the server could not process the video; see its log"
+
+
+def _log_worker_failure(error: Exception) -> None:
+    log.error("a worker process failed: %s", str(error) or type(error).__name__)

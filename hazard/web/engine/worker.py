@@ -10,9 +10,10 @@ import av.logging
 import cv2
 import numpy as np
 
-from features.errors import ClipError, UserFacingError
+from features.errors import ClipError, RuntimeEnvironmentError, UserFacingError
 from features.types import Clip, ExtractedClip, Failure, UnchangedClip
 from features.utils.files import write_atomically
+from features.utils.missing_libraries import describe_missing_library
 from features.video.container import open_video
 from features.video.sampling import make_row_sampler
 from features.video.windows import make_window_sampler
@@ -76,6 +77,8 @@ class AnalysisWorker:
         except MemoryError:
             return ClipError("decode", "out of memory")
         except Exception as error:
+            if missing := describe_missing_library(error):
+                return RuntimeEnvironmentError(missing)
             return ClipError("internal", f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _analyse(self, task: AnalyseTask, report_alive: AliveCallback) -> AnalysisResult:

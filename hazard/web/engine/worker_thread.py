@@ -4,7 +4,6 @@ The pool kills a worker that is silent for too long. It also kills a worker when
 longer than the limit, or its job was deleted. In each case a new worker replaces it.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +16,6 @@ from hazard.web.jobs.queue import Task, TaskQueue
 
 STOP_TIMEOUT_SECONDS = 10.0
 MAX_RETRY_SECONDS = 30.0
-
-log = logging.getLogger(__name__)
 
 
 class TaskHandler(Protocol):
@@ -140,6 +137,5 @@ class WorkerThread:
     def _handle_failure(self, error: Exception) -> None:
         self._failures += 1
         self.is_working = False
-        log.error("a worker process failed: %s", str(error) or type(error).__name__)
         self.handler.handle_worker_failure(error)
         self.stop.wait(min(0.5 * 2.0**self._failures, MAX_RETRY_SECONDS))

@@ -116,11 +116,11 @@ def _format_reinstall_command(package: str) -> str:
     """Return the command that installs a package again; empty if pip did not install it."""
     from importlib.metadata import packages_distributions, version
 
-    if not (installed := packages_distributions().get(package)):
-        return ""
-    return _format_pip_command(
-        "install", "--force-reinstall", "--no-deps", *(f"{name}=={version(name)}" for name in sorted(set(installed)))
-    )
+    names = sorted(set(packages_distributions().get(package, ())))
+    if package == "cv2":
+        names = names[-1:]  # opencv-python-headless, where it took the place of opencv-python
+    pins = [f"{name}=={version(name)}" for name in names]
+    return _format_pip_command("install", "--force-reinstall", "--no-deps", *pins) if pins else ""
 
 
 def _format_pip_command(*words: str) -> str:

@@ -86,6 +86,8 @@ def _run_server(settings: "ServeSettings", infer: "InferSettings", stop: StopFla
     from hazard.web.engine.engine import open_engine
     from hazard.web.server import open_listener, serve, server_url
 
+    if settings.models:
+        import cv2  # noqa: F401  # for the workers: only the first import in a process says which library is missing
     with open_listener(settings) as listener:
         url = server_url(listener, settings)
         if settings.models:

@@ -29,7 +29,7 @@ def hazard() -> None:
     help="Folder of all results.",
 )
 @click.option(
-    "--clips-per-class", default=40, type=click.IntRange(8), show_default=True, help="Synthetic clips per class."
+    "--clips-per-class", default=80, type=click.IntRange(8), show_default=True, help="Synthetic clips per class."
 )
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True, help="Seed of clips and training.")
 def demo(videos: Path | None, output: Path, clips_per_class: int, seed: int) -> int:

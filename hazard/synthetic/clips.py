@@ -112,26 +112,28 @@ def draw_dataset(
     *,
     classes: Mapping[str, Sequence[str]],
     clips_per_class: int,
-    scenes: int,
+    scenes: int | Sequence[Scene],
     seed: int = 0,
+    seconds: float | None = None,
     progress: bool = False,
 ) -> Path:
     """Write `folder/<class>/<clip>.mp4` and a manifest (path, label, group) beside them; return the manifest's path.
 
-    `classes` maps each class to its actions. Clip number i of every class is drawn in scene i modulo `scenes`, and the
-    actions of a class take turns within each scene, so that the group does not reveal the label.
+    `classes` maps each class to its actions. `scenes` is how many random scenes are made, or the scenes themselves.
+    Clip number i of every class is drawn in scene i modulo their number, and the actions of a class take turns within
+    each scene, so that the group does not reveal the label. `seconds` is the length of each clip, random by default.
     """
     for action in chain.from_iterable(classes.values()):
         _check_action(action)
-    places = [make_scene(seed * 10_007 + number) for number in range(scenes)]
+    places = [make_scene(seed * 10_007 + number) for number in range(scenes)] if isinstance(scenes, int) else scenes
     jobs = [(label, index) for label in classes for index in range(clips_per_class)]
     rows = []
     bar = make_progress_bar(len(jobs), description="draw", unit="clip") if progress else None
     for number, (label, index) in enumerate(jobs):
-        turn, place = divmod(index, scenes)
+        turn, place = divmod(index, len(places))
         action = classes[label][(turn + place) % len(classes[label])]
         name = f"{label}/{action}_g{place + 1:02d}_c{turn + 1:02d}.mp4"
-        draw_clip(folder / name, action, seed=seed * 1_000_003 + number, scene=places[place])
+        draw_clip(folder / name, action, seed=seed * 1_000_003 + number, scene=places[place], seconds=seconds)
         rows.append((name, label, f"scene{place + 1:02d}"))
         if bar:
             bar.update()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -15,6 +16,8 @@ import numpy as np
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from features.backbones.weights import find_weights
+from features.cache.hdf5 import read_cache
+from features.cache.parts import parts_folder
 from features.cli.extract import extract_features
 from features.errors import UserFacingError
 from features.types import Clip
@@ -55,17 +58,15 @@ def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: i
     clips = divide_own_clips(videos, seed) if videos else _draw_clips(folder, clips_per_class, seed, echo)
     weights = _choose_weights(echo)
     cache, model, report = folder / "features.h5", folder / "model", folder / "report"
-    write_clips(clips.training, folder / "training.csv")
+    trained = write_clips(clips.training, folder / "training.csv")
     names = write_clips(clips.report, folder / "held_out.csv")
     options = ([], []) if videos else (DRAWN_EXTRACTION, DRAWN_TRAINING)
     folds = min(MAX_FOLDS, clips.training_groups)
+    if not videos:
+        _remove_cache(cache)
+    extraction = [folder / "training.csv", "-o", cache, "--weights", weights, *options[0]]
     codes = [
-        _run_command(
-            extract_features,
-            "extract_features.py",
-            [folder / "training.csv", "-o", cache, "--weights", weights, *options[0]],
-            echo,
-        ),
+        _extract_only(trained, extraction, cache, echo),
         _run_command(
             train_temporal,
             "train_temporal.py",
@@ -164,6 +165,21 @@ def _choose_weights(echo: Callable[[str], None]) -> str:
     finally:
         socket.setdefaulttimeout(None)
     return "auto"
+
+
+def _extract_only(clips: Mapping[str, Clip], arguments: list[object], cache: Path, echo: Callable[[str], None]) -> int:
+    """Extract `clips`; if the cache then holds others too, such as clips of the report, make it again."""
+    code = _run_command(extract_features, "extract_features.py", arguments, echo)
+    if set(read_cache(cache).clips.path.tolist()) <= clips.keys():
+        return code
+    echo(f"{cache} also holds clips of an earlier run that are not for training now; it is made again")
+    _remove_cache(cache)
+    return _run_command(extract_features, "extract_features.py", arguments, echo)
+
+
+def _remove_cache(cache: Path) -> None:
+    cache.unlink(missing_ok=True)
+    shutil.rmtree(parts_folder(cache), ignore_errors=True)
 
 
 def _run_command(command: click.Command, script: str, arguments: list[object], echo: Callable[[str], None]) -> int:

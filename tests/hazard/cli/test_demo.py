@@ -21,6 +21,8 @@ def draw_folder(folder: Path, *names: str) -> Path:
 
 def test_demo_reports_on_scenes_that_training_did_not_use(tmp_path: Path, run: Run) -> None:
     demo = tmp_path / "demo"
+    demo.mkdir()
+    (demo / "features.h5").write_text("a cache of an earlier demo, which may hold clips of the report")
     ran = run(hazard, "demo", "-o", demo, "--clips-per-class", 8)
     assert ran.code == 0
     *_, found, report, page = ran.out.strip().splitlines()

@@ -1,6 +1,6 @@
 """How many clips the demo gets right, for several seeds: `python benchmarks/demo.py --seeds 0,1,2 --weights random`.
 
-Seeds 0 and 1 were used to choose the demo's settings; any other seed is a fair test.
+Seeds 0 to 2 were used to choose the demo's settings; any other seed is a fair test.
 """
 
 import ctypes

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 PR_SET_CHILD_SUBREAPER = 36
-RESULT = re.compile(r"found: (\d+) of (\d+) clips right \(.*?interval (\d+ to \d+ %)\).*?; (\d+) false alarms?")
+RESULT = re.compile(r"found: (\d+) of (\d+) drawn clips right \(.*?interval (\d+ to \d+ %)\).*?; (\d+) false alarms?")
 
 
 def _measure_cpu_seconds() -> float:

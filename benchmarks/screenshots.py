@@ -22,16 +22,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from hazard.cli.demo_clips import FRAME_RATE, make_calm_scene
 from hazard.synthetic.recordings import PlantedEvent, draw_recording
-from hazard.synthetic.scenes import make_scene
 from tests.helpers.chromium import CHROMIUM, MISSING, Tab, browser
 from tests.helpers.paths import ROOT
 
 CAMERAS = {"hall": 9, "gate": 8, "yard": 2}
 """Name of each camera → seed of its recording."""
-EVENTS = (PlantedEvent(14, 21, "fall"), PlantedEvent(42, 50, "fight"))
-SECONDS, SIZE, FRAME_RATE = 64, (384, 288), 12
-THRESHOLD = ("--threshold", "0.7")
+EVENTS = (PlantedEvent(14, 21, "fight"), PlantedEvent(42, 50, "fight"))
+SECONDS, SIZE = 64, (384, 288)
 PAGE_WIDTH = 1000
 MAX_BYTES = 150_000  # of a picture
 PATIENCE = 120.0  # seconds
@@ -51,10 +50,10 @@ def take_pictures(tab: Tab, work: Path, output: Path) -> None:
     """Write report.png, page.png and cameras.png to `output`."""
     subprocess.run(program("demo", "-o", "demo"), cwd=work, env=environment(), check=True)
     for name, seed in CAMERAS.items():
-        scene = make_scene(seed, size=SIZE, frame_rate=FRAME_RATE)
+        scene = make_calm_scene(seed, size=SIZE)
         draw_recording(
             work / "recordings" / f"{name}.mp4", events=EVENTS, seconds=SECONDS, background=("walk",),
-            labels=dict.fromkeys(("fight", "fall"), "hazardous"), seed=seed, scene=scene, frame_rate=FRAME_RATE,
+            seed=seed, scene=scene, frame_rate=FRAME_RATE,
         )  # fmt: skip
     take_report(tab, work, output / "report.png")
     take_page(tab, work, output / "page.png")
@@ -63,7 +62,7 @@ def take_pictures(tab: Tab, work: Path, output: Path) -> None:
 
 def take_report(tab: Tab, work: Path, file: Path) -> None:
     """Analyse the recordings; write the report's page of one of them, with its frames, curve and events."""
-    words = ("recordings", "--model", "demo/model", "-o", "report", *THRESHOLD)
+    words = ("recordings", "--model", "demo/model", "-o", "report")
     subprocess.run([sys.executable, ROOT / "infer.py", *words], cwd=work, env=environment(), check=True)
     tab.set_size(1200, 900)
     tab.open((work / "report" / "report.html").as_uri() + "#clip=1")
@@ -73,7 +72,7 @@ def take_report(tab: Tab, work: Path, file: Path) -> None:
 
 def take_page(tab: Tab, work: Path, file: Path) -> None:
     """Upload one recording to `hazard serve`; write the page of its result, at the moment of an event."""
-    with serving(work, "--model", "demo/model", *THRESHOLD) as url:
+    with serving(work, "--model", "demo/model") as url:
         with open(work / "recordings" / "hall.mp4", "rb") as video:
             sent = httpx.post(f"{url}/jobs", files={"video": ("hall.mp4", video)}).json()
         wait_for(lambda: httpx.get(url + sent["links"]["self"]).json()["state"] == "done")
@@ -89,7 +88,7 @@ def take_page(tab: Tab, work: Path, file: Path) -> None:
 def take_cameras(tab: Tab, work: Path, file: Path) -> None:
     """Watch the recordings as cameras; write the page when both events of each are over."""
     cameras = [f"{name}=recordings/{name}.mp4" for name in CAMERAS]
-    words = program("monitor", *cameras, "--model", "demo/model", "-o", "watch", *THRESHOLD)
+    words = program("monitor", *cameras, "--model", "demo/model", "-o", "watch")
     monitor = subprocess.Popen(words, cwd=work, env=environment())
     try:
         wait_for((work / "watch" / "watching.json").exists)

@@ -123,8 +123,9 @@ def _describe_result(result: DemoResult, clips: DemoClips, weights: str) -> str:
     alarms = "" if result.false_alarms is None else f"; {format_count(result.false_alarms, 'false alarm')}"
     share = f"{100 * result.right / result.clips:.0f} %"
     interval = f"95 % interval {100 * result.low:.0f} to {100 * result.high:.0f} %"
+    kind = "drawn clip" if clips.is_drawn else "clip"  # drawn clips are easier than real ones
     return (
-        f"found: {result.right} of {format_count(result.clips, 'clip')} right ({share}, {interval}): "
+        f"found: {result.right} of {format_count(result.clips, kind)} right ({share}, {interval}): "
         f"clips {of_groups}that were not used in training{alarms}{'; RANDOM weights' if weights == 'random' else ''}"
     )
 

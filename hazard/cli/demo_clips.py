@@ -19,6 +19,7 @@ from hazard.synthetic.scenes import Scene, make_scene
 CLASSES = {"normal": ("walk", "run"), "fight": ("fight",)}
 CLIPS_PER_SCENE = 2  # of each class
 CLIP_SECONDS = 2.5
+SCENE_SIZE, FRAME_RATE = (256, 192), 12
 REPORT_SHARE = 1 / 3
 """Share of the drawn scenes that the report shows and training does not use."""
 OWN_SHARES = (0.8, 0.0, 0.2)
@@ -33,6 +34,11 @@ class DemoClips:
     report: tuple[Clip, ...]
     group_noun: str
     """What a group is called in the result: `scene`, `group` or `clip`."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the clips were drawn for the demo."""
+        return self.group_noun == "scene"
 
     @property
     def training_groups(self) -> int:
@@ -51,7 +57,7 @@ def draw_demo_clips(folder: Path, clips_per_class: int, seed: int) -> DemoClips:
     Random networks see motion best if the camera stands still and people are large, so the scenes are like that.
     """
     count = max(3, clips_per_class // CLIPS_PER_SCENE)
-    scenes = [_make_calm_scene(seed * 10_007 + number) for number in range(count)]
+    scenes = [make_calm_scene(seed * 10_007 + number) for number in range(count)]
     manifest = draw_dataset(
         folder,
         classes=CLASSES,
@@ -123,8 +129,9 @@ def write_clips(clips: Sequence[Clip], manifest: Path) -> dict[str, Clip]:
     }
 
 
-def _make_calm_scene(seed: int) -> Scene:
-    scene = make_scene(seed, size=(256, 192), frame_rate=12)
+def make_calm_scene(seed: int, *, size: tuple[int, int] = SCENE_SIZE) -> Scene:
+    """Return a scene with large people, a camera that stands still and little noise; `size` is (width, height)."""
+    scene = make_scene(seed, size=size, frame_rate=FRAME_RATE)
     return replace(
         scene,
         stature_pixels=0.9 * scene.stature_pixels,

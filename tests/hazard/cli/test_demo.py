@@ -29,7 +29,7 @@ def test_demo_reports_on_scenes_that_training_did_not_use(tmp_path: Path, run: R
     assert f"serve --model {demo / 'model'}" in page and "http://127.0.0.1:8000" in page
     assert report == f"report: {(demo / 'report' / 'report.html').resolve()}"
     assert (demo / "report" / "report.html").is_file()
-    assert "of 4 clips right" in found and "clips of 1 scene that were not used in training" in found
+    assert "of 4 drawn clips right" in found and "clips of 1 scene that were not used in training" in found
     assert found.endswith("RANDOM weights")
     shown = {clip["path"] for clip in json.loads((demo / "report" / "report.json").read_text())["clips"]}
     trained = read_cache(demo / "features.h5").clips

@@ -8,6 +8,7 @@ SOURCES := setup.cfg pyproject.toml constraints.txt tools/install.py
 INSTALL = $(PYTHON) tools/install.py $(VENV) -c constraints.txt
 
 .PHONY: demo test test-long lint bench clean
+.NOTPARALLEL:  # two installations at once would spoil .venv
 
 demo: $(VENV)/installed
 	$(BIN)/python -m hazard demo $(if $(VIDEOS),--videos "$(VIDEOS)")

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
 MIN_SHOWN_MEGABYTES = 40
@@ -43,6 +44,9 @@ def make_environment(venv: str, python: str) -> None:
         print(f"{venv} has no pip that runs: installing pip", flush=True)
         code, output = run([python, "-m", "ensurepip", "--upgrade"])
     else:
+        folder = Path(venv)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
+            stop(f"{venv} holds other files and is no virtual environment; remove it or give another: make VENV=FOLDER")
         print(f"making the virtual environment {venv}", flush=True)
         code, output = run([sys.executable, "-m", "venv", "--clear", venv])
     if code or run([python, "-m", "pip", "--version"])[0]:
@@ -87,7 +91,7 @@ def replace_opencv_if_needed(python: str, log: str) -> None:
     reason = find_last_line(output)
     missing = re.search(r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):", reason)
     if missing is None:
-        stop(f"OpenCV cannot be loaded: {reason}")
+        stop(f"OpenCV cannot be loaded: {reason}; remove the virtual environment (make clean) and run make again")
     library = missing.group(1) or missing.group(2)
     version = run([python, "-c", "from importlib.metadata import version; print(version('opencv-python'))"])[1].strip()
     headless = f"opencv-python-headless=={version}"

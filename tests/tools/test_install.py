@@ -58,6 +58,10 @@ def test_an_installation_that_was_interrupted_is_completed(tmp_path: Path) -> No
     python.parent.mkdir(parents=True)
     python.symlink_to(tmp_path / "gone")
     (tmp_path / "wheels").mkdir()
+    refused = install(tmp_path)
+    assert refused.returncode == 1 and "holds other files and is no virtual environment" in refused.stderr
+    assert python.is_symlink(), "nothing is removed from a folder that may be something else"
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
     failed = install(tmp_path)
     assert failed.returncode == 1
     assert "making the virtual environment" in failed.stdout

@@ -125,5 +125,7 @@ def stop(reason: str) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1], sys.argv[2:])
+    except OSError as error:
+        stop(f"{error.filename}: {error.strerror}; give it to the user who runs make, or remove it and run make again")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -16,6 +16,8 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 11)
 MIN_SHOWN_MEGABYTES = 40
 """Size of the smallest download that gets a line."""
+MISLEADING_SETTINGS = ("PIP_DRY_RUN", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET", "PIP_USER")
+"""Settings of pip with which it would not install into the virtual environment."""
 SHOWN_LINES = 15
 """Most lines of pip's output that are shown when it fails."""
 
@@ -56,14 +58,23 @@ def make_environment(venv: str, python: str) -> None:
 def run_pip(python: str, log: str, arguments: list) -> None:
     """Run `pip install`. Its output goes to the log; large downloads and the last lines of a failure are shown."""
     command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--progress-bar", "off"]
+    environment = {name: value for name, value in os.environ.items() if name not in MISLEADING_SETTINGS}
     lines = []
-    with open(log, "ab") as file:
-        pip = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for line in pip.stdout:
-            file.write(line)
-            lines.append(line.decode("utf-8", "replace").rstrip())
-            show_progress(lines[-1])
-    if pip.wait():
+    with (
+        open(log, "ab") as file,
+        subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        ) as pip,
+    ):
+        try:
+            for line in pip.stdout:
+                file.write(line)
+                lines.append(line.decode("utf-8", "replace").rstrip())
+                show_progress(lines[-1])
+        except KeyboardInterrupt:
+            pip.wait()  # it got the signal too, and takes back what it had begun
+            raise
+    if pip.returncode:
         print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
         stop(f"pip failed, see its last lines above and all of them in {log}; run make again once that is solved")
 
@@ -85,21 +96,34 @@ def replace_opencv_if_needed(python: str, log: str) -> None:
     The files of opencv-python-headless replace those of opencv-python, whose metadata stays. So pip counts the declared
     dependency as installed, and the next `make` changes nothing.
     """
-    code, output = run([python, "-c", "import cv2"])
-    if code == 0:
+    reason = find_opencv_error(python)
+    if not reason:
         return
-    reason = find_last_line(output)
-    missing = re.search(r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):", reason)
-    if missing is None:
-        stop(f"OpenCV cannot be loaded: {reason}; remove the virtual environment (make clean) and run make again")
-    library = missing.group(1) or missing.group(2)
     version = run([python, "-c", "from importlib.metadata import version; print(version('opencv-python'))"])[1].strip()
-    headless = f"opencv-python-headless=={version}"
-    print(f"{library} is missing here, so opencv-python is replaced by {headless} (no desktop windows)", flush=True)
-    run_pip(python, log, ["--force-reinstall", "--no-deps", headless])
-    code, output = run([python, "-c", "import cv2"])
-    if code:
-        stop(f"OpenCV cannot be loaded: {find_last_line(output)}")
+    if not find_missing_library(reason):  # such as files that are cut off, because an earlier `make` was killed
+        print(f"OpenCV cannot be loaded ({reason}): installing it again", flush=True)
+        run_pip(python, log, ["--force-reinstall", "--no-deps", f"opencv-python=={version}"])
+        reason = find_opencv_error(python)
+    library = find_missing_library(reason)
+    if library:
+        headless = f"opencv-python-headless=={version}"
+        print(f"{library} is missing here, so opencv-python is replaced by {headless} (no desktop windows)", flush=True)
+        run_pip(python, log, ["--force-reinstall", "--no-deps", headless])
+        reason = find_opencv_error(python)
+    if reason:
+        stop(f"OpenCV cannot be loaded: {reason}; remove the virtual environment (make clean) and run make again")
+
+
+def find_opencv_error(python: str) -> str:
+    """Return the reason why OpenCV cannot be loaded; empty if it can."""
+    code, output = run([python, "-c", "import cv2; cv2.__version__"])  # a folder without files can be imported too
+    return find_last_line(output) if code else ""
+
+
+def find_missing_library(reason: str) -> str:
+    """Return the shared library that is missing by the reason of an error; empty if none is."""
+    found = re.search(r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):", reason)
+    return (found.group(1) or found.group(2)) if found else ""
 
 
 def run(command: list) -> tuple:
@@ -125,7 +149,9 @@ def stop(reason: str) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1], sys.argv[2:])
-    except OSError as error:
+    except PermissionError as error:
         stop(f"{error.filename}: {error.strerror}; give it to the user who runs make, or remove it and run make again")
+    except OSError as error:
+        stop(f"{error.filename or sys.argv[1]}: {error.strerror}; solve this and run make again")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -9,7 +9,7 @@ from traceback import walk_tb
 
 from features.errors import RuntimeEnvironmentError
 
-OUR_PACKAGES = ("features", "hazard")
+OUR_PACKAGES = ("features", "hazard", "__main__", "")
 DEBIAN_PACKAGES = {
     "libEGL.so.1": "libegl1",
     "libgcc_s.so.1": "libgcc-s1",
@@ -53,9 +53,16 @@ def describe_missing_library(error: BaseException) -> str | None:
         return None
     if isinstance(error, ModuleNotFoundError):
         return _describe_missing_package(package)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "it gives no reason"
+    reason = _find_reason(str(error))
     again = _format_reinstall_command(package)
     return f"{_title(package)} cannot be loaded: {reason}" + (f"; install it again: {again}" if again else "")
+
+
+def _find_reason(text: str) -> str:
+    """Return the line of an error's text that says why: NumPy's follows a page of advice."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    original = [line.partition(":")[2].strip() for line in lines if line.startswith("Original error was:")]
+    return next(iter([*original, *lines]), "it gives no reason")
 
 
 def _find_package(error: BaseException) -> str:

@@ -74,7 +74,9 @@ def serve(
     try:
         from hazard.web.server import check_exposure
     except ModuleNotFoundError as error:
-        raise SettingsError(f"hazard serve needs {error.name}: pip install fastapi python-multipart uvicorn") from None
+        raise SettingsError(
+            f"hazard serve needs {error.name}: pip install fastapi h11 python-multipart starlette uvicorn"
+        ) from None
     check_exposure(settings)
     with stop_on_signals(lambda text: click.echo("stopping", err=True)) as stop:
         _run_server(settings, infer, stop)

@@ -15,7 +15,7 @@ from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="make and its .venv/bin are for POSIX systems")
 DESKTOP = 'raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")\n'
-HEADLESS = "headless = True\n"
+HEADLESS = "headless = True\n__version__ = '4.2'\n"
 
 
 def write_wheel(folder: Path, name: str, content: str) -> None:
@@ -43,6 +43,7 @@ def install(folder: Path, python: str = sys.executable) -> subprocess.CompletedP
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(folder / "wheels"),
         "PIP_CONFIG_FILE": os.devnull,
+        "PIP_TARGET": str(folder / "elsewhere"),
     }
     return subprocess.run(
         [python, ROOT / "tools" / "install.py", folder / ".venv", "opencv-python"],
@@ -85,6 +86,12 @@ def test_an_installation_that_was_interrupted_is_completed(tmp_path: Path) -> No
         "opencv_python",
         "opencv_python_headless",
     }
+    assert subprocess.run([python, "-c", "import cv2; assert cv2.headless"]).returncode == 0
+    for file in tmp_path.glob(".venv/lib/python*/site-packages/cv2/*.py"):
+        file.unlink()  # as if `make` had been killed while it replaced the package
+    repaired = install(tmp_path)
+    assert (repaired.returncode, repaired.stderr) == (0, "") and "installing it again" in repaired.stdout
+    assert line in repaired.stdout
     assert subprocess.run([python, "-c", "import cv2; assert cv2.headless"]).returncode == 0
 
 

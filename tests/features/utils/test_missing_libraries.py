@@ -38,6 +38,10 @@ AGAIN = "install --force-reinstall --no-deps"
             ImportError("libc.so.6: version `GLIBC_2.38' not found (required by cv2.abi3.so)", name="cv2"),
             ("OpenCV cannot be loaded: libc.so.6: version `GLIBC_2.38' not found",),
         ),
+        (
+            ImportError("\n\nIMPORTANT: PLEASE READ THIS\n\nOriginal error was: wrong processor\n", name="numpy._core"),
+            ("numpy cannot be loaded: wrong processor", f"{PIP} {AGAIN} numpy=="),
+        ),
         (ModuleNotFoundError("No module named 'cv2'", name="cv2"), (f"OpenCV is not installed; install it: {PIP}",)),
         (ModuleNotFoundError("No module named 'h5py'", name="h5py"), ("h5py is not installed", f"{PIP} check")),
         (ModuleNotFoundError("No module named '_sqlite3'", name="_sqlite3"), ("this Python has no module _sqlite3",)),
@@ -61,6 +65,7 @@ def test_a_library_that_ctypes_does_not_find_is_named() -> None:
     [
         ModuleNotFoundError("No module named 'features.x'", name="features.x"),
         ImportError("cannot import name 'x' from 'hazard.types'", name="hazard.types"),
+        ImportError("a script of the user"),
         FileNotFoundError(2, "No such file or directory", "x.csv"),
         ValueError("x"),
     ],

@@ -121,9 +121,13 @@ def find_opencv_error(python: str) -> str:
 
 
 def find_missing_library(reason: str) -> str:
-    """Return the shared library that is missing by the reason of an error; empty if none is."""
-    found = re.search(r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):", reason)
-    return (found.group(1) or found.group(2)) if found else ""
+    """Return the system's shared library that is missing or damaged by the reason of an error; empty if none is."""
+    found = re.search(
+        r"([^\s:]+): cannot open shared object file|Error loading shared library ([^\s:]+):"
+        r"|(?<!\S)(/(?:(?!site-packages)[^\s:])+): (?:file too short|invalid ELF header|wrong ELF class)",
+        reason,
+    )
+    return next(Path(name).name for name in found.groups() if name) if found else ""
 
 
 def run(command: list) -> tuple:

@@ -24,12 +24,14 @@ OPENCV_DEBIAN_PACKAGES = "libgl1 libglib2.0-0"
 """Packages that bring, with what they need themselves, all libraries of the desktop that OpenCV loads."""
 _MISSING_FILE = re.compile(
     r"(?P<linux>[^\s:'\"]+): cannot open shared object file"
+    r"|(?<!\S)(?P<damaged>/(?:(?!site-packages|dist-packages)[^\s:'\"])+): "
+    r"(?:file too short|invalid ELF header|wrong ELF class)"
     r"|Error loading shared library (?P<musl>[^\s:]+):"
     r"|Library not loaded: (?P<macos>\S+)"
     r"|DLL load failed while importing (?P<windows>\w+)"
     r"|(?:Error loading|Could not find module) [\"'](?P<dll>[^\"']+)[\"'] \(?or one of its dependencies"
 )
-"""How the systems say that a shared library is missing. ctypes raises OSError with the same words."""
+"""How the systems say that a shared library is missing or damaged. ctypes raises OSError with the same words."""
 
 
 @contextmanager
@@ -48,7 +50,8 @@ def describe_missing_library(error: BaseException) -> str | None:
     package = _find_package(error)
     if found := _MISSING_FILE.search(str(error)):
         name = re.split(r"[/\\]", next(text for text in found.groups() if text))[-1]
-        return _describe_missing_file(package, name, is_windows=bool(found["windows"] or found["dll"]))
+        state = "damaged" if found["damaged"] else "missing"
+        return _describe_missing_file(package, name, state, is_windows=bool(found["windows"] or found["dll"]))
     if not isinstance(error, ImportError) or package in OUR_PACKAGES:
         return None
     if isinstance(error, ModuleNotFoundError):
@@ -75,12 +78,12 @@ def _find_package(error: BaseException) -> str:
     return next((package for package in reversed(packages) if package not in sys.stdlib_module_names), "")
 
 
-def _describe_missing_file(package: str, name: str, *, is_windows: bool) -> str:
+def _describe_missing_file(package: str, name: str, state: str, *, is_windows: bool) -> str:
     if is_windows:
         cause = "a DLL is missing"
         remedy = "install the Visual C++ Redistributable (https://aka.ms/vs/17/release/vc_redist.x64.exe)"
     else:
-        cause = f"the shared library {name} is missing"
+        cause = f"the shared library {name} is {state}"
         remedy = f"install it{_name_debian_package(package, name)}"
     sentence = f"{_title(package)} cannot be loaded, because {cause}"
     if package == "cv2":

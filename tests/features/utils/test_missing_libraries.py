@@ -19,6 +19,14 @@ AGAIN = "install --force-reinstall --no-deps"
             ("libGL.so.1 is missing", f"{PIP} {AGAIN} opencv-python-headless=="),
         ),
         (
+            ImportError("/lib/x86_64-linux-gnu/libxcb.so.1: file too short", name="cv2"),
+            ("libxcb.so.1 is damaged", "apt-get install libgl1", f"{PIP} {AGAIN} opencv-python-headless=="),
+        ),
+        (
+            ImportError("/x/site-packages/cv2/cv2.abi3.so: file too short", name="cv2"),
+            ("cv2.abi3.so: file too short", f"{PIP} {AGAIN} opencv-python"),
+        ),
+        (
             ImportError("Error loading shared library libgcc_s.so.1: No such file (needed by x)", name="numpy._core"),
             ("numpy cannot be loaded", "libgcc_s.so.1 is missing", f"{PIP} {AGAIN} numpy=="),
         ),

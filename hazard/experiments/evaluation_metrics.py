@@ -1,5 +1,6 @@
 """Metrics of evaluations with intervals, the ranking of models, and the threshold that a model decides by."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +16,11 @@ from hazard.metrics import bootstrap
 from hazard.metrics import classification as metrics
 from hazard.metrics.bootstrap import MetricDraws
 from hazard.metrics.operating_points import find_operating_points, has_all_durations
+from hazard.metrics.positive_label import find_positive
 from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
+
+log = logging.getLogger(__name__)
 
 RANKING_METRIC = "roc_auc"
 
@@ -29,9 +33,41 @@ class EvaluationMetrics:
     draws: MetricDraws  # name → (R,)
 
 
+@dataclass(frozen=True)
+class PositiveChoice:
+    """The label that alarms are for, and where it comes from: "setting", "names" or "guess"; None without one."""
+
+    label: str | None
+    source: str | None
+
+
+def choose_positive_label(labels: Sequence[str], settings: TrainSettings) -> PositiveChoice:
+    """Return the label that alarms are for, set or read from the names; warn if it can only be guessed.
+
+    There is none unless there are exactly two labels. Raises SettingsError if the set label does not exist.
+    """
+    if settings.positive_label is not None and settings.positive_label not in labels:
+        raise SettingsError(
+            f"positive_label '{settings.positive_label}' is not a label of the cache; "
+            f"choose one of: {', '.join(labels)}"
+        )
+    if len(labels) != 2:
+        return PositiveChoice(None, None)
+    if settings.positive_label is not None:
+        return PositiveChoice(settings.positive_label, "setting")
+    found = find_positive(labels)
+    if not found.is_known:
+        log.warning(
+            "WARNING: the names of the labels %s and %s do not tell which one alarms are for; '%s' is a guess; "
+            "set it with --set positive_label=NAME",
+            *(*labels, found.label),
+        )
+    return PositiveChoice(found.label, "names" if found.is_known else "guess")
+
+
 def find_positive_label(labels: Sequence[str], settings: TrainSettings) -> str | None:
     """Return the label that an alarm is for, set or guessed; None unless there are exactly two labels."""
-    return None if len(labels) != 2 else settings.positive_label or metrics.guess_positive(labels)
+    return None if len(labels) != 2 else settings.positive_label or find_positive(labels).label
 
 
 def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> EvaluationMetrics:

@@ -72,6 +72,7 @@ def format_model_card(
             if info.positive_label
             else "."
         ),
+        *_format_positive_guess(info, metric_values),
         "",
         "## Data",
         "",
@@ -115,6 +116,16 @@ def format_model_card(
         *_USAGE_LINES,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _format_positive_guess(info: ModelInfo, metric_values: dict[str, Any]) -> list[str]:
+    if metric_values.get("positive_label_source") != "guess":
+        return []
+    return [
+        "",
+        f"That alarms are for **{info.positive_label}** is a guess: the names of the labels do not tell. "
+        "If it is wrong, train again with `--set positive_label=NAME`.",
+    ]
 
 
 def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:

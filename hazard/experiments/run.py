@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from features.cache.hdf5 import Cache
-from features.errors import SettingsError
 from features.spec import ORIGINAL_VIEW
 from features.utils.command_line import StopFlag
 from features.utils.files import check_writable
@@ -19,7 +18,7 @@ from hazard.data.splits import CrossValidationSplits, Fold, make_inner_split
 from hazard.experiments import cross_validation, evaluation_metrics, model_card, outputs, random_folds, trackers
 from hazard.experiments.checked_splits import make_checked_splits
 from hazard.experiments.cross_validation import COMPARED_ENSEMBLES, Evaluation
-from hazard.experiments.evaluation_metrics import EvaluationMetrics
+from hazard.experiments.evaluation_metrics import EvaluationMetrics, PositiveChoice
 from hazard.experiments.leaderboard import evaluate_model_choice, format_leaderboard, make_leaderboard
 from hazard.experiments.progress import TrainingBar
 from hazard.experiments.search.outputs import write_search_plot, write_trials
@@ -76,7 +75,8 @@ def train_run(
         cache, corrected = apply_corrections(cache, settings.labels_file)
         identity += f" {corrected.digest}"
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
-    settings = _set_positive_label(settings, sequences.labels).model_copy(update={"views": sequences.view_names})
+    positive = evaluation_metrics.choose_positive_label(sequences.labels, settings)
+    settings = settings.model_copy(update={"positive_label": positive.label, "views": sequences.view_names})
     evaluation_metrics.check_false_alarm_target(sequences, settings)
     sequences, splits, leakage = make_checked_splits(sequences, settings, echo=echo)
     if corrected:
@@ -87,7 +87,7 @@ def train_run(
     )
     _print_data_summary(sequences, splits, leakage, echo)
     with trackers.open_tracker(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
-        run = _TrainingRun(cache, sequences, splits, leakage, folder, compare, checkpoints, echo)
+        run = _TrainingRun(cache, sequences, splits, positive, leakage, folder, compare, checkpoints, echo)
         summary = run.train(settings, tracker)
         tracker.log_results(summary.metrics, sorted(folder.glob("*.png")))
     checkpoints.remove()
@@ -101,6 +101,7 @@ class _TrainingRun:
     cache: Cache
     sequences: Sequences
     splits: CrossValidationSplits
+    positive: PositiveChoice
     leakage: dict[str, Any]
     folder: Path
     compare: bool
@@ -121,7 +122,7 @@ class _TrainingRun:
             bar.expect_refit(best, settings)
             settings, model, final_epochs = self._make_final_model(best, settings, callbacks)
             measured = [evaluation_metrics.compute_metrics(sequences, result, settings) for result in results]
-            metrics = measured[0].metrics | {"leakage": self.leakage}
+            metrics = measured[0].metrics | {"leakage": self.leakage, "positive_label_source": self.positive.source}
             if settings.random_folds:
                 # without search and tracker, because these are other folds
                 random_callbacks = FitCallbacks(bar.advance_epoch, checkpoints=self.checkpoints)
@@ -213,15 +214,6 @@ class _TrainingRun:
             self.sequences, fold, weighted_settings, callbacks=callbacks, fold_name=outputs.FINAL_FOLD
         )
         return weighted_settings[0][0] if len(weighted_settings) == 1 else settings, model, history
-
-
-def _set_positive_label(settings: TrainSettings, labels: tuple[str, ...]) -> TrainSettings:
-    positive_label = settings.positive_label
-    if positive_label is not None and positive_label not in labels:
-        raise SettingsError(
-            f"positive_label '{positive_label}' is not a label of the cache; choose one of: {', '.join(labels)}"
-        )
-    return settings.model_copy(update={"positive_label": evaluation_metrics.find_positive_label(labels, settings)})
 
 
 def _print_data_summary(

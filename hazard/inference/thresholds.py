@@ -10,8 +10,8 @@ from features.utils.text import suggest_name
 from hazard.events.decision import Decision
 from hazard.events.rule import EventRule
 from hazard.inference.settings import InferSettings
-from hazard.metrics.classification import HARMLESS_LABEL, guess_positive
 from hazard.metrics.operating_points import OperatingPoint
+from hazard.metrics.positive_label import find_positive, is_harmless
 from hazard.models.predictor import Predictor
 
 OFF_THRESHOLD_SHARE = 0.8
@@ -94,8 +94,8 @@ def choose_event_labels(predictor: Predictor, requested: Sequence[str] = ()) -> 
         return tuple(dict.fromkeys(requested))
     if predictor.positive_label:
         return (predictor.positive_label,)
-    alarming = tuple(label for label in predictor.labels if not HARMLESS_LABEL.match(label.lower()))
-    return alarming or (guess_positive(predictor.labels),)
+    alarming = tuple(label for label in predictor.labels if not is_harmless(label))
+    return alarming or (find_positive(predictor.labels).label,)
 
 
 def _choose_off_threshold(on_threshold: float, requested: float | None) -> float:

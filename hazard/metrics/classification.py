@@ -6,7 +6,6 @@ source is named.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,17 +29,6 @@ HEADLINE_METRICS = (
     "brier",
 )
 """Metrics with a confidence interval; `top5_accuracy` is added for five classes or more."""
-
-HARMLESS_LABEL = re.compile(
-    r"^(normal|no|non|not|none|safe|negative|background|neutral|ok|usual)($|[\W_]|fight|viol|fall|hazard|accident|anomal|crime)"
-)
-"""Pattern for names of harmless classes, which no alarm is for; matched against the lower-case name."""
-
-
-def guess_positive(labels: Sequence[str]) -> str:
-    """Return the label that alarms are for: the last in sorted order that does not sound harmless, else the last."""
-    alarming = [label for label in sorted(labels) if not HARMLESS_LABEL.match(label.lower())]
-    return (alarming or sorted(labels))[-1]
 
 
 def predict_labels(probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> Labels:

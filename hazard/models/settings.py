@@ -168,7 +168,7 @@ class TrainSettings(BaseModel):
     threads: int = Field(1, ge=1)
     """CPU threads of torch. Heads are small: two threads on busy cores are slower than one."""
     positive_label: str | None = None
-    """The one of two labels that alarms are for; None: guessed from the names."""
+    """The one of two labels that alarms are for; None: read from the names, with a warning if they do not tell."""
     false_alarms_per_hour: float | None = Field(None, ge=0, allow_inf_nan=False)
     """The saved threshold is the lowest with at most this many false alarms per hour of harmless video; None: 0.5."""
 

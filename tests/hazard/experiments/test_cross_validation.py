@@ -222,6 +222,15 @@ def test_six_labels_have_a_top5_and_no_positive_label(tmp_path):
     assert summary.metrics["top5_accuracy"]["value"] >= summary.metrics["accuracy"]["value"]
 
 
+def test_a_guessed_positive_label_is_said_aloud(tmp_path, caplog):
+    cache = make_cache(make_moving_sequences(clips=18, labels=("run", "walk"), groups=6))
+    train_run(cache, RIDGE, tmp_path, echo=lambda text: None)
+    assert caplog.text.count("'walk' is a guess; set it with --set positive_label=NAME") == 1
+    tree = json.loads((tmp_path / "metrics.json").read_text())
+    assert (tree["positive_label"], tree["positive_label_source"]) == ("walk", "guess")
+    assert "**walk** is a guess" in (tmp_path / "model_card.md").read_text()
+
+
 def test_a_positive_label_that_is_none(tmp_path):
     with pytest.raises(SettingsError, match="choose one of: fight, noFight"):
         train_run(

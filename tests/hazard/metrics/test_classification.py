@@ -64,23 +64,6 @@ def test_confusion_and_per_class():
     assert table["b"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "clips": 3})
 
 
-@pytest.mark.parametrize(
-    ("labels", "positive"),
-    [
-        (("fight", "noFight"), "fight"),
-        (("Violence", "NonViolence"), "Violence"),
-        (("hazard", "normal"), "hazard"),
-        (("no_fall", "fall"), "fall"),
-        (("run", "walk"), "walk"),
-        (("fight", "nofight"), "fight"),
-        (("nosebleed", "normal"), "nosebleed"),
-        (("background", "negative"), "negative"),
-    ],
-)
-def test_the_positive_label_is_guessed(labels, positive):
-    assert metrics.guess_positive(labels) == positive
-
-
 @pytest.mark.parametrize("classes", [2, 3, 6])
 @pytest.mark.parametrize("y", [[], [0], [1, 1, 1]])
 def test_one_class_or_no_clips_are_null_in_json_and_never_a_crash(classes, y):

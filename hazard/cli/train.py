@@ -60,7 +60,7 @@ from features.utils.command_line import EXIT_OK, run_command, stop_on_signals, v
     "--false-alarms-per-hour",
     type=click.FloatRange(min=0),
     metavar="F",
-    help="Save the lowest threshold with at most F false alarms per hour of harmless video. [threshold 0.5]",
+    help="Save the lowest threshold with at most F false alarms per hour of harmless video (a bound). [threshold 0.5]",
 )
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Precision of training. [fp32]")
 @click.option(

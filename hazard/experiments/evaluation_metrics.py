@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
-from hazard.data.splits import RowIndices
+from hazard.data.splits import CrossValidationSplits, RowIndices
 from hazard.experiments.cross_validation import Evaluation
 from hazard.metrics import bootstrap
 from hazard.metrics import classification as metrics
 from hazard.metrics.bootstrap import MetricDraws
-from hazard.metrics.operating_points import find_operating_points, has_all_durations
+from hazard.metrics.operating_points import (
+    explain_missing_hours,
+    find_operating_points,
+    has_all_durations,
+    hours_needed,
+)
 from hazard.metrics.positive_label import find_positive
 from hazard.models.settings import TrainSettings
 from hazard.types import Sequences
@@ -114,7 +119,11 @@ def find_alarm_threshold(
     durations = None if sequences.durations is None else sequences.durations[result.rows]
     target = settings.false_alarms_per_hour
     points = find_operating_points(
-        sequences.y[result.rows] == positive, result.probs[:, positive], durations, requested=target
+        sequences.y[result.rows] == positive,
+        result.probs[:, positive],
+        durations,
+        requested=target,
+        clips=result.rows,
     )
     threshold = next((point.threshold for point in points or () if point.target == target), 0.5)
     return threshold, {"false_alarms_per_hour": None if points is None else [asdict(point) for point in points]}
@@ -126,20 +135,26 @@ def make_decision_settings(sequences: Sequences, result: Evaluation, settings: T
     return {"threshold": threshold, "temperature": result.calibrated.temperature}
 
 
-def check_false_alarm_target(sequences: Sequences, settings: TrainSettings) -> None:
-    """Check that a requested rate of false alarms per hour can be measured; raises SettingsError if not."""
-    if settings.false_alarms_per_hour is None:
+def check_false_alarm_target(sequences: Sequences, splits: CrossValidationSplits, settings: TrainSettings) -> None:
+    """Check that the test clips can support a requested rate of false alarms per hour; raises SettingsError if not."""
+    target = settings.false_alarms_per_hour
+    if target is None:
         return
     if len(sequences.labels) != 2:
         raise SettingsError(
             "false_alarms_per_hour needs exactly two labels, one of them the positive label; "
             f"the cache has {len(sequences.labels)}"
         )
-    if not has_all_durations(sequences.durations):
+    if sequences.durations is None or not has_all_durations(sequences.durations):
         raise SettingsError(
             "false_alarms_per_hour needs the duration of every clip, but the cache lacks some; "
             "import the features with a manifest that has the column duration"
         )
+    positive = _find_label_index(sequences.labels, find_positive_label(sequences.labels, settings))
+    tested = np.unique(np.concatenate([fold.test for fold in splits.folds]))
+    seconds = float(sequences.durations[tested][sequences.y[tested] != positive].sum())
+    if seconds < hours_needed(target) * 3600:
+        raise SettingsError(explain_missing_hours(target, seconds / 3600, remedy="add harmless clips"))
 
 
 def rank_evaluations(sequences: Sequences, results: Sequence[Evaluation], settings: TrainSettings) -> list[Evaluation]:

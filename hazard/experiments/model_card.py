@@ -7,8 +7,10 @@ import numpy as np
 from hazard.experiments import random_folds
 from hazard.experiments.cross_validation import Evaluation
 from hazard.metrics import classification as metrics
+from hazard.metrics.operating_points import hours_needed
 from hazard.models.predictor import ModelInfo
 from hazard.types import Sequences
+from hazard.utils.text import format_rounded_duration
 
 NO_GROUP_WARNING = (
     "{count} of {clips} clips have no group. Clips cut from one source video may be on both sides of the split, "
@@ -154,14 +156,43 @@ def _format_false_alarms(metric_values: dict[str, Any]) -> list[str]:
             "",
             "False alarms per hour are unknown: a clip's duration is unknown, or one label has no clips.",
         ]
+    supported = [point for point in points if point["supported"]]
+    table = [
+        "",
+        "One decision per clip. The thresholds were chosen on these same predictions, on "
+        f"{_format_hours(points[0])} of harmless video. The true rate is within the target with 95 % confidence if "
+        "clips err independently; clips of one scene often err together.",
+        "",
+        "| false alarms per hour, at most | threshold | recall | false alarms | per hour | upper bound |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {p['target']:g} | {p['threshold']:.3f} | {p['recall']:.3f} "
+            f"| {p['false_alarms']:.3g} | {p['achieved']:.2f} | {p['upper_bound']:.2f} |"
+            for p in supported
+        ),
+    ]
+    return [*(table if supported else []), *_format_unsupported([p for p in points if not p["supported"]])]
+
+
+def _format_unsupported(points: list[dict[str, Any]]) -> list[str]:
+    """Return what the strictest threshold did, and the hours that the targets of these points would take."""
+    if not points:
+        return []
+    strictest = points[0]
+    targets = ", ".join(
+        f"{point['target']:g} per hour (takes {format_rounded_duration(hours_needed(point['target']) * 3600)})"
+        for point in points
+    )
     return [
         "",
-        "One decision per clip; the thresholds were chosen on these same predictions:",
-        "",
-        "| false alarms per hour, at most | threshold | recall | achieved |",
-        "|---|---|---|---|",
-        *(f"| {p['target']:g} | {p['threshold']:.3f} | {p['recall']:.3f} | {p['achieved']:.2f} |" for p in points),
+        f"{strictest['false_alarms']:.3g} false alarms in {_format_hours(strictest)} of harmless video at threshold "
+        f"{strictest['threshold']:.3f} (recall {strictest['recall']:.3f}); too little to measure a rate of {targets}. "
+        f"The true rate may be up to {strictest['upper_bound']:.3g} per hour.",
     ]
+
+
+def _format_hours(point: dict[str, Any]) -> str:
+    return format_rounded_duration(point["hours"] * 3600)
 
 
 def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
@@ -182,7 +213,7 @@ def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list
         lines.append(
             "- Its threshold was chosen on these same predictions, for at most "
             f"{info.settings.false_alarms_per_hour:g} false alarms per hour of harmless video; "
-            "expect more of them on new video."
+            "expect more of them on video unlike these clips."
         )
     if contenders > 1:
         lines.append(

@@ -77,8 +77,8 @@ def train_run(
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     positive = evaluation_metrics.choose_positive_label(sequences.labels, settings)
     settings = settings.model_copy(update={"positive_label": positive.label, "views": sequences.view_names})
-    evaluation_metrics.check_false_alarm_target(sequences, settings)
     sequences, splits, leakage = make_checked_splits(sequences, settings, echo=echo)
+    evaluation_metrics.check_false_alarm_target(sequences, splits, settings)
     if corrected:
         splits = replace(splits, description=f"{splits.description}; {corrected.description}")
     check_writable(folder / "model.json")

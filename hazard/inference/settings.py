@@ -23,7 +23,7 @@ class InferSettings(RunSettings):
     threshold: float | None = Field(None, ge=0, le=1)
     """Minimum probability for the positive label and for the start of an event. Default: the model's threshold."""
     false_alarms_per_hour: float | None = Field(None, gt=0)
-    """Instead of `threshold`: use the threshold with at most this rate of false alarms in the model's evaluation."""
+    """Instead of `threshold`: use one whose rate of false alarms in the model's evaluation is bounded by this."""
     leave: float | None = Field(None, ge=0, le=1)
     """An event goes on until the probability falls below this value. Default: four fifths of the threshold."""
     min_seconds: float = Field(0.0, ge=0)

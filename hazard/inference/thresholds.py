@@ -1,6 +1,7 @@
 """Settings and a saved model → the Decision that turns probabilities into labels and events."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from features.utils.text import suggest_name
 from hazard.events.decision import Decision
 from hazard.events.rule import EventRule
 from hazard.inference.settings import InferSettings
-from hazard.metrics.operating_points import OperatingPoint
+from hazard.metrics.operating_points import OperatingPoint, explain_missing_hours, hours_needed
 from hazard.metrics.positive_label import find_positive, is_harmless
 from hazard.models.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 OFF_THRESHOLD_SHARE = 0.8
 """Default off-threshold of an event, as a share of its on-threshold."""
@@ -63,20 +66,22 @@ def choose_threshold(predictor: Predictor, model_folder: Path, settings: InferSe
 
 
 def find_operating_point(predictor: Predictor, model_folder: Path, max_false_alarms_per_hour: float) -> OperatingPoint:
-    """Return the point of metrics.json with the most false alarms per hour within the given maximum.
+    """Return the point of metrics.json with the most false alarms whose upper bound is within the given maximum.
 
-    The rate was measured with one decision per clip; docs/events.md says what that means for windows. Raises
-    SettingsError if there is no such point.
+    The rate was measured with one decision per clip; docs/events.md says what that means for windows. A metrics.json of
+    an older version has no upper bounds: then the measured rates count, and a warning says so. Raises SettingsError if
+    there is no such point.
     """
     points = _read_operating_points(predictor, model_folder)
-    allowed = [point for point in points if point.achieved <= max_false_alarms_per_hour]
-    if not allowed:
-        lowest = min(points, key=lambda point: point.achieved)
-        raise SettingsError(
-            f"no threshold of {model_folder} gives at most {max_false_alarms_per_hour:g} false alarms per hour: the "
-            f"lowest measured rate is {lowest.achieved:.3g}, at threshold {lowest.threshold:.3g}; accept this rate, "
-            f"give --threshold, or train with --false-alarms-per-hour {max_false_alarms_per_hour:g}"
+    if any(point.upper_bound is None for point in points):
+        log.warning(
+            "WARNING: %s does not say on how many hours of video its false alarms were measured; "
+            "the true rate may be far higher; train again to know",
+            model_folder / "metrics.json",
         )
+    allowed = [point for point in points if _highest_rate(point) <= max_false_alarms_per_hour]
+    if not allowed:
+        raise SettingsError(_explain_refusal(model_folder, points, max_false_alarms_per_hour))
     return max(allowed, key=lambda point: (point.achieved, -point.threshold))
 
 
@@ -107,6 +112,23 @@ def _choose_off_threshold(on_threshold: float, requested: float | None) -> float
             "lower 'leave' or raise the threshold"
         )
     return max(requested, MIN_EVENT_THRESHOLD)
+
+
+def _highest_rate(point: OperatingPoint) -> float:
+    return point.achieved if point.upper_bound is None else point.upper_bound
+
+
+def _explain_refusal(model_folder: Path, points: Sequence[OperatingPoint], target: float) -> str:
+    hours = points[0].hours
+    if hours is not None and hours < hours_needed(target):
+        tested = f"{model_folder} was tested on"
+        return explain_missing_hours(target, hours, tested=tested, remedy="give --threshold")
+    lowest = min(points, key=_highest_rate)
+    return (
+        f"no threshold of {model_folder} gives at most {target:g} false alarms per hour: the lowest rate is "
+        f"{_highest_rate(lowest):.3g}, at threshold {lowest.threshold:.3g}; accept this rate, give --threshold, "
+        f"or train with --false-alarms-per-hour {target:g}"
+    )
 
 
 def _read_operating_points(predictor: Predictor, model_folder: Path) -> list[OperatingPoint]:

@@ -170,7 +170,7 @@ class TrainSettings(BaseModel):
     positive_label: str | None = None
     """The one of two labels that alarms are for; None: read from the names, with a warning if they do not tell."""
     false_alarms_per_hour: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """The saved threshold is the lowest with at most this many false alarms per hour of harmless video; None: 0.5."""
+    """The saved threshold is the lowest with at most this many false alarms per hour (upper bound); None: 0.5."""
 
     @field_validator("head")
     @classmethod

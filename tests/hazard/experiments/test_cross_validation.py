@@ -291,16 +291,39 @@ def test_the_temperature_of_a_single_split_never_asks_the_test_part():
 
 def test_a_threshold_for_false_alarms_per_hour(tmp_path, monkeypatch):
     monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
-    arguments = ["any.h5", "-o", str(tmp_path), "--baseline", "ridge", "--folds", "3", "--false-alarms-per-hour", "90"]
-    CliRunner().invoke(train_temporal, arguments, catch_exceptions=False)
+    arguments = ["any.h5", "-o", str(tmp_path), "--baseline", "ridge", "--folds", "3", "--repeats", "2"]
+    CliRunner().invoke(train_temporal, [*arguments, "--false-alarms-per-hour", "900"], catch_exceptions=False)
     tree = json.loads((tmp_path / "metrics.json").read_text())
     points = {point["target"]: point for point in tree["false_alarms_per_hour"]}
-    assert open_model(tmp_path).threshold == tree["threshold"] == points[90]["threshold"] != 0.5
-    assert tree["recall"]["value"] == pytest.approx(points[90]["recall"])
-    false = sum(r["label"] == "noFight" and r["predicted"] == "fight" for r in rows_of(tmp_path / "predictions.csv"))
-    assert false / (20 * 2 / 3600) == pytest.approx(points[90]["achieved"])
-    assert points[90]["achieved"] <= 90
-    assert "chosen on these same predictions" in (tmp_path / "model_card.md").read_text()
+    assert open_model(tmp_path).threshold == tree["threshold"] == points[900]["threshold"] != 0.5
+    assert tree["recall"]["value"] == pytest.approx(points[900]["recall"])
+    false = (
+        sum(r["label"] == "noFight" and r["predicted"] == "fight" for r in rows_of(tmp_path / "predictions.csv")) / 2
+    )
+    assert false == pytest.approx(points[900]["false_alarms"])
+    assert false / (20 * 2 / 3600) == pytest.approx(points[900]["achieved"])
+    assert points[900]["achieved"] < points[900]["upper_bound"] <= 900
+    assert {target: point["supported"] for target, point in points.items()} == {
+        1: False,
+        10: False,
+        60: False,
+        900: True,
+    }
+    card = (tmp_path / "model_card.md").read_text()
+    assert "chosen on these same predictions" in card and "\n| 900 |" in card and "\n| 1 |" not in card
+    assert (
+        "0 false alarms in 40 s of harmless video" in card
+        and "too little to measure a rate of 1 per hour (takes 3 h), 10 per" in card
+    )
+
+
+def test_a_rate_that_the_hours_cannot_support_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(features.cache.hdf5, "read_cache", lambda path: make_cache(DATA))
+    arguments = ["any.h5", "-o", str(tmp_path), "--folds", "3", "--repeats", "3", "--false-alarms-per-hour", "90"]
+    done = CliRunner().invoke(train_temporal, arguments)
+    assert isinstance(done.exception, SettingsError) and done.exception.exit_code == 2
+    assert "at least 2 min of harmless video, but the test clips have 40 s" in str(done.exception)
+    assert not list(tmp_path.iterdir())
 
 
 def test_false_alarms_without_durations_are_null_and_cannot_be_asked_for(tmp_path):

@@ -20,6 +20,11 @@ POINTS = [
     {"target": 10.0, "threshold": 0.7, "recall": 0.7, "achieved": 8.0},
     {"target": 60.0, "threshold": 0.4, "recall": 0.9, "achieved": 50.0},
 ]
+"""As versions wrote them that did not note the hours."""
+BOUNDED = [
+    point | {"false_alarms": 0.0, "hours": 1.0, "upper_bound": bound, "supported": bound <= point["target"]}
+    for point, bound in zip(POINTS, (3.0, 9.0, 59.0), strict=True)
+]
 
 
 def model(labels: tuple[str, ...] = ("fight", "noFight"), positive: str | None = "fight") -> Predictor:
@@ -35,6 +40,19 @@ def clip(*alarm: float) -> ClipPrediction:
     spans = np.array([[i, i + 2.0] for i in range(len(alarm))])
     probs = np.array([[p, 1 - p] for p in alarm])
     return ClipPrediction("a.mp4", "ok", duration=len(alarm) + 1.0, windows=WindowPredictions(spans, probs))
+
+
+@pytest.mark.parametrize(("rate", "threshold"), [(3, 0.9), (8.5, 0.9), (9, 0.7), (58, 0.7), (59, 0.4)])
+def test_the_upper_bound_of_a_threshold_is_within_the_rate(rate: float, threshold: float, tmp_path: Path) -> None:
+    assert find_operating_point(model(), measured(tmp_path, BOUNDED), rate).threshold == threshold
+
+
+def test_a_rate_that_the_hours_cannot_support_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SettingsError, match=r"a rate of 2 .* least 1 h 30 min .* was tested on 1 h; give --threshold"):
+        find_operating_point(model(), measured(tmp_path, BOUNDED), 2)
+    assert not caplog.text
+    assert find_operating_point(model(), measured(tmp_path, POINTS), 2).threshold == 0.9
+    assert "does not say on how many hours" in caplog.text
 
 
 @pytest.mark.parametrize(

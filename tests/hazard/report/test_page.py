@@ -189,6 +189,10 @@ def test_model_without_a_positive_label_still_reports(tmp_path: Path) -> None:
     assert page_meta(tmp_path)["positive"] == -1 and "flagged" not in Page(tmp_path).source.split("<script")[0]
 
 
+FEW = {"target": 1.0, "threshold": 0.64, "recall": 0.9, "achieved": 0.0, "false_alarms": 0.0, "hours": 40 / 3600}
+FEW |= {"upper_bound": 269.6, "supported": False}
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -197,6 +201,11 @@ def test_model_without_a_positive_label_still_reports(tmp_path: Path) -> None:
         ({"groups_known": True, "roc_auc": {"value": 0.9}}, "never on both sides of the split"),
         ({"duplicate_pairs": 3}, "3 pairs of near-duplicate clips"),
         ({"operating_points": [{"threshold": 0.64, "recall": 0.9, "achieved": 1.5}]}, "1.5 false alarms per hour"),
+        (
+            {"operating_points": [FEW]},
+            "0 false alarms in 40 s of harmless video (one decision per clip): too little to",
+        ),
+        ({"operating_points": [FEW | {"supported": True}]}, "0 per hour, and with 95 % confidence at most 270."),
     ],
 )
 def test_page_states_the_limits_of_the_evaluation(tmp_path: Path, model: dict, sentence: str) -> None:

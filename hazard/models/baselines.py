@@ -2,8 +2,9 @@
 
 Every pipeline is columns → (PCA →) classifier, with scikit-learn's own parts only. `ColumnTransformer` scales the
 pooled statistics. Its transformers are named after the statistics, so that a pipeline says which ones it needs.
-`CalibratedClassifierCV` turns the classifier's scores into probabilities, by held-out parts of the training clips that
-never split a group.
+`CalibratedClassifierCV` turns the classifier's scores into probabilities. Its one or two numbers are learnt here, from
+parts of the training clips that are held out in turn and never split a group: scaling, PCA and classifier are fitted
+without them. They never change a ranking: probabilities rise with scores.
 """
 
 import logging
@@ -15,8 +16,15 @@ from typing import Literal
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.special import log_softmax  # type: ignore[import-untyped]
+from sklearn.base import ClassifierMixin, clone
+from sklearn.calibration import (
+    CalibratedClassifierCV,
+    _CalibratedClassifier,
+    _SigmoidCalibration,
+    _TemperatureScaling,
+)
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -41,6 +49,12 @@ CALIBRATION_PARTS = 5
 LARGE_DATASET_CLIPS = 2000
 """Above this number of clips, LARGE_DATASET_PARTS are used: one part is enough to learn a sigmoid."""
 LARGE_DATASET_PARTS = 2
+
+LEAST_SPREAD = 0.01
+"""Least standard deviation that calibration gives the logits of held-out clips: enough to rank clips, and too little to
+move a probability by more than about a hundredth."""
+SMALLEST_SPREAD = 1e-12
+"""Scores that deviate less count as equal."""
 
 ScaleMode = Literal["column", "kind"]
 """`column`: each column of a pooled clip is divided by its own standard deviation; `kind`: all columns of one
@@ -107,6 +121,11 @@ def lda(seed: int) -> LinearDiscriminantAnalysis:
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
 
 
+def mean_logistic(seed: int) -> LogisticRegression:
+    """Make a logistic regression with scikit-learn's usual penalty, for the means alone, at their full size."""
+    return LogisticRegression(max_iter=2000, random_state=seed)
+
+
 BASELINES: dict[str, Baseline] = {
     "logistic_regression": Baseline(logistic_regression, LINEAR_STATISTICS),
     "linear_svm": Baseline(linear_svm, LINEAR_STATISTICS, components=256),
@@ -116,6 +135,7 @@ BASELINES: dict[str, Baseline] = {
     "random_forest": Baseline(random_forest, LINEAR_STATISTICS),
     "hist_gradient_boosting": Baseline(hist_gradient_boosting, LINEAR_STATISTICS, components=32),
     "lda": Baseline(lda, LINEAR_STATISTICS, components=128),
+    "mean_logistic": Baseline(mean_logistic, ("mean",)),
 }
 """Name → baseline. To add one, write a function that makes the classifier and add a line here; the tests pick it up."""
 
@@ -142,12 +162,15 @@ def fit_baseline(
     statistics = tuple(statistics or BASELINES[name].statistics)
     pooled = pool(sequences.x, sequences.mask, statistics)  # (B, S D)
     parts = make_calibration_parts(sequences.y, sequences.groups, seed=seed)
-    model = _build_pipeline(name, seed, statistics, pooled.shape, parts)
-    if scale == "kind":
-        _share_scales(model[0], pooled)
+    fewest = min(len(rest) for rest, _ in parts)
+    unfitted = _build_pipeline(name, seed, statistics, (fewest, pooled.shape[1]))
     with threadpool_limits(1), joblib.parallel_config("threading", n_jobs=jobs):
-        model.fit(pooled, sequences.y)
-    model[-1].set_params(cv=None)  # a saved model needs no row numbers of training clips
+        held_out = joblib.Parallel()(
+            joblib.delayed(_score_held_out)(unfitted, scale, pooled, sequences.y, rest, held) for rest, held in parts
+        )
+        model = _fit_pipeline(unfitted, scale, pooled, sequences.y)
+    order = np.argsort(np.concatenate([held for _, held in parts]))
+    model.steps[-1] = ("classifier", _calibrate(name, model[-1], np.concatenate(held_out)[order], sequences.y))
     return model
 
 
@@ -170,8 +193,10 @@ def is_baseline(model: object, name: str) -> bool:
     """Return True if `model` consists of the same steps, in the same order, as the named baseline."""
     if not isinstance(model, Pipeline) or not isinstance(model[0], ColumnTransformer):
         return False
-    expected = [type(step) for _, step in _build_pipeline(name, 0, (), (2, 0), []).steps]
-    if [type(step) for _, step in model.steps] != expected or set(get_statistics(model)) - set(STATISTICS):
+    expected = [type(step) for _, step in _build_pipeline(name, 0, (), (2, 0)).steps[:-1]]
+    if [type(step) for _, step in model.steps] != [*expected, CalibratedClassifierCV]:
+        return False
+    if set(get_statistics(model)) - set(STATISTICS):
         return False
     return type(get_classifier(model)) is type(BASELINES[name].classifier(0))
 
@@ -227,22 +252,116 @@ def _has_enough_labels(y: NDArray[np.int64], rest: NDArray[np.int64]) -> bool:
     return len(np.unique(y[rest])) == labels < len(rest)
 
 
-def _build_pipeline(
-    name: str, seed: int, statistics: Sequence[str], shape: tuple[int, ...], parts: RowSplits
-) -> Pipeline:
-    """Build the unfitted pipeline for pooled clips of `shape` (B, S D).
+def _build_pipeline(name: str, seed: int, statistics: Sequence[str], shape: tuple[int, int]) -> Pipeline:
+    """Build the unfitted pipeline, without calibration, for pooled clips of `shape` (B, S D) or more of them.
 
     Fewer clips mean fewer neighbours and components.
     """
     baseline = BASELINES[name]
-    fewest = min((len(rest) for rest, _ in parts), default=shape[0])
     classifier = baseline.classifier(seed)
     if isinstance(classifier, KNeighborsClassifier):
-        classifier.set_params(n_neighbors=min(classifier.n_neighbors, fewest))
+        classifier.set_params(n_neighbors=min(classifier.n_neighbors, shape[0]))
     steps: list[tuple[str, object]] = [("columns", _make_column_scaler(statistics, shape[1]))]
     if baseline.components is not None:
         steps.append(("components", PCA(min(baseline.components, *shape), random_state=seed)))
-    return Pipeline([*steps, ("classifier", CalibratedClassifierCV(classifier, cv=parts, ensemble=False))])
+    return Pipeline([*steps, ("classifier", classifier)])
+
+
+def _fit_pipeline(unfitted: Pipeline, scale: ScaleMode, pooled: NDArray[np.float32], y: NDArray[np.int64]) -> Pipeline:
+    model = clone(unfitted)
+    if scale == "kind":
+        _share_scales(model[0], pooled)
+    return model.fit(pooled, y)
+
+
+def _score_held_out(
+    unfitted: Pipeline,
+    scale: ScaleMode,
+    pooled: NDArray[np.float32],
+    y: NDArray[np.int64],
+    rest: NDArray[np.int64],
+    held: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return the scores of the held-out rows, (B,) for two labels or (B, K), after a fit on the rest."""
+    model = _fit_pipeline(unfitted, scale, pooled[rest], y[rest])
+    if hasattr(model, "decision_function"):
+        return model.decision_function(pooled[held])
+    probs = model.predict_proba(pooled[held])
+    return probs[:, 1] if probs.shape[1] == 2 else probs
+
+
+def _calibrate(
+    name: str, classifier: ClassifierMixin, scores: NDArray[np.float64], y: NDArray[np.int64]
+) -> CalibratedClassifierCV:
+    """Return the fitted classifier with a calibration learnt from held-out scores (B,) or (B, K) of the clips y (B,).
+
+    Two labels get a sigmoid with slope and offset. More labels get one temperature for all, so that the order of the
+    labels of a clip stays as well.
+    """
+    is_binary = scores.ndim == 1
+    calibrator, has_signal = _fit_sigmoid(scores, y) if is_binary else _fit_temperature(classifier, scores, y)
+    if not has_signal:
+        outcome = "close to the shares of the labels" if is_binary else "nearly equal for all labels"
+        log.warning(
+            "%s ranks held-out training clips no better than chance; its probabilities will be %s", name, outcome
+        )
+    method = "sigmoid" if is_binary else "temperature"
+    calibrated = CalibratedClassifierCV(clone(classifier), method=method, ensemble=False)
+    calibrated.classes_ = classifier.classes_
+    calibrated.n_features_in_ = classifier.n_features_in_
+    calibrated.calibrated_classifiers_ = [
+        _CalibratedClassifier(classifier, [calibrator], classes=classifier.classes_, method=method)
+    ]
+    return calibrated
+
+
+def _fit_sigmoid(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[_SigmoidCalibration, bool]:
+    """Fit Platt's sigmoid to scores (B,), and say whether its slope rises as it should.
+
+    Where it does not, the slope is the least that still ranks, and the mean probability the share of the second label.
+    """
+    second = (y == y.max()).astype(int)
+    sigmoid = _SigmoidCalibration().fit(scores, second)  # 1 / (1 + exp(a f + b)): it rises if a is below zero
+    least = _least_slope(scores - scores.mean())
+    if -sigmoid.a_ >= least:
+        return sigmoid, True
+    prior = np.log((second.sum() + 1) / ((1 - second).sum() + 1))
+    # float64, so that scores of float32 that differ a little give different probabilities
+    sigmoid.a_, sigmoid.b_ = np.float64(-least), np.float64(least * scores.mean() - prior)
+    return sigmoid, False
+
+
+def _least_slope(deviations: NDArray[np.float64]) -> float:
+    """Return the slope at which centred scores have the deviation LEAST_SPREAD, or a small one if all are equal."""
+    spread = float(deviations.std())
+    return LEAST_SPREAD / spread if spread > SMALLEST_SPREAD else LEAST_SPREAD
+
+
+def _fit_temperature(
+    classifier: ClassifierMixin, scores: NDArray[np.float64], y: NDArray[np.int64]
+) -> tuple[_TemperatureScaling, bool]:
+    """Fit one factor for the scores (B, K) of all labels, and say whether it is above the least one.
+
+    As in Platt's sigmoid, one clip right and one wrong are imagined beside those held out, so that a perfect ranking
+    does not give certainty.
+    """
+    has_scores = hasattr(classifier, "decision_function")
+    logits = scores if has_scores else np.log(scores + np.finfo(scores.dtype).eps)  # as scikit-learn does
+    right = np.searchsorted(classifier.classes_, y)[:, None]  # (B, 1)
+    wrong_share = 1 / (len(y) + 2)
+
+    def loss(log_factor: float) -> float:
+        log_probs = log_softmax(np.exp(log_factor) * logits, axis=1)
+        of_right = np.take_along_axis(log_probs, right, axis=1)[:, 0]
+        of_wrong = (log_probs.sum(1) - of_right) / (logits.shape[1] - 1)
+        return -float(((1 - wrong_share) * of_right + wrong_share * of_wrong).mean())
+
+    least = float(np.log(_least_slope(logits - logits.mean(1, keepdims=True))))
+    best = minimize_scalar(loss, bounds=(least, least + 15), method="bounded").x
+    has_signal = best > least + 0.01 and loss(best) < np.log(logits.shape[1])  # the loss of equal probabilities
+    temperature = _TemperatureScaling()
+    temperature.beta_ = np.exp(np.float64(best if has_signal else least))  # float64 as in the sigmoid
+    return temperature, has_signal
 
 
 def _make_column_scaler(statistics: Sequence[str], columns: int) -> ColumnTransformer:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.calibration import _SigmoidCalibration, _TemperatureScaling
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
@@ -86,7 +87,7 @@ class LinearBaseline(nn.Module):
 
     def __init__(self, pipeline: Pipeline, name: str, classes: int) -> None:
         super().__init__()
-        linear, sigmoids = _get_linear_parts(pipeline, name)
+        linear, calibrators = _get_linear_parts(pipeline, name)
         self.statistics = get_statistics(pipeline)
         mean, scale = _get_column_scaling(pipeline[0])
         weight, bias = np.atleast_2d(linear.coef_), np.atleast_1d(linear.intercept_)
@@ -94,14 +95,15 @@ class LinearBaseline(nn.Module):
             components = pipeline[1]
             weight, bias = weight @ components.components_, bias - weight @ components.components_ @ components.mean_
         last = pipeline[-1]
-        self.classes, self.is_binary = classes, len(last.classes_) == 2
+        self.has_temperature = last.method == "temperature"
+        self.is_binary = len(last.classes_) == 2
         for key, array in {
             "mean": mean,
             "scale": scale,
             "weight": weight,
             "bias": bias,
-            "slope": [-sigmoid.a_ for sigmoid in sigmoids],  # scikit-learn's sigmoid is 1 / (1 + exp(a f + b))
-            "offset": [-sigmoid.b_ for sigmoid in sigmoids],
+            "slope": [slope for slope, _ in map(_get_slope_and_offset, calibrators)],
+            "offset": [offset for _, offset in map(_get_slope_and_offset, calibrators)],
         }.items():
             self.register_buffer(key, torch.as_tensor(np.asarray(array)).float())
         met = np.zeros((len(last.classes_), classes), np.float32)  # a class that was absent from training gets zero
@@ -117,6 +119,8 @@ class LinearBaseline(nn.Module):
         return self._to_probs(scores) @ get("met")
 
     def _to_probs(self, scores: Tensor) -> Tensor:
+        if self.has_temperature:
+            return scores.softmax(-1)
         if self.is_binary:
             second = scores.sigmoid()  # (B, 1)
             return torch.cat([1 - second, second], dim=-1)
@@ -148,8 +152,9 @@ def _make_module(model: SingleModel, name: str, classes: int) -> nn.Module:
 
 
 def _get_linear_parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, list]:
-    """Return the linear estimator of a pipeline and the sigmoids that calibrate it, one per class.
+    """Return the linear estimator of a pipeline and what calibrates it: one temperature, or a sigmoid per class.
 
+    Two classes have one sigmoid. Several sigmoids are in models of more classes that were saved by earlier versions.
     Raises SettingsError if the estimator is not linear.
     """
     inner = pipeline[-1].calibrated_classifiers_[0]
@@ -159,6 +164,12 @@ def _get_linear_parts(pipeline: Pipeline, name: str) -> tuple[ClassifierMixin, l
         f"baseline {name} cannot be exported to ONNX; only heads, linear baselines (such as logistic_regression "
         "and linear_svm) and ensembles of these can"
     )
+
+
+def _get_slope_and_offset(calibrator: _SigmoidCalibration | _TemperatureScaling) -> tuple[float, float]:
+    if isinstance(calibrator, _TemperatureScaling):
+        return float(calibrator.beta_), 0.0
+    return -calibrator.a_, -calibrator.b_  # scikit-learn's sigmoid is 1 / (1 + exp(a f + b))
 
 
 def _get_column_scaling(transformer: ColumnTransformer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

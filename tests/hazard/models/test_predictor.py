@@ -8,18 +8,22 @@ import pytest
 import safetensors.numpy
 import skops.io
 import torch
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import Pipeline
 
 from features.cache.reduction import Reduction
 from features.errors import ArtifactError, SettingsError
-from hazard.models.baselines import BASELINES, fit_baseline, predict_baseline
+from hazard.models.baselines import BASELINES, fit_baseline, get_statistics, predict_baseline
 from hazard.models.calibration import apply_temperature
 from hazard.models.head_ensemble import build_head_ensemble
 from hazard.models.heads import HEADS
 from hazard.models.input_spec import ModelInputSpec, read_input_spec
 from hazard.models.model_folder import TRUSTED_TYPES, open_model, save_model
+from hazard.models.onnx.modules import FeaturesToProbabilities
+from hazard.models.pooling import pool
 from tests.helpers.data.model_info import DATA, SPEC, make_model_info
-from tests.helpers.data.sequences import WIDTH
+from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
 ALL = [("head", name) for name in HEADS] + [("baseline", name) for name in BASELINES]
 
@@ -186,6 +190,23 @@ def test_every_baseline_predicts_as_before_it_was_saved(tmp_path, name):
     np.testing.assert_array_equal(open_model(tmp_path).predict(DATA.x, DATA.mask), expected)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_baseline_of_an_earlier_version_predicts_as_it_did(tmp_path, count):
+    """Earlier versions calibrated with a sigmoid per label, which could also fall."""
+    data = make_moving_sequences(clips=40, labels=("a", "b", "c")[:count])
+    model = fit_baseline("ridge", data, seed=0)
+    pooled = pool(data.x, data.mask, get_statistics(model))
+    earlier = CalibratedClassifierCV(BASELINES["ridge"].classifier(0), cv=3, ensemble=False)
+    model = Pipeline([model.steps[0], ("classifier", earlier.fit(model[:-1].transform(pooled), data.y))])
+    about = {"labels": data.labels, "positive_label": None if count == 3 else "a", "reduction_kind": None}
+    save_model(tmp_path, info=make_model_info("baseline", "ridge", **about), model=model, reduction=None)
+    opened = open_model(tmp_path)
+    np.testing.assert_array_equal(opened.predict(data.x, data.mask), model.predict_proba(pooled))
+    with torch.inference_mode():
+        exported = FeaturesToProbabilities(opened)(torch.from_numpy(data.x), torch.from_numpy(data.mask))
+    np.testing.assert_allclose(exported.numpy(), model.predict_proba(pooled), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_types_that_may_be_opened_are_those_that_are_saved(tmp_path, name):
     saved(tmp_path, "baseline", name)
@@ -193,7 +214,8 @@ def test_the_types_that_may_be_opened_are_those_that_are_saved(tmp_path, name):
 
 
 def test_no_type_is_trusted_in_vain():
-    saved_types = [skops.io.get_untrusted_types(data=skops.io.dumps(fitted(name))) for name in BASELINES]
+    models = [*map(fitted, BASELINES), fit_baseline("ridge", make_moving_sequences(labels=("a", "b", "c")), seed=0)]
+    saved_types = [skops.io.get_untrusted_types(data=skops.io.dumps(model)) for model in models]
     assert set().union(*saved_types) == set(TRUSTED_TYPES)
 
 

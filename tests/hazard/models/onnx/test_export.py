@@ -33,7 +33,7 @@ onnx = pytest.importorskip("onnx", reason="extra `onnx` is not installed")
 TWO = make_moving_sequences(clips=40, groups=10)
 THREE = make_moving_sequences(clips=60, groups=10, labels=("calm", "fight", "run"))
 QUICK = TrainSettings(hidden_size=4, projection=4, members=1, epochs=2, device="cpu")
-LINEAR = ("logistic_regression", "linear_svm", "ridge", "lda")
+LINEAR = ("logistic_regression", "linear_svm", "ridge", "lda", "mean_logistic")
 CLOSE = 1e-4
 
 

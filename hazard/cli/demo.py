@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import socket
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from features.backbones.weights import find_weights
 from features.cache.hdf5 import read_cache
@@ -27,6 +27,7 @@ from hazard.cli.demo_clips import CLASSES, DemoClips, divide_own_clips, draw_dem
 from hazard.cli.infer import infer
 from hazard.cli.train import train_temporal
 from hazard.metrics.bootstrap import draw_groups
+from hazard.metrics.intervals import Interval, compute_interval, measure_sample
 
 MAX_FOLDS = 5
 DOWNLOAD_SECONDS = 10.0
@@ -41,9 +42,8 @@ class DemoResult:
 
     right: int
     clips: int
-    low: float
-    high: float
-    """95 % interval of the share of right clips."""
+    interval: Interval
+    """95 % interval of the share of right clips, over groups."""
     groups: int
     false_alarms: int | None
     """None if there are no labels to compare events with."""
@@ -91,29 +91,26 @@ def read_result(report: Path, clips: Mapping[str, Clip]) -> DemoResult:
     found = [clip for name, clip in clips.items() if name in predicted]
     hits = np.array([predicted[name] == clip.label for name, clip in clips.items() if name in predicted])
     groups = get_groups(found)
-    low, high = _compute_interval(hits, groups)
     evaluation = json.loads((report / "report.json").read_text(encoding="utf-8")).get("evaluation") or {}
     events = evaluation.get("events")
     return DemoResult(
-        int(hits.sum()), len(hits), low, high, len(set(groups)), None if events is None else int(events["false_alarms"])
+        int(hits.sum()),
+        len(hits),
+        _compute_interval(hits, groups),
+        len(set(groups)),
+        None if events is None else int(events["false_alarms"]),
     )
 
 
-def _compute_interval(hits: np.ndarray, groups: list[str]) -> tuple[float, float]:
-    """Return the 95 % interval of the share of hits: the wider of the exact binomial and the bootstrap over groups.
-
-    The bootstrap knows that clips of a group err together, but gives no width at all if every clip is right.
-    """
-    if not len(hits):
-        return 0.0, 1.0
-    exact = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95)
-    draws = draw_groups(np.array(groups))
-    clips, right = (
-        draws.sum_by(np.zeros(len(hits), int), 1),
-        draws.sum_by(np.zeros(len(hits), int), 1, hits.astype(float)),
-    )
-    low, high = np.percentile(right[0] / clips[0], (2.5, 97.5))
-    return min(float(exact.low), float(low)), max(float(exact.high), float(high))
+def _compute_interval(hits: np.ndarray, groups: list[str]) -> Interval:
+    """Return the 95 % interval of the share of hits, as in a report."""
+    names, column = np.array(groups), np.zeros(len(hits), np.int64)
+    sample = measure_sample(column, names, classes=1)
+    if sample.explain_missing("accuracy"):
+        return compute_interval("accuracy", math.nan, {}, sample)
+    weights = draw_groups(names)
+    draws = weights.sum_by(column, 1, hits.astype(float))[0] / weights.sum_by(column, 1)[0]
+    return compute_interval("accuracy", float(hits.mean()), {"accuracy": draws}, sample)
 
 
 def _describe_result(result: DemoResult, clips: DemoClips, weights: str) -> str:
@@ -122,7 +119,9 @@ def _describe_result(result: DemoResult, clips: DemoClips, weights: str) -> str:
     of_groups = "" if clips.group_noun == "clip" else f"of {format_count(result.groups, clips.group_noun)} "
     alarms = "" if result.false_alarms is None else f"; {format_count(result.false_alarms, 'false alarm')}"
     share = f"{100 * result.right / result.clips:.0f} %"
-    interval = f"95 % interval {100 * result.low:.0f} to {100 * result.high:.0f} %"
+    low, high = result.interval["low"], result.interval["high"]
+    interval = f"no interval: {reason}" if (reason := result.interval.get("reason")) else ""
+    interval = interval or f"95 % interval {100 * float(low):.0f} to {100 * float(high):.0f} %"
     kind = "drawn clip" if clips.is_drawn else "clip"  # drawn clips are easier than real ones
     return (
         f"found: {result.right} of {format_count(result.clips, kind)} right ({share}, {interval}): "

@@ -15,6 +15,7 @@ from hazard.experiments.cross_validation import Evaluation
 from hazard.metrics import bootstrap
 from hazard.metrics import classification as metrics
 from hazard.metrics.bootstrap import MetricDraws
+from hazard.metrics.intervals import SampleSize, add_intervals, measure_sample
 from hazard.metrics.operating_points import (
     explain_missing_hours,
     find_operating_points,
@@ -36,6 +37,7 @@ class EvaluationMetrics:
 
     metrics: dict[str, Any]
     draws: MetricDraws  # name → (R,)
+    sample: SampleSize
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSet
         bootstrap.average_over_repeats(y, result.probs, result.repeats, unit_weights, held_out=held_out, **decision)
     )
     predicted = metrics.predict_labels(result.probs, **decision)
-    values_by_name: dict[str, Any] = bootstrap.add_intervals(values, draws) | {
+    _, clips = np.unique(result.rows, return_index=True)  # each clip once
+    sample = measure_sample(y[clips], groups[clips], classes=len(labels), positive=positive)
+    values_by_name: dict[str, Any] = add_intervals(values, draws, sample) | {
         "per_class": metrics.per_class_metrics(y, predicted, labels),
         "confusion": {"labels": list(labels), "counts": metrics.confusion_matrix(y, predicted, len(labels)).tolist()},
         "ece_uncalibrated": metrics.ece(y, result.calibrated.raw),
@@ -102,7 +106,8 @@ def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSet
         entry["repeat"] = int(result.repeats[result.folds == entry["fold"]][0])
     repeats = _compute_part_metrics(y, result, result.repeats, "repeat", decision)
     values_by_name |= ({"folds": folds} | _summarize_folds(folds)) if len(folds) > 1 else {}
-    return EvaluationMetrics(values_by_name | alarms | ({"repeats": repeats} if len(repeats) > 1 else {}), draws)
+    values_by_name |= alarms | ({"repeats": repeats} if len(repeats) > 1 else {})
+    return EvaluationMetrics(values_by_name, draws, sample)
 
 
 def find_alarm_threshold(

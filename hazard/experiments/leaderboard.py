@@ -50,9 +50,10 @@ def format_leaderboard(rows: Sequence[dict[str, Any]]) -> str:
     )
     lines = [f"{'model':<{width}} {'kind':<9} {header}"]
     for row in rows:
-        interval = f"{row['roc_auc_low']:.3f}–{row['roc_auc_high']:.3f}"
+        interval = "none" if math.isnan(row["roc_auc_low"]) else f"{row['roc_auc_low']:.3f}–{row['roc_auc_high']:.3f}"
         mark = WITHIN_NOISE_MARK if row["within_noise"] == 1 else " "
-        behind = f"{row['roc_auc_behind']:>7.3f} {row['roc_auc_behind_p']:>6.3f} {mark}"
+        p = row["roc_auc_behind_p"]
+        behind = f"{row['roc_auc_behind']:>7.3f} {'' if math.isnan(p) else f'{p:.3f}':>6} {mark}"
         lines.append(
             f"{row['model']:<{width}} {row['kind']:<9} {row['roc_auc']:>7.3f} {interval:>13} {behind} "
             f"{row['pr_auc']:>7.3f} {row['accuracy']:>8.3f} {row['macro_f1']:>6.3f} {row['train_seconds']:>8.1f}"

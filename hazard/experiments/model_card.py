@@ -99,7 +99,7 @@ def format_model_card(
             else []
         ),
         "- early stopping used other clips (validation clips); the test clips were only used at the end",
-        "- intervals: 95 %, bootstrap over groups"
+        "- intervals: 95 %, over groups of clips, t distribution; a missing one says why"
         + (f"; metrics are means over {repeats} repeats" if (repeats := len(np.unique(result.repeats))) > 1 else ""),
         "",
         "## Metrics",
@@ -134,9 +134,11 @@ def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:
     names = [name for name in (*metrics.HEADLINE_METRICS, "top5_accuracy") if name in metric_values]
     rows = ["| metric | value | low | high |", "|---|---|---|---|"]
     for name in names:
-        cells = " | ".join(f"{metric_values[name][key]:.3f}" for key in ("value", "low", "high"))
-        rows.append(f"| {name} | {cells} |")
-    return rows
+        entry = metric_values[name]
+        ends = ("–", "–") if "reason" in entry else (f"{entry['low']:.3f}", f"{entry['high']:.3f}")
+        rows.append(f"| {name} | {entry['value']:.3f} | {' | '.join(ends)} |")
+    reasons = {metric_values[name]["reason"] for name in names if "reason" in metric_values[name]}
+    return rows + [line for reason in sorted(reasons) for line in ("", f"No interval: {reason}.")]
 
 
 def _format_calibration(info: ModelInfo, metric_values: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from hazard.experiments.progress import TrainingBar
 from hazard.experiments.search.outputs import write_search_plot, write_trials
 from hazard.experiments.search.search import Tuner, check_search
 from hazard.experiments.trackers import Tracker
+from hazard.metrics.intervals import format_interval
 from hazard.models.auto_size import resolve_sizes
 from hazard.models.ensemble import Ensemble, combine_models
 from hazard.models.head_ensemble import pick_device
@@ -262,7 +263,7 @@ def _make_model_info(
 
 def _format_closing_line(info: ModelInfo, metrics: dict[str, Any], folder: Path) -> str:
     def format_metric(name: str) -> str:
-        return f"{metrics[name]['value']:.3f} ({metrics[name]['low']:.3f}–{metrics[name]['high']:.3f})"
+        return f"{metrics[name]['value']:.3f} ({format_interval(metrics[name])})"
 
     scores = f"accuracy {format_metric('accuracy')}, ROC AUC {format_metric('roc_auc')}"
     return f"{info.kind} {info.name}: {scores}; saved to {folder}"

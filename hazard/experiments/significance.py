@@ -16,6 +16,7 @@ from scipy.stats import t as student_t  # type: ignore[import-untyped]
 from hazard.data.splits import CrossValidationSplits
 from hazard.experiments.evaluation_metrics import RANKING_METRIC, EvaluationMetrics
 from hazard.metrics import bootstrap
+from hazard.metrics.intervals import widen_draws
 
 COMPARED_METRICS = ("roc_auc", "accuracy")
 
@@ -25,7 +26,8 @@ def compare_with_best(measured: Sequence[EvaluationMetrics], splits: CrossValida
 
     `METRIC_behind` with `_low` and `_high` is the distance to the best model. `_p` is the two-sided p-value of no
     difference by the paired bootstrap, `_t_p` that of the corrected t-test (NaN for one fold). `within_noise` is 1 if
-    the interval of the difference in ROC AUC includes 0.
+    the interval of the difference in ROC AUC includes 0. All but the distance and `_t_p` are NaN if there are too few
+    groups for an interval.
     """
     test_share = float(np.mean([len(fold.test) / (len(fold.train) + len(fold.val)) for fold in splits.folds]))
     rows = []
@@ -66,11 +68,14 @@ def corrected_t_test_p_value(differences: NDArray[np.float64], test_share: float
 def _compare_metric(
     name: str, best: EvaluationMetrics, model: EvaluationMetrics, test_share: float
 ) -> dict[str, float]:
-    draws = best.draws[name] - model.draws[name]
+    difference = best.metrics[name]["value"] - model.metrics[name]["value"]
+    draws = np.array([])
+    if not best.sample.explain_missing(name):
+        draws = widen_draws(best.draws[name] - model.draws[name], difference, best.sample.groups)
     interval = bootstrap.percentile_interval(draws)
     folds = [np.array([fold[name] for fold in each.metrics.get("folds", [])]) for each in (best, model)]
     return {
-        f"{name}_behind": best.metrics[name]["value"] - model.metrics[name]["value"],
+        f"{name}_behind": difference,
         f"{name}_behind_low": interval["low"],
         f"{name}_behind_high": interval["high"],
         f"{name}_behind_p": bootstrap_p_value(draws),

@@ -1,6 +1,7 @@
 """Accuracy of predictions on clips with a known true label and on videos with known true events."""
 
 import heapq
+import math
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from hazard.events.decision import Decision
 from hazard.events.ground_truth import MAX_LISTED_MISTAKES, EvaluatedVideo, GroundTruth, TrueEvent, evaluate_events
 from hazard.metrics import bootstrap
 from hazard.metrics import classification as metrics
+from hazard.metrics.intervals import MIN_GROUPS, Interval, add_intervals, measure_sample
 from hazard.types import ClipPrediction
 
 MAX_RESAMPLED_VIDEOS = 10_000
@@ -38,9 +40,10 @@ def evaluate_predictions(
 ) -> dict[str, Any]:
     """Compute the report's evaluation of decided clips in one pass that keeps a few numbers per clip.
 
-    With labelled clips the result has `accuracy` and the other REPORTED_METRICS, each {value, low, high}, and
-    `confusion`, `per_class` and `worst`. It has `events` if the true events of some clip are known: from `truth`, or
-    from the clip's label. The result is empty if no truth is known. Undefined values are None.
+    With labelled clips the result has `accuracy` and the other REPORTED_METRICS, each {value, low, high}, with a
+    `reason` if there is no interval, and `confusion`, `per_class` and `worst`. It has `events` if the true events of
+    some clip are known: from `truth`, or from the clip's label. The result is empty if no truth is known. Undefined
+    values are None.
     """
     labelled = _LabeledClips(decision)
     events = evaluate_events(
@@ -132,18 +135,23 @@ class _LabeledClips:
             ],
         }
 
-    def _compute_headline_metrics(self, y: metrics.Labels, predicted: metrics.Labels) -> dict[str, dict[str, float]]:
+    def _compute_headline_metrics(self, y: metrics.Labels, predicted: metrics.Labels) -> dict[str, Interval]:
         probs = np.array(self.probs, np.float64).reshape(len(y), -1)  # (B, K)
         videos = np.array(self.videos, np.int64)
         positive = self.decision.labels.index(self.decision.positive_label) if self.decision.positive_label else None
         options: dict[str, Any] = {"positive": positive, "predicted": predicted}
         unit_weights = bootstrap.make_unit_weights(len(y))
         values = bootstrap.select_draw(bootstrap.headline_metrics(y, probs, unit_weights, **options))
-        draws = {name: np.array([]) for name in values}
-        if 1 < len(np.unique(videos)) <= MAX_RESAMPLED_VIDEOS:
+        names = [name for name in REPORTED_METRICS if name in values]
+        sample = measure_sample(y, videos, classes=len(self.decision.labels), positive=positive, unit="video")
+        if sample.groups > MAX_RESAMPLED_VIDEOS:
+            reason = f"more than {MAX_RESAMPLED_VIDEOS:,} videos"
+            missing: Interval = {"low": math.nan, "high": math.nan, "reason": reason}
+            return {name: {"value": values[name], **missing} for name in names}
+        draws = {}
+        if sample.groups >= MIN_GROUPS:
             draws = bootstrap.headline_metrics(y, probs, bootstrap.draw_groups(videos), **options)
-        with_intervals = bootstrap.add_intervals(values, draws)
-        return {name: with_intervals[name] for name in REPORTED_METRICS if name in with_intervals}
+        return add_intervals({name: values[name] for name in names}, draws, sample)
 
 
 def _hash_path(path: str) -> int:

@@ -138,11 +138,6 @@ def percentile_interval(draws: NDArray[np.float64], *, level: float = CONFIDENCE
     return {"low": float(low), "high": float(high)}
 
 
-def add_intervals(values: dict[str, float], draws: MetricDraws) -> dict[str, dict[str, float]]:
-    """Return name → value, low, high."""
-    return {name: {"value": values[name], **percentile_interval(draws[name])} for name in draws}
-
-
 def select_draw(draws: MetricDraws, index: int = 0) -> dict[str, float]:
     """Return the metrics of one draw as plain numbers."""
     return {name: float(values[index]) for name, values in draws.items()}

@@ -186,7 +186,7 @@ def plot_leaderboard(rows: Sequence[dict[str, Any]], *, metric: str = "roc_auc")
         value, low, high = (row[metric + suffix] for suffix in ("", "_low", "_high"))
         color, marker, _ = MODEL_STYLES[row["kind"]]
         axes.plot([low, high], [place, place], color=color, lw=2.2, alpha=0.6)
-        is_within_noise = row.get("within_noise", 1) == 1  # filled: it may be as good as the best
+        is_within_noise = row.get("within_noise", 1) != 0  # filled: it may be as good as the best
         axes.plot(value, place, marker, color=color, ms=8, markerfacecolor=color if is_within_noise else "white")
         if math.isfinite(value):
             axes.annotate(f"{value:.3f}", (value, place), (0, 8), textcoords="offset points", ha="center", fontsize=9)

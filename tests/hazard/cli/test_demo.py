@@ -79,8 +79,9 @@ def test_a_folder_that_cannot_be_divided_is_refused(tmp_path: Path, run: Run, na
     assert ran.code == 2 and message in ran.err and "Traceback" not in ran.err
 
 
-def test_interval_has_a_width_if_every_clip_is_right(tmp_path: Path) -> None:
-    names = [f"{label}/v_x_g{group:02}_c01.mp4" for label in ("a", "b") for group in range(5)]
+@pytest.mark.parametrize("groups", [5, 40])
+def test_interval_has_a_width_if_every_clip_is_right_and_needs_six_groups(tmp_path: Path, groups: int) -> None:
+    names = [f"{label}/v_x_g{group:02}_c01.mp4" for label in ("a", "b") for group in range(groups)]
     clips = divide_own_clips(draw_folder(tmp_path / "videos", *names), 0)
     named = write_clips(clips.report, tmp_path / "held_out.csv")
     with (tmp_path / "predictions.csv").open("w", newline="") as file:
@@ -88,5 +89,9 @@ def test_interval_has_a_width_if_every_clip_is_right(tmp_path: Path) -> None:
         csv.writer(file).writerows([("path", "status", "label"), *rows])
     (tmp_path / "report.json").write_text('{"evaluation": {"events": {"false_alarms": 1}}}')
     result = read_result(tmp_path, named)
-    assert result.right == result.clips == len(named) and result.low < 0.5 and result.high == 1
+    assert result.right == result.clips == len(named)
+    if groups == 5:
+        assert result.interval["reason"].startswith("only ")
+    else:
+        assert 0.5 < result.interval["low"] < 0.9 and result.interval["high"] == 1
     assert result.false_alarms == 1

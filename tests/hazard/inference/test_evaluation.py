@@ -70,7 +70,7 @@ def test_clips_without_truth_failed_clips_and_other_labels_are_counted_apart() -
     others = [clip("b.mp4", "", 0.9), clip("c.mp4", "dance", 0.9), failed]
     found = evaluate_predictions([clip("a.mp4", "fight", 0.9), *others], DECISION)
     assert (found["clips"], found["failed"], found["other_labels"]) == (1, 1, 1)
-    assert found["accuracy"] == {"value": 1.0, "low": None, "high": None}
+    assert found["accuracy"] == {"value": 1.0, "low": None, "high": None, "reason": "only 1 video"}
     assert found["roc_auc"]["value"] is None
     assert evaluate_predictions([clip("b.mp4", "", 0.9)], DECISION) == {}
     assert evaluate_predictions([], DECISION) == {}
@@ -119,5 +119,5 @@ def test_a_million_clips_are_streamed() -> None:
 
     found = evaluate_predictions(stream(), DECISION)
     assert found["accuracy"]["value"] == pytest.approx(0.5, abs=0.01)
-    assert found["accuracy"]["low"] is None
+    assert found["accuracy"]["low"] is None and found["accuracy"]["reason"] == "more than 10,000 videos"
     assert len(alive) == found["clips"] == MAX_RESAMPLED_VIDEOS + 1

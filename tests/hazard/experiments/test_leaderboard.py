@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hazard.data.splits import make_splits
 from hazard.experiments import leaderboard
 from hazard.experiments.cross_validation import Evaluation, average_evaluations
+from hazard.experiments.evaluation_metrics import compute_metrics
 from hazard.models.calibration import calibrate_at_temperature
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import make_moving_sequences
@@ -51,3 +54,17 @@ def test_an_ensemble_is_the_mean_of_its_members():
     both = average_evaluations("both", [first, second], DATA)
     np.testing.assert_allclose(both.calibrated.raw, (first.probs + second.probs) / 2)
     assert (both.kind, both.name, both.parameters) == ("ensemble", "both", 20)
+
+
+@pytest.mark.parametrize(("groups", "has_interval"), [(4, False), (10, True)])
+def test_few_groups_leave_the_interval_and_the_noise_open(groups, has_interval):
+    data = replace(DATA, groups=np.array([f"g{number}" for number in np.arange(len(DATA)) % groups]))
+    division = make_splits(data, folds=4)
+    results = [result(name, right_in(folds), division) for name, folds in (("good", [0, 1, 2]), ("bad", [0]))]
+    measured = [compute_metrics(data, each, TrainSettings()) for each in results]
+    rows = leaderboard.make_leaderboard(results, measured, division)
+    assert all(np.isfinite(row["roc_auc"]) and np.isfinite(row["accuracy_low"]) == has_interval for row in rows)
+    assert all(np.isnan(row["within_noise"]) != has_interval for row in rows)
+    text = leaderboard.format_leaderboard(rows)
+    assert (" none " in text) != has_interval and "nan" not in text
+    assert ("reason" in measured[0].metrics["accuracy"]) != has_interval

@@ -173,6 +173,7 @@ SEEDS = {"random_forest": 1, "lda": 4, "mean_logistic": 4}  # of each kind; 2 fo
 
 
 @pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.filterwarnings("ignore:Only one sample available")
 def test_calibration_never_changes_a_ranking(name):
     for kind in ("separable", "weak", "unequal", "one label a group"):
         for seed in range(SEEDS.get(name, 2)):

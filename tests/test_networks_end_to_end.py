@@ -8,6 +8,7 @@ import pytest
 
 from features.cache.hdf5 import read_cache
 from features.cli.extract import extract_features
+from hazard.cli.demo_clips import make_calm_scene
 from hazard.cli.infer import infer
 from hazard.cli.train import train_temporal
 from hazard.data.sequences import load_sequences
@@ -58,12 +59,13 @@ def test_a_model_on_snippets_gives_in_use_what_it_gave_on_the_cache(tmp_path: Pa
 def test_random_networks_see_what_happens(backbone: str, tmp_path: Path, run: Run) -> None:
     if ":" in backbone:
         pytest.importorskip("open_clip")
-    classes = {"normal": ["walk", "run"], "hazardous": ["fall", "fight"]}
-    manifest = draw_dataset(tmp_path / "videos", classes=classes, clips_per_class=24, scenes=6)
+    classes = {"normal": ["walk"], "hazardous": ["fight"]}
+    scenes = [make_calm_scene(number) for number in range(12)]
+    manifest = draw_dataset(tmp_path / "videos", classes=classes, clips_per_class=24, scenes=scenes, seconds=2)
     frames = () if ":" in backbone else ("--frames", 8, "--fps", 10, "--set", "stride_seconds=0.8")
     options = ("--backbone", backbone, "--weights", "random", "--reduce", "none", *frames)
     assert run(extract_features, manifest, "-o", tmp_path / "c.h5", *options, *CPU).code == 0
     options = ("--baseline", "logistic_regression", "--folds", 3)
     assert run(train_temporal, tmp_path / "c.h5", "-o", tmp_path / "model", *options).code == 0
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
-    assert metrics["roc_auc"]["low"] > 0.5, "better than chance, and not by chance"
+    assert metrics["roc_auc"]["low"] > 0.5, f"better than chance, and not by chance: {metrics['roc_auc']}"

@@ -16,15 +16,8 @@ from typing import Literal
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-from scipy.special import log_softmax  # type: ignore[import-untyped]
 from sklearn.base import ClassifierMixin, clone
-from sklearn.calibration import (
-    CalibratedClassifierCV,
-    _CalibratedClassifier,
-    _SigmoidCalibration,
-    _TemperatureScaling,
-)
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -38,6 +31,7 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.errors import SettingsError
+from hazard.models.calibration import calibrate_classifier
 from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_weights, pool
 from hazard.types import Sequences
 
@@ -49,12 +43,6 @@ CALIBRATION_PARTS = 5
 LARGE_DATASET_CLIPS = 2000
 """Above this number of clips, LARGE_DATASET_PARTS are used: one part is enough to learn a sigmoid."""
 LARGE_DATASET_PARTS = 2
-
-LEAST_SPREAD = 0.01
-"""Least standard deviation that calibration gives the logits of held-out clips: enough to rank clips, and too little to
-move a probability by more than about a hundredth."""
-SMALLEST_SPREAD = 1e-12
-"""Scores that deviate less count as equal."""
 
 ScaleMode = Literal["column", "kind"]
 """`column`: each column of a pooled clip is divided by its own standard deviation; `kind`: all columns of one
@@ -170,7 +158,10 @@ def fit_baseline(
         )
         model = _fit_pipeline(unfitted, scale, pooled, sequences.y)
     order = np.argsort(np.concatenate([held for _, held in parts]))
-    model.steps[-1] = ("classifier", _calibrate(name, model[-1], np.concatenate(held_out)[order], sequences.y))
+    model.steps[-1] = (
+        "classifier",
+        calibrate_classifier(name, model[-1], np.concatenate(held_out)[order], sequences.y),
+    )
     return model
 
 
@@ -288,80 +279,6 @@ def _score_held_out(
         return model.decision_function(pooled[held])
     probs = model.predict_proba(pooled[held])
     return probs[:, 1] if probs.shape[1] == 2 else probs
-
-
-def _calibrate(
-    name: str, classifier: ClassifierMixin, scores: NDArray[np.float64], y: NDArray[np.int64]
-) -> CalibratedClassifierCV:
-    """Return the fitted classifier with a calibration learnt from held-out scores (B,) or (B, K) of the clips y (B,).
-
-    Two labels get a sigmoid with slope and offset. More labels get one temperature for all, so that the order of the
-    labels of a clip stays as well.
-    """
-    is_binary = scores.ndim == 1
-    calibrator, has_signal = _fit_sigmoid(scores, y) if is_binary else _fit_temperature(classifier, scores, y)
-    if not has_signal:
-        outcome = "close to the shares of the labels" if is_binary else "nearly equal for all labels"
-        log.warning(
-            "%s ranks held-out training clips no better than chance; its probabilities will be %s", name, outcome
-        )
-    method = "sigmoid" if is_binary else "temperature"
-    calibrated = CalibratedClassifierCV(clone(classifier), method=method, ensemble=False)
-    calibrated.classes_ = classifier.classes_
-    calibrated.n_features_in_ = classifier.n_features_in_
-    calibrated.calibrated_classifiers_ = [
-        _CalibratedClassifier(classifier, [calibrator], classes=classifier.classes_, method=method)
-    ]
-    return calibrated
-
-
-def _fit_sigmoid(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[_SigmoidCalibration, bool]:
-    """Fit Platt's sigmoid to scores (B,), and say whether its slope rises as it should.
-
-    Where it does not, the slope is the least that still ranks, and the mean probability the share of the second label.
-    """
-    second = (y == y.max()).astype(int)
-    sigmoid = _SigmoidCalibration().fit(scores, second)  # 1 / (1 + exp(a f + b)): it rises if a is below zero
-    least = _least_slope(scores - scores.mean())
-    if -sigmoid.a_ >= least:
-        return sigmoid, True
-    prior = np.log((second.sum() + 1) / ((1 - second).sum() + 1))
-    # float64, so that scores of float32 that differ a little give different probabilities
-    sigmoid.a_, sigmoid.b_ = np.float64(-least), np.float64(least * scores.mean() - prior)
-    return sigmoid, False
-
-
-def _least_slope(deviations: NDArray[np.float64]) -> float:
-    """Return the slope at which centred scores have the deviation LEAST_SPREAD, or a small one if all are equal."""
-    spread = float(deviations.std())
-    return LEAST_SPREAD / spread if spread > SMALLEST_SPREAD else LEAST_SPREAD
-
-
-def _fit_temperature(
-    classifier: ClassifierMixin, scores: NDArray[np.float64], y: NDArray[np.int64]
-) -> tuple[_TemperatureScaling, bool]:
-    """Fit one factor for the scores (B, K) of all labels, and say whether it is above the least one.
-
-    As in Platt's sigmoid, one clip right and one wrong are imagined beside those held out, so that a perfect ranking
-    does not give certainty.
-    """
-    has_scores = hasattr(classifier, "decision_function")
-    logits = scores if has_scores else np.log(scores + np.finfo(scores.dtype).eps)  # as scikit-learn does
-    right = np.searchsorted(classifier.classes_, y)[:, None]  # (B, 1)
-    wrong_share = 1 / (len(y) + 2)
-
-    def loss(log_factor: float) -> float:
-        log_probs = log_softmax(np.exp(log_factor) * logits, axis=1)
-        of_right = np.take_along_axis(log_probs, right, axis=1)[:, 0]
-        of_wrong = (log_probs.sum(1) - of_right) / (logits.shape[1] - 1)
-        return -float(((1 - wrong_share) * of_right + wrong_share * of_wrong).mean())
-
-    least = float(np.log(_least_slope(logits - logits.mean(1, keepdims=True))))
-    best = minimize_scalar(loss, bounds=(least, least + 15), method="bounded").x
-    has_signal = best > least + 0.01 and loss(best) < np.log(logits.shape[1])  # the loss of equal probabilities
-    temperature = _TemperatureScaling()
-    temperature.beta_ = np.exp(np.float64(best if has_signal else least))  # float64 as in the sigmoid
-    return temperature, has_signal
 
 
 def _make_column_scaler(statistics: Sequence[str], columns: int) -> ColumnTransformer:

@@ -49,9 +49,9 @@ class PositiveChoice:
 
 
 def choose_positive_label(labels: Sequence[str], settings: TrainSettings) -> PositiveChoice:
-    """Return the label that alarms are for, set or read from the names; warn if it can only be guessed.
+    """Return the label that alarms are for, set or read from the names; there is none unless there are two labels.
 
-    There is none unless there are exactly two labels. Raises SettingsError if the set label does not exist.
+    Raises SettingsError if the set label does not exist.
     """
     if settings.positive_label is not None and settings.positive_label not in labels:
         raise SettingsError(
@@ -63,18 +63,17 @@ def choose_positive_label(labels: Sequence[str], settings: TrainSettings) -> Pos
     if settings.positive_label is not None:
         return PositiveChoice(settings.positive_label, "setting")
     found = find_positive(labels)
-    if not found.is_known:
-        log.warning(
-            "WARNING: the names of the labels %s and %s do not tell which one alarms are for; '%s' is a guess; "
-            "set it with --set positive_label=NAME",
-            *(*labels, found.label),
-        )
     return PositiveChoice(found.label, "names" if found.is_known else "guess")
 
 
-def find_positive_label(labels: Sequence[str], settings: TrainSettings) -> str | None:
-    """Return the label that an alarm is for, set or guessed; None unless there are exactly two labels."""
-    return None if len(labels) != 2 else settings.positive_label or find_positive(labels).label
+def warn_if_guessed(positive: PositiveChoice, labels: Sequence[str]) -> None:
+    """Log a warning if the positive label is only a guess."""
+    if positive.source == "guess":
+        log.warning(
+            "WARNING: the names of the labels %s and %s do not tell which one alarms are for; '%s' is a guess; "
+            "set it with --set positive_label=NAME",
+            *(*labels, positive.label),
+        )
 
 
 def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> EvaluationMetrics:
@@ -83,7 +82,7 @@ def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSet
     A metric is computed over all test parts of a repeat together, then averaged over the repeats.
     """
     y, groups, labels = sequences.y[result.rows], sequences.groups[result.rows], sequences.labels
-    positive = _find_label_index(labels, find_positive_label(labels, settings))
+    positive = _find_label_index(labels, choose_positive_label(labels, settings).label)
     threshold, alarms = find_alarm_threshold(sequences, result, settings)
     decision: dict[str, Any] = {"positive": positive, "threshold": threshold}
     held_out = result.calibrated.held_out
@@ -118,7 +117,7 @@ def find_alarm_threshold(
     The threshold is the one for the settings' `false_alarms_per_hour`, found on these same predictions, otherwise 0.5.
     Without a positive label there is no entry; if a clip's duration is unknown, the entry is None.
     """
-    positive = _find_label_index(sequences.labels, find_positive_label(sequences.labels, settings))
+    positive = _find_label_index(sequences.labels, choose_positive_label(sequences.labels, settings).label)
     if positive is None:
         return 0.5, {}
     durations = None if sequences.durations is None else sequences.durations[result.rows]
@@ -155,7 +154,7 @@ def check_false_alarm_target(sequences: Sequences, splits: CrossValidationSplits
             "false_alarms_per_hour needs the duration of every clip, but the cache lacks some; "
             "import the features with a manifest that has the column duration"
         )
-    positive = _find_label_index(sequences.labels, find_positive_label(sequences.labels, settings))
+    positive = _find_label_index(sequences.labels, choose_positive_label(sequences.labels, settings).label)
     tested = np.unique(np.concatenate([fold.test for fold in splits.folds]))
     seconds = float(sequences.durations[tested][sequences.y[tested] != positive].sum())
     if seconds < hours_needed(target) * 3600:
@@ -171,7 +170,7 @@ def _ranking_key(sequences: Sequences, result: Evaluation, settings: TrainSettin
     """Return ROC AUC and accuracy, each averaged over the repeats; -1 if undefined, so that it is ranked last."""
     labels = sequences.labels
     y, unit_weights = sequences.y[result.rows], bootstrap.make_unit_weights(len(result.rows))
-    positive = _find_label_index(labels, find_positive_label(labels, settings))
+    positive = _find_label_index(labels, choose_positive_label(labels, settings).label)
     values = bootstrap.select_draw(
         bootstrap.average_over_repeats(y, result.probs, result.repeats, unit_weights, positive=positive)
     )

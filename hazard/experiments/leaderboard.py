@@ -12,8 +12,8 @@ from hazard.experiments.cross_validation import Evaluation
 from hazard.experiments.evaluation_metrics import (
     RANKING_METRIC,
     EvaluationMetrics,
+    choose_positive_label,
     compute_metrics,
-    find_positive_label,
 )
 from hazard.experiments.significance import compare_with_best
 from hazard.metrics import bootstrap
@@ -93,7 +93,7 @@ def _score_other_folds(sequences: Sequences, result: Evaluation, settings: Train
     Repeats in which it is undefined are left out; NaN if it is undefined in all.
     """
     y, labels = sequences.y[result.rows], sequences.labels
-    label = find_positive_label(labels, settings)
+    label = choose_positive_label(labels, settings).label
     positive = None if label is None else labels.index(label)
     clips, units = np.unique(result.rows, return_inverse=True)
     folds = np.unique(result.folds)

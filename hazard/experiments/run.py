@@ -77,6 +77,7 @@ def train_run(
         identity += f" {corrected.digest}"
     sequences = load_sequences(cache, max_steps=settings.max_steps, views=settings.views)
     positive = evaluation_metrics.choose_positive_label(sequences.labels, settings)
+    evaluation_metrics.warn_if_guessed(positive, sequences.labels)
     settings = settings.model_copy(update={"positive_label": positive.label, "views": sequences.view_names})
     sequences, splits, leakage = make_checked_splits(sequences, settings, echo=echo)
     evaluation_metrics.check_false_alarm_target(sequences, splits, settings)

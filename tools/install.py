@@ -2,7 +2,8 @@
 
     python3 tools/install.py VENV ARGUMENTS-OF-PIP-INSTALL...
 
-It needs nothing but Python, and says in one line what it cannot do. An old Python can read this file too.
+It needs nothing but Python, and says in one line what it cannot do. An old Python can read this file too, so it cannot
+use `features.utils.missing_libraries`, which knows the same messages of the loader.
 """
 
 import importlib.util

@@ -9,7 +9,8 @@ from traceback import walk_tb
 
 from features.errors import RuntimeEnvironmentError
 
-OUR_PACKAGES = ("features", "hazard", "__main__", "")
+NOT_LIBRARIES = ("features", "hazard", "__main__", "")
+"""Where an ImportError says nothing of a library: our packages, a script, and a place that is not known."""
 DEBIAN_PACKAGES = {
     "libEGL.so.1": "libegl1",
     "libgcc_s.so.1": "libgcc-s1",
@@ -52,7 +53,7 @@ def describe_missing_library(error: BaseException) -> str | None:
         name = re.split(r"[/\\]", next(text for text in found.groups() if text))[-1]
         state = "damaged" if found["damaged"] else "missing"
         return _describe_missing_file(package, name, state, is_windows=bool(found["windows"] or found["dll"]))
-    if not isinstance(error, ImportError) or package in OUR_PACKAGES:
+    if not isinstance(error, ImportError) or package in NOT_LIBRARIES:
         return None
     if isinstance(error, ModuleNotFoundError):
         return _describe_missing_package(package)

@@ -60,17 +60,17 @@ def run_demo(folder: Path, *, videos: Path | None, clips_per_class: int, seed: i
     cache, model, report = folder / "features.h5", folder / "model", folder / "report"
     trained = write_clips(clips.training, folder / "training.csv")
     names = write_clips(clips.report, folder / "held_out.csv")
-    options = ([], []) if videos else (DRAWN_EXTRACTION, DRAWN_TRAINING)
+    extraction, training = ([], []) if videos else (DRAWN_EXTRACTION, DRAWN_TRAINING)
     folds = min(MAX_FOLDS, clips.training_groups)
     if not videos:
         _remove_cache(cache)
-    extraction = [folder / "training.csv", "-o", cache, "--weights", weights, *options[0]]
+    arguments = [folder / "training.csv", "-o", cache, "--weights", weights, *extraction]
     codes = [
-        _extract_only(trained, extraction, cache, echo),
+        _extract_only(trained, arguments, cache, echo),
         _run_command(
             train_temporal,
             "train_temporal.py",
-            [cache, "-o", model, "--folds", folds, "--seed", seed, *options[1]],
+            [cache, "-o", model, "--folds", folds, "--seed", seed, *training],
             echo,
         ),
         _run_command(infer, "infer.py", [folder / "held_out.csv", "--model", model, "-o", report], echo),
@@ -119,9 +119,9 @@ def _describe_result(result: DemoResult, clips: DemoClips, weights: str) -> str:
     of_groups = "" if clips.group_noun == "clip" else f"of {format_count(result.groups, clips.group_noun)} "
     alarms = "" if result.false_alarms is None else f"; {format_count(result.false_alarms, 'false alarm')}"
     share = f"{100 * result.right / result.clips:.0f} %"
-    low, high = result.interval["low"], result.interval["high"]
-    interval = f"no interval: {reason}" if (reason := result.interval.get("reason")) else ""
-    interval = interval or f"95 % interval {100 * float(low):.0f} to {100 * float(high):.0f} %"
+    low, high = (100 * float(result.interval[end]) for end in ("low", "high"))
+    reason = result.interval.get("reason")
+    interval = f"no interval: {reason}" if reason else f"95 % interval {low:.0f} to {high:.0f} %"
     kind = "drawn clip" if clips.is_drawn else "clip"  # drawn clips are easier than real ones
     return (
         f"found: {result.right} of {format_count(result.clips, kind)} right ({share}, {interval}): "

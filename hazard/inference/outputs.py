@@ -20,6 +20,7 @@ from hazard.report.parquet import check_parquet
 from hazard.report.writer import write_report
 from hazard.types import ClipPrediction
 from hazard.utils.safe_names import ANNOTATED_FOLDER
+from hazard.utils.text import format_rounded_duration
 
 if TYPE_CHECKING:
     from hazard.inference.zero_shot import ZeroShotNamer
@@ -163,7 +164,8 @@ def _echo_summary(
     if isinstance(events, Mapping) and events["truth"]:
         echo(
             f"{events['found']} of {format_count(events['truth'], 'true event')} found, "
-            f"{format_count(events['false_alarms'], 'false alarm')} in {events['hours']:.2f} hours"
+            f"{format_count(events['false_alarms'], 'false alarm')} "
+            f"in {format_rounded_duration(events['hours'] * 3600)} of video without events"
         )
 
 

@@ -126,6 +126,16 @@ def make_inner_split(
     return usable[part % len(usable)] if usable else (rows, rows[:0])
 
 
+def number_grouped_parts(sequences: Sequences, rows: RowIndices, *, seed: int) -> NDArray[np.int64]:
+    """Return for each of `rows` the number of its part, of up to HOLD_OUT_PARTS parts that never split a group."""
+    numbers = np.zeros(len(sequences), np.int64)
+    count = min(HOLD_OUT_PARTS, len(np.unique(sequences.groups[rows])))
+    if count > 1:
+        for number, (_, part) in enumerate(_iterate_grouped_parts(sequences, rows, count, seed)):
+            numbers[part] = number
+    return numbers[rows]
+
+
 def make_given_fold(
     sequences: Sequences, sides: NDArray[np.str_], *, seed: int, may_split_groups: bool = False
 ) -> Fold:

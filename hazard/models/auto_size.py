@@ -1,5 +1,6 @@
 """Model sizes that follow the amount of data: a head for 200 clips is smaller than one for 13,000."""
 
+import math
 from typing import Any
 
 from pydantic import Field
@@ -8,6 +9,14 @@ from hazard.models.heads.base import HeadOptions
 from hazard.models.settings import TrainSettings
 
 FEW_CLIPS, MANY_CLIPS = 1_000, 5_000
+
+STEPS, PATIENCE_STEPS = 1_500, 300
+"""Gradient steps that a head is given, and those without a lower validation loss after which it stops. Order in time
+takes hundreds of steps to learn, which 200 clips do not reach in 30 epochs."""
+MIN_EPOCHS, MIN_PATIENCE = 30, 6
+"""Least number of epochs of each, for many clips."""
+TRAINING_SHARE = 0.8
+"""Share of the clips that gradient steps learn from; the others are for early stopping."""
 
 
 class SizedSettings(TrainSettings):
@@ -18,6 +27,8 @@ class SizedSettings(TrainSettings):
     projection: int = Field(ge=0, le=8192)
     members: int = Field(ge=1, le=100)
     batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
 
     @property
     def head_options(self) -> HeadOptions:
@@ -37,13 +48,15 @@ def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> Sized
 
     | training clips | hidden_size, projection | dropout | members | batch_size |
     |---|---|---|---|---|
-    | under 1,000 | 64 | 0.5 | 5 | 32 |
-    | under 5,000 | 128 | 0.5 | 3 | 64 |
-    | from 5,000 on | 256 | 0.5 | 1 | 256 |
+    | under 1,000 | 64 | 0.3 | 3 | 32 |
+    | under 5,000 | 128 | 0.3 | 3 | 64 |
+    | from 5,000 on | 256 | 0.3 | 1 | 256 |
 
     Few clips: small heads, several of which are averaged, since what a single one learns varies with the seed. Many
     clips: one wide head in large batches, which keep a processor busy. From 1,000 clips on, hidden_size and projection
     are at least the least power of two from `classes` on, up to 256. Given sizes are kept.
+
+    `epochs` are as many as STEPS gradient steps need, but MIN_EPOCHS or more; `patience` likewise.
     """
     if isinstance(settings, SizedSettings):
         return settings
@@ -51,15 +64,21 @@ def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> Sized
     if clips >= FEW_CLIPS:
         chosen |= {name: max(chosen[name], _min_width(classes)) for name in ("hidden_size", "projection")}
     given = settings.model_dump()
-    return SizedSettings(**given | {name: value for name, value in chosen.items() if given[name] is None})
+    sized = given | {name: value for name, value in chosen.items() if given[name] is None}
+    batches = max(1, math.ceil(clips * TRAINING_SHARE / sized["batch_size"]))
+    limits = {
+        "epochs": max(MIN_EPOCHS, math.ceil(STEPS / batches)),
+        "patience": max(MIN_PATIENCE, math.ceil(PATIENCE_STEPS / batches)),
+    }
+    return SizedSettings(**sized | {name: value for name, value in limits.items() if given[name] is None})
 
 
 def _choose_sizes(clips: int) -> dict[str, Any]:
     if clips < FEW_CLIPS:
-        return {"hidden_size": 64, "projection": 64, "dropout": 0.5, "members": 5, "batch_size": 32}
+        return {"hidden_size": 64, "projection": 64, "dropout": 0.3, "members": 3, "batch_size": 32}
     if clips < MANY_CLIPS:
-        return {"hidden_size": 128, "projection": 128, "dropout": 0.5, "members": 3, "batch_size": 64}
-    return {"hidden_size": 256, "projection": 256, "dropout": 0.5, "members": 1, "batch_size": 256}
+        return {"hidden_size": 128, "projection": 128, "dropout": 0.3, "members": 3, "batch_size": 64}
+    return {"hidden_size": 256, "projection": 256, "dropout": 0.3, "members": 1, "batch_size": 256}
 
 
 def _min_width(classes: int) -> int:

@@ -42,7 +42,7 @@ class LossOptions:
     """`cross_entropy` or `focal`."""
     gamma: float = 2.0
     """Exponent of the focal loss: how much less a clip counts the more confident the head is of it."""
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.05
     """Share of each target that is spread over all classes."""
 
 
@@ -50,8 +50,8 @@ class LossOptions:
 class OptimizerOptions:
     """How the optimizer changes the weights."""
 
-    lr: float = 1e-3
-    weight_decay: float = 0.1
+    lr: float = 3e-3
+    weight_decay: float = 0.01
     warmup: float = 0.0
     """Share of all steps during which the learning rate rises from zero."""
     ema: float = 0.0
@@ -100,17 +100,18 @@ class TrainSettings(BaseModel):
     members: int | None = Field(None, ge=1, le=100)
     """Number of heads that are trained side by side on different inner splits and averaged; by default it follows
     the number of training clips."""
-    epochs: int = Field(30, ge=1)
-    """Largest number of passes over the training clips."""
-    patience: int = Field(6, ge=1)
-    """Epochs without a lower loss on the inner validation clips before training stops."""
+    epochs: int | None = Field(None, ge=1)
+    """Largest number of passes over the training clips; by default what 1,500 training steps need, 30 or more."""
+    patience: int | None = Field(None, ge=1)
+    """Epochs without a lower loss on the inner validation clips before training stops; by default what 300 training
+    steps need, 6 or more."""
     batch_size: int | None = Field(None, ge=1)
     """Clips per training step; by default it follows the number of training clips."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(3e-3, gt=0)
     """Highest learning rate; it falls to zero along a cosine."""
-    warmup: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(0.03, ge=0, lt=1)
     """Share of all training steps during which the learning rate rises from zero to `lr`."""
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW; biases and norms do not decay."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay per step of averaged weights, such as 0.99, which are then evaluated and kept; 0: no averaging."""
@@ -129,7 +130,7 @@ class TrainSettings(BaseModel):
     """Share of channels that training hides in a whole clip, others each time."""
     mixup: float = Field(0.0, ge=0)
     """Training mixes pairs of clips and their labels, in shares drawn from Beta(mixup, mixup); 0: no mixing."""
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
     """Share of each target that is spread over all classes."""
     seed: int = Field(0, ge=0)
     """Seed of splits, initial weights, batches and baselines."""

@@ -20,6 +20,7 @@ class TrainingBatch:
     x: Tensor  # (B, T, D)
     mask: Tensor  # (B, T) True = real
     y: Tensor  # (B,), or soft labels (B, K)
+    held_out: Tensor | None = None  # (B, K) logits of the pooled ridge
 
 
 def augment(
@@ -43,8 +44,8 @@ def augment(
         hidden = _draw_uniform(random, (len(x), 1, x.shape[2]), x) < options.feature_dropout
         x = torch.where(hidden & mask.unsqueeze(-1), fill_value, x)  # (B, T, D)
     if options.mixup:
-        return apply_mixup(TrainingBatch(x, mask, y), options.mixup, random, classes=classes)
-    return TrainingBatch(x, mask, y)
+        return apply_mixup(TrainingBatch(x, mask, y, batch.held_out), options.mixup, random, classes=classes)
+    return TrainingBatch(x, mask, y, batch.held_out)
 
 
 def pack_steps(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +68,11 @@ def apply_mixup(batch: TrainingBatch, alpha: float, random: torch.Generator, *, 
     total = weights.sum(0).clamp(min=torch.finfo(batch.x.dtype).tiny)
     x = (batch.x * weights[0] + batch.x[other] * weights[1]) / total  # (B, T, D)
     labels = F.one_hot(batch.y, classes).to(batch.x.dtype)  # (B, K)
-    return TrainingBatch(x, batch.mask | batch.mask[other], share * labels + (1 - share) * labels[other])
+    soft = share * labels + (1 - share) * labels[other]
+    held_out = batch.held_out
+    if held_out is not None:
+        held_out = share * held_out + (1 - share) * held_out[other]
+    return TrainingBatch(x, batch.mask | batch.mask[other], soft, held_out)
 
 
 def _draw_crop(mask: Tensor, largest_cut: float, random: torch.Generator) -> Tensor:

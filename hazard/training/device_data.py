@@ -67,14 +67,27 @@ class FrozenPartCache:
     """Outputs of a head's frozen parts for all clips, computed once and looked up by row."""
 
     def __init__(
-        self, head: nn.Module, clips: DeviceClips, rows: Tensor, *, dtype: torch.dtype, max_bytes: int
+        self,
+        head: nn.Module,
+        clips: DeviceClips,
+        rows: Tensor,
+        *,
+        dtype: torch.dtype,
+        max_bytes: int,
+        held_out: bool = False,
     ) -> None:
+        """Compute what fits into `max_bytes` for `rows`; with `held_out` these are all views of the clips in training.
+
+        Of a pooled ridge the held-out logits are then looked up, the same for all views.
+        """
         self._head, self._clips = head, clips
         self._table_rows = torch.zeros(len(clips.x), dtype=torch.int64, device=rows.device)
         self._table_rows[rows] = torch.arange(len(rows), device=rows.device)
         self._tables: list[tuple[MotionInputs | PooledRidge, Tensor]] = []
         for part in head.modules():
-            if isinstance(part, FROZEN_PARTS) and len(rows):
+            if held_out and isinstance(part, PooledRidge) and part.held_out is not None and len(rows):
+                self._tables.append((part, part.held_out.repeat(len(rows) // len(part.held_out), 1)))
+            elif isinstance(part, FROZEN_PARTS) and len(rows):
                 sample = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, ...)
                 table_dtype = sample.dtype if sample.ndim == 2 else dtype  # logits stay exact
                 size = sample.numel() * len(rows) * table_dtype.itemsize

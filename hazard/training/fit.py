@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from hazard.data.splits import Fold
+from hazard.models.auto_size import resolve_sizes
 from hazard.models.baselines import fit_baseline
 from hazard.models.calibration import fit_temperature
 from hazard.models.ensemble import combine_models
@@ -64,9 +65,8 @@ def fit(
         head, history = fit_head(
             sequences, fold, settings, progress=progress, on_epoch=on_epoch, checkpoints=callbacks.checkpoints
         )
-        for _ in range(
-            history[-1].epoch, settings.epochs if callbacks.on_progress else 0
-        ):  # so that the bar reaches its end
+        limit = resolve_sizes(settings, clips=fold.training_clip_count, classes=len(sequences.labels)).epochs
+        for _ in range(history[-1].epoch, limit if callbacks.on_progress else 0):  # so that the bar reaches its end
             callbacks.on_progress(f"{name} stopped early at epoch {history[-1].epoch}")  # type: ignore[misc]
         return head, history
     rows = fold.train if fold.val_is_given else training_rows(fold)

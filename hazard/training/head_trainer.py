@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from hazard.models.auto_size import SizedSettings
 from hazard.models.heads import HEADS
+from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.training.augment import TrainingBatch, augment
 from hazard.training.device_data import MAX_FROZEN_CACHE_BYTES, DeviceClips, FrozenPartCache
 from hazard.training.losses import class_weights, training_loss
@@ -32,6 +33,8 @@ class EpochMetrics:
 class HeadTrainer:
     """A head that is trained on clips `train` (N,) and validated on clips `val` (M,).
 
+    `parts` (N,) number grouped parts of the training clips: see `PooledRidge.held_out`.
+
     All random draws of an epoch depend only on the seed, the member and the epoch's number. A resumed training
     therefore gives the same result as one that was not interrupted, and no member depends on another.
     """
@@ -45,6 +48,7 @@ class HeadTrainer:
         *,
         number: int,
         classes: int,
+        parts: Tensor,
         state: dict[str, Tensor] | None = None,
         epochs_done: int = 0,
     ) -> None:
@@ -58,10 +62,14 @@ class HeadTrainer:
             # On the original view only: the more views the pooled part was fitted on, the worse it did.
             y = clips.y[train]
             counts = None if settings.balance == "none" else class_weights(y, classes)[y]
-            self.head.fit_statistics(clips.x[train], clips.mask[train], y, counts)  # type: ignore[operator]
+            self.head.fit_statistics(  # type: ignore[operator]
+                clips.x[train], clips.mask[train], y, counts, parts=parts
+            )
             self.keep_best_weights()
         else:
             self.head.load_state_dict(select_by_prefix("head.", state))
+            for ridge in self._ridges:
+                ridge.held_out = state["held_out"].to(self.device)
             self.best_weights = select_by_prefix("best.", state)
             self.optimizer.load(state, steps_taken=epochs_done * batches)
         self._prepare()
@@ -72,7 +80,7 @@ class HeadTrainer:
         seed = int(entropy[0] >> 1)
         torch.manual_seed(seed)  # for random draws inside heads, such as dropout
         train_loss = self._train_epoch(torch.Generator().manual_seed(seed + 1))
-        return EpochMetrics(self.number, number, train_loss, *self._validate(), best=False)
+        return EpochMetrics(self.number, number, train_loss, *self.validate(), best=False)
 
     def keep_best_weights(self) -> None:
         """Keep a copy of the current weights as the best ones."""
@@ -87,7 +95,12 @@ class HeadTrainer:
         """Return all tensors that resuming needs, by name."""
         head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
-        return head | best | self.optimizer.state_tensors()
+        held_out = {"held_out": ridge.held_out for ridge in self._ridges if ridge.held_out is not None}
+        return head | best | held_out | self.optimizer.state_tensors()
+
+    @property
+    def _ridges(self) -> list[PooledRidge]:
+        return [part for part in self.head.modules() if isinstance(part, PooledRidge)]
 
     def _prepare(self) -> None:
         settings = self.settings
@@ -101,7 +114,13 @@ class HeadTrainer:
         cached_rows = (
             self.train_rows[:0] if settings.augment_options.is_enabled else self.clips.expand_views(self.train_rows)
         )
-        self._train_cache = FrozenPartCache(self.head, self.clips, cached_rows, dtype=dtype, max_bytes=max_bytes)
+        self._train_cache = FrozenPartCache(
+            self.head, self.clips, cached_rows, dtype=dtype, max_bytes=max_bytes, held_out=True
+        )
+        self._held_out = torch.zeros(len(self.clips.y), self.classes, device=self.device)
+        for ridge in self._ridges:
+            if ridge.held_out is not None:
+                self._held_out[self.train_rows] = ridge.held_out
         self._val_cache = FrozenPartCache(
             self.head, self.clips, self.val_rows, dtype=torch.float32, max_bytes=max_bytes // 4
         )
@@ -117,7 +136,7 @@ class HeadTrainer:
             y = self.clips.y[batch_clips]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
                 logits, y = (
-                    self._forward_augmented(batch_rows, y, random)
+                    self._forward_augmented(batch_clips, batch_rows, random)
                     if self._is_augmenting
                     else (self._train_cache.logits(batch_rows), y)
                 )
@@ -130,14 +149,21 @@ class HeadTrainer:
     def _is_augmenting(self) -> bool:
         return self.settings.augment_options.is_enabled
 
-    def _forward_augmented(self, rows: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _forward_augmented(self, clips: Tensor, rows: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         options = self.settings.augment_options
         fill_value = self._channel_means if options.feature_dropout else 0.0
-        batch = TrainingBatch(self.clips.x[rows], self.clips.mask[rows], y)
+        batch = TrainingBatch(self.clips.x[rows], self.clips.mask[rows], self.clips.y[clips], self._held_out[clips])
         batch = augment(batch, options, random, classes=self.classes, fill_value=fill_value)
-        return self.head(batch.x, batch.mask), batch.y
+        for ridge in self._ridges:
+            ridge.cached_output = batch.held_out
+        try:
+            return self.head(batch.x, batch.mask), batch.y
+        finally:
+            for ridge in self._ridges:
+                ridge.cached_output = None
 
-    def _validate(self) -> tuple[float, float]:
+    def validate(self) -> tuple[float, float]:
+        """Return loss and accuracy on the validation clips; NaN without any."""
         if not len(self.val_rows):
             return math.nan, math.nan
         self.head.eval()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from features.errors import SettingsError
-from hazard.data.splits import Fold, RowIndices, make_inner_split
+from hazard.data.splits import Fold, RowIndices, make_inner_split, number_grouped_parts
 from hazard.models.auto_size import SizedSettings, resolve_sizes
 from hazard.models.head_ensemble import HeadEnsemble, pick_device
 from hazard.models.settings import TrainSettings
@@ -37,7 +37,7 @@ def fit_head(
     Member m is validated on part m of the grouped inner splits, so that together the members train on every clip. If
     the split itself names the validation clips, all members use those. The members train side by side and stop together
     at the epoch with the lowest loss over all validation clips, because with few clips the best epoch of a single
-    member is mostly chance. `progress` is called after each epoch with its number and that loss. `on_epoch` is called
+    member is mostly chance. Epoch 0, the pooled ridge alone, counts too; no row of the history is best then. `progress` is called after each epoch with its number and that loss. `on_epoch` is called
     with each member's row, in which `best` means best so far. Epochs from a checkpoint are reported again.
 
     Raises SettingsError if no epoch has a finite loss, TrainingStopped if the user asked to stop, ArtifactError if a
@@ -69,6 +69,7 @@ class _HeadEnsembleTrainer:
         self.width_and_classes = sequences.x.shape[2], len(sequences.labels)
         self.epoch_rows: list[EpochMetrics] = []
         self.val_losses: list[float] = []
+        self.initial_loss = math.nan
         self.best_epoch = 0
         self.trainers: list[HeadTrainer] = []
         state = checkpoint.load() if checkpoint else None
@@ -96,7 +97,7 @@ class _HeadEnsembleTrainer:
         """Run one epoch of every member, report it, and save a checkpoint if it is time to."""
         number = len(self.val_losses) + 1
         rows = [member.run_epoch(number) for member in self.trainers]
-        loss = self._mean_val_loss(rows)
+        loss = self._mean_val_loss([row.val_loss for row in rows])
         if self._is_improvement(loss):
             self.best_epoch = number
             for member in self.trainers:
@@ -146,6 +147,7 @@ class _HeadEnsembleTrainer:
         clips = DeviceClips.load(sequences, device)
         for number in range(self.settings.members):
             train, val = split_member_rows(sequences, fold, number, self.settings.seed)
+            parts = number_grouped_parts(sequences, train, seed=self.settings.seed)
             self.trainers.append(
                 HeadTrainer(
                     clips,
@@ -154,28 +156,32 @@ class _HeadEnsembleTrainer:
                     self.settings,
                     number=number,
                     classes=self.width_and_classes[1],
+                    parts=torch.from_numpy(parts).to(device),
                     state=None if tensors is None else select_by_prefix(f"{number}.", tensors),
                     epochs_done=len(self.val_losses),
                 )
             )
 
-    def _mean_val_loss(self, rows: list[EpochMetrics]) -> float:
+        if tensors is None:
+            self.initial_loss = self._mean_val_loss([member.validate()[0] for member in self.trainers])
+
+    def _mean_val_loss(self, losses: list[float]) -> float:
         """Return the mean validation loss over all members' clips; NaN without validation clips."""
-        pairs = [(len(m.val_rows), row.val_loss) for m, row in zip(self.trainers, rows, strict=True) if len(m.val_rows)]
+        pairs = [(len(m.val_rows), loss) for m, loss in zip(self.trainers, losses, strict=True) if len(m.val_rows)]
         return sum(clips * loss for clips, loss in pairs) / sum(clips for clips, _ in pairs) if pairs else math.nan
 
     def _is_improvement(self, loss: float) -> bool:
-        """Return whether the loss is the lowest so far.
+        """Return whether the loss is the lowest so far, that before the first epoch included.
 
-        Without validation clips every epoch is an improvement; a loss that is not finite never is.
+        A head that training makes no better therefore stays its pooled ridge. Without validation clips every epoch is an improvement; a loss that is not finite never is.
         """
         if not any(len(member.val_rows) for member in self.trainers):
             return True
-        best = self.val_losses[self.best_epoch - 1] if self.best_epoch else math.inf
-        return math.isfinite(loss) and loss < best
+        best = self.val_losses[self.best_epoch - 1] if self.best_epoch else self.initial_loss
+        return math.isfinite(loss) and not loss >= best
 
     def _finish(self) -> None:
-        if not self.best_epoch:
+        if not self.best_epoch and not any(map(math.isfinite, self.val_losses)):
             raise SettingsError(
                 f"training of '{self.settings.head}' diverged: the validation loss was never finite in "
                 f"{len(self.val_losses)} epochs; set --lr below {self.settings.lr:g}"
@@ -194,11 +200,13 @@ class _HeadEnsembleTrainer:
     def _dump_facts(self) -> dict[str, Any]:
         return {
             "best_epoch": self.best_epoch,
+            "initial_loss": self.initial_loss,
             "losses": self.val_losses,
             "rows": [asdict(row) for row in self.epoch_rows],
         }
 
     def _restore_facts(self, facts: dict[str, Any]) -> None:
+        self.initial_loss = float(facts["initial_loss"])
         self.best_epoch, self.val_losses = int(facts["best_epoch"]), [float(loss) for loss in facts["losses"]]
         self.epoch_rows = [EpochMetrics(**row) for row in facts["rows"]]
 

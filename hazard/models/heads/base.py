@@ -19,7 +19,7 @@ STEP_INPUTS = (
 )
 """Inputs that a head can take at each step."""
 
-DEFAULT_INPUTS = ("features", "differences", "absolute_differences")
+DEFAULT_INPUTS = ("features",)
 """Inputs that a head takes by default."""
 
 SPREAD_FLOOR = 1e-3
@@ -33,7 +33,7 @@ class HeadOptions:
     hidden_size: int = 64
     layers: int = 1
     bidirectional: bool = False
-    dropout: float = 0.5
+    dropout: float = 0.3
     inputs: tuple[str, ...] = DEFAULT_INPUTS
     projection: int = 64
     """Width of the projection; 0: none, the body takes the inputs directly."""
@@ -42,10 +42,13 @@ class HeadOptions:
 class Head(Protocol):
     """The contract of every member of HEADS: an `nn.Module` called with x (B, T, D) and mask (B, T) True = real."""
 
-    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
+    def fit_statistics(
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+    ) -> None:
         """Learn from training clips, with labels y (B,), everything that is not learned by gradient steps.
 
-        `weights` (B,) say how much each clip counts; equal by default.
+        `weights` (B,) say how much each clip counts; equal by default. `parts` (B,) number parts that never split a
+        group: whatever is fitted to labels then keeps its logits for clips of a part that it was not fitted on.
         """
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -84,6 +87,13 @@ class Projection(nn.Sequential):
         learned = [nn.Linear(width, size), nn.LayerNorm(size), nn.GELU(), nn.Dropout(drop)] if size else []
         super().__init__(nn.Dropout(drop), *learned)
         self.width = size or width
+
+
+def start_at_zero(layer: nn.Linear) -> nn.Linear:
+    """Set the weights of a last layer to zero, so that an untrained head is its pooled ridge; return the layer."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:

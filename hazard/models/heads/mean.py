@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import HeadOptions, MeanPooling, Projection
+from hazard.models.heads.base import HeadOptions, MeanPooling, Projection, start_at_zero
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
 
@@ -26,13 +26,15 @@ class MeanHead(nn.Module):
             nn.Sequential(nn.Linear(before, after), nn.GELU(), nn.Dropout(options.dropout))
             for before, after in pairwise(widths)
         ]
-        self.classify = nn.Sequential(*layers, nn.Linear(options.hidden_size, classes))
+        self.classify = nn.Sequential(*layers, start_at_zero(nn.Linear(options.hidden_size, classes)))
         self.pooled = PooledRidge(width, classes)
 
-    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
+    def fit_statistics(
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+    ) -> None:
         """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
-        self.pooled.fit(x, mask, y, weights)
+        self.pooled.fit(x, mask, y, weights, parts=parts)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return equal weights (B, T) for the real steps."""

@@ -27,7 +27,7 @@ UNSEEN_CLASS_MARGIN = 3.0
 class PooledRidge(nn.Module):
     """(B, T, D) → (B, K): a ridge classifier on S statistics of the clip, fitted once and then frozen.
 
-    The temporal part is trained on top of it and adds what order in time is worth. On little data, gradient steps alone
+    The temporal part is trained on top of its held-out logits and adds what order in time is worth. On little data, gradient steps alone
     did worse: Adam moves all weights alike, while the penalty keeps uninformative weights small. Squared errors did
     better than logistic ones where columns outnumber clips.
     """
@@ -36,6 +36,9 @@ class PooledRidge(nn.Module):
     bias: Tensor
     cached_output: Tensor | None = None
     """Output to return without computing it, as in `MotionInputs`."""
+    held_out: Tensor | None = None
+    """Logits (B, K) of the training clips, each by a ridge that saw no clip of its group; the temporal part learns on
+    top of these. The logits of the ridge itself fit its training clips so well that no gradient is left."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -44,13 +47,32 @@ class PooledRidge(nn.Module):
         self.register_buffer("weight", torch.zeros(classes, columns))
         self.register_buffer("bias", torch.zeros(classes))
 
-    def fit(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
-        """Fit on training clips x (B, T, D) with labels y (B,); only the scale if all have one label."""
+    def fit(
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+    ) -> None:
+        """Fit on training clips x (B, T, D) with labels y (B,); only the scale if all have one label.
+
+        With `parts` (B,), numbers of parts that never split a group, `held_out` is computed too: one more fit a part.
+        """
         pooled = self._pool(x, mask)  # (B, S D)
+        self._fit_pooled(pooled, y, weights, width=x.shape[2])
+        if parts is not None:
+            self.held_out = self._hold_out(pooled, y, weights, parts, width=x.shape[2])
+
+    def _hold_out(self, pooled: Tensor, y: Tensor, weights: Tensor | None, parts: Tensor, *, width: int) -> Tensor:
+        held_out = torch.zeros(len(pooled), len(self.bias), device=pooled.device)
+        for part in parts.unique().tolist():
+            inside = parts == part
+            if inside.all():  # a single group: nothing is known about clips outside it
+                continue
+            other = PooledRidge(width, len(self.bias)).to(pooled.device)
+            other._fit_pooled(pooled[~inside], y[~inside], None if weights is None else weights[~inside], width=width)
+            held_out[inside] = other._score(pooled[inside])
+        return held_out
+
+    def _fit_pooled(self, pooled: Tensor, y: Tensor, weights: Tensor | None, *, width: int) -> None:
         self.scale.fit(pooled)
-        sizes = torch.tensor(list(normalize_statistic_weights(LINEAR_STATISTICS).values())).repeat_interleave(
-            x.shape[2]
-        )
+        sizes = torch.tensor(list(normalize_statistic_weights(LINEAR_STATISTICS).values())).repeat_interleave(width)
         self.scale.spread /= sizes.to(self.scale.spread)
         present, numbers = np.unique(y.cpu().numpy(), return_inverse=True)
         if len(present) < 2:
@@ -70,7 +92,10 @@ class PooledRidge(nn.Module):
         """Return logits (B, K)."""
         if self.cached_output is not None:
             return self.cached_output
-        return nn.functional.linear(self.scale(self._pool(x, mask)), self.weight, self.bias)  # (B, K)
+        return self._score(self._pool(x, mask))  # (B, K)
+
+    def _score(self, pooled: Tensor) -> Tensor:
+        return nn.functional.linear(self.scale(pooled), self.weight, self.bias)  # (B, K)
 
     def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
         return torch.cat([STATISTICS[name](x, mask) for name in LINEAR_STATISTICS], dim=-1)  # (B, S D)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import HeadOptions, Projection
+from hazard.models.heads.base import HeadOptions, Projection, start_at_zero
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
 
@@ -54,13 +54,15 @@ class TemporalHead(nn.Module):
         self.project = Projection(self.inputs.width, options)
         self.body = body(self.project.width)
         self.pooling = pooling(self.body.width)
-        self.classify = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(self.body.width, classes))
+        self.classify = nn.Sequential(nn.Dropout(options.dropout), start_at_zero(nn.Linear(self.body.width, classes)))
         self.pooled = PooledRidge(width, classes)
 
-    def fit_statistics(self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
+    def fit_statistics(
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+    ) -> None:
         """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
-        self.pooled.fit(x, mask, y, weights)
+        self.pooled.fit(x, mask, y, weights, parts=parts)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the weight of each step (B, T) in the pooling."""

@@ -95,7 +95,7 @@ class HeadTrainer:
         """Return all tensors that resuming needs, by name."""
         head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
-        held_out = {"held_out": ridge.held_out for ridge in self._ridges if ridge.held_out is not None}
+        held_out = {"held_out": self._held_out[self.train_rows]}
         return head | best | held_out | self.optimizer.state_tensors()
 
     @property

@@ -34,11 +34,12 @@ def fit_head(
 ) -> tuple[HeadEnsemble, list[EpochMetrics]]:
     """Train a head ensemble on `fold.train` and `fold.val`; return it, on the CPU and in eval mode, and its history.
 
-    Member m is validated on part m of the grouped inner splits, so that together the members train on every clip. If
-    the split itself names the validation clips, all members use those. The members train side by side and stop together
-    at the epoch with the lowest loss over all validation clips, because with few clips the best epoch of a single
-    member is mostly chance. Epoch 0, the pooled ridge alone, counts too; no row of the history is best then. `progress` is called after each epoch with its number and that loss. `on_epoch` is called
-    with each member's row, in which `best` means best so far. Epochs from a checkpoint are reported again.
+    Member m is validated on part m of the grouped inner splits, so that the members differ in what they are trained
+    on. If the split itself names the validation clips, all members use those. The members train side by side and stop
+    together at the epoch with the lowest loss over all validation clips, because with few clips the best epoch of a
+    single member is mostly chance. Epoch 0, the pooled ridge alone, counts too; no row of the history is best then.
+    `progress` is called after each epoch with its number and that loss. `on_epoch` is called with each member's row,
+    in which `best` means best so far. Epochs from a checkpoint are reported again.
 
     Raises SettingsError if no epoch has a finite loss, TrainingStopped if the user asked to stop, ArtifactError if a
     checkpoint is damaged.
@@ -173,7 +174,8 @@ class _HeadEnsembleTrainer:
     def _is_improvement(self, loss: float) -> bool:
         """Return whether the loss is the lowest so far, that before the first epoch included.
 
-        A head that training makes no better therefore stays its pooled ridge. Without validation clips every epoch is an improvement; a loss that is not finite never is.
+        A head that training makes no better therefore stays its pooled ridge. Without validation clips every epoch is
+        an improvement; a loss that is not finite never is.
         """
         if not any(len(member.val_rows) for member in self.trainers):
             return True

@@ -27,9 +27,9 @@ UNSEEN_CLASS_MARGIN = 3.0
 class PooledRidge(nn.Module):
     """(B, T, D) → (B, K): a ridge classifier on S statistics of the clip, fitted once and then frozen.
 
-    The temporal part is trained on top of its held-out logits and adds what order in time is worth. On little data, gradient steps alone
-    did worse: Adam moves all weights alike, while the penalty keeps uninformative weights small. Squared errors did
-    better than logistic ones where columns outnumber clips.
+    The temporal part is trained on top of its held-out logits and adds what order in time is worth. On little data,
+    gradient steps alone did worse: Adam moves all weights alike, while the penalty keeps uninformative weights small.
+    Squared errors did better than logistic ones where columns outnumber clips.
     """
 
     weight: Tensor

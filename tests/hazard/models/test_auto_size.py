@@ -7,7 +7,7 @@ from hazard.models.auto_size import resolve_sizes
 from hazard.models.settings import TrainSettings
 from tests.helpers.data.sequences import make_cache, make_moving_sequences
 
-SIZES = ("hidden_size", "projection", "dropout", "members", "batch_size")
+SIZES = ("hidden_size", "projection", "dropout", "members", "batch_size", "epochs", "patience")
 
 
 def chosen(clips, classes=2, **given):
@@ -18,13 +18,13 @@ def chosen(clips, classes=2, **given):
 @pytest.mark.parametrize(
     ("clips", "classes", "expected"),
     [
-        (1, 2, (64, 64, 0.5, 5, 32)),
-        (200, 2, (64, 64, 0.5, 5, 32)),
-        (999, 101, (64, 64, 0.5, 5, 32)),
-        (1_000, 10, (128, 128, 0.5, 3, 64)),
-        (3_570, 51, (128, 128, 0.5, 3, 64)),
-        (4_999, 200, (256, 256, 0.5, 3, 64)),
-        (9_537, 101, (256, 256, 0.5, 1, 256)),
+        (1, 2, (64, 64, 0.3, 3, 32, 1_500, 300)),
+        (200, 2, (64, 64, 0.3, 3, 32, 300, 60)),
+        (999, 101, (64, 64, 0.3, 3, 32, 60, 12)),
+        (1_000, 10, (64, 64, 0.3, 2, 32, 60, 12)),
+        (3_570, 101, (128, 128, 0.3, 2, 32, 30, 6)),
+        (4_999, 200, (256, 256, 0.3, 2, 32, 30, 6)),
+        (9_537, 101, (256, 256, 0.3, 1, 256, 50, 10)),
     ],
 )
 def test_sizes_follow_the_data(clips, classes, expected):
@@ -33,14 +33,15 @@ def test_sizes_follow_the_data(clips, classes, expected):
 
 def test_more_clips_never_make_a_head_smaller():
     rows = [chosen(clips) for clips in range(0, 20_000, 250)]
-    for size, ascending in zip(range(len(SIZES)), (True, True, False, False, True), strict=True):
+    for size, ascending in zip(range(5), (True, True, False, False, True), strict=True):
         column = [row[size] for row in rows]
         assert column == sorted(column, reverse=not ascending)
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_what_is_given_stays(name):
-    given = {"hidden_size": 7, "projection": 0, "dropout": 0.0, "members": 2, "batch_size": 3}[name]
+    sizes = {"hidden_size": 7, "projection": 0, "dropout": 0.0, "members": 2, "batch_size": 3}
+    given = (sizes | {"epochs": 4, "patience": 5})[name]
     for clips in (0, 9_537):
         assert chosen(clips, **{name: given})[SIZES.index(name)] == given
 
@@ -60,4 +61,4 @@ def test_the_saved_model_names_its_sizes(tmp_path):
         echo=lambda line: None,
     )
     saved = json.loads((tmp_path / "model.json").read_text())["settings"]
-    assert {name: saved[name] for name in SIZES} == dict(zip(SIZES, (64, 64, 0.5, 1, 32), strict=True))
+    assert {name: saved[name] for name in SIZES} == dict(zip(SIZES, (64, 64, 0.3, 1, 32, 1, 300), strict=True))

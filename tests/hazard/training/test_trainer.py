@@ -65,7 +65,9 @@ def test_training_draws_from_every_view():
     data = dataclasses.replace(DATA, x=np.where(DATA.mask[..., None], noise, 0))
     for views, low, high in (((), 0.0, 0.8), (views_of(DATA.x) * 3, 0.85, 1.0)):
         head, _ = fit_head(
-            dataclasses.replace(data, views=views), FOLD, settings("lstm", members=1, epochs=20, patience=20)
+            dataclasses.replace(data, views=views),
+            FOLD,
+            settings("lstm", members=1, epochs=40, patience=40, inputs=("features", "absolute_differences")),
         )
         probs = predict_head(head, DATA.x[FOLD.test], DATA.mask[FOLD.test])
         assert low <= roc_auc_score(DATA.y[FOLD.test], probs[:, 1]) <= high

@@ -80,7 +80,7 @@ class Standardize(nn.Module):
 
 
 class ChannelDropout(nn.Module):
-    """(B, T, W) → (B, T, W): hides the same channels at all steps of a clip (Gal and Ghahramani 2016).
+    """(B, T, W) or (B, W) → the same shape: hides the same channels at all steps of a clip (Gal and Ghahramani 2016).
 
     One draw a clip costs a T-th of one a step, which matters where rows are wide.
     """
@@ -93,7 +93,8 @@ class ChannelDropout(nn.Module):
         """Return x with hidden channels zero and the others scaled up; x itself outside training."""
         if not self.training or not self.share:
             return x
-        return x * nn.functional.dropout(x.new_ones(len(x), 1, x.shape[2]), self.share)
+        clips = x.new_ones(len(x), *[1] * (x.ndim - 2), x.shape[-1])  # (B, 1, W)
+        return x * nn.functional.dropout(clips, self.share)
 
 
 class Projection(nn.Sequential):

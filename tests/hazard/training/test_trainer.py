@@ -67,7 +67,9 @@ def test_training_draws_from_every_view():
         head, _ = fit_head(
             dataclasses.replace(data, views=views),
             FOLD,
-            settings("lstm", members=1, epochs=40, patience=40, inputs=("features", "absolute_differences")),
+            settings(
+                "lstm", members=1, epochs=40, patience=40, inputs=("features", "differences", "absolute_differences")
+            ),
         )
         probs = predict_head(head, DATA.x[FOLD.test], DATA.mask[FOLD.test])
         assert low <= roc_auc_score(DATA.y[FOLD.test], probs[:, 1]) <= high

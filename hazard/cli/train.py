@@ -54,7 +54,7 @@ from features.utils.command_line import EXIT_OK, run_command, stop_on_signals, v
 )
 @click.option("--epochs", type=click.IntRange(1), help="Largest number of epochs. [what 1,500 training steps need]")
 @click.option("--batch-size", type=click.IntRange(1), help="Clips per training step. [by number of clips]")
-@click.option("--lr", type=float, help="Highest learning rate. [1e-3]")
+@click.option("--lr", type=float, help="Highest learning rate. [3e-3]")
 @click.option("--seed", type=click.IntRange(0), help="Seed of splits, initial weights and batches. [0]")
 @click.option(
     "--false-alarms-per-hour",

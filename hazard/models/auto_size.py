@@ -40,6 +40,8 @@ class SizedSettings(TrainSettings):
             dropout=self.dropout,
             inputs=self.inputs,
             projection=self.projection,
+            pooling=self.pooling,
+            pooled_path=self.pooled_path,
         )
 
 

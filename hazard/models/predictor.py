@@ -17,7 +17,7 @@ from hazard.models.ensemble import Ensemble, SingleModel, predict_single
 from hazard.models.ensemble_spec import ModelKind
 from hazard.models.head_ensemble import HeadEnsemble
 from hazard.models.heads import HEADS
-from hazard.models.heads.base import AttentionPooling
+from hazard.models.heads.step_pooling import AttentionPooling
 from hazard.models.input_spec import ModelInputSpec
 from hazard.models.open_set import OpenSetDetector
 from hazard.models.settings import TrainSettings

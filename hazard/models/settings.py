@@ -12,6 +12,7 @@ from hazard.models.baselines import BASELINES, ScaleMode
 from hazard.models.ensemble_spec import parse_ensemble_spec
 from hazard.models.heads import HEADS
 from hazard.models.heads.base import DEFAULT_INPUTS, STEP_INPUTS
+from hazard.models.heads.step_pooling import POOLINGS
 from hazard.models.pooling import STATISTICS
 
 
@@ -97,6 +98,11 @@ class TrainSettings(BaseModel):
     projection: int | None = Field(None, ge=0, le=8192)
     """Width that the inputs are projected to first, 0: no projection; by default it follows the number of training
     clips."""
+    pooling: str | None = None
+    """Name in POOLINGS of how a head makes one row of its states at all steps: `mean`, `last`, `max` or `attention`;
+    None: each head's own way. The head `mean` always averages."""
+    pooled_path: bool = True
+    """Whether the pooled ridge takes part in a head. `off`: the temporal part alone, as in the classic pipeline."""
     members: int | None = Field(None, ge=1, le=100)
     """Number of heads that are trained side by side on different inner splits and averaged; by default it follows
     the number of training clips."""
@@ -203,6 +209,11 @@ class TrainSettings(BaseModel):
         for name in value:
             _check_choice("input", name, STEP_INPUTS)
         return value
+
+    @field_validator("pooling")
+    @classmethod
+    def _check_pooling(cls, value: str | None) -> str | None:
+        return value if value is None else _check_choice("pooling", value, POOLINGS)
 
     @field_validator("pooled")
     @classmethod

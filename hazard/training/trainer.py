@@ -4,7 +4,7 @@ The test part of a fold is never used here.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,6 +21,9 @@ from hazard.training.checkpoint import Checkpoints, FitCheckpoint, FitState
 from hazard.training.device_data import DeviceClips
 from hazard.training.head_trainer import EpochMetrics, HeadTrainer, make_head, select_by_prefix
 from hazard.types import Sequences
+
+NOTABLE_GAIN = 0.01
+"""Fall of the validation loss, in nats, for which training goes on."""
 
 
 def fit_head(
@@ -53,6 +56,19 @@ def fit_head(
         while not training.is_finished:
             training.run_epoch(progress, on_epoch)
         return training.make_head_ensemble(), training.history()
+
+
+def last_notable_gain(initial_loss: float, losses: Sequence[float]) -> int:
+    """Return the last epoch whose loss was NOTABLE_GAIN or more below that of the one before it; 0 without any.
+
+    Epoch 0 has the initial loss. Patience counts from here: training often goes on for hundreds of steps with a loss
+    that falls by less than the validation clips can tell.
+    """
+    epoch, least = 0, initial_loss
+    for number, loss in enumerate(losses, 1):
+        if loss <= least - NOTABLE_GAIN or (math.isfinite(loss) and not math.isfinite(least)):
+            epoch, least = number, loss
+    return epoch
 
 
 class _HeadEnsembleTrainer:
@@ -89,7 +105,8 @@ class _HeadEnsembleTrainer:
     def is_finished(self) -> bool:
         """Whether patience or epochs are used up."""
         done = len(self.val_losses)
-        should_continue = done < self.settings.epochs and done - self.best_epoch < self.settings.patience
+        waited = done - last_notable_gain(self.initial_loss, self.val_losses) if self._is_validated else 0
+        should_continue = done < self.settings.epochs and waited < self.settings.patience
         return self.finished_tensors is not None or not should_continue
 
     def run_epoch(
@@ -166,6 +183,10 @@ class _HeadEnsembleTrainer:
         if tensors is None:
             self.initial_loss = self._mean_val_loss([member.validate()[0] for member in self.trainers])
 
+    @property
+    def _is_validated(self) -> bool:
+        return any(len(member.val_rows) for member in self.trainers)
+
     def _mean_val_loss(self, losses: list[float]) -> float:
         """Return the mean validation loss over all members' clips; NaN without validation clips."""
         pairs = [(len(m.val_rows), loss) for m, loss in zip(self.trainers, losses, strict=True) if len(m.val_rows)]
@@ -177,7 +198,7 @@ class _HeadEnsembleTrainer:
         A head that training makes no better therefore stays its pooled ridge. Without validation clips every epoch is
         an improvement; a loss that is not finite never is.
         """
-        if not any(len(member.val_rows) for member in self.trainers):
+        if not self._is_validated:
             return True
         best = self.val_losses[self.best_epoch - 1] if self.best_epoch else self.initial_loss
         return math.isfinite(loss) and not loss >= best

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hazard.models.onnx.recurrent import run_onnx_recurrent
-from hazard.models.pooling import masked_mean
 
 STEP_INPUTS = (
     "features",
@@ -37,6 +36,10 @@ class HeadOptions:
     inputs: tuple[str, ...] = DEFAULT_INPUTS
     projection: int = 64
     """Width of the projection; 0: none, the body takes the inputs directly."""
+    pooling: str | None = None
+    """Name in POOLINGS of how the states become one row per clip; None: the head's own way."""
+    pooled_path: bool = True
+    """Whether the logits of the pooled ridge are added."""
 
 
 class Head(Protocol):
@@ -128,37 +131,3 @@ def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     hidden, _ = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])
     return hidden
-
-
-class MeanPooling(nn.Module):
-    """(B, T, H) → (B, H): the mean over the real steps, for any H."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-
-    def weights(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return equal weights (B, T) for the real steps."""
-        return mask / mask.sum(1, keepdim=True).clamp(min=1)
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return the mean (B, H)."""
-        return masked_mean(hidden, mask)
-
-
-class AttentionPooling(nn.Module):
-    """(B, T, H) → (B, H): a weighted mean with learned weights (Bahdanau et al. 2015, additive scores)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
-
-    def weights(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return the weight of each step (B, T); rows sum to one over the real steps."""
-        scores = self.score(hidden).squeeze(-1)  # (B, T)
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return scores.softmax(dim=1) * mask
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return the weighted mean (B, H)."""
-        return (self.weights(hidden, mask).unsqueeze(-1) * hidden).sum(1)  # (B, H)

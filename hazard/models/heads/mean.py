@@ -4,16 +4,17 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import HeadOptions, MeanPooling, Projection, start_at_zero
+from hazard.models.heads.base import HeadOptions, Projection, start_at_zero
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
+from hazard.models.heads.step_pooling import MeanPooling
 
 
 class MeanHead(nn.Module):
     """x (B, T, D), mask (B, T) → logits (B, K).
 
     The steps are averaged before anything is learned. Of their order the head sees only what difference inputs and the
-    pooled ridge, which compare neighbouring steps, tell. `options.bidirectional` has no effect.
+    pooled ridge, which compare neighbouring steps, tell. `options.bidirectional` and `options.pooling` have no effect.
     """
 
     def __init__(self, width: int, classes: int, options: HeadOptions) -> None:
@@ -26,15 +27,19 @@ class MeanHead(nn.Module):
             nn.Sequential(nn.Linear(before, after), nn.GELU(), nn.Dropout(options.dropout))
             for before, after in pairwise(widths)
         ]
-        self.classify = nn.Sequential(*layers, start_at_zero(nn.Linear(options.hidden_size, classes)))
-        self.pooled = PooledRidge(width, classes)
+        last = nn.Linear(options.hidden_size, classes)
+        self.classify = nn.Sequential(*layers, last)
+        self.pooled = PooledRidge(width, classes) if options.pooled_path else None
+        if self.pooled is not None:
+            start_at_zero(last)
 
     def fit_statistics(
         self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
     ) -> None:
         """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
-        self.pooled.fit(x, mask, y, weights, parts=parts)
+        if self.pooled is not None:
+            self.pooled.fit(x, mask, y, weights, parts=parts)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return equal weights (B, T) for the real steps."""
@@ -43,4 +48,5 @@ class MeanHead(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return logits (B, K)."""
         summary = self.pooling(self.inputs(x, mask), mask)  # (B, n D)
-        return self.classify(self.project(summary)) + self.pooled(x, mask)  # (B, K)
+        logits = self.classify(self.project(summary))  # (B, K)
+        return logits if self.pooled is None else logits + self.pooled(x, mask)

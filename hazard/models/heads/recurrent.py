@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import AttentionPooling, HeadOptions, MeanPooling, run_recurrent
+from hazard.models.heads.base import HeadOptions, run_recurrent
 from hazard.models.heads.temporal_head import TemporalHead
 
 
@@ -22,7 +22,8 @@ class RecurrentBody(nn.Module):
             bidirectional=options.bidirectional,
             dropout=options.dropout if options.layers > 1 else 0.0,
         )
-        self.width = options.hidden_size * (2 if options.bidirectional else 1)
+        self.backward_width = options.hidden_size if options.bidirectional else 0
+        self.width = options.hidden_size + self.backward_width
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the states (B, T, H)."""
@@ -32,19 +33,19 @@ class RecurrentBody(nn.Module):
 def bilstm_attention(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Make an LSTM that reads both ways, whatever `options.bidirectional` says, pooled by learned attention."""
     body = partial(RecurrentBody, nn.LSTM, options=replace(options, bidirectional=True))
-    return TemporalHead(width, classes, options, body=body, pooling=AttentionPooling)
+    return TemporalHead(width, classes, options, body=body, pooling="attention")
 
 
 def gru(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Make a head of gated recurrent units (Cho et al. 2014), otherwise like `lstm`."""
     body = partial(RecurrentBody, nn.GRU, options=options)
-    return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
+    return TemporalHead(width, classes, options, body=body, pooling="mean")
 
 
 def lstm(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Make a head of an LSTM with forget gates (Hochreiter and Schmidhuber 1997) and the mean of its states."""
     body = partial(RecurrentBody, nn.LSTM, options=options)
-    return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
+    return TemporalHead(width, classes, options, body=body, pooling="mean")
 
 
 class LstmGruBody(nn.Module):
@@ -55,7 +56,7 @@ class LstmGruBody(nn.Module):
         self.lstm = RecurrentBody(nn.LSTM, width, options)
         self.drop = nn.Dropout(options.dropout)
         self.gru = RecurrentBody(nn.GRU, self.lstm.width, options)
-        self.width = self.gru.width
+        self.width, self.backward_width = self.gru.width, self.gru.backward_width
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the states (B, T, H)."""
@@ -65,4 +66,4 @@ class LstmGruBody(nn.Module):
 def lstm_gru(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Make a head of an LSTM, a GRU on top of it, the mean of the GRU's states, and a linear layer."""
     body = partial(LstmGruBody, options=options)
-    return TemporalHead(width, classes, options, body=body, pooling=MeanPooling)
+    return TemporalHead(width, classes, options, body=body, pooling="mean")

@@ -4,7 +4,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import HeadOptions, MeanPooling
+from hazard.models.heads.base import HeadOptions
 from hazard.models.heads.temporal_head import TemporalHead
 
 KERNEL_STEPS = 3
@@ -43,6 +43,8 @@ class TcnBlock(nn.Module):
 class TcnBody(nn.Module):
     """(B, T, P) → (B, T, H): one block per layer. One layer sees 3 steps to each side, two see 15, three see 63."""
 
+    backward_width = 0
+
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
         self.width = options.hidden_size
@@ -60,4 +62,4 @@ class TcnBody(nn.Module):
 
 def tcn(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Make a TCN head; `options.bidirectional` has no effect, since a convolution sees both directions."""
-    return TemporalHead(width, classes, options, body=partial(TcnBody, options=options), pooling=MeanPooling)
+    return TemporalHead(width, classes, options, body=partial(TcnBody, options=options), pooling="mean")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hazard.models.heads.base import HeadOptions, Projection, start_at_zero
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
+from hazard.models.heads.step_pooling import POOLINGS, Pooling
 
 
 class HeadBody(Protocol):
@@ -15,26 +16,19 @@ class HeadBody(Protocol):
 
     width: int
     """Output width H."""
+    backward_width: int
+    """Number of the last of the H channels that a layer reading backwards gives; 0 without one."""
 
     def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the states (B, T, H); the values at padded steps are never read."""
 
 
-class Pooling(Protocol):
-    """An `nn.Module` that gives one row per clip: (B, T, H) and mask (B, T) → (B, H)."""
-
-    def weights(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return the weight of each step (B, T)."""
-
-    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return the mean by those weights (B, H)."""
-
-
 class TemporalHead(nn.Module):
     """x (B, T, D), mask (B, T) → logits (B, K), the sum of two paths.
 
-    The temporal path is inputs, projection, body, pooling and a linear layer; the other is the pooled ridge. `body` is
-    made from the projection's width, `pooling` from the body's.
+    The temporal path is inputs, projection, body, pooling and a linear layer; the other is the pooled ridge, unless
+    `options.pooled_path` is off. `body` is made from the projection's width. `pooling` is the name in POOLINGS of the
+    head's own pooling, used unless `options.pooling` names another.
     """
 
     body: HeadBody
@@ -47,22 +41,26 @@ class TemporalHead(nn.Module):
         options: HeadOptions,
         *,
         body: Callable[[int], HeadBody],
-        pooling: Callable[[int], Pooling],
+        pooling: str,
     ) -> None:
         super().__init__()
         self.inputs = MotionInputs(width, options.inputs)
         self.project = Projection(self.inputs.width, options)
         self.body = body(self.project.width)
-        self.pooling = pooling(self.body.width)
-        self.classify = nn.Sequential(nn.Dropout(options.dropout), start_at_zero(nn.Linear(self.body.width, classes)))
-        self.pooled = PooledRidge(width, classes)
+        self.pooling = POOLINGS[options.pooling or pooling](self.body.width, self.body.backward_width)
+        last = nn.Linear(self.body.width, classes)
+        self.classify = nn.Sequential(nn.Dropout(options.dropout), last)
+        self.pooled = PooledRidge(width, classes) if options.pooled_path else None
+        if self.pooled is not None:
+            start_at_zero(last)
 
     def fit_statistics(
         self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
     ) -> None:
         """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
-        self.pooled.fit(x, mask, y, weights, parts=parts)
+        if self.pooled is not None:
+            self.pooled.fit(x, mask, y, weights, parts=parts)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the weight of each step (B, T) in the pooling."""
@@ -71,7 +69,8 @@ class TemporalHead(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return logits (B, K)."""
         summary = self.pooling(self._compute_hidden(x, mask), mask)  # (B, H)
-        return self.classify(summary) + self.pooled(x, mask)  # (B, K)
+        logits = self.classify(summary)  # (B, K)
+        return logits if self.pooled is None else logits + self.pooled(x, mask)
 
     def _compute_hidden(self, x: Tensor, mask: Tensor) -> Tensor:
         steps = self.project(self.inputs(x, mask))  # (B, T, P)

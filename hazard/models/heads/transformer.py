@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hazard.models.heads.base import AttentionPooling, HeadOptions
+from hazard.models.heads.base import HeadOptions
 from hazard.models.heads.temporal_head import TemporalHead
 
 MAX_ATTENTION_HEADS = 4
@@ -56,6 +56,8 @@ class TransformerBlock(nn.Module):
 class TransformerBody(nn.Module):
     """(B, T, P) → (B, T, H): positions added, one block per layer, normalised at the end."""
 
+    backward_width = 0
+
     def __init__(self, width: int, options: HeadOptions) -> None:
         super().__init__()
         self.width = options.hidden_size
@@ -76,6 +78,4 @@ class TransformerBody(nn.Module):
 
 def transformer(width: int, classes: int, options: HeadOptions) -> TemporalHead:
     """Make a transformer head; `options.bidirectional` has no effect, since every step sees all others."""
-    return TemporalHead(
-        width, classes, options, body=partial(TransformerBody, options=options), pooling=AttentionPooling
-    )
+    return TemporalHead(width, classes, options, body=partial(TransformerBody, options=options), pooling="attention")

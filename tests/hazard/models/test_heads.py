@@ -5,18 +5,32 @@ import torch
 
 from hazard.models.heads import HEADS
 from hazard.models.heads.base import HeadOptions
+from hazard.models.heads.step_pooling import POOLINGS, LastPooling
 from hazard.models.pooling import step_differences
 from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
 DATA = make_moving_sequences()
 X, MASK, Y = torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask), torch.from_numpy(DATA.y)
 OPTIONS = HeadOptions(hidden_size=8, projection=8)
+VARIANTS = {name: (name, OPTIONS) for name in HEADS}
+VARIANTS |= {f"lstm, {name}": ("lstm", replace(OPTIONS, pooling=name)) for name in POOLINGS}
+VARIANTS |= {
+    "both ways, last": ("bilstm_attention", replace(OPTIONS, pooling="last")),
+    "no pooled path": ("lstm", replace(OPTIONS, pooled_path=False)),
+    "mean, no pooled path": ("mean", replace(OPTIONS, pooled_path=False)),
+}
+"""Name → head and options."""
 
 
-@pytest.fixture(params=HEADS)
+def build(variant):
+    name, options = VARIANTS[variant]
+    return HEADS[name](WIDTH, 3, options)
+
+
+@pytest.fixture(params=VARIANTS)
 def head(request):
     torch.manual_seed(0)
-    built = HEADS[request.param](WIDTH, 3, OPTIONS)
+    built = build(request.param)
     built.fit_statistics(X, MASK, Y)
     for parameter in built.parameters():  # zero weights would hide a path
         torch.nn.init.normal_(parameter, std=0.3)
@@ -87,7 +101,7 @@ def test_every_weight_learns(head):
 
 
 def test_statistics_are_saved_with_the_weights(head, request):
-    fresh = HEADS[request.node.callspec.params["head"]](WIDTH, 3, OPTIONS)
+    fresh = build(request.node.callspec.params["head"])
     fresh.load_state_dict(head.state_dict())
     torch.testing.assert_close(fresh.eval()(X, MASK), head(X, MASK))
 
@@ -114,6 +128,20 @@ def test_any_shape(name, changes):
     head = HEADS[name](WIDTH, 2, HeadOptions(**{"hidden_size": 4, "projection": 4} | changes))
     head.fit_statistics(X, MASK, Y)
     assert head(X, MASK).shape == (len(X), 2)
+
+
+def test_the_last_state_of_both_directions_is_that_of_torch():
+    lstm = torch.nn.LSTM(WIDTH, 4, bidirectional=True, batch_first=True)
+    full = MASK.all(1)
+    hidden, (last, _) = lstm(X[full])
+    pooled = LastPooling(8, backward=4)(hidden, MASK[full])
+    torch.testing.assert_close(pooled, torch.cat([last[0], last[1]], dim=1))
+
+
+def test_without_the_pooled_path_a_head_has_no_ridge():
+    with_ridge, without = (HEADS["lstm"](WIDTH, 3, replace(OPTIONS, pooled_path=on)) for on in (True, False))
+    assert {name for name in with_ridge.state_dict() if name.startswith("pooled.")}
+    assert not {name for name in without.state_dict() if name.startswith("pooled.")}
 
 
 def test_differences_by_hand():

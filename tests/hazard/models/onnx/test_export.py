@@ -18,6 +18,7 @@ from hazard.inference.predict import predict_outcomes
 from hazard.models.baselines import BASELINES
 from hazard.models.head_ensemble import build_head_ensemble
 from hazard.models.heads import HEADS
+from hazard.models.heads.step_pooling import POOLINGS
 from hazard.models.model_folder import open_model, save_model
 from hazard.models.onnx.modules import FeaturesToProbabilities, FramesToProbabilities
 from hazard.models.settings import TrainSettings
@@ -65,6 +66,12 @@ def assert_parity(folder: Path, run: Run, data: Any = TWO) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head(name: str, tmp_path: Path, run: Run) -> None:
     assert_parity(saved(tmp_path, QUICK.for_model("head", name)), run)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_pooling_without_the_pooled_path(pooling: str, tmp_path: Path, run: Run) -> None:
+    changes = {"pooling": pooling, "pooled_path": False, "bidirectional": True}
+    assert_parity(saved(tmp_path, QUICK.model_copy(update=changes)), run)
 
 
 def test_deep_bidirectional_layers(tmp_path: Path, run: Run) -> None:

@@ -105,8 +105,7 @@ def make_grouped_folds(
             f"but the {len(sequences)} clips come from {groups}; "
             "use fewer --folds, or a group column that tells source videos apart"
         )
-    rows = np.arange(len(sequences))
-    parts = _iterate_grouped_parts(sequences, rows, count, _make_repeat_seed(seed, repeat))
+    parts = _iterate_grouped_parts(sequences.y, sequences.groups, count, _make_repeat_seed(seed, repeat))
     return tuple(Fold(*make_inner_split(sequences, rest, seed=seed), test=test, repeat=repeat) for rest, test in parts)
 
 
@@ -121,19 +120,23 @@ def make_inner_split(
     if count < 2:
         return rows, rows[:0]
     labels = set(sequences.y[rows].tolist())
-    parts = list(_iterate_grouped_parts(sequences, rows, count, seed))
-    usable = [(train, val) for train, val in parts if set(sequences.y[train].tolist()) == labels]
+    parts = _iterate_grouped_parts(sequences.y[rows], sequences.groups[rows], count, seed)
+    pairs = [(rows[rest], rows[part]) for rest, part in parts]
+    usable = [(train, val) for train, val in pairs if set(sequences.y[train].tolist()) == labels]
     return usable[part % len(usable)] if usable else (rows, rows[:0])
 
 
-def number_grouped_parts(sequences: Sequences, rows: RowIndices, *, seed: int) -> NDArray[np.int64]:
-    """Return for each of `rows` the number of its part, of up to HOLD_OUT_PARTS parts that never split a group."""
-    numbers = np.zeros(len(sequences), np.int64)
-    count = min(HOLD_OUT_PARTS, len(np.unique(sequences.groups[rows])))
+def number_grouped_parts(y: NDArray[np.int64], groups: NDArray, *, seed: int) -> NDArray[np.int64]:
+    """Return the number (B,) of each clip's part, of up to HOLD_OUT_PARTS parts that never split one of `groups` (B,).
+
+    Labels y (B,) are shared out evenly as far as the groups allow.
+    """
+    numbers = np.zeros(len(y), np.int64)
+    count = min(HOLD_OUT_PARTS, len(np.unique(groups)))
     if count > 1:
-        for number, (_, part) in enumerate(_iterate_grouped_parts(sequences, rows, count, seed)):
+        for number, (_, part) in enumerate(_iterate_grouped_parts(y, groups, count, seed)):
             numbers[part] = number
-    return numbers[rows]
+    return numbers
 
 
 def make_given_fold(
@@ -163,16 +166,14 @@ def _make_repeat_seed(seed: int, repeat: int) -> int:
 
 
 def _iterate_grouped_parts(
-    sequences: Sequences, rows: RowIndices, count: int, seed: int
+    y: NDArray[np.int64], groups: NDArray, count: int, seed: int
 ) -> Iterator[tuple[RowIndices, RowIndices]]:
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    y, groups = sequences.y[rows], sequences.groups[rows]
     if np.bincount(y).max() < count:  # else scikit-learn raises; such rare labels cannot be balanced anyway
         y = np.zeros_like(y)
     with warnings.catch_warnings():  # a label rarer than the number of parts cannot be in every part
         warnings.simplefilter("ignore", UserWarning)
-        for rest, part in splitter.split(rows, y, groups):
-            yield rows[rest], rows[part]
+        yield from splitter.split(y, y, groups)
 
 
 def _read_named_split(sequences: Sequences, split: str) -> tuple[NDArray[np.str_], str]:

@@ -43,6 +43,8 @@ LEAST_SPREAD = 0.01
 move a probability by more than about a hundredth."""
 SMALLEST_SPREAD = 1e-12
 """Scores that deviate less count as equal."""
+MAX_FACTOR_RATIO = math.exp(15)
+"""Largest factor of scores that is tried, as a multiple of the least."""
 
 
 @dataclass(frozen=True)
@@ -163,25 +165,31 @@ def _least_slope(deviations: NDArray[np.float64]) -> float:
 def _fit_shared_temperature(
     classifier: ClassifierMixin, scores: NDArray[np.float64], y: NDArray[np.int64]
 ) -> tuple[_TemperatureScaling, bool]:
-    """Fit one factor for the scores (B, K) of all labels, and say whether it is above the least one.
+    """Fit one factor for the scores (B, K) of all labels, and say whether it is above the least one."""
+    has_scores = hasattr(classifier, "decision_function")
+    logits = scores if has_scores else np.log(scores + np.finfo(scores.dtype).eps)  # as scikit-learn does
+    least = _least_slope(logits - logits.mean(1, keepdims=True))
+    right = np.searchsorted(classifier.classes_, y)
+    factor, loss = fit_score_factor(logits, right, least=least, largest=least * MAX_FACTOR_RATIO)
+    has_signal = factor > least * 1.01 and loss < np.log(logits.shape[1])  # the loss of equal probabilities
+    temperature = _TemperatureScaling()
+    temperature.beta_ = np.float64(factor if has_signal else least)  # float64 as in the sigmoid
+    return temperature, has_signal
+
+
+def fit_score_factor(scores: NDArray[np.float64], y: Labels, *, least: float, largest: float) -> tuple[float, float]:
+    """Return the factor that makes held-out scores (B, K) the logits of clips y (B,) best, and the loss with it.
 
     As in Platt's sigmoid, one clip right and one wrong are imagined beside those held out, so that a perfect ranking
     does not give certainty.
     """
-    has_scores = hasattr(classifier, "decision_function")
-    logits = scores if has_scores else np.log(scores + np.finfo(scores.dtype).eps)  # as scikit-learn does
-    right = np.searchsorted(classifier.classes_, y)[:, None]  # (B, 1)
     wrong_share = 1 / (len(y) + 2)
 
     def loss(log_factor: float) -> float:
-        log_probs = log_softmax(np.exp(log_factor) * logits, axis=1)
-        of_right = np.take_along_axis(log_probs, right, axis=1)[:, 0]
-        of_wrong = (log_probs.sum(1) - of_right) / (logits.shape[1] - 1)
+        log_probs = log_softmax(np.exp(log_factor) * scores, axis=1)
+        of_right = log_probs[np.arange(len(y)), y]
+        of_wrong = (log_probs.sum(1) - of_right) / (scores.shape[1] - 1)
         return -float(((1 - wrong_share) * of_right + wrong_share * of_wrong).mean())
 
-    least = float(np.log(_least_slope(logits - logits.mean(1, keepdims=True))))
-    best = minimize_scalar(loss, bounds=(least, least + 15), method="bounded").x
-    has_signal = best > least + 0.01 and loss(best) < np.log(logits.shape[1])  # the loss of equal probabilities
-    temperature = _TemperatureScaling()
-    temperature.beta_ = np.exp(np.float64(best if has_signal else least))  # float64 as in the sigmoid
-    return temperature, has_signal
+    best = minimize_scalar(loss, bounds=(math.log(least), math.log(largest)), method="bounded")
+    return float(np.exp(best.x)), float(best.fun)

@@ -33,7 +33,7 @@ class EpochMetrics:
 class HeadTrainer:
     """A head that is trained on clips `train` (N,) and validated on clips `val` (M,).
 
-    `parts` (N,) number grouped parts of the training clips: see `PooledRidge.held_out`.
+    `groups` (N,) number the groups of the training clips: see `PooledRidge.held_out`.
 
     All random draws of an epoch depend only on the seed, the member and the epoch's number. A resumed training
     therefore gives the same result as one that was not interrupted, and no member depends on another.
@@ -48,7 +48,7 @@ class HeadTrainer:
         *,
         number: int,
         classes: int,
-        parts: Tensor,
+        groups: Tensor,
         state: dict[str, Tensor] | None = None,
         epochs_done: int = 0,
     ) -> None:
@@ -63,7 +63,7 @@ class HeadTrainer:
             y = clips.y[train]
             counts = None if settings.balance == "none" else class_weights(y, classes)[y]
             self.head.fit_statistics(  # type: ignore[operator]
-                clips.x[train], clips.mask[train], y, counts, parts=parts
+                clips.x[train], clips.mask[train], y, counts, groups=groups
             )
             self.keep_best_weights()
         else:

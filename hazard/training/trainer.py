@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from features.errors import SettingsError
-from hazard.data.splits import Fold, RowIndices, make_inner_split, number_grouped_parts
+from hazard.data.splits import Fold, RowIndices, make_inner_split
 from hazard.models.auto_size import SizedSettings, resolve_sizes
 from hazard.models.head_ensemble import HeadEnsemble, pick_device
 from hazard.models.settings import TrainSettings
@@ -165,7 +165,7 @@ class _HeadEnsembleTrainer:
         clips = DeviceClips.load(sequences, device)
         for number in range(self.settings.members):
             train, val = split_member_rows(sequences, fold, number, self.settings.seed)
-            parts = number_grouped_parts(sequences, train, seed=self.settings.seed)
+            groups = np.unique(sequences.groups[train], return_inverse=True)[1]
             self.trainers.append(
                 HeadTrainer(
                     clips,
@@ -174,7 +174,7 @@ class _HeadEnsembleTrainer:
                     self.settings,
                     number=number,
                     classes=self.width_and_classes[1],
-                    parts=torch.from_numpy(parts).to(device),
+                    groups=torch.from_numpy(groups).to(device),
                     state=None if tensors is None else select_by_prefix(f"{number}.", tensors),
                     epochs_done=len(self.val_losses),
                 )

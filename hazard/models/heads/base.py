@@ -46,12 +46,12 @@ class Head(Protocol):
     """The contract of every member of HEADS: an `nn.Module` called with x (B, T, D) and mask (B, T) True = real."""
 
     def fit_statistics(
-        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, groups: Tensor | None = None
     ) -> None:
         """Learn from training clips, with labels y (B,), everything that is not learned by gradient steps.
 
-        `weights` (B,) say how much each clip counts; equal by default. `parts` (B,) number parts that never split a
-        group: whatever is fitted to labels then keeps its logits for clips of a part that it was not fitted on.
+        `weights` (B,) say how much each clip counts; equal by default. `groups` (B,) number the clips' groups: what is
+        fitted to labels also keeps logits of each clip from a fit without its group.
         """
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:

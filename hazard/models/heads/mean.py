@@ -34,12 +34,12 @@ class MeanHead(nn.Module):
             start_at_zero(last)
 
     def fit_statistics(
-        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, groups: Tensor | None = None
     ) -> None:
         """Fit the input scales and the pooled ridge on training clips."""
         self.inputs.fit(x, mask)
         if self.pooled is not None:
-            self.pooled.fit(x, mask, y, weights, parts=parts)
+            self.pooled.fit(x, mask, y, weights, groups=groups)
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return equal weights (B, T) for the real steps."""

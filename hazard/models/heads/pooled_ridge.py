@@ -2,23 +2,20 @@
 
 import numpy as np
 import torch
-from scipy.special import softmax  # type: ignore[import-untyped]
-from sklearn.linear_model import RidgeCV
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from hazard.models.calibration import fit_temperature
+from hazard.data.splits import number_grouped_parts
+from hazard.models.calibration import fit_score_factor
 from hazard.models.heads.base import Standardize
-from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_weights
+from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS
+from hazard.models.ridge_options import choose_ridge_options, normalize_mean_size
 
-RIDGE_PENALTY = 300.0
-"""Penalty on the squared weights: two thousand columns meet a few hundred clips.
+Array = NDArray
 
-It need not follow the number of clips. It is weighed against the sum of the clips' errors, so that its share per clip
-falls as clips are added.
-"""
-
-MAX_LOGIT_SCALE = 10.0
-"""Factor from scores between -1 and 1 to logits, before division by a temperature that held-out scores choose."""
+LEAST_STEEPNESS, LARGEST_STEEPNESS = 0.5, 20.0
+"""Bounds of the factor from scores, which are near -1 and 1, to logits."""
 
 UNSEEN_CLASS_MARGIN = 3.0
 """How far, in logits, a class without training clips starts below the others."""
@@ -48,54 +45,57 @@ class PooledRidge(nn.Module):
         self.register_buffer("bias", torch.zeros(classes))
 
     def fit(
-        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, parts: Tensor | None = None
+        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, groups: Tensor | None = None
     ) -> None:
         """Fit on training clips x (B, T, D) with labels y (B,); only the scale if all have one label.
 
-        With `parts` (B,), numbers of parts that never split a group, `held_out` is computed too: one more fit a part.
+        `weights` (B,) say how much each clip counts. `held_out` becomes the logits of each clip by a ridge that was
+        fitted without its group, of `groups` (B,); without groups each clip is its own.
         """
         pooled = self._pool(x, mask)  # (B, S D)
-        self._fit_pooled(pooled, y, weights, width=x.shape[2])
-        if parts is not None:
-            self.held_out = self._hold_out(pooled, y, weights, parts, width=x.shape[2])
-
-    def _hold_out(self, pooled: Tensor, y: Tensor, weights: Tensor | None, parts: Tensor, *, width: int) -> Tensor:
-        held_out = torch.zeros(len(pooled), len(self.bias), device=pooled.device)
-        for part in parts.unique().tolist():
-            inside = parts == part
-            if inside.all():  # a single group: nothing is known about clips outside it
-                continue
-            other = PooledRidge(width, len(self.bias)).to(pooled.device)
-            other._fit_pooled(pooled[~inside], y[~inside], None if weights is None else weights[~inside], width=width)
-            held_out[inside] = other._score(pooled[inside])
-        return held_out
-
-    def _fit_pooled(self, pooled: Tensor, y: Tensor, weights: Tensor | None, *, width: int) -> None:
         self.scale.fit(pooled)
-        sizes = torch.tensor(list(normalize_statistic_weights(LINEAR_STATISTICS).values())).repeat_interleave(width)
-        self.scale.spread /= sizes.to(self.scale.spread)
-        present, numbers = np.unique(y.cpu().numpy(), return_inverse=True)
+        rows, labels = self.scale(pooled).cpu().numpy(), y.cpu().numpy()
+        numbers = np.arange(len(labels)) if groups is None or groups.unique().numel() < 2 else groups.cpu().numpy()
+        counts = None if weights is None else weights.cpu().double().numpy()
+        is_mean = np.repeat([name == "mean" for name in LINEAR_STATISTICS], x.shape[2])
+        options = choose_ridge_options(rows, is_mean, labels, numbers, counts)
+        sizes = np.where(is_mean, *normalize_mean_size(options.mean_size)).astype(rows.dtype)
+        self.scale.spread /= torch.from_numpy(sizes).to(self.scale.spread)
+        self._fit_rows(rows * sizes, labels, number_grouped_parts(labels, numbers, seed=0), counts, options.penalty)
+
+    def _fit_rows(self, rows: Array, y: Array, parts: Array, counts: Array | None, penalty: float) -> None:
+        present, numbers = np.unique(y, return_inverse=True)
+        self.held_out = torch.zeros(len(y), len(self.bias), device=self.bias.device)
         if len(present) < 2:
             return
         targets = 2.0 * np.eye(len(present))[numbers] - 1  # (B, K')
-        ridge = RidgeCV([RIDGE_PENALTY], scoring="neg_mean_squared_error", store_cv_results=True)
-        counts = None if weights is None else weights.cpu().double().numpy()
-        ridge.fit(self.scale(pooled).cpu().double().numpy(), targets, sample_weight=counts)
-        held_out = ridge.cv_results_[:, :, 0]  # (B, K') each clip scored by the fit on the other clips
-        steepness = MAX_LOGIT_SCALE / fit_temperature(softmax(MAX_LOGIT_SCALE * held_out, axis=1), numbers)
-        offsets = steepness * ridge.intercept_
-        self.bias.fill_(float(offsets.min()) - UNSEEN_CLASS_MARGIN if len(present) < len(self.bias) else 0.0)
-        self.weight[present] = torch.from_numpy(steepness * ridge.coef_).to(self.weight)
-        self.bias[present] = torch.from_numpy(offsets).to(self.bias)
+        scores = np.empty_like(targets)  # of each clip by a fit on other parts
+        for part in np.unique(parts):
+            inside = parts == part
+            coef, intercept = _solve(
+                rows[~inside], targets[~inside], None if counts is None else counts[~inside], penalty
+            )
+            scores[inside] = rows[inside] @ coef.T + intercept
+        coef, intercept = _solve(rows, targets, counts, penalty)
+        steepness, _ = fit_score_factor(scores, numbers, least=LEAST_STEEPNESS, largest=LARGEST_STEEPNESS)
+        lowest = float(steepness * intercept.min()) - UNSEEN_CLASS_MARGIN
+        self.bias.fill_(lowest)
+        self.held_out.fill_(lowest)
+        self.weight[present] = torch.from_numpy(steepness * coef).to(self.weight)
+        self.bias[present] = torch.from_numpy(steepness * intercept).to(self.bias)
+        self.held_out[:, present] = torch.from_numpy(steepness * scores).to(self.held_out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return logits (B, K)."""
         if self.cached_output is not None:
             return self.cached_output
-        return self._score(self._pool(x, mask))  # (B, K)
-
-    def _score(self, pooled: Tensor) -> Tensor:
-        return nn.functional.linear(self.scale(pooled), self.weight, self.bias)  # (B, K)
+        return nn.functional.linear(self.scale(self._pool(x, mask)), self.weight, self.bias)  # (B, K)
 
     def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
         return torch.cat([STATISTICS[name](x, mask) for name in LINEAR_STATISTICS], dim=-1)  # (B, S D)
+
+
+def _solve(rows: Array, targets: Array, counts: Array | None, penalty: float) -> tuple[Array, Array]:
+    """Return coefficients (K', C) and intercepts (K',) of ridge regression, in float64."""
+    ridge = Ridge(penalty, solver="cholesky").fit(rows.astype(np.float64), targets, sample_weight=counts)
+    return ridge.coef_, ridge.intercept_

@@ -15,7 +15,7 @@ from hazard.models.head_ensemble import pick_device, predict_head
 from hazard.models.heads import HEADS
 from hazard.models.settings import TrainSettings
 from hazard.training.precision import uses_bf16
-from hazard.training.trainer import fit_head
+from hazard.training.trainer import fit_head, last_notable_gain
 from hazard.types import SequenceView
 from tests.helpers.data.sequences import make_moving_sequences
 
@@ -96,16 +96,34 @@ def test_views_change_training_by_the_seed_and_never_validation_or_the_test_part
 def test_the_best_epoch_is_kept_and_training_stops_after_patience():
     seen = []
     head, history = fit_head(
-        DATA, FOLD, settings("lstm", members=1, epochs=60, patience=3, lr=0.1), progress=lambda *row: seen.append(row)
+        DATA,
+        FOLD,
+        settings("lstm", members=1, epochs=60, patience=3, lr=0.1, pooled_path=False),
+        progress=lambda *row: seen.append(row),
     )
     losses = [epoch.val_loss for epoch in history]
     best = int(np.argmin(losses))
     assert [epoch.best for epoch in history] == [number == best for number in range(len(history))]
-    assert len(history) == best + 1 + 3 < 60
+    assert len(history) == last_notable_gain(math.inf, losses) + 3 < 60
     assert seen == [(epoch.epoch, epoch.val_loss) for epoch in history]
     logits = head(torch.from_numpy(DATA.x[FOLD.val]), torch.from_numpy(DATA.mask[FOLD.val]))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(DATA.y[FOLD.val])).item()
     assert loss == pytest.approx(losses[best], rel=1e-4)
+
+
+def test_patience_counts_from_the_last_gain_that_validation_clips_can_tell():
+    assert last_notable_gain(0.5, []) == 0
+    assert last_notable_gain(0.5, [0.6, 0.4, 0.395, 0.392, 0.389, 0.385]) == 5
+    assert last_notable_gain(0.5, [math.nan, 0.495]) == 0
+    assert last_notable_gain(math.nan, [math.nan, 0.9, 0.9]) == 2
+
+
+def test_a_head_that_training_makes_no_better_stays_its_pooled_ridge():
+    """Clips that differ in motion alone are the ridge's, and steps that are far too large only do harm."""
+    head, history = fit_head(DATA, FOLD, settings("lstm", members=1, epochs=5, lr=1.0))
+    assert not any(epoch.best for epoch in history)
+    x, mask = torch.from_numpy(DATA.x[FOLD.test]), torch.from_numpy(DATA.mask[FOLD.test])
+    torch.testing.assert_close(head(x, mask), head.heads[0].pooled(x, mask).log_softmax(-1))
 
 
 def test_without_clips_to_spare_every_epoch_is_run():
@@ -156,7 +174,7 @@ def test_wrong_settings_are_named(override, said):
 
 
 def test_members_stop_together():
-    _, history = fit_head(DATA, FOLD, settings("lstm", members=3, epochs=4))
+    _, history = fit_head(DATA, FOLD, settings("lstm", members=3, epochs=4, pooled_path=False))
     assert sorted({epoch.member for epoch in history}) == [0, 1, 2]
     assert len({epoch.epoch for epoch in history if epoch.best}) == 1
 
@@ -240,7 +258,7 @@ def test_balance_makes_a_rare_label_likelier(balance):
         y = DATA.y[FOLD.train]
         train = np.concatenate([FOLD.train[y == 0], FOLD.train[y == 1][:4]])
         fold = dataclasses.replace(FOLD, train=train, val=FOLD.val[:0], val_is_given=True)
-        quick = settings("lstm", members=1, epochs=8, patience=8, **changes)
+        quick = settings("lstm", members=1, epochs=8, patience=8, pooled_path=False, **changes)
         head, _ = fit_head(DATA, fold, quick)
         return predict_head(head, DATA.x[FOLD.test], DATA.mask[FOLD.test])[:, 1].mean()
 

@@ -32,7 +32,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.errors import SettingsError
 from hazard.models.calibration import calibrate_classifier
-from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_weights, pool
+from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_sizes, pool
+from hazard.models.ridge_options import RidgeOptions, choose_ridge_options
 from hazard.types import Sequences
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def rbf_svm(seed: int) -> SVC:
 
 def ridge(seed: int) -> RidgeClassifier:
     """Make a ridge classifier: least squares on labels of -1 and 1."""
-    return RidgeClassifier(alpha=300, random_state=seed)
+    return RidgeClassifier(alpha=RidgeOptions().penalty, random_state=seed)
 
 
 def knn(seed: int) -> KNeighborsClassifier:
@@ -154,9 +155,10 @@ def fit_baseline(
     unfitted = _build_pipeline(name, seed, statistics, (fewest, pooled.shape[1]))
     with threadpool_limits(1), joblib.parallel_config("threading", n_jobs=jobs):
         held_out = joblib.Parallel()(
-            joblib.delayed(_score_held_out)(unfitted, scale, pooled, sequences.y, rest, held) for rest, held in parts
+            joblib.delayed(_score_held_out)(unfitted, scale, pooled, sequences.y, sequences.groups, rest, held)
+            for rest, held in parts
         )
-        model = _fit_pipeline(unfitted, scale, pooled, sequences.y)
+        model = _fit_pipeline(unfitted, scale, pooled, sequences.y, sequences.groups)
     order = np.argsort(np.concatenate([held for _, held in parts]))
     model.steps[-1] = (
         "classifier",
@@ -258,10 +260,19 @@ def _build_pipeline(name: str, seed: int, statistics: Sequence[str], shape: tupl
     return Pipeline([*steps, ("classifier", classifier)])
 
 
-def _fit_pipeline(unfitted: Pipeline, scale: ScaleMode, pooled: NDArray[np.float32], y: NDArray[np.int64]) -> Pipeline:
+def _fit_pipeline(
+    unfitted: Pipeline, scale: ScaleMode, pooled: NDArray[np.float32], y: NDArray[np.int64], groups: NDArray[np.str_]
+) -> Pipeline:
+    """Fit the pipeline; the size of the means, and the penalty of `ridge`, are chosen on these same clips."""
     model = clone(unfitted)
-    if scale == "kind":
-        _share_scales(model[0], pooled)
+    columns, statistics = model[0], get_statistics(model)
+    shared = _share_scales(columns, pooled) if scale == "kind" else dict.fromkeys(statistics, 1.0)
+    rows = columns.set_params(transformer_weights=shared).fit_transform(pooled)
+    options = choose_ridge_options(rows, statistics, y, groups)
+    sizes = normalize_statistic_sizes(statistics, options.mean_size)
+    columns.set_params(transformer_weights={name: size * shared[name] for name, size in sizes.items()})
+    if isinstance(model[-1], RidgeClassifier):
+        model[-1].set_params(alpha=options.penalty)
     return model.fit(pooled, y)
 
 
@@ -270,11 +281,12 @@ def _score_held_out(
     scale: ScaleMode,
     pooled: NDArray[np.float32],
     y: NDArray[np.int64],
+    groups: NDArray[np.str_],
     rest: NDArray[np.int64],
     held: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Return the scores of the held-out rows, (B,) for two labels or (B, K), after a fit on the rest."""
-    model = _fit_pipeline(unfitted, scale, pooled[rest], y[rest])
+    model = _fit_pipeline(unfitted, scale, pooled[rest], y[rest], groups[rest])
     if hasattr(model, "decision_function"):
         return model.decision_function(pooled[held])
     probs = model.predict_proba(pooled[held])
@@ -285,15 +297,15 @@ def _make_column_scaler(statistics: Sequence[str], columns: int) -> ColumnTransf
     width = columns // max(len(statistics), 1)  # D
     return ColumnTransformer(
         [(name, StandardScaler(), slice(i * width, (i + 1) * width)) for i, name in enumerate(statistics)],
-        transformer_weights=normalize_statistic_weights(statistics),
+        transformer_weights=normalize_statistic_sizes(statistics),
     )
 
 
-def _share_scales(columns: ColumnTransformer, pooled: NDArray[np.float32]) -> None:
-    """Divide all columns of a statistic by one deviation, so that PCA components keep their order of importance."""
-    weights = dict(columns.transformer_weights)
+def _share_scales(columns: ColumnTransformer, pooled: NDArray[np.float32]) -> dict[str, float]:
+    """Return one size for all columns of each statistic, so that PCA components keep their order of importance."""
+    shared = {}
     for name, scaler, rows in columns.transformers:
         scaler.set_params(with_std=False)
         spread = float(np.sqrt(pooled[:, rows].var(axis=0).mean()))
-        weights[name] /= spread if spread > 0 else 1.0
-    columns.set_params(transformer_weights=weights)
+        shared[name] = 1 / spread if spread > 0 else 1.0
+    return shared

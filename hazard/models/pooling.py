@@ -87,15 +87,15 @@ here; the tests pick it up."""
 LINEAR_STATISTICS = ("mean", "deviation", "absolute_difference", "second_difference")
 """Statistics of a clip that linear models take."""
 
-STATISTIC_WEIGHTS = {"mean": 0.25}
-"""Size of a standardised statistic, 1 if not listed. The appearance of a clip reveals its place more readily than
-what happens there. At a quarter of the size it is penalised sixteen times as much, and counts only where many
-clips agree."""
+MEAN_SIZE = 0.25
+"""Size of standardised means beside other statistics of size 1, unless training clips clearly say otherwise. The
+appearance of a clip reveals its place more readily than what happens there. At a quarter of the size it is penalised
+sixteen times as much, and counts only where many clips agree."""
 
 
-def normalize_statistic_weights(statistics: Sequence[str]) -> dict[str, float]:
+def normalize_statistic_sizes(statistics: Sequence[str], mean_size: float = MEAN_SIZE) -> dict[str, float]:
     """Return the sizes of the given statistics, scaled so that the largest is 1."""
-    sizes = {name: STATISTIC_WEIGHTS.get(name, 1.0) for name in statistics}
+    sizes = {name: mean_size if name == "mean" else 1.0 for name in statistics}
     return {name: size / max(sizes.values()) for name, size in sizes.items()}
 
 

@@ -6,6 +6,7 @@ seen, other values do far better, and held-out clips say so clearly. The dual fo
 in the time of a few fits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve  # type: ignore[import-untyped]
 
 from hazard.data.splits import number_grouped_parts
+from hazard.models.pooling import MEAN_SIZE, normalize_statistic_sizes
 
 PENALTIES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
-MEAN_SIZES = (0.25, 1.0, 4.0)
+MEAN_SIZES = (MEAN_SIZE, 1.0, 4.0)
 """Candidates. Every pair of them is tried."""
 LARGEST_SAMPLE = 1_000
 """Clips, at most, on which the candidates are tried."""
@@ -39,12 +41,12 @@ class RidgeOptions:
     """
 
     penalty: float = 300.0
-    mean_size: float = 0.25
+    mean_size: float = MEAN_SIZE
 
 
 def choose_ridge_options(
     rows: Rows,
-    is_mean: NDArray[np.bool_],
+    statistics: Sequence[str],
     y: NDArray[np.int64],
     groups: NDArray[np.int64] | NDArray[np.str_],
     counts: Numbers | None = None,
@@ -53,8 +55,8 @@ def choose_ridge_options(
 ) -> RidgeOptions:
     """Return the options with the least squared error on held-out parts, or the default if none is clearly better.
 
-    `rows` (B, C) are standardised statistics of the clips with labels y (B,), `is_mean` (C,) marks the columns of the
-    means, and `counts` (B,) say how much each clip counts. Parts never split one of `groups` (B,).
+    `rows` (B, S D) are standardised `statistics` of the clips with labels y (B,), and `counts` (B,) say how much each
+    clip counts. Parts never split one of `groups` (B,).
     """
     if len(y) > LARGEST_SAMPLE:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:LARGEST_SAMPLE])
@@ -67,12 +69,15 @@ def choose_ridge_options(
     targets = 2.0 * np.eye(len(labels))[label_numbers] - 1  # (B, K')
     parts = number_grouped_parts(y, groups, seed=seed)
     counts = np.ones(len(y)) if counts is None else counts
-    of_means, of_others = _multiply_rows(rows, is_mean), _multiply_rows(rows, ~is_mean)
-    sizes = MEAN_SIZES if is_mean.any() and not is_mean.all() else (RidgeOptions().mean_size,)
+    products_by_statistic = {
+        name: _multiply_rows(columns)
+        for name, columns in zip(statistics, np.split(rows, len(statistics), axis=1), strict=True)
+    }
+    sizes = MEAN_SIZES if "mean" in statistics and len(statistics) > 1 else (MEAN_SIZE,)
     errors: dict[RidgeOptions, Numbers] = {}  # of each clip (B,)
     for size in sizes:
-        of_mean, of_other = normalize_mean_size(size) if len(sizes) > 1 else (1.0, 1.0)
-        products = of_mean**2 * of_means + of_other**2 * of_others
+        scales = normalize_statistic_sizes(statistics, size)
+        products = np.sum([scales[name] ** 2 * each for name, each in products_by_statistic.items()], axis=0)
         errors |= {RidgeOptions(penalty, size): np.empty(len(y)) for penalty in PENALTIES}
         for part in np.unique(parts):
             held_out = parts == part
@@ -85,17 +90,12 @@ def choose_ridge_options(
     return best if gain.sum() > CLEAR_GAIN * float(np.sqrt((deviations**2).sum())) else RidgeOptions()
 
 
-def normalize_mean_size(size: float) -> tuple[float, float]:
-    """Return the sizes of the means and of the other statistics, the larger of which is 1."""
-    return size / max(size, 1.0), 1 / max(size, 1.0)
-
-
-def _multiply_rows(rows: Rows, columns: NDArray[np.bool_]) -> Numbers:
-    """Return the products (B, B) of all pairs of rows over some of their columns."""
+def _multiply_rows(rows: Rows) -> Numbers:
+    """Return the products (B, B) of all pairs of rows (B, D), summed in float64."""
     products = np.zeros((len(rows), len(rows)))
-    for block in np.array_split(np.flatnonzero(columns), np.arange(BLOCK_COLUMNS, columns.sum(), BLOCK_COLUMNS)):
-        part = rows[:, block].astype(np.float64)
-        products += part @ part.T
+    for start in range(0, rows.shape[1], BLOCK_COLUMNS):
+        block = rows[:, start : start + BLOCK_COLUMNS].astype(np.float64)
+        products += block @ block.T
     return products
 
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from hazard.models.heads.base import Standardize
-from hazard.models.pooling import STATISTIC_WEIGHTS, step_differences
+from hazard.models.pooling import MEAN_SIZE, step_differences
 
-INPUT_SCALES = {"features": STATISTIC_WEIGHTS["mean"]}
-"""Size of a standardised input, 1 if not listed. Appearance is made smaller than motion, as in STATISTIC_WEIGHTS."""
+INPUT_SCALES = {"features": MEAN_SIZE}
+"""Size of a standardised input, 1 if not listed. Appearance is made smaller than motion, as in MEAN_SIZE."""
 
 
 class MotionInputs(nn.Module):

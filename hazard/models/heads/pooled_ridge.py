@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from hazard.data.splits import number_grouped_parts
 from hazard.models.calibration import fit_score_factor
 from hazard.models.heads.base import Standardize
-from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS
-from hazard.models.ridge_options import choose_ridge_options, normalize_mean_size
+from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_sizes
+from hazard.models.ridge_options import choose_ridge_options
 
 Array = NDArray
 
@@ -57,9 +57,9 @@ class PooledRidge(nn.Module):
         rows, labels = self.scale(pooled).cpu().numpy(), y.cpu().numpy()
         numbers = np.arange(len(labels)) if groups is None or groups.unique().numel() < 2 else groups.cpu().numpy()
         counts = None if weights is None else weights.cpu().double().numpy()
-        is_mean = np.repeat([name == "mean" for name in LINEAR_STATISTICS], x.shape[2])
-        options = choose_ridge_options(rows, is_mean, labels, numbers, counts)
-        sizes = np.where(is_mean, *normalize_mean_size(options.mean_size)).astype(rows.dtype)
+        options = choose_ridge_options(rows, LINEAR_STATISTICS, labels, numbers, counts)
+        scales = list(normalize_statistic_sizes(LINEAR_STATISTICS, options.mean_size).values())
+        sizes = np.repeat(np.array(scales, rows.dtype), x.shape[2])  # (S D,)
         self.scale.spread /= torch.from_numpy(sizes).to(self.scale.spread)
         self._fit_rows(rows * sizes, labels, number_grouped_parts(labels, numbers, seed=0), counts, options.penalty)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hazard.models.pooling import CHUNK_CLIPS, STATISTICS, normalize_statistic_weights, pool
+from hazard.models.pooling import CHUNK_CLIPS, STATISTICS, normalize_statistic_sizes, pool
 from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
 DATA = make_moving_sequences(clips=40)
@@ -47,8 +47,9 @@ def test_differences_by_hand():
 
 
 def test_appearance_counts_less_beside_motion_and_fully_alone():
-    assert normalize_statistic_weights(["mean", "deviation"]) == {"mean": 0.25, "deviation": 1.0}
-    assert normalize_statistic_weights(["mean"]) == {"mean": 1.0}
+    assert normalize_statistic_sizes(["mean", "deviation"]) == {"mean": 0.25, "deviation": 1.0}
+    assert normalize_statistic_sizes(["mean"]) == {"mean": 1.0}
+    assert normalize_statistic_sizes(["mean", "deviation"], mean_size=4.0) == {"mean": 1.0, "deviation": 0.25}
 
 
 def test_more_clips_than_are_pooled_at_once():

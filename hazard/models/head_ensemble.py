@@ -19,11 +19,15 @@ class HeadEnsemble(nn.Module):
 
     last_epoch_weights: dict[str, Tensor]
     """Weights after the last epoch of training, while `state_dict()` has the best; empty in an opened model."""
+    validation_probs: list[NDArray[np.float64]]
+    """Probabilities (M, K) by each head of the clips that it was stopped early on, by a pooled ridge without them; empty
+    in an opened model."""
 
     def __init__(self, heads: list[nn.Module]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
         self.last_epoch_weights = {}
+        self.validation_probs = []
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the log of the mean probabilities (B, K), which are also logits, of x (B, T, D), mask (B, T)."""

@@ -12,8 +12,6 @@ from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.types import Sequences
 
-FROZEN_PARTS = (MotionInputs, PooledRidge)
-"""Parts of a head that gradient steps do not change; `fit_statistics` fits them."""
 BLOCK_CLIPS = 256
 """Clips in one forward pass without gradients."""
 MAX_FROZEN_CACHE_BYTES = 2**30
@@ -74,26 +72,25 @@ class FrozenPartCache:
         *,
         dtype: torch.dtype,
         max_bytes: int,
-        held_out: bool = False,
+        held_out: Tensor,
     ) -> None:
-        """Compute what fits into `max_bytes` for `rows`; with `held_out` these are all views of the clips in training.
+        """Compute what fits into `max_bytes` for `rows`, which count through all views.
 
-        Of a pooled ridge the held-out logits are then looked up, the same for all views.
+        Of a pooled ridge its logits `held_out` (B, K) of the clips are looked up, the same for all views.
         """
         self._head, self._clips = head, clips
         self._table_rows = torch.zeros(len(clips.x), dtype=torch.int64, device=rows.device)
         self._table_rows[rows] = torch.arange(len(rows), device=rows.device)
         self._tables: list[tuple[MotionInputs | PooledRidge, Tensor]] = []
         for part in head.modules():
-            if held_out and isinstance(part, PooledRidge) and part.held_out is not None and len(rows):
-                self._tables.append((part, part.held_out.repeat(len(rows) // len(part.held_out), 1)))
-            elif isinstance(part, FROZEN_PARTS) and len(rows):
-                sample = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, ...)
-                table_dtype = sample.dtype if sample.ndim == 2 else dtype  # logits stay exact
-                size = sample.numel() * len(rows) * table_dtype.itemsize
+            if isinstance(part, PooledRidge) and len(rows):
+                self._tables.append((part, held_out[rows % len(held_out)]))
+            elif isinstance(part, MotionInputs) and len(rows):
+                sample = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, T, W)
+                size = sample.numel() * len(rows) * dtype.itemsize
                 if size <= max_bytes:
                     max_bytes -= size
-                    self._tables.append((part, self._compute_part(part, rows, table_dtype)))
+                    self._tables.append((part, self._compute_part(part, rows, dtype)))
         self._head_reads_x = not self._tables or self._check_head_reads_x(rows[:1], dtype)
 
     def logits(self, rows: Tensor) -> Tensor:

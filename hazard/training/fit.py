@@ -115,16 +115,19 @@ def fit_inner_temperature(sequences: Sequences, fold: Fold, settings: TrainSetti
     one is fitted without them.
     """
     if fold.val_is_given or not len(fold.val):
-        predictions = [(model, fold.val)]
+        pairs = [(fold.val, _predict(model, sequences, fold.val))]
     elif isinstance(model, HeadEnsemble):
-        parts = [split_member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
-        predictions = [(HeadEnsemble([head]), val) for head, val in zip(model.heads, parts, strict=True)]
+        rows = [split_member_rows(sequences, fold, member, settings.seed)[1] for member in range(len(model.heads))]
+        pairs = list(zip(rows, model.validation_probs, strict=True))
     else:
-        predictions = [(fit(sequences, replace(fold, val=fold.val[:0]), settings)[0], fold.val)]
-    rows = np.concatenate([val for _, val in predictions])
-    classes = len(sequences.labels)
-    probs = [predict_probs(part, sequences.x[val], sequences.mask[val], classes) for part, val in predictions]
-    return fit_temperature(np.concatenate(probs), sequences.y[rows])
+        without = fit(sequences, replace(fold, val=fold.val[:0]), settings)[0]
+        pairs = [(fold.val, _predict(without, sequences, fold.val))]
+    rows_of_all, probs = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return fit_temperature(probs, sequences.y[rows_of_all])
+
+
+def _predict(model: Model, sequences: Sequences, rows: np.ndarray) -> np.ndarray:
+    return predict_probs(model, sequences.x[rows], sequences.mask[rows], len(sequences.labels))
 
 
 def training_rows(fold: Fold) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from hazard.models.auto_size import SizedSettings
 from hazard.models.heads import HEADS
 from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.training.augment import TrainingBatch, augment
-from hazard.training.device_data import MAX_FROZEN_CACHE_BYTES, DeviceClips, FrozenPartCache
+from hazard.training.device_data import BLOCK_CLIPS, MAX_FROZEN_CACHE_BYTES, DeviceClips, FrozenPartCache
 from hazard.training.losses import class_weights, training_loss
 from hazard.training.optimizer import Optimizer
 from hazard.training.precision import uses_bf16
@@ -33,7 +34,8 @@ class EpochMetrics:
 class HeadTrainer:
     """A head that is trained on clips `train` (N,) and validated on clips `val` (M,).
 
-    `groups` (N,) number the groups of the training clips: see `PooledRidge.held_out`.
+    `ridge` is the fitted pooled ridge of all members, and `held_out` (B, K) has its logits for every clip that training
+    uses, each from a fit without that clip.
 
     All random draws of an epoch depend only on the seed, the member and the epoch's number. A resumed training
     therefore gives the same result as one that was not interrupted, and no member depends on another.
@@ -48,7 +50,8 @@ class HeadTrainer:
         *,
         number: int,
         classes: int,
-        groups: Tensor,
+        ridge: PooledRidge | None,
+        held_out: Tensor,
         state: dict[str, Tensor] | None = None,
         epochs_done: int = 0,
     ) -> None:
@@ -58,18 +61,12 @@ class HeadTrainer:
         self.head = HEADS[settings.head](clips.x.shape[2], classes, settings.head_options).to(self.device)
         batches = math.ceil(len(train) / settings.batch_size)
         self.optimizer = Optimizer(self.head, settings.optimizer_options, steps=settings.epochs * batches)
+        self._held_out = held_out
         if state is None:
-            # On the original view only: the more views the pooled part was fitted on, the worse it did.
-            y = clips.y[train]
-            counts = None if settings.balance == "none" else class_weights(y, classes)[y]
-            self.head.fit_statistics(  # type: ignore[operator]
-                clips.x[train], clips.mask[train], y, counts, groups=groups
-            )
+            self.head.fit_statistics(clips.x[train], clips.mask[train], ridge)  # type: ignore[operator]
             self.keep_best_weights()
         else:
             self.head.load_state_dict(select_by_prefix("head.", state))
-            for ridge in self._ridges:
-                ridge.held_out = state["held_out"].to(self.device)
             self.best_weights = select_by_prefix("best.", state)
             self.optimizer.load(state, steps_taken=epochs_done * batches)
         self._prepare()
@@ -95,8 +92,7 @@ class HeadTrainer:
         """Return all tensors that resuming needs, by name."""
         head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
-        held_out = {"held_out": self._held_out[self.train_rows]}
-        return head | best | held_out | self.optimizer.state_tensors()
+        return head | best | self.optimizer.state_tensors()
 
     @property
     def _ridges(self) -> list[PooledRidge]:
@@ -114,16 +110,9 @@ class HeadTrainer:
         cached_rows = (
             self.train_rows[:0] if settings.augment_options.is_enabled else self.clips.expand_views(self.train_rows)
         )
-        self._train_cache = FrozenPartCache(
-            self.head, self.clips, cached_rows, dtype=dtype, max_bytes=max_bytes, held_out=True
-        )
-        self._held_out = torch.zeros(len(self.clips.y), self.classes, device=self.device)
-        for ridge in self._ridges:
-            if ridge.held_out is not None:
-                self._held_out[self.train_rows] = ridge.held_out
-        self._val_cache = FrozenPartCache(
-            self.head, self.clips, self.val_rows, dtype=torch.float32, max_bytes=max_bytes // 4
-        )
+        make_cache = partial(FrozenPartCache, self.head, self.clips, held_out=self._held_out)
+        self._train_cache = make_cache(cached_rows, dtype=dtype, max_bytes=max_bytes)
+        self._val_cache = make_cache(self.val_rows, dtype=torch.float32, max_bytes=max_bytes // 4)
         if settings.augment_options.feature_dropout:
             self._channel_means = self.clips.x[self.train_rows][self.clips.mask[self.train_rows]].mean(0)  # (D,)
 
@@ -161,6 +150,16 @@ class HeadTrainer:
         finally:
             for ridge in self._ridges:
                 ridge.cached_output = None
+
+    def predict_validation(self) -> Tensor:
+        """Return probabilities (M, K) of the validation clips by the best weights."""
+        current = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+        self.head.load_state_dict(self.best_weights)
+        self.head.eval()
+        with torch.inference_mode():
+            logits = [self._val_cache.logits(rows).softmax(-1) for rows in self.val_rows.split(BLOCK_CLIPS)]
+        self.head.load_state_dict(current)
+        return torch.cat(logits) if logits else torch.zeros(0, self.classes)
 
     def validate(self) -> tuple[float, float]:
         """Return loss and accuracy on the validation clips; NaN without any."""

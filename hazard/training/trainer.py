@@ -16,10 +16,12 @@ from features.errors import SettingsError
 from hazard.data.splits import Fold, RowIndices, make_inner_split
 from hazard.models.auto_size import SizedSettings, resolve_sizes
 from hazard.models.head_ensemble import HeadEnsemble, pick_device
+from hazard.models.heads.pooled_ridge import PooledRidge, fit_pooled_ridge
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints, FitCheckpoint, FitState
 from hazard.training.device_data import DeviceClips
 from hazard.training.head_trainer import EpochMetrics, HeadTrainer, make_head, select_by_prefix
+from hazard.training.losses import class_weights
 from hazard.types import Sequences
 
 NOTABLE_GAIN = 0.01
@@ -127,7 +129,10 @@ class _HeadEnsembleTrainer:
             self._finish()
         elif self.checkpoint:
             self.checkpoint.save_if_due(
-                lambda: FitState(self._dump_facts(), self._collect_tensors(HeadTrainer.state_tensors))
+                lambda: FitState(
+                    self._dump_facts(),
+                    self._collect_tensors(HeadTrainer.state_tensors) | {"held_out": self.held_out.cpu()},
+                )
             )
 
     def report_epochs(
@@ -157,15 +162,22 @@ class _HeadEnsembleTrainer:
         ensemble.last_epoch_weights = {
             f"heads.{m}.{name}": value for m, weights in enumerate(last) for name, value in weights.items()
         }
+        ensemble.validation_probs = [
+            self.finished_tensors[f"validation.{number}"].double().numpy() for number in range(self.settings.members)
+        ]
         return ensemble
 
     def _make_trainers(
         self, sequences: Sequences, fold: Fold, device: torch.device, tensors: dict[str, Tensor] | None
     ) -> None:
         clips = DeviceClips.load(sequences, device)
+        ridge = None
+        if tensors is None:
+            ridge, self.held_out = self._fit_ridge(clips, sequences, fold)
+        else:
+            self.held_out = tensors["held_out"].to(device)
         for number in range(self.settings.members):
             train, val = split_member_rows(sequences, fold, number, self.settings.seed)
-            groups = np.unique(sequences.groups[train], return_inverse=True)[1]
             self.trainers.append(
                 HeadTrainer(
                     clips,
@@ -174,14 +186,36 @@ class _HeadEnsembleTrainer:
                     self.settings,
                     number=number,
                     classes=self.width_and_classes[1],
-                    groups=torch.from_numpy(groups).to(device),
+                    ridge=ridge,
+                    held_out=self.held_out,
                     state=None if tensors is None else select_by_prefix(f"{number}.", tensors),
                     epochs_done=len(self.val_losses),
                 )
             )
-
         if tensors is None:
             self.initial_loss = self._mean_val_loss([member.validate()[0] for member in self.trainers])
+
+    def _fit_ridge(self, clips: DeviceClips, sequences: Sequences, fold: Fold) -> tuple[PooledRidge | None, Tensor]:
+        """Fit the pooled ridge of all members; return it and its logits (B, K) of every clip that training uses.
+
+        It learns from validation clips too, unless the split itself names them: a clip's logits are always those of a
+        ridge that was fitted without it. Of several views it sees the original alone, because the more views it was
+        fitted on, the worse it did.
+        """
+        classes = self.width_and_classes[1]
+        held_out = torch.zeros(len(sequences), classes, device=clips.x.device)
+        if not self.settings.pooled_path:
+            return None, held_out
+        rows = fold.train if fold.val_is_given else np.sort(np.concatenate([fold.train, fold.val]))
+        groups = torch.from_numpy(np.unique(sequences.groups[rows], return_inverse=True)[1])
+        y = clips.y[rows]
+        counts = None if self.settings.balance == "none" else class_weights(y, classes)[y]
+        ridge, held_out[rows] = fit_pooled_ridge(
+            clips.x[rows], clips.mask[rows], y, classes, counts, groups=groups.to(clips.x.device)
+        )
+        if fold.val_is_given and len(fold.val):
+            held_out[fold.val] = ridge(clips.x[fold.val], clips.mask[fold.val])
+        return ridge, held_out
 
     @property
     def _is_validated(self) -> bool:
@@ -213,7 +247,8 @@ class _HeadEnsembleTrainer:
             self._collect_tensors(HeadTrainer.copy_weights),
             self._collect_tensors(lambda member: member.best_weights),
         )
-        self.finished_tensors = _add_prefix(best, "best") | _add_prefix(last, "last")
+        probs = {f"validation.{member.number}": member.predict_validation().cpu() for member in self.trainers}
+        self.finished_tensors = _add_prefix(best, "best") | _add_prefix(last, "last") | probs
         if self.checkpoint:
             self.checkpoint.save(FitState(self._dump_facts(), self.finished_tensors, finished=True))
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hazard.models.heads import HEADS
-from hazard.models.heads.base import DEFAULT_INPUTS
+from hazard.models.heads.base import DEFAULT_INPUTS, STEP_INPUTS
+from hazard.models.heads.step_pooling import POOLINGS
 
 
 class ValueSuggester(Protocol):
@@ -71,7 +72,8 @@ SEARCH_SPACE: dict[str, Choice | Range] = {
     "projection": Choice((0, 32, 64, 128)),
     "layers": Choice((1, 2)),
     "bidirectional": Choice((False, True)),
-    "inputs": Choice((DEFAULT_INPUTS, DEFAULT_INPUTS[:1], DEFAULT_INPUTS[:2], DEFAULT_INPUTS[1:], DEFAULT_INPUTS[2:])),
+    "inputs": Choice((DEFAULT_INPUTS, STEP_INPUTS[:2], STEP_INPUTS[:3], STEP_INPUTS[1:3])),
+    "pooling": Choice((None, *POOLINGS)),
     "dropout": Choice((0.1, 0.3, 0.5, 0.7)),
     "lr": Range(1e-4, 1e-2, log=True),
     "weight_decay": Range(1e-3, 1.0, log=True),

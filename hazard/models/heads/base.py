@@ -45,14 +45,8 @@ class HeadOptions:
 class Head(Protocol):
     """The contract of every member of HEADS: an `nn.Module` called with x (B, T, D) and mask (B, T) True = real."""
 
-    def fit_statistics(
-        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, groups: Tensor | None = None
-    ) -> None:
-        """Learn from training clips, with labels y (B,), everything that is not learned by gradient steps.
-
-        `weights` (B,) say how much each clip counts; equal by default. `groups` (B,) number the clips' groups: what is
-        fitted to labels also keeps logits of each clip from a fit without its group.
-        """
+    def fit_statistics(self, x: Tensor, mask: Tensor, ridge: nn.Module | None) -> None:
+        """Learn from training clips the scale of the inputs, and take over a fitted `PooledRidge` if there is one."""
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the weight of each step (B, T): rows sum to one, padding is zero."""

@@ -33,13 +33,11 @@ class MeanHead(nn.Module):
         if self.pooled is not None:
             start_at_zero(last)
 
-    def fit_statistics(
-        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, groups: Tensor | None = None
-    ) -> None:
-        """Fit the input scales and the pooled ridge on training clips."""
+    def fit_statistics(self, x: Tensor, mask: Tensor, ridge: nn.Module | None) -> None:
+        """Fit the input scales on training clips, and take over a fitted pooled ridge."""
         self.inputs.fit(x, mask)
-        if self.pooled is not None:
-            self.pooled.fit(x, mask, y, weights, groups=groups)
+        if self.pooled is not None and ridge is not None:
+            self.pooled.load_state_dict(ridge.state_dict())
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return equal weights (B, T) for the real steps."""

@@ -24,18 +24,16 @@ UNSEEN_CLASS_MARGIN = 3.0
 class PooledRidge(nn.Module):
     """(B, T, D) → (B, K): a ridge classifier on S statistics of the clip, fitted once and then frozen.
 
-    The temporal part is trained on top of its held-out logits and adds what order in time is worth. On little data,
-    gradient steps alone did worse: Adam moves all weights alike, while the penalty keeps uninformative weights small.
-    Squared errors did better than logistic ones where columns outnumber clips.
+    The temporal part is trained on top of its held-out logits and adds what order in time is worth. The logits of the
+    ridge itself fit its training clips so well that no gradient would be left. On little data, gradient steps alone did
+    worse: Adam moves all weights alike, while the penalty keeps uninformative weights small. Squared errors did better
+    than logistic ones where columns outnumber clips.
     """
 
     weight: Tensor
     bias: Tensor
     cached_output: Tensor | None = None
     """Output to return without computing it, as in `MotionInputs`."""
-    held_out: Tensor | None = None
-    """Logits (B, K) of the training clips, each by a ridge that saw no clip of its group; the temporal part learns on
-    top of these. The logits of the ridge itself fit its training clips so well that no gradient is left."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -44,55 +42,58 @@ class PooledRidge(nn.Module):
         self.register_buffer("weight", torch.zeros(classes, columns))
         self.register_buffer("bias", torch.zeros(classes))
 
-    def fit(
-        self, x: Tensor, mask: Tensor, y: Tensor, weights: Tensor | None = None, *, groups: Tensor | None = None
-    ) -> None:
-        """Fit on training clips x (B, T, D) with labels y (B,); only the scale if all have one label.
-
-        `weights` (B,) say how much each clip counts. `held_out` becomes the logits of each clip by a ridge that was
-        fitted without its group, of `groups` (B,); without groups each clip is its own.
-        """
-        pooled = self._pool(x, mask)  # (B, S D)
-        self.scale.fit(pooled)
-        rows, labels = self.scale(pooled).cpu().numpy(), y.cpu().numpy()
-        numbers = np.arange(len(labels)) if groups is None or groups.unique().numel() < 2 else groups.cpu().numpy()
-        counts = None if weights is None else weights.cpu().double().numpy()
-        options = choose_ridge_options(rows, LINEAR_STATISTICS, labels, numbers, counts)
-        scales = list(normalize_statistic_sizes(LINEAR_STATISTICS, options.mean_size).values())
-        sizes = np.repeat(np.array(scales, rows.dtype), x.shape[2])  # (S D,)
-        self.scale.spread /= torch.from_numpy(sizes).to(self.scale.spread)
-        self._fit_rows(rows * sizes, labels, number_grouped_parts(labels, numbers, seed=0), counts, options.penalty)
-
-    def _fit_rows(self, rows: Array, y: Array, parts: Array, counts: Array | None, penalty: float) -> None:
-        present, numbers = np.unique(y, return_inverse=True)
-        self.held_out = torch.zeros(len(y), len(self.bias), device=self.bias.device)
-        if len(present) < 2:
-            return
-        targets = 2.0 * np.eye(len(present))[numbers] - 1  # (B, K')
-        scores = np.empty_like(targets)  # of each clip by a fit on other parts
-        for part in np.unique(parts):
-            inside = parts == part
-            coef, intercept = _solve(
-                rows[~inside], targets[~inside], None if counts is None else counts[~inside], penalty
-            )
-            scores[inside] = rows[inside] @ coef.T + intercept
-        coef, intercept = _solve(rows, targets, counts, penalty)
-        steepness, _ = fit_score_factor(scores, numbers, least=LEAST_STEEPNESS, largest=LARGEST_STEEPNESS)
-        lowest = float(steepness * intercept.min()) - UNSEEN_CLASS_MARGIN
-        self.bias.fill_(lowest)
-        self.held_out.fill_(lowest)
-        self.weight[present] = torch.from_numpy(steepness * coef).to(self.weight)
-        self.bias[present] = torch.from_numpy(steepness * intercept).to(self.bias)
-        self.held_out[:, present] = torch.from_numpy(steepness * scores).to(self.held_out)
-
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return logits (B, K)."""
         if self.cached_output is not None:
             return self.cached_output
-        return nn.functional.linear(self.scale(self._pool(x, mask)), self.weight, self.bias)  # (B, K)
+        return nn.functional.linear(self.scale(self.pool(x, mask)), self.weight, self.bias)  # (B, K)
 
-    def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the statistics (B, S D) that the ridge takes, as they are."""
         return torch.cat([STATISTICS[name](x, mask) for name in LINEAR_STATISTICS], dim=-1)  # (B, S D)
+
+
+def fit_pooled_ridge(
+    x: Tensor, mask: Tensor, y: Tensor, classes: int, weights: Tensor | None = None, *, groups: Tensor | None = None
+) -> tuple[PooledRidge, Tensor]:
+    """Fit on training clips x (B, T, D) with labels y (B,); return the ridge and held-out logits (B, K) of the clips.
+
+    `weights` (B,) say how much each clip counts. The logits of a clip are those of a ridge that was fitted without its
+    group, of `groups` (B,); without groups, or with a single one, each clip is its own. If all clips have one label,
+    only the scale is fitted.
+    """
+    ridge = PooledRidge(x.shape[2], classes).to(x.device)
+    pooled = ridge.pool(x, mask)  # (B, S D)
+    ridge.scale.fit(pooled)
+    rows, labels = ridge.scale(pooled).cpu().numpy(), y.cpu().numpy()
+    numbers = np.arange(len(labels)) if groups is None or groups.unique().numel() < 2 else groups.cpu().numpy()
+    counts = None if weights is None else weights.cpu().double().numpy()
+    options = choose_ridge_options(rows, LINEAR_STATISTICS, labels, numbers, counts)
+    scales = list(normalize_statistic_sizes(LINEAR_STATISTICS, options.mean_size).values())
+    sizes = np.repeat(np.array(scales, rows.dtype), x.shape[2])  # (S D,)
+    ridge.scale.spread /= torch.from_numpy(sizes).to(x.device)
+    rows *= sizes
+    held_out = torch.zeros(len(labels), classes, device=x.device)
+    present, targets_of = np.unique(labels, return_inverse=True)
+    if len(present) < 2:
+        return ridge, held_out
+    targets = 2.0 * np.eye(len(present))[targets_of] - 1  # (B, K')
+    scores = np.empty_like(targets)  # of each clip by a fit on other parts
+    parts = number_grouped_parts(labels, numbers, seed=0)
+    for part in np.unique(parts):
+        inside = parts == part
+        rest_counts = None if counts is None else counts[~inside]
+        coef, intercept = _solve(rows[~inside], targets[~inside], rest_counts, options.penalty)
+        scores[inside] = rows[inside] @ coef.T + intercept
+    coef, intercept = _solve(rows, targets, counts, options.penalty)
+    steepness, _ = fit_score_factor(scores, targets_of, least=LEAST_STEEPNESS, largest=LARGEST_STEEPNESS)
+    lowest = float(steepness * intercept.min()) - UNSEEN_CLASS_MARGIN
+    ridge.bias.fill_(lowest)
+    held_out.fill_(lowest)
+    ridge.weight[present] = torch.from_numpy(steepness * coef).to(ridge.weight)
+    ridge.bias[present] = torch.from_numpy(steepness * intercept).to(ridge.bias)
+    held_out[:, present] = torch.from_numpy(steepness * scores).to(held_out)
+    return ridge, held_out
 
 
 def _solve(rows: Array, targets: Array, counts: Array | None, penalty: float) -> tuple[Array, Array]:

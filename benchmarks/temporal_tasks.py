@@ -144,7 +144,7 @@ def fit_plain_lstm(sequences: Sequences, fold: Fold, seed: int) -> PlainLstm:
     for _ in range(math.ceil(PLAIN_STEPS * PLAIN_BATCH / len(x))):
         for batch in torch.randperm(len(x)).split(PLAIN_BATCH):
             adam.zero_grad()
-            nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+            nn.functional.cross_entropy(model(x[batch].float()), y[batch]).backward()
             adam.step()
     return model
 

@@ -44,7 +44,7 @@ def draw_rows(seed: int) -> tuple[Sequences, Fold]:
     looks = rng.standard_normal((CLASSES, WIDTH)) * (rng.random((CLASSES, WIDTH)) < 0.05)  # few channels tell
     moves = rng.standard_normal((CLASSES, WIDTH)) * (rng.random((CLASSES, WIDTH)) < 0.05)
     places = rng.standard_normal((groups.max() + 1, WIDTH), np.float32)
-    x = np.empty((clips, STEPS, WIDTH), np.float32)
+    x = np.empty((clips, STEPS, WIDTH), np.float16)
     time_course = np.sin(np.linspace(0, np.pi, STEPS))[:, None]
     for i in range(clips):
         noise = rng.standard_normal((STEPS, WIDTH), np.float32)

@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 
 from features.spec import ORIGINAL_VIEW
 
+StepFeatures = NDArray[np.float16] | NDArray[np.float32]
+"""Features of steps: float16, as a cache holds them, until a batch becomes float32 to be computed with."""
+
 
 @dataclass(frozen=True)
 class SequenceView:
     """An augmentation view of the clips of `Sequences`: the same rows and the same shape."""
 
     name: str
-    x: NDArray[np.float32]  # (B, T, D)
+    x: StepFeatures  # (B, T, D)
     mask: NDArray[np.bool_]  # (B, T) True = real
 
 
@@ -22,7 +25,7 @@ class SequenceView:
 class Sequences:
     """The tracks of a cache, padded to one length and held in memory. A row is one clip, however many views it has."""
 
-    x: NDArray[np.float32]  # (B, T, D)
+    x: StepFeatures  # (B, T, D)
     mask: NDArray[np.bool_]  # (B, T) True = real
     y: NDArray[np.int64]  # (B,), -1 = no label
     groups: NDArray[np.str_]  # (B,)

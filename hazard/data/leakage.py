@@ -111,7 +111,7 @@ def format_pairs(pairs: NearDuplicatePairs, sequences: Sequences) -> str:
 def _compute_descriptors(sequences: Sequences) -> NDArray[np.float32]:
     """Return the unit vectors (B, D) that clips are compared by: mean features over time, standardised over clips."""
     real = sequences.mask[..., None]
-    means = np.where(real, sequences.x, 0).sum(axis=1) / sequences.mask.sum(axis=1)[:, None]  # (B, D)
+    means = np.sum(sequences.x, axis=1, where=real, dtype=np.float32) / sequences.mask.sum(axis=1)[:, None]  # (B, D)
     rows = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)).astype(np.float32)
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[str] | None = None) -> Sequences:
-    """Load the labelled tracks of a cache as `x` (B, T, D) with its mask; T is the longest track or `max_steps`.
+    """Load the labelled tracks of a cache as `x` float16 (B, T, D) with its mask; T is the longest or `max_steps`.
 
     Longer tracks are subsampled evenly. Clips without a label are left out. A clip without a group becomes a group of
     its own. `views` names the augmentation views to load besides the plain one, by default all that the cache holds.
@@ -31,7 +31,7 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
     labels = _check_labels(clips.label[rows])
     each = [rows, *(_find_view_rows(clips, rows, view) for view in view_names)]  # (1 + V) of (B,)
     tracks = [_subsample_rows(int(clips.start[row]), int(clips.length[row]), max_steps) for row in np.concatenate(each)]
-    x, mask = pad_tracks([cache.features[track] for track in tracks])
+    x, mask = _pad_rows(cache.features, tracks)
     (x, mask), *others = zip(np.split(x, len(each)), np.split(mask, len(each)), strict=True)
     paths = clips.path[rows].astype(str)
     groups = clips.group[rows].astype(str)
@@ -50,13 +50,22 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
 
 def pad_tracks(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Pad tracks (N, D) of any lengths to x (B, T, D), zero after each track's end, and mask (B, T) True = real."""
-    longest = max(len(track) for track in tracks)
-    x = np.zeros((len(tracks), longest, tracks[0].shape[1]), np.float32)  # (B, T, D)
-    mask = np.zeros(x.shape[:2], np.bool_)  # (B, T)
+    lengths = np.array([len(track) for track in tracks])
+    x = np.zeros((len(tracks), lengths.max(), tracks[0].shape[1]), np.float32)  # (B, T, D)
     for row, track in enumerate(tracks):
         x[row, : len(track)] = track
-        mask[row, : len(track)] = True
-    return x, mask
+    return x, np.arange(x.shape[1]) < lengths[:, None]
+
+
+def _pad_rows(
+    features: NDArray[np.float16], tracks: list[NDArray[np.int64]]
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Pad the tracks, each given by its rows of `features` (R, D), to x float16 (B, T, D) and mask (B, T)."""
+    lengths = np.array([len(track) for track in tracks])
+    x = np.zeros((len(tracks), lengths.max(), features.shape[1]), features.dtype)  # (B, T, D)
+    for row, track in enumerate(tracks):
+        x[row, : len(track)] = features[track]
+    return x, np.arange(x.shape[1]) < lengths[:, None]
 
 
 def subsample_steps(length: int, max_steps: int | None) -> NDArray[np.int64]:

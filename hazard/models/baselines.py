@@ -34,7 +34,7 @@ from features.errors import SettingsError
 from hazard.models.calibration import calibrate_classifier
 from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_sizes, pool
 from hazard.models.ridge_options import RidgeOptions, choose_ridge_options
-from hazard.types import Sequences
+from hazard.types import Sequences, StepFeatures
 
 log = logging.getLogger(__name__)
 
@@ -167,9 +167,7 @@ def fit_baseline(
     return model
 
 
-def predict_baseline(
-    model: Pipeline, x: NDArray[np.float32], mask: NDArray[np.bool_], *, classes: int
-) -> NDArray[np.float64]:
+def predict_baseline(model: Pipeline, x: StepFeatures, mask: NDArray[np.bool_], *, classes: int) -> NDArray[np.float64]:
     """Return probabilities (B, K); a class that was absent from training gets zero."""
     probs = np.zeros((len(x), classes))
     if len(x):

@@ -12,6 +12,7 @@ from hazard.models.baselines import predict_baseline
 from hazard.models.ensemble_spec import ModelKind
 from hazard.models.head_ensemble import HeadEnsemble, predict_head
 from hazard.models.settings import TrainSettings
+from hazard.types import StepFeatures
 
 SingleModel: TypeAlias = HeadEnsemble | Pipeline
 
@@ -52,7 +53,7 @@ class Ensemble:
         return weights / weights.sum()
 
     def predict(
-        self, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
+        self, x: StepFeatures, mask: NDArray[np.bool_], classes: int, *, batch_size: int
     ) -> NDArray[np.float64]:
         """Return probabilities (B, K) of x (B, T, D)."""
         each = [predict_single(member.model, x, mask, classes, batch_size=batch_size) for member in self.members]
@@ -60,7 +61,7 @@ class Ensemble:
 
 
 def predict_single(
-    model: SingleModel, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int
+    model: SingleModel, x: StepFeatures, mask: NDArray[np.bool_], classes: int, *, batch_size: int
 ) -> NDArray[np.float64]:
     """Return probabilities (B, K) of a head or a baseline."""
     if isinstance(model, HeadEnsemble):

@@ -11,7 +11,9 @@ from features.encoders.devices import check_mps
 from features.errors import SettingsError
 from hazard.models.auto_size import resolve_sizes
 from hazard.models.heads import HEADS
+from hazard.models.pooling import limit_batch
 from hazard.models.settings import TrainSettings
+from hazard.types import StepFeatures
 
 
 class HeadEnsemble(nn.Module):
@@ -20,8 +22,9 @@ class HeadEnsemble(nn.Module):
     last_epoch_weights: dict[str, Tensor]
     """Weights after the last epoch of training, while `state_dict()` has the best; empty in an opened model."""
     validation_probs: list[NDArray[np.float64]]
-    """Probabilities (M, K) by each head of the clips that it was stopped early on, by a pooled ridge without them; empty
-    in an opened model."""
+    """Probabilities (M, K) by each head of the clips that it was stopped early on, its ridge fitted without them.
+
+    Empty in an opened model."""
 
     def __init__(self, heads: list[nn.Module]) -> None:
         super().__init__()
@@ -46,15 +49,16 @@ def build_head_ensemble(width: int, classes: int, settings: TrainSettings) -> He
 
 
 def predict_head(
-    head: nn.Module, x: NDArray[np.float32], mask: NDArray[np.bool_], *, batch_size: int = 256
+    head: nn.Module, x: StepFeatures, mask: NDArray[np.bool_], *, batch_size: int = 256
 ) -> NDArray[np.float64]:
     """Return probabilities (B, K) of x (B, T, D), computed batch by batch."""
     device = next(head.parameters()).device
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(x), batch_size):
-            rows = slice(start, start + batch_size)
-            logits = head(torch.from_numpy(x[rows]).to(device), torch.from_numpy(mask[rows]).to(device))
+        size = limit_batch(x, batch_size)
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            logits = head(torch.from_numpy(x[rows]).to(device).float(), torch.from_numpy(mask[rows]).to(device))
             parts.append(logits.cpu().double().softmax(-1).numpy())  # Apple's GPU has no float64
     return np.concatenate(parts)
 

@@ -17,7 +17,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from hazard.data.splits import RowIndices, make_grouped_folds
 from hazard.models.pooling import pool
-from hazard.types import Sequences
+from hazard.types import Sequences, StepFeatures
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ class OpenSetDetector:
         """Feature width D that it takes."""
         return len(self.mean) // len(POOLED_SCALES)
 
-    def scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Floats:
+    def scores(self, x: StepFeatures, mask: NDArray[np.bool_]) -> Floats:
         """Return the distance (B,) of each clip of x (B, T, D), mask (B, T) from the training clips."""
         return self.distances(pool(x.astype(np.float32, copy=False), mask, tuple(POOLED_SCALES)))
 
@@ -152,7 +152,7 @@ def fit_open_set_detector(sequences: Sequences, rows: RowIndices, *, seed: int) 
     parts = min(HELD_OUT_PARTS, len(np.unique(groups)))
     if parts < 2 or len(rows) < MIN_FITTED_CLIPS:
         return None
-    pooled = pool(sequences.x, sequences.mask, tuple(POOLED_SCALES))[rows]  # (B, P)
+    pooled = pool(sequences.x[rows], sequences.mask[rows], tuple(POOLED_SCALES))  # (B, P)
     count = max(1, min(MAX_COMPONENTS, len(rows) // CLIPS_PER_COMPONENT, pooled.shape[1] - 1))
     held_out = np.empty(len(rows))
     for fold in make_grouped_folds(_drop_features(sequences).take(rows), parts, seed=seed):

@@ -7,8 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK_CLIPS = 512
-"""Number of clips that are pooled at once; meanwhile memory holds several arrays as large as their sequences."""
+from hazard.types import StepFeatures
+
+POOLED_CLIPS = 512
+"""Number of clips that are pooled at once."""
+BATCH_BYTES = 2**25
+"""Size of the float32 features of clips that are computed with at once; there are several arrays of this size."""
+
+
+def limit_batch(x: NDArray | Tensor, clips: int) -> int:
+    """Return how many clips of x (B, T, D) to take at once: `clips`, or fewer if their rows are very wide."""
+    return max(1, min(clips, BATCH_BYTES // (4 * x.shape[1] * x.shape[2])))
 
 
 def step_differences(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,12 +108,13 @@ def normalize_statistic_sizes(statistics: Sequence[str], mean_size: float = MEAN
     return {name: size / max(sizes.values()) for name, size in sizes.items()}
 
 
-def pool(x: NDArray[np.float32], mask: NDArray[np.bool_], statistics: Sequence[str]) -> NDArray[np.float32]:
+def pool(x: StepFeatures, mask: NDArray[np.bool_], statistics: Sequence[str]) -> NDArray[np.float32]:
     """Return the named statistics of each clip of x (B, T, D), mask (B, T) side by side: (B, S D)."""
     result = np.empty((len(x), len(statistics) * x.shape[2]), np.float32)
+    size = limit_batch(x, POOLED_CLIPS)
     with torch.inference_mode():
-        for start in range(0, len(x), CHUNK_CLIPS):
-            rows = slice(start, start + CHUNK_CLIPS)
-            batch = torch.from_numpy(x[rows]), torch.from_numpy(mask[rows])
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            batch = torch.from_numpy(x[rows]).float(), torch.from_numpy(mask[rows])
             result[rows] = torch.cat([STATISTICS[name](*batch) for name in statistics], dim=-1).numpy()
     return result

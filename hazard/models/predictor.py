@@ -21,6 +21,7 @@ from hazard.models.heads.step_pooling import AttentionPooling
 from hazard.models.input_spec import ModelInputSpec
 from hazard.models.open_set import OpenSetDetector
 from hazard.models.settings import TrainSettings
+from hazard.types import StepFeatures
 
 FORMAT_VERSION: Literal[1] = 1
 RECORDED_LIBRARIES = ("torch", "scikit-learn", "skops", "safetensors", "numpy")
@@ -139,17 +140,16 @@ class Predictor:
             return self
         return replace(self, info=self.info.model_copy(update={"threshold": threshold}))
 
-    def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_], *, batch_size: int = 256) -> NDArray[np.float64]:
+    def predict(self, x: StepFeatures, mask: NDArray[np.bool_], *, batch_size: int = 256) -> NDArray[np.float64]:
         """Return probabilities (B, K), whose rows sum to one, of x (B, T, D) and mask (B, T) True = real.
 
         x must have been reduced already. Raises ValueError for another width, and for a clip without a real step.
         """
         self._check_shapes(x, mask)
-        x = x.astype(np.float32, copy=False)
         probs = predict_probs(self.model, x, mask, len(self.labels), batch_size=batch_size)
         return apply_temperature(probs, self.info.temperature)
 
-    def ood_scores(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    def ood_scores(self, x: StepFeatures, mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         """Return how unlike all training clips each of x (B, T, D), mask (B, T) is, (B,); higher is less familiar.
 
         The score is that of `OpenSetDetector`, whatever the kind of model; None if the model has no detector. Raises
@@ -165,13 +165,13 @@ class Predictor:
         """
         return None if self.open_set_detector is None else self.open_set_detector.threshold(share)
 
-    def _check_shapes(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def _check_shapes(self, x: StepFeatures, mask: NDArray[np.bool_]) -> None:
         if x.ndim != 3 or x.shape[2] != self.info.width or mask.shape != x.shape[:2]:
             raise ValueError(f"expected x (B, T, {self.info.width}) and its mask, got {x.shape} and {mask.shape}")
         if not mask.any(axis=1).all():
             raise ValueError("a clip has no real step")
 
-    def attention(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    def attention(self, x: StepFeatures, mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         """Return the weight of each step of x (B, T, D), (B, T) with rows that sum to one.
 
         Returns None if the model has no attention pooling.
@@ -180,7 +180,7 @@ class Predictor:
         if not heads or not all(isinstance(getattr(head, "pooling", None), AttentionPooling) for head in heads):
             return None
         with torch.inference_mode():
-            weights = self.model.attention(torch.from_numpy(x), torch.from_numpy(mask))  # type: ignore[union-attr]
+            weights = self.model.attention(torch.from_numpy(x).float(), torch.from_numpy(mask))  # type: ignore[union-attr]
         return weights.double().numpy()
 
     def predict_labels(self, probs: NDArray[np.float64]) -> list[str]:
@@ -196,7 +196,7 @@ class Predictor:
 
 
 def predict_probs(
-    model: Model, x: NDArray[np.float32], mask: NDArray[np.bool_], classes: int, *, batch_size: int = 256
+    model: Model, x: StepFeatures, mask: NDArray[np.bool_], classes: int, *, batch_size: int = 256
 ) -> NDArray[np.float64]:
     """Return probabilities (B, K) of any kind of model."""
     if not len(x):

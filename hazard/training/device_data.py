@@ -1,6 +1,6 @@
 """Training clips on the device: all views in one tensor, the clips of an epoch, outputs that are computed once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hazard.data.splits import RowIndices
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
+from hazard.models.pooling import limit_batch
 from hazard.types import Sequences
 
 BLOCK_CLIPS = 256
 """Clips in one forward pass without gradients."""
-MAX_FROZEN_CACHE_BYTES = 2**30
+MAX_FROZEN_CACHE_BYTES = 2**29
 """Memory limit for the cached outputs of all members of an ensemble together."""
 
 
@@ -22,7 +24,7 @@ MAX_FROZEN_CACHE_BYTES = 2**30
 class DeviceClips:
     """All clips, view after view, the original view first: clip b of view v is row v B + b."""
 
-    x: Tensor  # (V B, T, D)
+    x: Tensor  # (V B, T, D), float16 or float32
     mask: Tensor  # (V B, T)
     y: Tensor  # (B,)
 
@@ -39,6 +41,16 @@ class DeviceClips:
     def view_count(self) -> int:
         """Number of views V."""
         return len(self.x) // len(self.y)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x float32 (N, T, D) and mask (N, T) of `rows` (N,), which count through all views."""
+        return self.x.index_select(0, rows).float(), self.mask.index_select(0, rows)
+
+    @torch.no_grad()
+    def compute(self, function: Callable[[Tensor, Tensor], Tensor], rows: Tensor | RowIndices) -> Tensor:
+        """Return the results of a function of x and mask for `rows` (N,), a few clips at a time."""
+        rows = torch.as_tensor(rows, device=self.x.device)
+        return torch.cat([function(*self.take(block)) for block in rows.split(limit_batch(self.x, BLOCK_CLIPS))])
 
     def expand_views(self, rows: Tensor) -> Tensor:
         """Return the rows (V N,) of all views of the clips in `rows` (N,)."""
@@ -86,25 +98,19 @@ class FrozenPartCache:
             if isinstance(part, PooledRidge) and len(rows):
                 self._tables.append((part, held_out[rows % len(held_out)]))
             elif isinstance(part, MotionInputs) and len(rows):
-                sample = part(clips.x[rows[:1]], clips.mask[rows[:1]])  # (1, T, W)
+                sample = part(*clips.take(rows[:1]))  # (1, T, W)
                 size = sample.numel() * len(rows) * dtype.itemsize
                 if size <= max_bytes:
                     max_bytes -= size
-                    self._tables.append((part, self._compute_part(part, rows, dtype)))
+                    self._tables.append((part, clips.compute(lambda x, mask: part(x, mask).to(dtype), rows)))  # noqa: B023
         self._head_reads_x = not self._tables or self._check_head_reads_x(rows[:1], dtype)
 
     def logits(self, rows: Tensor) -> Tensor:
         """Return the head's logits (N, K) for `rows` (N,), which count through all views."""
         mask = self._clips.mask.index_select(0, rows)
-        x = self._clips.x.index_select(0, rows) if self._head_reads_x else self._make_nan_features(len(rows))
+        x = self._clips.take(rows)[0] if self._head_reads_x else self._make_nan_features(len(rows))
         with self._provide_outputs(rows):
             return self._head(x, mask)
-
-    @torch.no_grad()
-    def _compute_part(self, part: nn.Module, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.cat(
-            [part(self._clips.x[block], self._clips.mask[block]).to(dtype) for block in rows.split(BLOCK_CLIPS)]
-        )
 
     @torch.no_grad()
     def _check_head_reads_x(self, rows: Tensor, dtype: torch.dtype) -> bool:
@@ -118,7 +124,7 @@ class FrozenPartCache:
         return bool(has_nan)
 
     def _make_nan_features(self, count: int) -> Tensor:
-        return self._clips.x.new_full((1, 1, 1), torch.nan).expand(count, *self._clips.x.shape[1:])
+        return torch.full((1, 1, 1), torch.nan, device=self._clips.x.device).expand(count, *self._clips.x.shape[1:])
 
     @contextmanager
     def _provide_outputs(self, rows: Tensor) -> Iterator[None]:

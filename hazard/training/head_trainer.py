@@ -114,7 +114,8 @@ class HeadTrainer:
         self._train_cache = make_cache(cached_rows, dtype=dtype, max_bytes=max_bytes)
         self._val_cache = make_cache(self.val_rows, dtype=torch.float32, max_bytes=max_bytes // 4)
         if settings.augment_options.feature_dropout:
-            self._channel_means = self.clips.x[self.train_rows][self.clips.mask[self.train_rows]].mean(0)  # (D,)
+            sums = self.clips.compute(lambda x, mask: (x * mask.unsqueeze(-1)).sum(1), self.train_rows)  # (N, D)
+            self._channel_means = sums.sum(0) / self.clips.mask[self.train_rows].sum()  # (D,)
 
     def _train_epoch(self, random: torch.Generator) -> float:
         self.head.train()
@@ -141,7 +142,7 @@ class HeadTrainer:
     def _forward_augmented(self, clips: Tensor, rows: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         options = self.settings.augment_options
         fill_value = self._channel_means if options.feature_dropout else 0.0
-        batch = TrainingBatch(self.clips.x[rows], self.clips.mask[rows], self.clips.y[clips], self._held_out[clips])
+        batch = TrainingBatch(*self.clips.take(rows), self.clips.y[clips], self._held_out[clips])
         batch = augment(batch, options, random, classes=self.classes, fill_value=fill_value)
         for ridge in self._ridges:
             ridge.cached_output = batch.held_out

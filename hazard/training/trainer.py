@@ -16,7 +16,7 @@ from features.errors import SettingsError
 from hazard.data.splits import Fold, RowIndices, make_inner_split
 from hazard.models.auto_size import SizedSettings, resolve_sizes
 from hazard.models.head_ensemble import HeadEnsemble, pick_device
-from hazard.models.heads.pooled_ridge import PooledRidge, fit_pooled_ridge
+from hazard.models.heads.pooled_ridge import PooledRidge, fit_pooled_ridge, pool_for_ridge
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints, FitCheckpoint, FitState
 from hazard.training.device_data import DeviceClips
@@ -211,10 +211,10 @@ class _HeadEnsembleTrainer:
         y = clips.y[rows]
         counts = None if self.settings.balance == "none" else class_weights(y, classes)[y]
         ridge, held_out[rows] = fit_pooled_ridge(
-            clips.x[rows], clips.mask[rows], y, classes, counts, groups=groups.to(clips.x.device)
+            clips.compute(pool_for_ridge, rows), y, classes, counts, groups=groups.to(clips.x.device)
         )
         if fold.val_is_given and len(fold.val):
-            held_out[fold.val] = ridge(clips.x[fold.val], clips.mask[fold.val])
+            held_out[fold.val] = clips.compute(ridge, fold.val)
         return ridge, held_out
 
     @property

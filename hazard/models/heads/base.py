@@ -1,5 +1,6 @@
 """Building blocks of heads. Shapes: B batch, T steps, D feature width, K classes, H hidden width."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +71,24 @@ class Standardize(nn.Module):
         """Learn mean and spread from rows (R, D) of training clips."""
         self.mean.copy_(rows.mean(0))
         self.spread.copy_(rows.std(0, unbiased=False) + SPREAD_FLOOR)
+
+    def fit_blocks(self, blocks: Iterable[Tensor]) -> None:
+        """Learn mean and spread from blocks of rows (R, D); without any row, both stay as they are.
+
+        Means and squared deviations of the blocks are put together as in Chan, Golub and LeVeque (1979).
+        """
+        count, mean, squares = 0, torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        for rows in blocks:
+            if not len(rows):
+                continue
+            block_mean = rows.mean(0)
+            change, total = block_mean - mean, count + len(rows)
+            squares += ((rows - block_mean) ** 2).sum(0) + change**2 * (count * len(rows) / total)
+            mean += change * (len(rows) / total)
+            count = total
+        if count:
+            self.mean.copy_(mean)
+            self.spread.copy_((squares / count).sqrt() + SPREAD_FLOOR)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise x of any shape that ends in D."""

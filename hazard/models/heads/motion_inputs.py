@@ -4,10 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from hazard.models.heads.base import Standardize
-from hazard.models.pooling import MEAN_SIZE, step_differences
+from hazard.models.pooling import MEAN_SIZE, limit_batch, step_differences
 
 INPUT_SCALES = {"features": MEAN_SIZE}
 """Size of a standardised input, 1 if not listed. Appearance is made smaller than motion, as in MEAN_SIZE."""
+
+FITTED_CLIPS = 256
+"""Number of clips that scales are fitted on at once."""
 
 
 class MotionInputs(nn.Module):
@@ -24,31 +27,33 @@ class MotionInputs(nn.Module):
         self.scales = nn.ModuleDict({name: Standardize(width) for name in inputs})
 
     def fit(self, x: Tensor, mask: Tensor) -> None:
-        """Fit the scales on the real steps of training clips."""
-        for name, (values, real) in self._compute_inputs(x, mask).items():
-            scale = self.scales[name]
+        """Fit the scales on the real steps of training clips x (B, T, D), mask (B, T), a few clips at a time."""
+        size = limit_batch(x, FITTED_CLIPS)
+        for name, scale in self.scales.items():
             assert isinstance(scale, Standardize)
-            if real.any():  # clips of a single step have no differences
-                scale.fit(values[real])
+            rows = (
+                values[real]
+                for block, real_steps in zip(x.split(size), mask.split(size), strict=True)
+                for values, real in [self._compute_input(name, block.float(), real_steps)]
+            )
+            scale.fit_blocks(rows)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the inputs (B, T, n D)."""
         if self.cached_output is not None:
             return self.cached_output
-        parts = [
-            self.scales[name](values) * INPUT_SCALES.get(name, 1.0) * real.unsqueeze(-1)
-            for name, (values, real) in self._compute_inputs(x, mask).items()
-        ]
-        return torch.cat(parts, dim=-1)  # (B, T, n D)
+        parts = []
+        for name, scale in self.scales.items():
+            values, real = self._compute_input(name, x, mask)
+            parts.append(scale(values) * INPUT_SCALES.get(name, 1.0) * real.unsqueeze(-1))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]  # (B, T, n D)
 
-    def _compute_inputs(self, x: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        step, real = step_differences(x, mask)
-        second, has_second = step_differences(step, real)
-        available = {
-            "features": (x, mask),
-            "differences": (step, real),
-            "absolute_differences": (step.abs(), real),
-            "second_differences": (second, has_second),
-            "absolute_second_differences": (second.abs(), has_second),
-        }
-        return {name: available[name] for name in self.inputs}
+    @staticmethod
+    def _compute_input(name: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the named input (B, T, D) before it is standardised, and the steps (B, T) at which it is defined."""
+        if name == "features":
+            return x, mask
+        values, real = step_differences(x, mask)
+        if "second" in name:
+            values, real = step_differences(values, real)
+        return (values.abs() if "absolute" in name else values), real

@@ -46,34 +46,34 @@ class PooledRidge(nn.Module):
         """Return logits (B, K)."""
         if self.cached_output is not None:
             return self.cached_output
-        return nn.functional.linear(self.scale(self.pool(x, mask)), self.weight, self.bias)  # (B, K)
+        return nn.functional.linear(self.scale(pool_for_ridge(x, mask)), self.weight, self.bias)  # (B, K)
 
-    def pool(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return the statistics (B, S D) that the ridge takes, as they are."""
-        return torch.cat([STATISTICS[name](x, mask) for name in LINEAR_STATISTICS], dim=-1)  # (B, S D)
+
+def pool_for_ridge(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the statistics (B, S D) of clips x (B, T, D), mask (B, T) that the ridge takes, not yet scaled."""
+    return torch.cat([STATISTICS[name](x, mask) for name in LINEAR_STATISTICS], dim=-1)
 
 
 def fit_pooled_ridge(
-    x: Tensor, mask: Tensor, y: Tensor, classes: int, weights: Tensor | None = None, *, groups: Tensor | None = None
+    pooled: Tensor, y: Tensor, classes: int, weights: Tensor | None = None, *, groups: Tensor | None = None
 ) -> tuple[PooledRidge, Tensor]:
-    """Fit on training clips x (B, T, D) with labels y (B,); return the ridge and held-out logits (B, K) of the clips.
+    """Fit on pooled training clips (B, S D) with labels y (B,); return the ridge and held-out logits (B, K).
 
     `weights` (B,) say how much each clip counts. The logits of a clip are those of a ridge that was fitted without its
     group, of `groups` (B,); without groups, or with a single one, each clip is its own. If all clips have one label,
     only the scale is fitted.
     """
-    ridge = PooledRidge(x.shape[2], classes).to(x.device)
-    pooled = ridge.pool(x, mask)  # (B, S D)
+    ridge = PooledRidge(pooled.shape[1] // len(LINEAR_STATISTICS), classes).to(pooled.device)
     ridge.scale.fit(pooled)
     rows, labels = ridge.scale(pooled).cpu().numpy(), y.cpu().numpy()
     numbers = np.arange(len(labels)) if groups is None or groups.unique().numel() < 2 else groups.cpu().numpy()
     counts = None if weights is None else weights.cpu().double().numpy()
     options = choose_ridge_options(rows, LINEAR_STATISTICS, labels, numbers, counts)
     scales = list(normalize_statistic_sizes(LINEAR_STATISTICS, options.mean_size).values())
-    sizes = np.repeat(np.array(scales, rows.dtype), x.shape[2])  # (S D,)
-    ridge.scale.spread /= torch.from_numpy(sizes).to(x.device)
+    sizes = np.repeat(np.array(scales, rows.dtype), rows.shape[1] // len(scales))  # (S D,)
+    ridge.scale.spread /= torch.from_numpy(sizes).to(pooled.device)
     rows *= sizes
-    held_out = torch.zeros(len(labels), classes, device=x.device)
+    held_out = torch.zeros(len(labels), classes, device=pooled.device)
     present, targets_of = np.unique(labels, return_inverse=True)
     if len(present) < 2:
         return ridge, held_out
@@ -98,5 +98,5 @@ def fit_pooled_ridge(
 
 def _solve(rows: Array, targets: Array, counts: Array | None, penalty: float) -> tuple[Array, Array]:
     """Return coefficients (K', C) and intercepts (K',) of ridge regression, in float64."""
-    ridge = Ridge(penalty, solver="cholesky").fit(rows.astype(np.float64), targets, sample_weight=counts)
+    ridge = Ridge(penalty, solver="cholesky", copy_X=False).fit(rows.astype(np.float64), targets, sample_weight=counts)
     return ridge.coef_, ridge.intercept_

@@ -5,14 +5,14 @@ import torch
 
 from hazard.models.heads import HEADS
 from hazard.models.heads.base import HeadOptions
-from hazard.models.heads.pooled_ridge import fit_pooled_ridge
+from hazard.models.heads.pooled_ridge import fit_pooled_ridge, pool_for_ridge
 from hazard.models.heads.step_pooling import POOLINGS, LastPooling
 from hazard.models.pooling import step_differences
 from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
 DATA = make_moving_sequences()
 X, MASK, Y = torch.from_numpy(DATA.x), torch.from_numpy(DATA.mask), torch.from_numpy(DATA.y)
-RIDGE = fit_pooled_ridge(X, MASK, Y, 3)[0]
+RIDGE = fit_pooled_ridge(pool_for_ridge(X, MASK), Y, 3)[0]
 OPTIONS = HeadOptions(hidden_size=8, projection=8)
 VARIANTS = {name: (name, OPTIONS) for name in HEADS}
 VARIANTS |= {f"lstm, {name}": ("lstm", replace(OPTIONS, pooling=name)) for name in POOLINGS}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hazard.models.pooling import CHUNK_CLIPS, STATISTICS, normalize_statistic_sizes, pool
+from hazard.models.pooling import POOLED_CLIPS, STATISTICS, normalize_statistic_sizes, pool
 from tests.helpers.data.sequences import WIDTH, make_moving_sequences
 
 DATA = make_moving_sequences(clips=40)
@@ -53,6 +53,6 @@ def test_appearance_counts_less_beside_motion_and_fully_alone():
 
 
 def test_more_clips_than_are_pooled_at_once():
-    rows = np.arange(CHUNK_CLIPS + 3) % len(DATA)
+    rows = np.arange(POOLED_CLIPS + 3) % len(DATA)
     many = pool(DATA.x[rows], DATA.mask[rows], ["deviation"])
     np.testing.assert_allclose(many, pool(DATA.x, DATA.mask, ["deviation"])[rows], atol=1e-6)

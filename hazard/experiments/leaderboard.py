@@ -10,10 +10,10 @@ import numpy as np
 from hazard.data.splits import CrossValidationSplits
 from hazard.experiments.cross_validation import Evaluation
 from hazard.experiments.evaluation_metrics import (
-    RANKING_METRIC,
     EvaluationMetrics,
     choose_positive_label,
     compute_metrics,
+    ranking_metric,
 )
 from hazard.experiments.significance import compare_with_best
 from hazard.metrics import bootstrap
@@ -22,6 +22,14 @@ from hazard.types import Sequences
 
 WITHIN_NOISE_MARK = "≈"
 """Mark of a model that is no worse than the best within noise."""
+SHOWN_COLUMNS = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "recall": "recall",
+}
+"""Metric → heading of its column in the terminal."""
 
 
 def make_leaderboard(
@@ -42,26 +50,26 @@ def make_leaderboard(
     return rows
 
 
-def format_leaderboard(rows: Sequence[dict[str, Any]]) -> str:
-    """Format the leaderboard as text for a terminal."""
+def format_leaderboard(rows: Sequence[dict[str, Any]], *, ranking: str) -> str:
+    """Format the leaderboard, whose models were ranked by the metric `ranking`, as text for a terminal."""
     width = max(20, *(len(row["model"]) for row in rows))
-    header = (
-        f"{'ROC AUC':>7} {'95 %':>13} {'behind':>7} {'p':>6}   {'PR AUC':>7} {'accuracy':>8} {'F1':>6} {'train s':>8}"
-    )
-    lines = [f"{'model':<{width}} {'kind':<9} {header}"]
+    others = [name for name in SHOWN_COLUMNS if name != ranking]
+    heads = [f"{SHOWN_COLUMNS[ranking]:>8} {'95 %':>13} {'behind':>7} {'p':>6}  "]
+    heads += [f"{SHOWN_COLUMNS[name]:>8}" for name in others]
+    lines = [f"{'model':<{width}} {'kind':<9} {' '.join(heads)} {'train s':>8}"]
     for row in rows:
-        interval = "none" if math.isnan(row["roc_auc_low"]) else f"{row['roc_auc_low']:.3f}–{row['roc_auc_high']:.3f}"
+        low, high = row[f"{ranking}_low"], row[f"{ranking}_high"]
+        interval = "none" if math.isnan(low) else f"{low:.3f}–{high:.3f}"
         mark = WITHIN_NOISE_MARK if row["within_noise"] == 1 else " "
-        p = row["roc_auc_behind_p"]
-        behind = f"{row['roc_auc_behind']:>7.3f} {'' if math.isnan(p) else f'{p:.3f}':>6} {mark}"
-        lines.append(
-            f"{row['model']:<{width}} {row['kind']:<9} {row['roc_auc']:>7.3f} {interval:>13} {behind} "
-            f"{row['pr_auc']:>7.3f} {row['accuracy']:>8.3f} {row['macro_f1']:>6.3f} {row['train_seconds']:>8.1f}"
-        )
+        p = row[f"{ranking}_behind_p"]
+        cells = [f"{row[ranking]:>8.3f} {interval:>13} {row[f'{ranking}_behind']:>7.3f}"]
+        cells += [f"{'' if math.isnan(p) else f'{p:.3f}':>6} {mark}", *(f"{row[name]:>8.3f}" for name in others)]
+        lines.append(f"{row['model']:<{width}} {row['kind']:<9} {' '.join(cells)} {row['train_seconds']:>8.1f}")
     return "\n".join(
         [
             *lines,
-            f"{WITHIN_NOISE_MARK} no worse than the best within noise: the 95 % interval of the difference includes 0",
+            f"{WITHIN_NOISE_MARK} no worse than the best within noise: the 95 % interval of the difference includes 0; "
+            f"it allows for the choice among {len(rows)} models",
         ]
     )
 
@@ -84,11 +92,12 @@ def evaluate_model_choice(
         probs[first.folds == number] = results[model].probs[first.folds == number]
     metrics = compute_metrics(sequences, replace(first, probs=probs), settings).metrics
     names = [results[model].name for model in chosen]
-    return {name: metrics[name] for name in ("accuracy", RANKING_METRIC)} | {"models": names}
+    shown = dict.fromkeys(("accuracy", "roc_auc", ranking_metric(len(sequences.labels))))
+    return {name: metrics[name] for name in shown} | {"models": names}
 
 
 def _score_other_folds(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> list[float]:
-    """Return for each fold the ROC AUC (F,) on all clips outside its test part, averaged over the repeats.
+    """Return for each fold the ranking metric (F,) on all clips outside its test part, averaged over the repeats.
 
     Repeats in which it is undefined are left out; NaN if it is undefined in all.
     """
@@ -103,7 +112,9 @@ def _score_other_folds(sequences: Sequences, result: Evaluation, settings: Train
         rows = result.repeats == repeat
         weights = bootstrap.DrawWeights(units[rows], counts)
         scores_by_repeat.append(
-            bootstrap.headline_metrics(y[rows], result.probs[rows], weights, positive=positive)[RANKING_METRIC]
+            bootstrap.headline_metrics(y[rows], result.probs[rows], weights, positive=positive)[
+                ranking_metric(len(labels))
+            ]
         )
     defined = [[score for score in column if math.isfinite(score)] for column in np.transpose(scores_by_repeat)]
     return [float(np.mean(scores)) if scores else math.nan for scores in defined]

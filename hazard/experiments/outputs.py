@@ -75,11 +75,11 @@ def plot_reliability(y: NDArray[np.int64], result: Evaluation) -> Figure:
     return plots.plot_reliability(y, result.calibrated.held_out, before=result.calibrated.raw)
 
 
-def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write leaderboard.csv and leaderboard.png in the order of the rows."""
+def write_leaderboard(folder: Path, rows: Sequence[dict[str, Any]], *, ranking: str) -> None:
+    """Write leaderboard.csv and leaderboard.png in the order of the rows, which were ranked by the metric `ranking`."""
     cells = [[_format_cell(value) for value in row.values()] for row in rows]
     write_atomically(folder / "leaderboard.csv", _format_csv([list(rows[0]), *cells]).encode())
-    write_atomically(folder / "leaderboard.png", plots.render_png(plots.plot_leaderboard(rows)))
+    write_atomically(folder / "leaderboard.png", plots.render_png(plots.plot_leaderboard(rows, metric=ranking)))
 
 
 def make_metrics_json(

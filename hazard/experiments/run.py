@@ -167,8 +167,9 @@ class _TrainingRun:
         if not self.compare:
             return []
         rows = make_leaderboard(results, measured, self.splits)
-        outputs.write_leaderboard(self.folder, rows)
-        self.echo(format_leaderboard(rows))
+        ranking = evaluation_metrics.ranking_metric(len(self.sequences.labels))
+        outputs.write_leaderboard(self.folder, rows, ranking=ranking)
+        self.echo(format_leaderboard(rows, ranking=ranking))
         return rows
 
     def _resolve_sizes(self, settings: TrainSettings, tuner: Tuner) -> tuple[TrainSettings, ChooseSettings | None]:
@@ -263,8 +264,8 @@ def _make_model_info(
 
 
 def _format_closing_line(info: ModelInfo, metrics: dict[str, Any], folder: Path) -> str:
-    def format_metric(name: str) -> str:
-        return f"{metrics[name]['value']:.3f} ({format_interval(metrics[name])})"
-
-    scores = f"accuracy {format_metric('accuracy')}, ROC AUC {format_metric('roc_auc')}"
-    return f"{info.kind} {info.name}: {scores}; saved to {folder}"
+    names = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC AUC"}
+    if info.positive_label:
+        names["recall"] = f"recall of {info.positive_label}"
+    scores = [f"{name} {metrics[key]['value']:.3f} ({format_interval(metrics[key])})" for key, name in names.items()]
+    return f"{info.kind} {info.name}: {', '.join(scores)}; saved to {folder}"

@@ -1,8 +1,9 @@
 """Significance tests of each model against the best one, on the same folds and the same draws of groups.
 
 There are two tests: a paired bootstrap over groups, and the resampled t-test over folds, corrected for overlapping
-training parts (Nadeau and Bengio 2003, equation 9; for repeated folds Bouckaert and Frank 2004). The best model was
-chosen on these same folds, so its lead is slightly too large.
+training parts (Nadeau and Bengio 2003, equation 9; for repeated folds Bouckaert and Frank 2004). The best of many
+models leads by chance even if all are equal. The bootstrap therefore compares a difference with the largest among all
+models in the same draw (White 2000), and the t-test multiplies by the number of models (Bonferroni).
 """
 
 import math
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
 from hazard.data.splits import CrossValidationSplits
-from hazard.experiments.evaluation_metrics import RANKING_METRIC, EvaluationMetrics
-from hazard.metrics import bootstrap
+from hazard.experiments.evaluation_metrics import EvaluationMetrics, ranking_metric
+from hazard.metrics.bootstrap import CONFIDENCE_LEVEL
 from hazard.metrics.intervals import widen_draws
 
 COMPARED_METRICS = ("roc_auc", "accuracy")
@@ -24,30 +25,53 @@ COMPARED_METRICS = ("roc_auc", "accuracy")
 def compare_with_best(measured: Sequence[EvaluationMetrics], splits: CrossValidationSplits) -> list[dict[str, Any]]:
     """Return columns of leaderboard.csv, one entry per model; the first of `measured` must be the best.
 
-    `METRIC_behind` with `_low` and `_high` is the distance to the best model. `_p` is the two-sided p-value of no
-    difference by the paired bootstrap, `_t_p` that of the corrected t-test (NaN for one fold). `within_noise` is 1 if
-    the interval of the difference in ROC AUC includes 0. All but the distance and `_t_p` are NaN if there are too few
-    groups for an interval.
+    `METRIC_behind` with `_low` and `_high` is the distance to the best model. `_p` is the p-value of no difference by
+    the paired bootstrap, `_t_p` that of the corrected t-test (NaN for one fold); interval and p-values allow for the
+    number of models. `within_noise` is 1 if the interval of the difference in the ranking metric includes 0. All but
+    the distance and `_t_p` are NaN if there are too few groups for an interval.
     """
     test_share = float(np.mean([len(fold.test) / (len(fold.train) + len(fold.val)) for fold in splits.folds]))
-    rows = []
-    for model in measured:
-        row: dict[str, Any] = {}
-        for name in COMPARED_METRICS:
-            row |= _compare_metric(name, measured[0], model, test_share)
-        low = row[f"{RANKING_METRIC}_behind_low"]
-        rows.append(row | {"within_noise": math.nan if math.isnan(low) else int(low <= 0)})
+    ranking = ranking_metric(measured[0].sample.classes)
+    rows: list[dict[str, Any]] = [{} for _ in measured]
+    for name in dict.fromkeys((ranking, *COMPARED_METRICS)):
+        chances = _largest_chance_differences(name, measured)
+        for row, model, chance in zip(rows, measured, chances, strict=True):
+            difference = measured[0].metrics[name]["value"] - model.metrics[name]["value"]
+            margin = float(np.quantile(chance, CONFIDENCE_LEVEL)) if len(chance) else math.nan
+            folds = [np.array([f[name] for f in each.metrics.get("folds", [])]) for each in (measured[0], model)]
+            t_p = corrected_t_test_p_value(folds[0] - folds[1], test_share) * max(1, len(measured) - 1)
+            row |= {
+                f"{name}_behind": difference,
+                f"{name}_behind_low": difference - margin,
+                f"{name}_behind_high": difference + margin,
+                f"{name}_behind_p": exceedance(chance, abs(difference)),
+                f"{name}_behind_t_p": min(1.0, t_p) if math.isfinite(t_p) else math.nan,
+            }
+    for row in rows:
+        low = row[f"{ranking}_behind_low"]
+        row["within_noise"] = math.nan if math.isnan(low) else int(low <= 0)
     return rows
 
 
-def bootstrap_p_value(differences: NDArray[np.float64]) -> float:
-    """Return the two-sided p-value of differences (R,) over draws: twice the share on the rarer side of 0.
+def exceedance(draws: NDArray[np.float64], value: float) -> float:
+    """Return the share of draws (R,) that reach `value`, never 0, because one more is counted; NaN without any draw."""
+    return (float((draws >= value).sum()) + 1) / (len(draws) + 1) if len(draws) else math.nan
 
-    One draw is added on that side, so that the p-value is never 0. NaN if no difference is finite.
+
+def _largest_chance_differences(name: str, measured: Sequence[EvaluationMetrics]) -> list[NDArray[np.float64]]:
+    """Return for each model the largest difference (R,) from any other in each draw, after centring all at 0.
+
+    Draws in which a metric is undefined are left out. Empty if there are too few groups.
     """
-    finite = differences[np.isfinite(differences)]
-    rarer = min((finite <= 0).sum(), (finite >= 0).sum())
-    return min(1.0, 2 * (float(rarer) + 1) / (len(finite) + 1)) if len(finite) else math.nan
+    sample = measured[0].sample
+    if sample.explain_missing(name):
+        return [np.array([]) for _ in measured]
+    centred = np.stack(
+        [widen_draws(each.draws[name] - each.metrics[name]["value"], 0.0, sample.groups) for each in measured]
+    )  # (M, R)
+    centred = centred[:, np.isfinite(centred).all(axis=0)]
+    low, high = centred.min(axis=0), centred.max(axis=0)  # (R,)
+    return [np.maximum(high - row, row - low) for row in centred]
 
 
 def corrected_t_test_p_value(differences: NDArray[np.float64], test_share: float) -> float:
@@ -63,21 +87,3 @@ def corrected_t_test_p_value(differences: NDArray[np.float64], test_share: float
     if standard_error == 0:
         return 1.0 if finite.mean() == 0 else 0.0
     return float(2 * student_t.sf(abs(finite.mean()) / standard_error, len(finite) - 1))
-
-
-def _compare_metric(
-    name: str, best: EvaluationMetrics, model: EvaluationMetrics, test_share: float
-) -> dict[str, float]:
-    difference = best.metrics[name]["value"] - model.metrics[name]["value"]
-    draws = np.array([])
-    if not best.sample.explain_missing(name):
-        draws = widen_draws(best.draws[name] - model.draws[name], difference, best.sample.groups)
-    interval = bootstrap.percentile_interval(draws)
-    folds = [np.array([fold[name] for fold in each.metrics.get("folds", [])]) for each in (best, model)]
-    return {
-        f"{name}_behind": difference,
-        f"{name}_behind_low": interval["low"],
-        f"{name}_behind_high": interval["high"],
-        f"{name}_behind_p": bootstrap_p_value(draws),
-        f"{name}_behind_t_p": corrected_t_test_p_value(folds[0] - folds[1], test_share),
-    }

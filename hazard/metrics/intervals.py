@@ -58,6 +58,11 @@ class SampleSize:
         present = [count for count in self.clips_by_class if count]
         return len(present) ** 2 / sum(1 / count for count in present)
 
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        return len(self.clips_by_class)
+
     def explain_missing(self, metric: str) -> str | None:
         """Return why there is no interval of `metric`; None if there is one."""
         if self.groups < MIN_GROUPS:

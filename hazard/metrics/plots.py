@@ -208,7 +208,8 @@ def plot_leaderboard(rows: Sequence[dict[str, Any]], *, metric: str = "roc_auc")
     axes.set_ylim(len(rows) - 0.4, -0.7)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
-    axes.set(xlabel="ROC AUC, with 95 % interval over groups", title="Leaderboard, the same folds for all models")
+    name = {"roc_auc": "ROC AUC"}.get(metric, metric.replace("_", " "))
+    axes.set(xlabel=f"{name}, with 95 % interval over groups", title="Leaderboard, the same folds for all models")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -(0.6 + 0.1) / (0.45 * len(rows))), ncols=2, frameon=False)
     return figure
 

@@ -31,6 +31,9 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 20.0
 """Bounds of the temperature. Beyond them the predictions are worthless, or the clips are too few or too easy to
 calibrate."""
 
+PRIOR_SPREAD = 0.5
+"""Standard deviation of the logarithm of the temperature before any clip is seen: mostly between 0.4 and 2.7."""
+
 MIN_GAIN_NATS = 1e-9
 """Improvement in nats that a temperature needs to be preferred to 1, so that rounding alone chooses none."""
 
@@ -63,9 +66,10 @@ class CalibratedPredictions:
 
 
 def fit_temperature(probs: Probs, y: Labels) -> float:
-    """Return the temperature with the least mean negative log likelihood of probs (N, K), given y (N,).
+    """Return the most probable temperature of probs (N, K), given y (N,); 1 if none is better or there is no clip.
 
-    Returns 1 without any clip, and if no temperature is better.
+    Its logarithm is a priori normal around 0. With few clips it therefore stays near 1, and with many it is the one
+    with the greatest likelihood.
     """
     if not len(y):
         return 1.0
@@ -73,7 +77,8 @@ def fit_temperature(probs: Probs, y: Labels) -> float:
 
     def loss(log_temperature: float) -> float:
         scaled = logs * math.exp(-log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]).mean())
+        likelihood = logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]  # (N,) negative logarithms
+        return float(likelihood.sum() + (log_temperature / PRIOR_SPREAD) ** 2 / 2) / len(y)
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})

@@ -65,6 +65,6 @@ def test_few_groups_leave_the_interval_and_the_noise_open(groups, has_interval):
     rows = leaderboard.make_leaderboard(results, measured, division)
     assert all(np.isfinite(row["roc_auc"]) and np.isfinite(row["accuracy_low"]) == has_interval for row in rows)
     assert all(np.isnan(row["within_noise"]) != has_interval for row in rows)
-    text = leaderboard.format_leaderboard(rows)
+    text = leaderboard.format_leaderboard(rows, ranking="roc_auc")
     assert (" none " in text) != has_interval and "nan" not in text
     assert ("reason" in measured[0].metrics["accuracy"]) != has_interval

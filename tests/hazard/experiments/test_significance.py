@@ -65,7 +65,18 @@ def test_the_t_test_without_spread(differences, p):
     assert np.isnan(found) if p is None else found == p
 
 
-def test_the_bootstrap_p_is_never_zero():
-    assert significance.bootstrap_p_value(np.ones(499)) == pytest.approx(2 / 500)
-    assert significance.bootstrap_p_value(np.array([-1.0, 1.0])) == 1.0
-    assert np.isnan(significance.bootstrap_p_value(np.full(3, np.nan)))
+def test_the_share_of_draws_is_never_zero():
+    assert significance.exceedance(np.zeros(499), 1.0) == pytest.approx(1 / 500)
+    assert significance.exceedance(np.array([0.0, 2.0]), 1.0) == pytest.approx(2 / 3)
+    assert np.isnan(significance.exceedance(np.array([]), 1.0))
+
+
+def test_the_best_of_many_equal_models_is_not_said_to_be_better():
+    """Against one other model the same lead counts for more than against the best of twelve."""
+    noises = [np.random.default_rng(seed).normal(size=NOISE.shape) for seed in range(12)]
+    models = sorted((predicted(0.7, noise) for noise in noises), key=lambda m: -m.metrics["roc_auc"]["value"])
+    alone = significance.compare_with_best([models[0], models[-1]], DIVISION)[1]
+    among = significance.compare_with_best(models, DIVISION)[-1]
+    assert among["roc_auc_behind"] == alone["roc_auc_behind"]
+    assert among["roc_auc_behind_p"] > alone["roc_auc_behind_p"]
+    assert among["roc_auc_behind_low"] < alone["roc_auc_behind_low"]

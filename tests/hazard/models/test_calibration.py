@@ -75,3 +75,12 @@ def test_what_is_saved_and_what_is_judged():
     assert metrics.ece(y, both.held_out) < metrics.ece(y, both.raw)
     single = calibrate_at_temperature(probs, 2.0)
     assert single.held_out is single.probs
+
+
+def test_few_clips_move_the_temperature_little_and_many_clips_all_the_way():
+    """Six clips in perfect order, all said to be likely: the likelihood alone asks for the largest temperature."""
+    score = np.array([0.6, 0.65, 0.7, 0.9, 0.95, 0.97])
+    probs, y = np.stack([1 - score, score], axis=1), np.array([0, 0, 0, 1, 1, 1])
+    assert 0.5 < fit_temperature(probs, y) < 2
+    blown_up, labels, _ = overconfident()
+    assert fit_temperature(blown_up[:10], labels[:10]) < fit_temperature(blown_up, labels)

@@ -3,14 +3,14 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SettingsError
-from hazard.data.splits import CrossValidationSplits, RowIndices
+from hazard.data.splits import CrossValidationSplits, RowIndices, number_grouped_parts
 from hazard.experiments.cross_validation import Evaluation
 from hazard.metrics import bootstrap
 from hazard.metrics import classification as metrics
@@ -86,19 +86,26 @@ def warn_if_guessed(positive: PositiveChoice, labels: Sequence[str]) -> None:
 def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> EvaluationMetrics:
     """Return headline metrics with intervals over groups, metrics per fold and repeat, and the folds' mean and std.
 
-    A metric is computed over all test parts of a repeat together, then averaged over the repeats.
+    A metric is computed over all test parts of a repeat together, then averaged over the repeats. If a threshold was
+    chosen, each clip is decided by one that was chosen on clips of other groups, and `at_half` has the metrics at 0.5.
     """
     y, groups, labels = sequences.y[result.rows], sequences.groups[result.rows], sequences.labels
     positive = _find_label_index(labels, choose_positive_label(labels, settings).label)
     threshold, alarms = find_alarm_threshold(sequences, result, settings)
-    decision: dict[str, Any] = {"positive": positive, "threshold": threshold}
+    predicted = metrics.predict_labels(result.probs, positive=positive)
+    decision: dict[str, Any] = {"positive": positive, "predicted": predicted}
     held_out = result.calibrated.held_out
     weights, unit_weights = bootstrap.draw_groups(groups, seed=settings.seed), bootstrap.make_unit_weights(len(y))
+    at_half: dict[str, Any] = {}
+    if positive is not None and settings.false_alarms_per_hour is not None:
+        half = bootstrap.average_over_repeats(y, result.probs, result.repeats, unit_weights, **decision)
+        at_half = {"at_half": {name: bootstrap.select_draw(half)[name] for name in metrics.DECISION_METRICS}}
+        predicted = _predict_at_cross_fitted_thresholds(sequences, result, positive, settings, default=threshold)
+        decision["predicted"] = predicted
     draws = bootstrap.average_over_repeats(y, result.probs, result.repeats, weights, held_out=held_out, **decision)
     values = bootstrap.select_draw(
         bootstrap.average_over_repeats(y, result.probs, result.repeats, unit_weights, held_out=held_out, **decision)
     )
-    predicted = metrics.predict_labels(result.probs, **decision)
     _, clips = np.unique(result.rows, return_index=True)  # each clip once
     sample = measure_sample(y[clips], groups[clips], classes=len(labels), positive=positive)
     values_by_name: dict[str, Any] = add_intervals(values, draws, sample) | {
@@ -112,7 +119,7 @@ def compute_metrics(sequences: Sequences, result: Evaluation, settings: TrainSet
         entry["repeat"] = int(result.repeats[result.folds == entry["fold"]][0])
     repeats = _compute_part_metrics(y, result, result.repeats, "repeat", decision)
     values_by_name |= ({"folds": folds} | _summarize_folds(folds)) if len(folds) > 1 else {}
-    values_by_name |= alarms | ({"repeats": repeats} if len(repeats) > 1 else {})
+    values_by_name |= at_half | alarms | ({"repeats": repeats} if len(repeats) > 1 else {})
     return EvaluationMetrics(values_by_name, draws, sample)
 
 
@@ -138,6 +145,28 @@ def find_alarm_threshold(
     )
     threshold = next((point.threshold for point in points or () if point.target == target), 0.5)
     return threshold, {"false_alarms_per_hour": None if points is None else [asdict(point) for point in points]}
+
+
+def _predict_at_cross_fitted_thresholds(
+    sequences: Sequences, result: Evaluation, positive: int, settings: TrainSettings, *, default: float
+) -> NDArray[np.int64]:
+    """Return the classes (N,) of all predictions, each at the threshold for the target that clips of other groups give.
+
+    Where these clips lack a label, it is the threshold `default`.
+    """
+    clips = np.unique(result.rows)
+    parts = np.zeros(len(sequences), np.int64)
+    parts[clips] = number_grouped_parts(sequences.y[clips], sequences.groups[clips], seed=0)
+    of_prediction = parts[result.rows]  # (N,)
+    predicted = np.empty(len(result.rows), np.int64)
+    for part in np.unique(of_prediction):
+        others, inside = of_prediction != part, of_prediction == part
+        elsewhere = replace(result, rows=result.rows[others], probs=result.probs[others])
+        threshold = default
+        if len(np.unique(sequences.y[elsewhere.rows])) == 2:
+            threshold, _ = find_alarm_threshold(sequences, elsewhere, settings)
+        predicted[inside] = metrics.predict_labels(result.probs[inside], positive=positive, threshold=threshold)
+    return predicted
 
 
 def make_decision_settings(sequences: Sequences, result: Evaluation, settings: TrainSettings) -> dict[str, float]:

@@ -47,6 +47,8 @@ def format_remarks(metric_values: dict[str, Any]) -> list[str]:
     lines = []
     if chosen := metric_values.get("chosen_elsewhere"):
         lines.append(_format_model_choice(chosen))
+    if half := metric_values.get("at_half"):
+        lines.append(f"at threshold 0.5: accuracy {half['accuracy']:.3f}, recall {half['recall']:.3f}")
     if random := metric_values.get("random_split"):
         lines.append(random_folds.format_leakage(random, metric_values))
     return lines
@@ -132,11 +134,17 @@ def _format_positive_guess(info: ModelInfo, metric_values: dict[str, Any]) -> li
 
 def _format_metric_table(metric_values: dict[str, Any]) -> list[str]:
     names = [name for name in (*metrics.HEADLINE_METRICS, "top5_accuracy") if name in metric_values]
+    at_half = metric_values.get("at_half")
     rows = ["| metric | value | low | high |", "|---|---|---|---|"]
+    if at_half:
+        rows = ["| metric | value | low | high | at threshold 0.5 |", "|---|---|---|---|---|"]
     for name in names:
         entry = metric_values[name]
         ends = ("–", "–") if "reason" in entry else (f"{entry['low']:.3f}", f"{entry['high']:.3f}")
-        rows.append(f"| {name} | {entry['value']:.3f} | {' | '.join(ends)} |")
+        half = f" {at_half[name]:.3f} |" if at_half and name in at_half else " |" if at_half else ""
+        rows.append(f"| {name} | {entry['value']:.3f} | {' | '.join(ends)} |{half}")
+    if at_half:
+        rows += ["", "Each clip was decided by a threshold that was chosen in the same way on clips of other groups."]
     reasons = {metric_values[name]["reason"] for name in names if "reason" in metric_values[name]}
     return rows + [line for reason in sorted(reasons) for line in ("", f"No interval: {reason}.")]
 
@@ -161,7 +169,7 @@ def _format_false_alarms(metric_values: dict[str, Any]) -> list[str]:
     supported = [point for point in points if point["supported"]]
     table = [
         "",
-        "One decision per clip. The thresholds were chosen on these same predictions, on "
+        "One decision per clip. Thresholds and figures of this table are from these same predictions, on "
         f"{_format_hours(points[0])} of harmless video. The true rate is within the target with 95 % confidence if "
         "clips err independently; clips of one scene often err together.",
         "",
@@ -213,7 +221,7 @@ def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list
         )
     if info.settings.false_alarms_per_hour is not None:
         lines.append(
-            "- Its threshold was chosen on these same predictions, for at most "
+            "- Its threshold was chosen on all of these predictions, for at most "
             f"{info.settings.false_alarms_per_hour:g} false alarms per hour of harmless video; "
             "expect more of them on video unlike these clips."
         )

@@ -107,7 +107,7 @@ def average_over_repeats(
     weights: DrawWeights,
     *,
     positive: int | None = None,
-    threshold: float = 0.5,
+    predicted: Labels | None = None,
     held_out: Probs | None = None,
 ) -> MetricDraws:
     """Return `headline_metrics` of each repeat, averaged over the repeats.
@@ -121,7 +121,7 @@ def average_over_repeats(
             probs[rows],
             weights.take(rows),
             positive=positive,
-            threshold=threshold,
+            predicted=None if predicted is None else predicted[rows],
             held_out=calibration_probs[rows],
         )
         for rows in (repeats == repeat for repeat in np.unique(repeats))

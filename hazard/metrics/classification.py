@@ -30,6 +30,9 @@ HEADLINE_METRICS = (
 )
 """Metrics with a confidence interval; `top5_accuracy` is added for five classes or more."""
 
+DECISION_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall")
+"""Those of them that depend on the threshold."""
+
 
 def predict_labels(probs: Probs, *, positive: int | None = None, threshold: float = 0.5) -> Labels:
     """Return the predicted classes (B,).

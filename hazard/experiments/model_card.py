@@ -94,6 +94,7 @@ def format_model_card(
             f"- leakage: {line}"
             for line in make_leakage_warnings(sequences, metric_values["leakage"]) or [NO_LEAKAGE_REMARK]
         ),
+        *(f"- {line}" for line in metric_values["label_warnings"]),
         *(f"- {line}" for line in format_remarks(metric_values)),
         *(
             [f"- {SEARCH_REMARK.format(trials=info.settings.tune)}"]

@@ -19,6 +19,7 @@ from hazard.experiments import cross_validation, evaluation_metrics, model_card,
 from hazard.experiments.checked_splits import make_checked_splits
 from hazard.experiments.cross_validation import COMPARED_ENSEMBLES, Evaluation
 from hazard.experiments.evaluation_metrics import EvaluationMetrics, PositiveChoice
+from hazard.experiments.label_coverage import check_training_labels, make_label_warnings
 from hazard.experiments.leaderboard import evaluate_model_choice, format_leaderboard, make_leaderboard
 from hazard.experiments.progress import TrainingBar
 from hazard.experiments.search.outputs import write_search_plot, write_trials
@@ -80,6 +81,8 @@ def train_run(
     evaluation_metrics.warn_if_guessed(positive, sequences.labels)
     settings = settings.model_copy(update={"positive_label": positive.label, "views": sequences.view_names})
     sequences, splits, leakage = make_checked_splits(sequences, settings, echo=echo)
+    check_training_labels(sequences, splits)
+    label_warnings = make_label_warnings(sequences, splits)
     evaluation_metrics.check_false_alarm_target(sequences, splits, settings)
     if corrected:
         splits = replace(splits, description=f"{splits.description}; {corrected.description}")
@@ -87,9 +90,13 @@ def train_run(
     checkpoints = Checkpoints.open(
         folder, cache_digest=identity, settings=settings, compare=compare, resume=resume, stop=stop
     )
-    _print_data_summary(sequences, splits, leakage, echo)
+    _print_data_summary(
+        sequences, splits, [*label_warnings, *model_card.make_leakage_warnings(sequences, leakage)], echo
+    )
     with trackers.open_tracker(settings.tracker, folder, settings.model_dump(mode="json")) as tracker:
-        run = _TrainingRun(cache, sequences, splits, positive, leakage, folder, compare, checkpoints, echo)
+        run = _TrainingRun(
+            cache, sequences, splits, positive, leakage, label_warnings, folder, compare, checkpoints, echo
+        )
         summary = run.train(settings, tracker)
         tracker.log_results(summary.metrics, sorted(folder.glob("*.png")))
     checkpoints.remove()
@@ -105,6 +112,7 @@ class _TrainingRun:
     splits: CrossValidationSplits
     positive: PositiveChoice
     leakage: dict[str, Any]
+    label_warnings: list[str]
     folder: Path
     compare: bool
     checkpoints: Checkpoints
@@ -124,7 +132,11 @@ class _TrainingRun:
             bar.expect_refit(best, settings)
             settings, model, final_epochs = self._make_final_model(best, settings, callbacks)
             measured = [evaluation_metrics.compute_metrics(sequences, result, settings) for result in results]
-            metrics = measured[0].metrics | {"leakage": self.leakage, "positive_label_source": self.positive.source}
+            metrics = measured[0].metrics | {
+                "leakage": self.leakage,
+                "label_warnings": self.label_warnings,
+                "positive_label_source": self.positive.source,
+            }
             if settings.random_folds:
                 # without search and tracker, because these are other folds
                 random_callbacks = FitCallbacks(bar.advance_epoch, checkpoints=self.checkpoints)
@@ -220,14 +232,14 @@ class _TrainingRun:
 
 
 def _print_data_summary(
-    sequences: Sequences, splits: CrossValidationSplits, leakage: dict[str, Any], echo: Callable[[str], None]
+    sequences: Sequences, splits: CrossValidationSplits, warnings: list[str], echo: Callable[[str], None]
 ) -> None:
     counts = np.bincount(sequences.y, minlength=len(sequences.labels))
     clips = ", ".join(f"{label} {count}" for label, count in zip(sequences.labels, counts, strict=True))
     echo(f"{len(sequences)} clips ({clips}) from {len(np.unique(sequences.groups))} groups; {splits.description}")
     if sequences.views:
         echo(f"heads are trained on views {', '.join(sequences.view_names)}; metrics use the original view only")
-    for warning in model_card.make_leakage_warnings(sequences, leakage):
+    for warning in warnings:
         echo(f"WARNING: {warning}")
 
 

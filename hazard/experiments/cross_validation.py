@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard.data.splits import CrossValidationSplits, RowIndices
+from hazard.data.splits import CrossValidationSplits, Fold, RowIndices
 from hazard.models.baselines import BASELINES, count_parameters
 from hazard.models.calibration import CalibratedPredictions, calibrate, calibrate_at_temperature
 from hazard.models.ensemble import Ensemble, combine_models
@@ -115,6 +115,16 @@ def compare_models(
         kinds = {entry.kind for entry in parse_ensemble_spec(spec, selected_model=settings.head)}
         results.append(average_evaluations(name, [result for result in singles if result.kind in kinds], sequences))
     return results
+
+
+def list_head_fits(
+    splits: CrossValidationSplits, settings: TrainSettings, *, compare: bool
+) -> list[tuple[Fold, TrainSettings]]:
+    """Return the fold and the settings of every head that an evaluation fits, in its order."""
+    heads = [settings.for_model("head", head) for head in HEADS] if compare else []
+    if not compare or settings.ensemble:
+        heads += [each for each, _ in settings.split_by_model() if each.baseline is None]
+    return [(fold, head) for head in heads for fold in splits.folds]
 
 
 def average_evaluations(name: str, results: Sequence[Evaluation], sequences: Sequences) -> Evaluation:

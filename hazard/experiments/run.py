@@ -17,7 +17,7 @@ from hazard.data.sequences import load_sequences
 from hazard.data.splits import CrossValidationSplits, Fold, make_inner_split
 from hazard.experiments import cross_validation, evaluation_metrics, model_card, outputs, random_folds, trackers
 from hazard.experiments.checked_splits import make_checked_splits
-from hazard.experiments.cross_validation import COMPARED_ENSEMBLES, Evaluation
+from hazard.experiments.cross_validation import COMPARED_ENSEMBLES, Evaluation, list_head_fits
 from hazard.experiments.evaluation_metrics import EvaluationMetrics, PositiveChoice
 from hazard.experiments.label_coverage import check_training_labels, make_label_warnings
 from hazard.experiments.leaderboard import evaluate_model_choice, format_leaderboard, make_leaderboard
@@ -36,6 +36,7 @@ from hazard.models.predictor import Model, ModelInfo, library_versions
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints, save_last_weights
 from hazard.training.fit import ChooseSettings, FitCallbacks, fit_ensemble, training_rows
+from hazard.training.head_fits import HeadFits, is_suited
 from hazard.training.head_trainer import EpochMetrics
 from hazard.types import Sequences
 
@@ -125,7 +126,9 @@ class _TrainingRun:
             tuner = Tuner(on_trial=bar.advance_trial, save_trials=partial(write_trials, folder))
             settings, choose_settings = self._resolve_sizes(settings, tuner)
             callbacks = FitCallbacks(bar.advance_epoch, tracker.log_epoch, choose_settings, self.checkpoints)
-            results = self._evaluate(settings, callbacks)
+            fits = list_head_fits(self.splits, settings, compare=self.compare) if is_suited(settings) else []
+            with HeadFits(sequences, fits, self.checkpoints, jobs=settings.jobs) as head_fits:
+                results = self._evaluate(settings, replace(callbacks, wait_for=head_fits.wait_for))
             best = results[0]
             if self.compare:
                 settings = settings.for_model(best.kind, COMPARED_ENSEMBLES.get(best.name, best.name))

@@ -50,7 +50,6 @@ def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> Sized
 
     | training clips | hidden_size, projection | dropout | members | batch_size |
     |---|---|---|---|---|
-    | under 1,000 | 64 | 0.3 | 3 | 32 |
     | under 5,000 | 64 | 0.3 | 2 | 32 |
     | from 5,000 on | 256 | 0.3 | 1 | 256 |
 
@@ -76,8 +75,6 @@ def resolve_sizes(settings: TrainSettings, *, clips: int, classes: int) -> Sized
 
 
 def _choose_sizes(clips: int) -> dict[str, Any]:
-    if clips < FEW_CLIPS:
-        return {"hidden_size": 64, "projection": 64, "dropout": 0.3, "members": 3, "batch_size": 32}
     if clips < MANY_CLIPS:
         return {"hidden_size": 64, "projection": 64, "dropout": 0.3, "members": 2, "batch_size": 32}
     return {"hidden_size": 256, "projection": 256, "dropout": 0.3, "members": 1, "batch_size": 256}

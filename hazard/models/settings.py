@@ -77,7 +77,8 @@ class TrainSettings(BaseModel):
     """`column`: baselines divide each column by its own standard deviation; `kind`: all columns of one statistic by
     a common one, for PCA features."""
     jobs: int = Field(-1, ge=-1)
-    """Threads that fit a baseline, -1: one per core; they change no prediction."""
+    """Threads that fit a baseline, and processes that fit the heads of several folds, -1: one per core. They change no
+    prediction."""
     ensemble: str | None = None
     """Several models as one: NAME[:SEEDS][=WEIGHT],… of heads and baselines. `seeds:5` takes five of the selected
     model, `heads` or `baselines` all of them."""

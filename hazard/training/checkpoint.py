@@ -31,7 +31,7 @@ MIN_SAVE_SECONDS = 5.0
 """Shortest time between two checkpoints of one fit."""
 MAX_SAVE_TIME_SHARE = 0.02
 """Largest share of the training time that is spent on checkpoints."""
-MACHINE_SETTINGS = {"threads", "device"}
+MACHINE_SETTINGS = {"threads", "device", "jobs"}
 """Settings that may change when another machine resumes the run."""
 
 RESTART_HINT = "leave out --resume to start again from the beginning"
@@ -123,7 +123,7 @@ class FitCheckpoint:
     """Checkpoint of one fit."""
 
     def __init__(self, checkpoints: Checkpoints, fit_digest: str) -> None:
-        self._checkpoints, self._fit_digest = checkpoints, fit_digest
+        self._checkpoints, self.digest = checkpoints, fit_digest
         self._file = checkpoints.folder / f"{fit_digest[:24]}.json"
         self._saved_at, self._save_cost_seconds = checkpoints.clock(), 0.0
 
@@ -137,7 +137,7 @@ class FitCheckpoint:
             tensors = safetensors.torch.load(content)
         except (OSError, ValidationError, safetensors.SafetensorError, ValueError, KeyError) as error:
             raise self.make_damaged_error(str(error).splitlines()[0]) from None
-        if entry.fit != self._fit_digest or hashlib.sha256(content).hexdigest() != entry.weights:
+        if entry.fit != self.digest or hashlib.sha256(content).hexdigest() != entry.weights:
             raise self.make_damaged_error("its content does not match its digest")
         return FitState(entry.facts, tensors, entry.finished)
 
@@ -166,7 +166,7 @@ class FitCheckpoint:
         content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in state.tensors.items()})
         digest = hashlib.sha256(content).hexdigest()
         write_atomically(self._weights_file(digest), content)
-        entry = _Entry(fit=self._fit_digest, finished=state.finished, facts=state.facts, weights=digest)
+        entry = _Entry(fit=self.digest, finished=state.finished, facts=state.facts, weights=digest)
         write_atomically(self._file, entry.model_dump_json().encode())
         for old in self._checkpoints.folder.glob(self._weights_file("*").name):
             if old != self._weights_file(digest):
@@ -179,7 +179,7 @@ class FitCheckpoint:
         return ArtifactError(f"{self._file} rejected: damaged ({reason}); {RESTART_HINT}")
 
     def _weights_file(self, digest: str) -> Path:
-        return self._file.with_name(f"{self._fit_digest[:24]}.{digest}.safetensors")
+        return self._file.with_name(f"{self.digest[:24]}.{digest}.safetensors")
 
 
 def save_last_weights(folder: Path, model: object) -> None:

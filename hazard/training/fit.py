@@ -37,6 +37,8 @@ class FitCallbacks:
     on_epoch: EpochCallback | None = None
     choose_settings: ChooseSettings | None = None
     checkpoints: Checkpoints | None = None
+    wait_for: Callable[[Fold, TrainSettings], None] | None = None
+    """Function that returns when a head may be fitted: see `HeadFits`."""
 
 
 NO_CALLBACKS = FitCallbacks()
@@ -60,6 +62,8 @@ def fit(
     if kind == "ensemble":
         return fit_ensemble(sequences, fold, settings.split_by_model(), callbacks=callbacks, fold_name=fold_name)
     if kind == "head":
+        if callbacks.wait_for:
+            callbacks.wait_for(fold, settings)
         progress = _make_progress_callback(name, callbacks.on_progress)
         on_epoch = partial(callbacks.on_epoch, name, fold_name) if callbacks.on_epoch else None
         head, history = fit_head(

@@ -206,6 +206,15 @@ def _format_hours(point: dict[str, Any]) -> str:
     return format_rounded_duration(point["hours"] * 3600)
 
 
+def _format_share_of_ridge(result: Evaluation) -> str:
+    improved = len({fold for fold, epoch in result.history if epoch.best})
+    return (
+        "- The head contains a ridge classifier of the pooled clip, so its score does not show what the order of frames"
+        f" adds. Training lowered the validation loss of that classifier in {improved} of {len(result.models)} fits; "
+        "in the others the head is the classifier alone."
+    )
+
+
 def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list[str]:
     has_folds = len(np.unique(result.folds)) > 1
     lines = [
@@ -215,11 +224,8 @@ def _format_limits(info: ModelInfo, result: Evaluation, contenders: int) -> list
     ]
     if members := [f"{member.name} (weight {member.weight:g})" for member in info.members]:
         lines.append(f"- Its probabilities are the weighted mean of {', '.join(members)}.")
-    if info.kind == "head":
-        lines.append(
-            "- The head contains a linear classifier of the pooled clip, so its score does not show what the order of "
-            "frames adds."
-        )
+    if info.kind == "head" and info.settings.pooled_path:
+        lines.append(_format_share_of_ridge(result))
     if info.settings.false_alarms_per_hour is not None:
         lines.append(
             "- Its threshold was chosen on all of these predictions, for at most "

@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from features.errors import SettingsError
 from hazard.models.calibration import calibrate_classifier
 from hazard.models.pooling import LINEAR_STATISTICS, STATISTICS, normalize_statistic_sizes, pool
-from hazard.models.ridge_options import RidgeOptions, choose_ridge_options
+from hazard.models.ridge_options import RidgeOptions, choose_ridge_options, sample_clips
 from hazard.types import Sequences, StepFeatures
 
 log = logging.getLogger(__name__)
@@ -265,8 +265,9 @@ def _fit_pipeline(
     model = clone(unfitted)
     columns, statistics = model[0], get_statistics(model)
     shared = _share_scales(columns, pooled) if scale == "kind" else dict.fromkeys(statistics, 1.0)
-    rows = columns.set_params(transformer_weights=shared).fit_transform(pooled)
-    options = choose_ridge_options(rows, statistics, y, groups)
+    sample = sample_clips(len(y))
+    rows = columns.set_params(transformer_weights=shared).fit(pooled).transform(pooled[sample])
+    options = choose_ridge_options(rows, statistics, y[sample], groups[sample])
     sizes = normalize_statistic_sizes(statistics, options.mean_size)
     columns.set_params(transformer_weights={name: size * shared[name] for name, size in sizes.items()})
     if isinstance(model[-1], RidgeClassifier):

@@ -59,7 +59,7 @@ def choose_ridge_options(
     clip counts. Parts never split one of `groups` (B,).
     """
     if len(y) > LARGEST_SAMPLE:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:LARGEST_SAMPLE])
+        chosen = sample_clips(len(y), seed=seed)
         rows, y, groups = rows[chosen], y[chosen], groups[chosen]
         counts = None if counts is None else counts[chosen]
     names, group_numbers = np.unique(groups, return_inverse=True)
@@ -88,6 +88,11 @@ def choose_ridge_options(
     gain = (errors[RidgeOptions()] - errors[best]) * counts  # (B,)
     deviations = np.bincount(group_numbers, gain - gain.mean())  # sums over groups
     return best if gain.sum() > CLEAR_GAIN * float(np.sqrt((deviations**2).sum())) else RidgeOptions()
+
+
+def sample_clips(count: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Return the sorted numbers of the clips, of `count`, that candidates are tried on: all, or LARGEST_SAMPLE."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:LARGEST_SAMPLE])
 
 
 def _multiply_rows(rows: Rows) -> Numbers:

@@ -95,6 +95,7 @@ class HeadFits:
         return self._processes > 1 and seconds >= PAYING_SECONDS
 
     def _start(self) -> None:
+        _StopFile(self._checkpoints.folder).clear()  # of a run that was killed
         columns = self._shared.write(self._sequences)
         if columns is None:  # no space on the disk: the fits go on in this process
             self._processes = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from features.errors import SettingsError
@@ -210,9 +211,9 @@ class _HeadEnsembleTrainer:
         groups = torch.from_numpy(np.unique(sequences.groups[rows], return_inverse=True)[1])
         y = clips.y[rows]
         counts = None if self.settings.balance == "none" else class_weights(y, classes)[y]
-        ridge, held_out[rows] = fit_pooled_ridge(
-            clips.compute(pool_for_ridge, rows), y, classes, counts, groups=groups.to(clips.x.device)
-        )
+        pooled = clips.compute(pool_for_ridge, rows)
+        with threadpool_limits(1):  # several processes fit side by side, and other sums would round differently
+            ridge, held_out[rows] = fit_pooled_ridge(pooled, y, classes, counts, groups=groups.to(clips.x.device))
         if fold.val_is_given and len(fold.val):
             held_out[fold.val] = clips.compute(ridge, fold.val)
         return ridge, held_out

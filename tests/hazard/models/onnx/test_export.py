@@ -68,7 +68,7 @@ def test_every_head(name: str, tmp_path: Path, run: Run) -> None:
     assert_parity(saved(tmp_path, QUICK.for_model("head", name)), run)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", sorted({*POOLINGS} - {"mean", "attention"}))  # heads have these two
 def test_every_pooling_without_the_pooled_path(pooling: str, tmp_path: Path, run: Run) -> None:
     changes = {"pooling": pooling, "pooled_path": False, "bidirectional": True}
     assert_parity(saved(tmp_path, QUICK.model_copy(update=changes)), run)

@@ -3,7 +3,8 @@
 There are two tests: a paired bootstrap over groups, and the resampled t-test over folds, corrected for overlapping
 training parts (Nadeau and Bengio 2003, equation 9; for repeated folds Bouckaert and Frank 2004). The best of many
 models leads by chance even if all are equal. The bootstrap therefore compares a difference with the largest among all
-models in the same draw (White 2000), and the t-test multiplies by the number of models (Bonferroni).
+models in the same draw, each in its own standard errors (White 2000, Hansen 2005). The t-test multiplies by the number
+of models (Bonferroni).
 """
 
 import math
@@ -20,6 +21,8 @@ from hazard.metrics.bootstrap import CONFIDENCE_LEVEL
 from hazard.metrics.intervals import widen_draws
 
 COMPARED_METRICS = ("roc_auc", "accuracy")
+SMALLEST_ERROR = 1e-6
+"""Least standard error of a difference: models that predict the same have none."""
 
 
 def compare_with_best(measured: Sequence[EvaluationMetrics], splits: CrossValidationSplits) -> list[dict[str, Any]]:
@@ -34,17 +37,18 @@ def compare_with_best(measured: Sequence[EvaluationMetrics], splits: CrossValida
     ranking = ranking_metric(measured[0].sample.classes)
     rows: list[dict[str, Any]] = [{} for _ in measured]
     for name in dict.fromkeys((ranking, *COMPARED_METRICS)):
-        chances = _largest_chance_differences(name, measured)
-        for row, model, chance in zip(rows, measured, chances, strict=True):
+        centred = _centre_draws(name, measured)  # (M, R)
+        for number, (row, model) in enumerate(zip(rows, measured, strict=True)):
             difference = measured[0].metrics[name]["value"] - model.metrics[name]["value"]
-            margin = float(np.quantile(chance, CONFIDENCE_LEVEL)) if len(chance) else math.nan
+            chance, error = _largest_chance_difference(centred, number)
+            margin = float(np.quantile(chance, CONFIDENCE_LEVEL)) * error if len(chance) else math.nan
             folds = [np.array([f[name] for f in each.metrics.get("folds", [])]) for each in (measured[0], model)]
             t_p = corrected_t_test_p_value(folds[0] - folds[1], test_share) * max(1, len(measured) - 1)
             row |= {
                 f"{name}_behind": difference,
                 f"{name}_behind_low": difference - margin,
                 f"{name}_behind_high": difference + margin,
-                f"{name}_behind_p": exceedance(chance, abs(difference)),
+                f"{name}_behind_p": exceedance(chance, abs(difference) / error),
                 f"{name}_behind_t_p": min(1.0, t_p) if math.isfinite(t_p) else math.nan,
             }
     for row in rows:
@@ -58,20 +62,27 @@ def exceedance(draws: NDArray[np.float64], value: float) -> float:
     return (float((draws >= value).sum()) + 1) / (len(draws) + 1) if len(draws) else math.nan
 
 
-def _largest_chance_differences(name: str, measured: Sequence[EvaluationMetrics]) -> list[NDArray[np.float64]]:
-    """Return for each model the largest difference (R,) from any other in each draw, after centring all at 0.
+def _centre_draws(name: str, measured: Sequence[EvaluationMetrics]) -> NDArray[np.float64]:
+    """Return a metric of all models (M, R) in all draws in which it is defined, each model centred at 0.
 
-    Draws in which a metric is undefined are left out. Empty if there are too few groups.
+    There is no draw if there are too few groups.
     """
     sample = measured[0].sample
     if sample.explain_missing(name):
-        return [np.array([]) for _ in measured]
-    centred = np.stack(
-        [widen_draws(each.draws[name] - each.metrics[name]["value"], 0.0, sample.groups) for each in measured]
-    )  # (M, R)
-    centred = centred[:, np.isfinite(centred).all(axis=0)]
-    low, high = centred.min(axis=0), centred.max(axis=0)  # (R,)
-    return [np.maximum(high - row, row - low) for row in centred]
+        return np.zeros((len(measured), 0))
+    draws = [widen_draws(each.draws[name] - each.metrics[name]["value"], 0.0, sample.groups) for each in measured]
+    centred = np.stack(draws)
+    return centred[:, np.isfinite(centred).all(axis=0)]
+
+
+def _largest_chance_difference(centred: NDArray[np.float64], number: int) -> tuple[NDArray[np.float64], float]:
+    """Return the largest difference (R,) of a model from any other in each draw, and the standard error from the first.
+
+    Differences are counted in their own standard errors.
+    """
+    differences = centred - centred[number]  # (M, R)
+    errors = np.maximum(differences.std(axis=1), SMALLEST_ERROR) if differences.size else np.ones(len(differences))
+    return np.abs(differences / errors[:, None]).max(axis=0), float(errors[0])
 
 
 def corrected_t_test_p_value(differences: NDArray[np.float64], test_share: float) -> float:

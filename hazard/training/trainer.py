@@ -228,14 +228,17 @@ class _HeadEnsembleTrainer:
         return sum(clips * loss for clips, loss in pairs) / sum(clips for clips, _ in pairs) if pairs else math.nan
 
     def _is_improvement(self, loss: float) -> bool:
-        """Return whether the loss is the lowest so far, that before the first epoch included.
+        """Return whether the loss is the lowest so far, and notably below that before the first epoch.
 
-        A head that training makes no better therefore stays its pooled ridge. Without validation clips every epoch is
-        an improvement; a loss that is not finite never is.
+        A head that training makes no better than validation clips can tell stays its pooled ridge; without a ridge the
+        untrained head does not count. Without validation clips every epoch is an improvement; a loss that is not finite
+        never is.
         """
         if not self._is_validated:
             return True
-        best = self.val_losses[self.best_epoch - 1] if self.best_epoch else self.initial_loss
+        best = self.initial_loss - NOTABLE_GAIN if self.settings.pooled_path else math.inf
+        if self.best_epoch:
+            best = self.val_losses[self.best_epoch - 1]
         return math.isfinite(loss) and not loss >= best
 
     def _finish(self) -> None:

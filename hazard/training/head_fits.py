@@ -5,6 +5,7 @@ them there, and continues as after a resume. Its results, its progress and what 
 of one process. Threads are no alternative: dropout draws from torch's global random numbers.
 """
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from features.errors import UserFacingError
+from features.errors import RuntimeEnvironmentError, UserFacingError
 from features.utils.command_line import StopFlag
-from features.utils.worker_pool import count_cores, run_tasks
+from features.utils.worker_pool import LostTask, count_cores, run_tasks
 from hazard.data.splits import Fold
 from hazard.models.head_ensemble import pick_device
 from hazard.models.settings import TrainSettings
 from hazard.training.checkpoint import Checkpoints
 from hazard.training.trainer import fit_head
 from hazard.types import Sequences, SequenceView
+
+log = logging.getLogger(__name__)
 
 HeadFit = tuple[Fold, TrainSettings]
 
@@ -62,6 +65,8 @@ class HeadFits:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        while self._results is not None and self._checkpoints.stop and self._collect():
+            pass  # what workers have finished is saved
         if self._results is not None:
             self._results.close()  # type: ignore[attr-defined]
         self._shared.remove()
@@ -75,15 +80,32 @@ class HeadFits:
         digest = self._checkpoints.make_fit_checkpoint(fold, settings).digest
         if self._pending.pop(digest, None) is None and digest not in self._sent:
             return  # a fit that nobody announced
-        if self._results is None and self._is_worthwhile():
+        if self._results is None and not self._sent and self._is_worthwhile():
             self._pending[digest] = (fold, settings)
             self._start()
-        while self._results is not None and digest not in self._done:
-            task = next(self._results, None)
-            if task is None:
+        while self._results is not None and (digest not in self._done or self._checkpoints.stop):
+            if not self._collect():  # after a stop: when all workers have saved
                 break
-            self._done.add(task[0][0])
         self._checkpoints.check_stop()
+
+    def _collect(self) -> bool:
+        """Wait for the next fit of a worker; return False if there is none.
+
+        A worker that dies, or cannot start, is no reason to end: the run fits that head itself.
+        """
+        assert self._results is not None
+        try:
+            task, result = next(self._results, (None, None))
+        except RuntimeEnvironmentError as error:
+            log.warning("%s; the heads are fitted in one process", error)
+            task, result, self._processes = None, None, 0
+        if task is None:
+            self._results = None
+            return False
+        if isinstance(result, LostTask):
+            log.warning("a process that fitted a head ended early; the head is fitted again")
+        self._done.add(task[0])
+        return True
 
     def _is_worthwhile(self) -> bool:
         now = time.monotonic()
@@ -200,8 +222,12 @@ class _FitJob:
 
 
 def is_suited(settings: TrainSettings) -> bool:
-    """Return whether heads may be fitted in processes: on a CPU, with more than one job, without a search."""
-    return settings.jobs != 1 and settings.tune is None and pick_device(settings.device).type == "cpu"
+    """Return whether heads may be fitted in processes: on a CPU, with more than one job, without a search.
+
+    Workers use one thread each, so the run must too: sums of several threads round differently.
+    """
+    is_plain = settings.tune is None and settings.threads == 1
+    return is_plain and settings.jobs != 1 and pick_device(settings.device).type == "cpu"
 
 
 def _count_fitting_memory(sequences: Sequences) -> int:

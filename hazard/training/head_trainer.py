@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hazard.models.auto_size import SizedSettings
 from hazard.models.heads import HEADS
 from hazard.models.heads.pooled_ridge import PooledRidge
+from hazard.models.pooling import limit_batch
 from hazard.training.augment import TrainingBatch, augment
 from hazard.training.device_data import BLOCK_CLIPS, MAX_FROZEN_CACHE_BYTES, DeviceClips, FrozenPartCache
 from hazard.training.losses import class_weights, training_loss
@@ -98,6 +99,10 @@ class HeadTrainer:
     def _ridges(self) -> list[PooledRidge]:
         return [part for part in self.head.modules() if isinstance(part, PooledRidge)]
 
+    @property
+    def _val_blocks(self) -> tuple[Tensor, ...]:
+        return self.val_rows.split(limit_batch(self.clips.x, BLOCK_CLIPS)) if len(self.val_rows) else ()
+
     def _prepare(self) -> None:
         settings = self.settings
         self._bf16 = uses_bf16(
@@ -158,7 +163,10 @@ class HeadTrainer:
         self.head.load_state_dict(self.best_weights)
         self.head.eval()
         with torch.inference_mode():
-            logits = [self._val_cache.logits(rows).softmax(-1) for rows in self.val_rows.split(BLOCK_CLIPS)]
+            logits = [
+                self._val_cache.logits(rows).softmax(-1)
+                for rows in self.val_rows.split(limit_batch(self.clips.x, BLOCK_CLIPS))
+            ]
         self.head.load_state_dict(current)
         return torch.cat(logits) if logits else torch.zeros(0, self.classes)
 
@@ -168,7 +176,7 @@ class HeadTrainer:
             return math.nan, math.nan
         self.head.eval()
         with torch.inference_mode(), self.optimizer.use_ema_weights():
-            logits = torch.cat([self._val_cache.logits(rows) for rows in self.val_rows.split(256)])  # (M, K)
+            logits = torch.cat([self._val_cache.logits(rows) for rows in self._val_blocks])  # (M, K)
         y = self.clips.y[self.val_rows]
         return F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).float().mean().item()
 

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 def ranking_metric(classes: int) -> str:
     """Return the metric that models are ranked by: ROC AUC for two labels, balanced accuracy for more.
 
-    The mean ROC AUC of many labels is near 1 for any model that is worth something, and tells the better of two models
-    less often (`benchmarks/ranking_metrics.py`).
+    The mean ROC AUC of many labels is near 1 for any model that is worth something. Balanced accuracy counts each label
+    alike and means what people ask for. How often each tells the better of two models: `benchmarks/ranking_metrics.py`.
     """
     return "roc_auc" if classes == 2 else "balanced_accuracy"
 

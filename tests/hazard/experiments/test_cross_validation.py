@@ -176,15 +176,17 @@ def test_random_folds_are_shown_beside_the_honest_ones(tmp_path):
 
 
 def test_views_are_for_training_alone(tmp_path):
+    """The network learns from views; the pooled ridge never does."""
     viewed, said = add_noisy_views(DATA, "crop", "flip"), []
-    summary = train_run(make_cache(viewed), QUICK, tmp_path / "a", echo=said.append)
+    quick = QUICK.model_copy(update={"pooled_path": False})
+    summary = train_run(make_cache(viewed), quick, tmp_path / "a", echo=said.append)
     assert summary.info.feature_spec["views"] == ["none"]
     assert summary.info.fingerprint == make_cache(DATA).spec.fingerprint != make_cache(viewed).spec.fingerprint
     assert summary.info.settings.views == ("none", "crop", "flip")
     assert "views none, crop, flip" in said[1] and "none, crop, flip" in (tmp_path / "a" / "model_card.md").read_text()
     rows = rows_of(tmp_path / "a" / "predictions.csv")
     assert [row["path"] for row in rows] == DATA.paths.tolist()
-    assert summary.metrics != train_run(make_cache(DATA), QUICK, tmp_path / "b", echo=said.append).metrics
+    assert summary.metrics != train_run(make_cache(DATA), quick, tmp_path / "b", echo=said.append).metrics
 
 
 def test_a_baseline_is_the_same_with_and_without_views(tmp_path):

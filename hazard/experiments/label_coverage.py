@@ -19,10 +19,16 @@ def check_training_labels(sequences: Sequences, splits: CrossValidationSplits) -
     for number, fold in enumerate(splits.folds, 1):
         found = np.unique(sequences.y[training_rows(fold)])
         if len(found) < 2:
-            where = f" of fold {number}" if len(splits.folds) > 1 else ""
+            has_folds = len(splits.folds) > 1
+            where = f" of fold {number}" if has_folds else ""
+            remedy = (
+                "clips of more groups are needed for each label"
+                if has_folds
+                else "put clips of another label on the training side, or give --folds N"
+            )
             raise SettingsError(
                 f"all training clips{where} have the label '{sequences.labels[found[0]]}', but a model learns to tell "
-                "two or more labels apart; put clips of another label on the training side, or give --folds N"
+                f"two or more labels apart; {remedy}"
             )
 
 

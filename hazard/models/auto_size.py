@@ -10,6 +10,9 @@ from hazard.models.settings import TrainSettings
 
 FEW_CLIPS, MANY_CLIPS = 1_000, 5_000
 
+HEAD_LAYERS = {"tcn": 2}
+"""Layers of heads that have more than one by default. Saved models whose settings name no number depend on it."""
+
 STEPS, PATIENCE_STEPS = 1_500, 300
 """Gradient steps that a head is given, and those without a lower validation loss after which it stops. Order in time
 takes hundreds of steps to learn, which 200 clips do not reach in 30 epochs."""
@@ -35,7 +38,7 @@ class SizedSettings(TrainSettings):
         """The settings that decide a head's shape."""
         return HeadOptions(
             hidden_size=self.hidden_size,
-            layers=self.layers,
+            layers=self.layers or HEAD_LAYERS.get(self.head, 1),
             bidirectional=self.bidirectional,
             dropout=self.dropout,
             inputs=self.inputs,

@@ -87,8 +87,8 @@ class TrainSettings(BaseModel):
     models as an ensemble."""
     hidden_size: int | None = Field(None, ge=1, le=8192)
     """Width of the temporal part per direction; by default it follows the number of training clips (`auto_size`)."""
-    layers: int = Field(1, ge=1, le=16)
-    """Number of stacked layers."""
+    layers: int | None = Field(None, ge=1, le=16)
+    """Number of stacked layers; by default 2 for `tcn`, whose single layer sees three steps to each side, else 1."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Share of values that each training step hides; by default it follows the number of training clips."""
     inputs: tuple[str, ...] = DEFAULT_INPUTS

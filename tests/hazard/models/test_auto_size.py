@@ -53,6 +53,13 @@ def test_all_else_stays_and_a_second_time_changes_nothing():
     assert first.model_dump(exclude=set(SIZES)) == settings.model_dump(exclude=set(SIZES))
 
 
+@pytest.mark.parametrize(("head", "layers"), [("tcn", 2), ("lstm", 1)])
+def test_layers_depend_on_the_head_unless_they_are_given(head, layers):
+    sized = resolve_sizes(TrainSettings(head="gru"), clips=200, classes=2).for_model("head", head)
+    assert sized.head_options.layers == layers
+    assert resolve_sizes(TrainSettings(head=head, layers=3), clips=200, classes=2).head_options.layers == 3
+
+
 def test_the_saved_model_names_its_sizes(tmp_path):
     train_run(
         make_cache(make_moving_sequences()),

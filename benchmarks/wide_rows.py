@@ -20,8 +20,8 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from temporal_tasks import fit_plain_lstm
 
-from benchmarks.temporal_tasks import fit_plain_lstm
 from hazard.data.splits import Fold, make_inner_split
 from hazard.models.baselines import BASELINES
 from hazard.models.heads import HEADS
@@ -101,7 +101,7 @@ def main(models: tuple[str, ...], seed: int, one: bool) -> None:
         return
     click.echo("| model | accuracy | CPU | the rows | at the peak |\n|---|---|---|---|---|")
     for model in models or DEFAULT_MODELS:
-        command = [sys.executable, "-m", "benchmarks.wide_rows", "--one", "--model", model, "--seed", str(seed)]
+        command = [sys.executable, __file__, "--one", "--model", model, "--seed", str(seed)]
         click.echo(subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip())
 
 

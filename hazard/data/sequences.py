@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,9 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
     labels = _check_labels(clips.label[rows])
     each = [rows, *(_find_view_rows(clips, rows, view) for view in view_names)]  # (1 + V) of (B,)
     tracks = [_subsample_rows(int(clips.start[row]), int(clips.length[row]), max_steps) for row in np.concatenate(each)]
-    x, mask = _pad_rows(cache.features, tracks)
+    lengths = np.array([len(track) for track in tracks])  # ((1 + V) B,)
+    x = np.zeros((len(tracks), lengths.max(), cache.features.shape[1]), cache.features.dtype)
+    x, mask = _pad((cache.features[track] for track in tracks), lengths, x)
     (x, mask), *others = zip(np.split(x, len(each)), np.split(mask, len(each)), strict=True)
     paths = clips.path[rows].astype(str)
     groups = clips.group[rows].astype(str)
@@ -51,20 +54,15 @@ def load_sequences(cache: Cache, *, max_steps: int | None = 64, views: Iterable[
 def pad_tracks(tracks: list[NDArray[np.floating]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Pad tracks (N, D) of any lengths to x (B, T, D), zero after each track's end, and mask (B, T) True = real."""
     lengths = np.array([len(track) for track in tracks])
-    x = np.zeros((len(tracks), lengths.max(), tracks[0].shape[1]), np.float32)  # (B, T, D)
+    return _pad(tracks, lengths, np.zeros((len(tracks), lengths.max(), tracks[0].shape[1]), np.float32))
+
+
+def _pad(
+    tracks: Iterable[NDArray[np.floating]], lengths: NDArray[np.int64], x: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Write tracks of `lengths` (B,) into zeros x (B, T, D); return x and its mask (B, T)."""
     for row, track in enumerate(tracks):
         x[row, : len(track)] = track
-    return x, np.arange(x.shape[1]) < lengths[:, None]
-
-
-def _pad_rows(
-    features: NDArray[np.float16], tracks: list[NDArray[np.int64]]
-) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Pad the tracks, each given by its rows of `features` (R, D), to x float16 (B, T, D) and mask (B, T)."""
-    lengths = np.array([len(track) for track in tracks])
-    x = np.zeros((len(tracks), lengths.max(), features.shape[1]), features.dtype)  # (B, T, D)
-    for row, track in enumerate(tracks):
-        x[row, : len(track)] = features[track]
     return x, np.arange(x.shape[1]) < lengths[:, None]
 
 

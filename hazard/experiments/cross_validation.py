@@ -106,9 +106,7 @@ def compare_models(
 
     The members of the ensembles are fixed beforehand, so nothing about them is chosen on the test parts.
     """
-    contenders = [settings.for_model("head", head) for head in HEADS]
-    contenders += [settings.for_model("baseline", name) for name in BASELINES]
-    contenders += [settings] if settings.ensemble else []
+    contenders = _list_contenders(settings)
     results = [cross_validate(sequences, splits, contender, callbacks=callbacks) for contender in contenders]
     singles = [result for result in results if result.kind != "ensemble"]
     for name, spec in COMPARED_ENSEMBLES.items():
@@ -117,14 +115,19 @@ def compare_models(
     return results
 
 
+def _list_contenders(settings: TrainSettings) -> list[TrainSettings]:
+    contenders = [settings.for_model("head", head) for head in HEADS]
+    contenders += [settings.for_model("baseline", name) for name in BASELINES]
+    return contenders + ([settings] if settings.ensemble else [])
+
+
 def list_head_fits(
     splits: CrossValidationSplits, settings: TrainSettings, *, compare: bool
 ) -> list[tuple[Fold, TrainSettings]]:
     """Return the fold and the settings of every head that an evaluation fits, in its order."""
-    heads = [settings.for_model("head", head) for head in HEADS] if compare else []
-    if not compare or settings.ensemble:
-        heads += [each for each, _ in settings.split_by_model() if each.baseline is None]
-    return [(fold, head) for head in heads for fold in splits.folds]
+    contenders = _list_contenders(settings) if compare else [settings]
+    models = [model for contender in contenders for model, _ in contender.split_by_model()]
+    return [(fold, model) for model in models if model.baseline is None for fold in splits.folds]
 
 
 def average_evaluations(name: str, results: Sequence[Evaluation], sequences: Sequences) -> Evaluation:

@@ -163,12 +163,9 @@ class HeadTrainer:
         self.head.load_state_dict(self.best_weights)
         self.head.eval()
         with torch.inference_mode():
-            logits = [
-                self._val_cache.logits(rows).softmax(-1)
-                for rows in self.val_rows.split(limit_batch(self.clips.x, BLOCK_CLIPS))
-            ]
+            probs = [self._val_cache.logits(rows).softmax(-1) for rows in self._val_blocks]
         self.head.load_state_dict(current)
-        return torch.cat(logits) if logits else torch.zeros(0, self.classes)
+        return torch.cat(probs) if probs else torch.zeros(0, self.classes)
 
     def validate(self) -> tuple[float, float]:
         """Return loss and accuracy on the validation clips; NaN without any."""

@@ -123,10 +123,12 @@ class Projection(nn.Sequential):
         self.width = size or width
 
 
-def start_at_zero(layer: nn.Linear) -> nn.Linear:
-    """Set the weights of a last layer to zero, so that an untrained head is its pooled ridge; return the layer."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+def make_last_layer(width: int, classes: int, options: HeadOptions) -> nn.Linear:
+    """Make the layer from H to the logits; beside a pooled ridge it starts at zero, so that an untrained head is it."""
+    layer = nn.Linear(width, classes)
+    if options.pooled_path:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
     return layer
 
 

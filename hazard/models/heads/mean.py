@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import HeadOptions, Projection, start_at_zero
+from hazard.models.heads.base import HeadOptions, Projection, make_last_layer
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.models.heads.step_pooling import MeanPooling
@@ -27,11 +27,8 @@ class MeanHead(nn.Module):
             nn.Sequential(nn.Linear(before, after), nn.GELU(), nn.Dropout(options.dropout))
             for before, after in pairwise(widths)
         ]
-        last = nn.Linear(options.hidden_size, classes)
-        self.classify = nn.Sequential(*layers, last)
+        self.classify = nn.Sequential(*layers, make_last_layer(options.hidden_size, classes, options))
         self.pooled = PooledRidge(width, classes) if options.pooled_path else None
-        if self.pooled is not None:
-            start_at_zero(last)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, ridge: nn.Module | None) -> None:
         """Fit the input scales on training clips, and take over a fitted pooled ridge."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hazard.models.heads.base import HeadOptions, Projection, start_at_zero
+from hazard.models.heads.base import HeadOptions, Projection, make_last_layer
 from hazard.models.heads.motion_inputs import MotionInputs
 from hazard.models.heads.pooled_ridge import PooledRidge
 from hazard.models.heads.step_pooling import POOLINGS, Pooling
@@ -48,11 +48,9 @@ class TemporalHead(nn.Module):
         self.project = Projection(self.inputs.width, options)
         self.body = body(self.project.width)
         self.pooling = POOLINGS[options.pooling or pooling](self.body.width, self.body.backward_width)
-        last = nn.Linear(self.body.width, classes)
+        last = make_last_layer(self.body.width, classes, options)
         self.classify = nn.Sequential(nn.Dropout(options.dropout), last)
         self.pooled = PooledRidge(width, classes) if options.pooled_path else None
-        if self.pooled is not None:
-            start_at_zero(last)
 
     def fit_statistics(self, x: Tensor, mask: Tensor, ridge: nn.Module | None) -> None:
         """Fit the input scales on training clips, and take over a fitted pooled ridge."""

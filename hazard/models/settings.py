@@ -110,8 +110,8 @@ class TrainSettings(BaseModel):
     epochs: int | None = Field(None, ge=1)
     """Largest number of passes over the training clips; by default what 1,500 training steps need, 30 or more."""
     patience: int | None = Field(None, ge=1)
-    """Epochs without a lower loss on the inner validation clips before training stops; by default what 300 training
-    steps need, 6 or more."""
+    """Epochs in which the loss on the inner validation clips has not fallen by 0.01 before training stops; by default
+    what 300 training steps need, 6 or more."""
     batch_size: int | None = Field(None, ge=1)
     """Clips per training step; by default it follows the number of training clips."""
     lr: float = Field(3e-3, gt=0)
